@@ -1,0 +1,289 @@
+"""What IAA, its losses and its sampler cost on one core.
+
+    python benchmarks/iaa.py                          # all sections, into docs/benchmarks/iaa.md
+    python benchmarks/iaa.py --sections losses        # only some; the other sections of the page stay
+
+Every number is the median of five runs (three for ResNet-50) of process CPU time with one thread, on random data.
+"""
+
+import os
+
+# Before torch is imported: its thread pools are sized once.
+os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = '1'
+
+import argparse
+import platform
+import re
+import shlex
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmdml.engine.progress import Progress
+from mmdml.registry import DATA_SAMPLERS, MODELS
+from mmdml.structures import PairBatch, Rows
+
+PAGE = Path(__file__).resolve().parents[1] / 'docs/benchmarks/iaa.md'
+SOP_IMAGES, SOP_CLASSES, DIM, BATCH, COPIES = 59_551, 11_318, 512, 128, 3
+
+Table = tuple[Sequence[str], list[Sequence[str]]]
+_START, _END = '<!-- benchmark: {} -->', '<!-- /benchmark -->'
+
+
+def cpu_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
+    """Median process CPU time of a call."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return statistics.median(times)
+
+
+def repeated_cpu_seconds(function: Callable[[], Any], least: float = 0.2) -> float:
+    """`cpu_seconds` of a short call: each of the five timings covers enough calls to last ``least`` seconds."""
+    function()
+    calls = max(1, int(least / max(cpu_seconds(function, 3), 1e-6)))
+    return cpu_seconds(lambda: [function() for _ in range(calls)]) / calls
+
+
+def milliseconds(seconds: float) -> str:
+    return f'{1000 * seconds:.1f} ms'
+
+
+def class_labels(images: int, classes: int, low: int, high: int, seed: int = 0) -> np.ndarray:
+    """``(images,)`` labels of ``classes`` classes with ``low`` to ``high`` images each."""
+    random = np.random.default_rng(seed)
+    share = (images / classes - low) / (high - low)
+    sizes = low + random.binomial(high - low, share, size=classes)
+    while (gap := images - sizes.sum()) != 0:
+        step = int(np.sign(gap))
+        movable = np.flatnonzero(sizes < high if step > 0 else sizes > low)
+        sizes[random.choice(movable, size=min(abs(gap), len(movable)), replace=False)] += step
+    return np.repeat(np.arange(classes), sizes)
+
+
+def clustered(labels: Tensor, seed: int = 0) -> Tensor:
+    """``(N, DIM)`` rows around one centre per class."""
+    random = torch.Generator().manual_seed(seed)
+    centres = torch.randn(int(labels.max()) + 1, DIM, generator=random)
+    return centres[labels] + 2 * torch.randn(len(labels), DIM, generator=random)
+
+
+def two_products(matrix: Tensor, block: int = 1024) -> None:
+    """The two C x C x D products that neighbor correction cannot do without, and nothing else."""
+    for _ in range(2):
+        for rows in matrix.split(block):
+            rows @ matrix.t()
+
+
+# ---- sections --------------------------------------------------------------------------------------------------------
+
+
+def statistics_section() -> Table:
+    """Class statistics and neighbor correction at the size of Stanford Online Products."""
+    from mmdml.models.generators import class_statistics, correct_variance
+
+    labels = torch.from_numpy(class_labels(SOP_IMAGES, SOP_CLASSES, 2, 12))
+    embeddings = clustered(labels)
+    count, mean, var = class_statistics(embeddings, labels, SOP_CLASSES)
+    gathered = cpu_seconds(lambda: class_statistics(embeddings, labels, SOP_CLASSES))
+    products = cpu_seconds(lambda: two_products(mean))
+    corrected = cpu_seconds(lambda: correct_variance(count, mean, var))
+    return ('what', 'CPU time', 'beside', 'aim'), [
+        ('`class_statistics`', f'{gathered:.2f} s', '', '< 1 s'),
+        ('two bare C x C x D products', f'{products:.2f} s', '', ''),
+        ('`correct_variance`', f'{corrected:.2f} s', f'{corrected / products:.2f} x the two products', '<= 2 x'),
+    ]
+
+
+def generation_section() -> Table:
+    """Generation (B = 128, D = 512, M = 3) and its use, beside a ResNet-50 step at 224 x 224."""
+    labels = torch.arange(BATCH // 4).repeat_interleave(4)
+    raw = clustered(labels).requires_grad_()
+    generator = MODELS.build(dict(type='IAAGenerator', num_copies=COPIES, lam=0.8, onset=0))
+    var = torch.rand(SOP_CLASSES, DIM) + 0.5
+    count = torch.full((SOP_CLASSES,), 5)
+    generator.load_run_state(dict(count=count, mean=torch.zeros_like(var), var=var, corrected=var, seen=count))
+    progress = Progress(iter=10, max_iters=100, epoch_length=10)
+    loss = MODELS.build(dict(type='MultiSimilarityLoss'))
+
+    anchors = Rows.of_batch(raw, labels)
+
+    def step(with_copies: bool) -> None:
+        rows = Rows.cat([anchors, generator(anchors, progress)]) if with_copies else anchors
+        unit = F.normalize(rows.embeddings)
+        pairs = PairBatch(unit[:BATCH], unit, labels, rows.labels, anchors.views, rows.views)
+        raw.grad = None
+        loss(pairs).backward()
+
+    generation = repeated_cpu_seconds(lambda: generator(anchors, progress))
+    use = repeated_cpu_seconds(lambda: step(True)) - repeated_cpu_seconds(lambda: step(False))
+    resnet, images = resnet_step()
+    whole = resnet * BATCH / images
+    scaled = f'{BATCH / images:.0f} x a step of {images} images'
+    return ('what', 'CPU time', 'share of the ResNet-50 step', 'aim'), [
+        ('ResNet-50 forward and backward, B = 128', f'{whole:.1f} s ({scaled})', '', ''),
+        ('generation', milliseconds(generation), f'{generation / whole:.3%}', ''),
+        ('generation and use (MS loss with M = 3 less M = 0)', milliseconds(use), f'{use / whole:.3%}', '< 3 %'),
+    ]
+
+
+def resnet_step(images: int = 8) -> tuple[float, int]:
+    """Seconds of one forward and backward pass of mmpretrain's ResNet-50, and its number of images."""
+    network = MODELS.build(dict(type='mmpretrain.ResNet', depth=50))
+    network.train()
+    pictures = torch.randn(images, 3, 224, 224)
+    return cpu_seconds(lambda: network(pictures)[-1].mean().backward(), repeats=3), images
+
+
+def losses_section() -> Table:
+    """A loss, forward and backward from raw embeddings (D = 512, 4 images a class), beside pytorch-metric-learning."""
+    from pytorch_metric_learning import losses, miners
+    from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
+
+    contrastive = losses.ContrastiveLoss(pos_margin=0.8, neg_margin=0.5, distance=CosineSimilarity())
+    triplet = losses.TripletMarginLoss(margin=0.2, distance=LpDistance())
+    others: dict[str, tuple[Any, Any]] = {
+        'ContrastiveLoss': (contrastive, None),
+        'TripletLoss': (triplet, miners.BatchHardMiner()),
+        'MultiSimilarityLoss': (
+            losses.MultiSimilarityLoss(alpha=2, beta=40, base=0.5),
+            miners.MultiSimilarityMiner(0.1),
+        ),
+    }
+    lines = []
+    for name, (other, miner) in others.items():
+        ours = MODELS.build(dict(type=name))
+        for batch in (128, 512):
+            for copies in (0, COPIES):
+                own, theirs = time_losses(ours, other, miner, batch, copies)
+                miner_name = f' + `{type(miner).__name__}`' if miner else ''
+                lines.append(
+                    (f'`{name}`', batch, copies, milliseconds(own), milliseconds(theirs))
+                    + (f'`{type(other).__name__}`{miner_name}', f'{own / theirs:.2f}')
+                )
+    return ('loss', 'B', 'M', 'mmdml', 'PML', 'in PML', 'ratio (aim <= 1)'), lines
+
+
+def time_losses(ours: Any, other: Any, miner: Any, batch: int, copies: int) -> tuple[float, float]:
+    """Seconds of our loss and of pytorch-metric-learning's, on the same anchors and candidates."""
+    labels = torch.arange(batch // 4).repeat_interleave(4)
+    raw = clustered(labels).requires_grad_()
+    noise = torch.randn(copies * batch, DIM)
+    all_labels = labels.repeat(1 + copies)
+    views = torch.arange(batch)
+
+    def units() -> tuple[Tensor, Tensor]:
+        raw.grad = None
+        unit = F.normalize(raw)
+        if not copies:
+            return unit, unit
+        return unit, torch.cat([unit, F.normalize(raw.repeat(copies, 1) + noise)])
+
+    def own() -> None:
+        unit, candidates = units()
+        ours(PairBatch(unit, candidates, labels, all_labels, views, views.repeat(1 + copies))).backward()
+
+    def theirs() -> None:
+        unit, candidates = units()
+        reference = dict(ref_emb=candidates, ref_labels=all_labels) if copies else {}
+        mined = miner(unit, labels, **reference) if miner else None
+        other(unit, labels, mined, **reference).backward()
+
+    return repeated_cpu_seconds(own), repeated_cpu_seconds(theirs)
+
+
+def sampler_section() -> Table:
+    """The order of one epoch (B = 128, K = 4): drawn, and drawn and handed to the loader index by index."""
+    lines = []
+    for images, classes, high, aim in ((SOP_IMAGES, SOP_CLASSES, 12, '< 20 ms'), (1_000_000, 100_000, 20, '< 1 s')):
+        dataset = SimpleNamespace(labels=class_labels(images, classes, 2, high))
+        for preset in ('cover', 'released'):
+            config = dict(type='PKSampler', batch_size=BATCH, images_per_class=4, preset=preset, seed=0)
+            sampler = DATA_SAMPLERS.build(config, default_args=dict(dataset=dataset))
+            # The first index is there once the whole order has been drawn.
+            drawn = cpu_seconds(lambda sampler=sampler: next(iter(sampler)))
+            read = cpu_seconds(lambda sampler=sampler: sum(1 for _ in sampler))
+            lines.append((f'{images:,}', f'{classes:,}', preset, milliseconds(drawn), milliseconds(read), aim))
+    return ('images', 'classes', 'preset', 'drawn', 'drawn and read', 'aim (drawn)'), lines
+
+
+SECTIONS: dict[str, Callable[[], Table]] = {
+    'statistics': statistics_section,
+    'generation': generation_section,
+    'losses': losses_section,
+    'sampler': sampler_section,
+}
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def machine() -> str:
+    """Processor and versions, in words."""
+    cpuinfo = Path('/proc/cpuinfo')
+    names = re.findall(r'^model name\s*:\s*(.+)$', cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f'one core of {processor}, torch {torch.__version__}, Python {platform.python_version()}'
+
+
+def render(section: str, table: Table, date: str) -> str:
+    """One section in markdown, with machine and command."""
+    headers, lines = table
+    rows = [headers, ['---'] * len(headers), *lines]
+    body = '\n'.join('| ' + ' | '.join(map(str, row)) + ' |' for row in rows)
+    command = shlex.join(['python', 'benchmarks/iaa.py', '--sections', section])
+    return f'{SECTIONS[section].__doc__}\n\n{body}\n\nOn {machine()}, {date}: `{command}`'
+
+
+def empty_page() -> str:
+    """The page before anything was measured."""
+    head = '# What IAA costs\n\nMedian process CPU time of five runs on one core (three for ResNet-50), random data.\n'
+    return head + ''.join(f'\n## {name.capitalize()}\n\n{_START.format(name)}\n{_END}\n' for name in SECTIONS)
+
+
+def write_section(page: Path, section: str, text: str) -> None:
+    """Put a section between its markers.
+
+    Raises:
+        ValueError: if the page has no markers for it.
+    """
+    page.parent.mkdir(parents=True, exist_ok=True)
+    old = page.read_text(encoding='utf-8') if page.exists() else empty_page()
+    start = _START.format(section)
+    block = re.compile(re.escape(start) + '.*?' + re.escape(_END), flags=re.DOTALL)
+    if not block.search(old):
+        raise ValueError(f'{page} has no "{start}" ... "{_END}" to write to')
+    page.write_text(block.sub(lambda _: f'{start}\n\n{text}\n\n{_END}', old), encoding='utf-8')
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--sections', nargs='+', choices=list(SECTIONS), default=list(SECTIONS))
+    parser.add_argument('--output', type=Path, default=PAGE, help='markdown page to write')
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    warnings.filterwarnings('ignore', category=DeprecationWarning)
+    date = datetime.now(timezone.utc).strftime('%Y-%m-%d')
+    for section in args.sections:
+        text = render(section, SECTIONS[section](), date)
+        print(f'{text}\n', flush=True)
+        write_section(args.output, section, text)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,30 @@
+default_scope = 'mmdml'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    # The last checkpoint only. A best one needs validation classes:
+    # default_hooks.checkpoint.save_best=retrieval/MAP@R (see _base_/datasets/*_val.py).
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1, rule='greater'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    progress=dict(type='ProgressHook'),
+    run_state=dict(type='RunStateHook'),
+    sweep=dict(type='SweepHook'),
+    epoch_seed=dict(type='EpochSeedHook'),
+    summary=dict(type='SummaryHook'),
+)
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+
+vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
+visualizer = dict(type='Visualizer', vis_backends=vis_backends)
+
+log_level = 'INFO'
+load_from = None
+resume = False
+randomness = dict(seed=0)

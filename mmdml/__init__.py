@@ -1,0 +1,14 @@
+"""mmdml: a deep-metric-learning toolbox in MMEngine style.
+
+``import mmdml`` imports neither torch, torchvision nor mmengine. It checks from the metadata that the right OpenMMLab
+distributions are installed and leaves two hooks that act when their module is first imported.
+"""
+
+from mmdml.utils import after_import, check_distributions, define_missing_operators, register_config_scope
+from mmdml.version import __version__
+
+__all__ = ['__version__']
+
+check_distributions()
+after_import('torchvision.extension', define_missing_operators)
+after_import('mmengine.config.utils', register_config_scope)

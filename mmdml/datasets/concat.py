@@ -1,0 +1,121 @@
+"""Several data sets as one, with one running index and one set of labels."""
+
+from typing import Callable, List, Optional, Sequence, Union
+
+import numpy as np
+from mmengine.dataset import ConcatDataset
+from mmengine.dataset.base_dataset import force_full_init
+
+from mmdml.datasets.base import RetrievalDataset
+from mmdml.registry import DATASETS
+
+
+@DATASETS.register_module()
+class RetrievalConcatDataset(ConcatDataset):
+    """Retrieval data sets joined one after the other.
+
+    MMEngine's ``ConcatDataset`` repeats ``sample_idx`` and labels in every part; here ``sample_idx`` runs over all
+    parts and labels are counted over all parts without gaps. The parts are shallow views; what is passed in stays as
+    it is.
+
+    Args:
+        datasets: retrieval data sets or their configs.
+        label_space: ``'shared'``: classes of one name are one class (a query part and a gallery part);
+            ``'disjoint'``: the parts have no class in common (two benchmarks, both with a class ``'1'``).
+        lazy_init: read the annotations at first use.
+
+    Raises:
+        ValueError: no data set, or an unknown ``label_space``.
+        TypeError: a part that is no retrieval data set.
+
+    Example:
+        >>> dataset = dict(
+        ...     type='RetrievalConcatDataset',
+        ...     label_space='shared',
+        ...     datasets=[dict(type='ImageList', ann_file='query.txt'), dict(type='ImageList', ann_file='gallery.txt')])
+    """
+
+    def __init__(
+        self, datasets: Sequence[Union[dict, RetrievalDataset]], label_space: str, lazy_init: bool = False
+    ) -> None:
+        if label_space not in ('shared', 'disjoint'):
+            raise ValueError(f"label_space={label_space!r} is unknown, choose 'shared' or 'disjoint'")
+        if not datasets:
+            raise ValueError('RetrievalConcatDataset needs at least one data set')
+        self.label_space = label_space
+        self.datasets: List[RetrievalDataset] = [
+            DATASETS.build(dict(part)) if isinstance(part, dict) else part for part in datasets
+        ]
+        for part in self.datasets:
+            if not isinstance(part, RetrievalDataset):
+                raise TypeError(f'parts must be retrieval data sets of mmdml, got {type(part).__name__}')
+        self._labels: Optional[np.ndarray] = None
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    def full_init(self) -> None:
+        """Read the parts, and number classes and images over all of them."""
+        if self._fully_initialized:
+            return
+        for part in self.datasets:
+            part.full_init()
+        names = [part.metainfo['classes'] for part in self.datasets]
+        if self.label_space == 'shared':
+            classes = list(dict.fromkeys(name for own in names for name in own))
+            position = {name: label for label, name in enumerate(classes)}
+            maps = [np.array([position[name] for name in own]) for own in names]
+        else:
+            classes = [name for own in names for name in own]
+            starts = np.cumsum([0] + [len(own) for own in names])
+            maps = [np.arange(len(own)) + start for own, start in zip(names, starts)]
+        offsets = np.cumsum([0] + [len(part) for part in self.datasets]).tolist()
+        self.datasets = [part.as_part(*numbers) for part, *numbers in zip(self.datasets, offsets, maps)]
+        self._metainfo = dict(self.datasets[0].metainfo, classes=classes, num_images=offsets[-1])
+        self._labels = np.concatenate([part.labels for part in self.datasets])
+        self._labels.flags.writeable = False
+        super().full_init()
+
+    @property
+    @force_full_init
+    def labels(self) -> np.ndarray:
+        """``(N,)`` int64 labels over all parts; read-only."""
+        return self._labels
+
+    @property
+    @force_full_init
+    def metainfo(self) -> dict:
+        """Entries of the first part, with ``classes`` and ``num_images`` over all parts."""
+        return dict(self._metainfo)
+
+    @property
+    def seed(self) -> Optional[int]:
+        """The seed of the augmentation."""
+        return self.datasets[0].seed
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the augmentation is seeded with."""
+        return self.datasets[0].epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """See :meth:`RetrievalDataset.set_epoch`."""
+        self.full_init()
+        for part in self.datasets:
+            part.set_epoch(epoch)
+
+    def set_seed(self, seed: Optional[int]) -> None:
+        """See :meth:`RetrievalDataset.set_seed`."""
+        for part in self.datasets:
+            part.set_seed(seed)
+
+    @force_full_init
+    def with_pipeline(self, pipeline: Sequence[Union[dict, Callable]]) -> 'RetrievalConcatDataset':
+        """See :meth:`RetrievalDataset.with_pipeline`."""
+        return RetrievalConcatDataset([part.with_pipeline(pipeline) for part in self.datasets], self.label_space)
+
+    def __getitem__(self, idx: int) -> dict:
+        """Pipeline output of image ``idx``; a :class:`Draw` keeps its ``repeat``."""
+        self.full_init()
+        part, local = self._get_ori_dataset_idx(int(idx))
+        return self.datasets[part].read(local, getattr(idx, 'repeat', 0))

@@ -1,0 +1,79 @@
+"""Caltech-UCSD Birds-200-2011."""
+
+import os.path as osp
+from typing import Dict
+
+import numpy as np
+
+from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.registry import DATASETS
+
+_PARTS = ('images.txt', 'image_class_labels.txt', 'classes.txt', 'images')
+
+
+@DATASETS.register_module()
+class CUB200(RetrievalDataset):
+    """`CUB-200-2011 <https://data.caltech.edu/records/65de6-vp158>`_, read from the official folder.
+
+    Classes 1 to 100 train (5,864 images), 101 to 200 test (5,924 images), in the official order; every test image is
+    query and gallery. The folder must hold ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``images/``.
+
+    Args:
+        data_root: the official folder.
+        train_classes: class ids 1 to this number train, the others test; other than 100 only for reduced copies.
+        kwargs: see :class:`mmdml.datasets.base.RetrievalDataset`.
+
+    Raises:
+        FileNotFoundError: the folder is not there or not complete; says which command prepares it.
+        ValueError: a broken line or an image without a class, in the official files.
+
+    Example:
+        >>> dataset = dict(type='CUB200', data_root='data/CUB_200_2011', split='train', pipeline=[...])
+    """
+
+    def __init__(self, data_root: str = 'data/CUB_200_2011', train_classes: int = 100, **kwargs) -> None:
+        self.train_classes = train_classes
+        kwargs.setdefault('data_prefix', 'images')
+        super().__init__(data_root=data_root, **kwargs)
+
+    def load_samples(self) -> Samples:
+        """Read the three official text files."""
+        missing = [part for part in _PARTS if not osp.exists(osp.join(self.data_root, part))]
+        if missing:
+            raise FileNotFoundError(
+                f'CUB200 looks for {", ".join(_PARTS)} in {osp.abspath(self.data_root)}; missing: '
+                f'{", ".join(missing)}. Get CUB_200_2011.tgz from https://data.caltech.edu/records/65de6-vp158 and run: '
+                f'python tools/dataset_converters/prepare_cub200.py CUB_200_2011.tgz {self.data_root}'
+            )
+        path_of = _read_table(osp.join(self.data_root, 'images.txt'))
+        class_of = _read_table(osp.join(self.data_root, 'image_class_labels.txt'))
+        name_of = _read_table(osp.join(self.data_root, 'classes.txt'))
+        unlabelled = [image for image in path_of if class_of.get(image) not in name_of]
+        if unlabelled:
+            raise ValueError(
+                f'{len(unlabelled)} images of {osp.abspath(self.data_root)}/images.txt have no class of classes.txt in '
+                f'image_class_labels.txt, e.g. image {unlabelled[0]} ({path_of[unlabelled[0]]})'
+            )
+        class_ids = sorted(name_of, key=int)
+        if not 0 < self.train_classes < len(class_ids):
+            raise ValueError(
+                f'train_classes={self.train_classes} must leave training and test classes of the {len(class_ids)} in '
+                f'{osp.abspath(self.data_root)}; the benchmark takes 100 of 200'
+            )
+        own = class_ids[self.train_classes :] if self.split == 'test' else class_ids[: self.train_classes]
+        position = {class_id: i for i, class_id in enumerate(own)}
+        images = [image for image in sorted(path_of, key=int) if class_of[image] in position]
+        labels = np.array([position[class_of[image]] for image in images], dtype=np.int64)
+        return Samples([path_of[image] for image in images], labels, [name_of[class_id] for class_id in own])
+
+
+def _read_table(path: str) -> Dict[str, str]:
+    """``number value`` lines of an official file."""
+    table = {}
+    with open(path, encoding='utf-8') as file:
+        for number, line in enumerate(file, 1):
+            fields = line.split(maxsplit=1)
+            if len(fields) != 2 or not fields[0].isdigit():
+                raise ValueError(f'{osp.abspath(path)}, line {number}: expected "number value", got {line.rstrip()!r}')
+            table[fields[0]] = fields[1].rstrip()
+    return table

@@ -1,0 +1,78 @@
+"""Pictures listed in a text file."""
+
+import os.path as osp
+from typing import List, Sequence, Tuple
+
+import numpy as np
+
+from mmdml.datasets.base import GALLERY, QUERY, QUERY_AND_GALLERY, RetrievalDataset, Samples
+from mmdml.registry import DATASETS
+
+_ROLES = {'query': QUERY, 'gallery': GALLERY, 'both': QUERY_AND_GALLERY}
+
+
+@DATASETS.register_module()
+class ImageList(RetrievalDataset):
+    """A text file with one image a line: ``path label``.
+
+    The label is what follows the last blank, so paths may hold blanks. If all labels are whole numbers, classes are
+    ordered by number, else by name. Empty lines and lines that begin with ``#`` are skipped. There is one file per
+    split; ``split='train'`` and ``'val'`` cut the classes of one training file, ``'test'`` takes the whole file.
+
+    Args:
+        ann_file: the text file, UTF-8, relative to ``data_root`` or absolute.
+        roles: lines have a third column, ``query``, ``gallery`` or ``both``: ``path label role``.
+        kwargs: see :class:`mmdml.datasets.base.RetrievalDataset`.
+
+    Raises:
+        FileNotFoundError: the file or the images are not there.
+        ValueError: a line that cannot be read; names file, line number and line.
+
+    Example:
+        >>> dataset = dict(type='ImageList', data_root='photos', ann_file='train.txt', val_classes=0.2, pipeline=[...])
+    """
+
+    def __init__(self, ann_file: str, roles: bool = False, **kwargs) -> None:
+        self.roles = roles
+        super().__init__(ann_file=ann_file, **kwargs)
+
+    def load_samples(self) -> Samples:
+        """Read the list."""
+        if not osp.isfile(self.ann_file):
+            raise FileNotFoundError(
+                f'ImageList finds no list {osp.abspath(self.ann_file)}; '
+                f'write one with a line "path{" label role" if self.roles else " label"}" for each image'
+            )
+        paths, names, roles = [], [], []
+        for path, name, role in self._parse():
+            paths.append(path)
+            names.append(name)
+            roles.append(role)
+        classes, labels = _number(names)
+        return Samples(paths, labels, classes, np.array(roles, dtype=np.int64))
+
+    def _parse(self) -> List[Tuple[str, str, int]]:
+        rows = []
+        columns = 3 if self.roles else 2
+        with open(self.ann_file, encoding='utf-8-sig') as file:
+            for number, line in enumerate(file, 1):
+                line = line.strip()
+                if not line or line.startswith('#'):
+                    continue
+                fields = line.rsplit(maxsplit=columns - 1)
+                if len(fields) != columns or (self.roles and fields[2] not in _ROLES):
+                    wanted = '"path label role" with role query, gallery or both' if self.roles else '"path label"'
+                    raise ValueError(f'{osp.abspath(self.ann_file)}, line {number}: expected {wanted}, got {line!r}')
+                rows.append((fields[0], fields[1], _ROLES[fields[2]] if self.roles else QUERY_AND_GALLERY))
+        return rows
+
+
+def _number(names: Sequence[str]) -> Tuple[List[str], np.ndarray]:
+    """Ordered class names, and the position of each image's class among them."""
+    distinct = set(names)
+    try:
+        classes = sorted(distinct, key=int)
+    except ValueError:
+        classes = sorted(distinct)
+    position = {name: i for i, name in enumerate(classes)}
+    return classes, np.array([position[name] for name in names], dtype=np.int64)

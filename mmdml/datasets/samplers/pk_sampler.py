@@ -1,0 +1,221 @@
+"""Batches of P classes with K images each."""
+
+import warnings
+from typing import Any, Dict, Iterator, Optional
+
+import numpy as np
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Sampler
+
+from mmdml.registry import DATA_SAMPLERS
+
+from .class_table import ClassTable
+from .cover_order import cover_batches, cover_order
+from .draw import Draw
+from .released_order import released_order
+
+
+@DATA_SAMPLERS.register_module()
+class PKSampler(Sampler):
+    """Yield data-set indices so that every ``batch_size`` of them are P classes x K images (``P = batch_size / K``).
+
+    A plain sampler: the DataLoader cuts its indices into batches, so its ``batch_size`` must be the same. With W ranks a
+    global batch has ``W * batch_size`` images and rank r takes the r-th part: ranks are disjoint in every step, equally
+    long, and together see what one process with ``W * batch_size`` sees. The order depends on (seed, epoch) alone.
+
+    Presets:
+
+    - ``'cover'``: an epoch is ``ceil(sum_c ceil(n_c / K) / (P W))`` batches and reaches every image. The classes of a batch
+      are distinct unless a class has more groups of K than the epoch has batches. A class's last group is filled with its
+      other images; a class with fewer than K images repeats them. With ``num_batches`` the epochs are that long and
+      walk on through the covers: cover after cover, each shuffled anew.
+    - ``'released'``: the code released with IAA. An epoch is ``floor(N / (W batch_size))`` batches, capped by
+      ``num_batches``; each takes ``min(K, n_c)`` images from random classes until it is full and is cut to its size, so its
+      last class may be ragged, small classes contribute less and more classes enter.
+
+    An image that the epoch has used before is yielded as ``Draw(index, repeat)``, an int that asks the data set for
+    another augmentation.
+
+    Args:
+        dataset: offers ``labels`` ``(N,)``, or MMEngine's ``get_data_info(i)['gt_label']``.
+        batch_size: images per batch and rank.
+        images_per_class: K, at least 1.
+        preset: ``'cover'`` or ``'released'``.
+        num_batches: batches per epoch (cover), or their upper limit (released). Default: none.
+        seed: of the order. Default: a random one, the same on all ranks.
+        rank: default: of this process.
+        world_size: W. Default: of the running job.
+
+    Raises:
+        ValueError: if there are no labels; ``images_per_class`` is below 1 or larger than every class; ``batch_size`` is no
+            multiple of it, or asks for more classes than there are (cover); or the images cannot fill a batch (released).
+
+    Example:
+        >>> train_dataloader = dict(
+        ...     batch_size=128, sampler=dict(type='PKSampler', batch_size=128, images_per_class=4))
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        images_per_class: int,
+        preset: str = 'cover',
+        num_batches: Optional[int] = None,
+        seed: Optional[int] = None,
+        rank: Optional[int] = None,
+        world_size: Optional[int] = None,
+    ) -> None:
+        this_rank, job_size = get_dist_info()
+        self.rank = this_rank if rank is None else rank
+        self.world_size = job_size if world_size is None else world_size
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.images_per_class = images_per_class
+        self.preset = preset
+        self.table = ClassTable.from_labels(_labels_of(dataset))
+        self._check(num_batches)
+        self._cover_batches = 0
+        if preset == 'cover':
+            self._cover_batches = cover_batches(self.table, self._groups_per_batch, images_per_class)
+            self.num_batches = num_batches or self._cover_batches
+        else:
+            whole = len(self.table.codes) // self._global_batch_size
+            self.num_batches = min(whole, num_batches or whole)
+        self.seed = int(sync_random_seed() if seed is None else seed)
+        self._epoch = 0
+        self._first_epoch = 0
+        self._start = 0
+
+    def __len__(self) -> int:
+        """Indices of one epoch on this rank; the same in every epoch and on every rank."""
+        return self.num_batches * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        """The indices of the current epoch on this rank."""
+        order = self.global_order(self._epoch)
+        shape = self.num_batches, self.world_size, self.batch_size
+        start, self._start = self._start, 0
+        repeats = _earlier_uses(order).reshape(shape)[:, self.rank].ravel()[start:].tolist()
+        indices = order.reshape(shape)[:, self.rank].ravel()[start:].tolist()
+        return (Draw(index, repeat) if repeat else index for index, repeat in zip(indices, repeats))
+
+    def global_order(self, epoch: int) -> np.ndarray:
+        """``(num_batches * W * batch_size,)`` indices of an epoch over all ranks, global batch after global batch."""
+        if self.preset == 'released':
+            rng = np.random.default_rng([self.seed, epoch])
+            shape = self.num_batches, self._global_batch_size
+            return released_order(self.table, *shape, self.images_per_class, rng).ravel()
+        begin, end = epoch * self.num_batches, (epoch + 1) * self.num_batches
+        first, last = begin // self._cover_batches, (end - 1) // self._cover_batches
+        covers = [
+            cover_order(
+                self.table, self._groups_per_batch, self.images_per_class, np.random.default_rng([self.seed, cover])
+            )
+            for cover in range(first, last + 1)
+        ]
+        skipped = first * self._cover_batches
+        return np.concatenate(covers)[begin - skipped : end - skipped].ravel()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields, and tell the data set.
+
+        After ``skip`` the epochs count from the one it reached, because MMEngine's iteration-based loop counts from 0
+        again when it resumes.
+        """
+        self._go_to(self._first_epoch + epoch)
+
+    def skip(self, num_samples: int) -> None:
+        """Continue after the first ``num_samples`` indices of this rank (MMEngine's contract for resuming by iteration).
+
+        Args:
+            num_samples: counted from the start of the run, on this rank, not relative to the current position.
+
+        Raises:
+            ValueError: if it is negative.
+        """
+        if num_samples < 0:
+            raise ValueError(f'num_samples must not be negative, got {num_samples}')
+        self._first_epoch, self._start = divmod(num_samples, len(self))
+        self._go_to(self._first_epoch)
+
+    def run_state(self) -> Dict[str, int]:
+        """What a resumed run needs to yield the same order, also where the seed was drawn at random."""
+        return {'seed': self.seed}
+
+    def load_run_state(self, state: Dict[str, int]) -> None:
+        """Take over what ``run_state`` returned."""
+        self.seed = int(state['seed'])
+
+    @property
+    def _global_batch_size(self) -> int:
+        return self.batch_size * self.world_size
+
+    @property
+    def _groups_per_batch(self) -> int:
+        return self._global_batch_size // self.images_per_class
+
+    def _go_to(self, epoch: int) -> None:
+        self._epoch = epoch
+        if hasattr(self.dataset, 'set_epoch'):
+            self.dataset.set_epoch(epoch)
+
+    def _check(self, num_batches: Optional[int]) -> None:
+        sizes, size, per_class = self.table.sizes, self._global_batch_size, self.images_per_class
+        if self.preset not in ('cover', 'released'):
+            raise ValueError(f"preset must be 'cover' or 'released', got {self.preset!r}")
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f'rank must be in 0..{self.world_size - 1} (world_size - 1), got {self.rank}')
+        if per_class < 1:
+            raise ValueError(f'images_per_class must be at least 1, got {per_class}')
+        if self.batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {self.batch_size}')
+        if num_batches is not None and num_batches < 1:
+            raise ValueError(f'num_batches must be at least 1 or None, got {num_batches}')
+        if per_class > sizes.max():
+            raise ValueError(
+                f'images_per_class={per_class} is larger than every class: the largest has {sizes.max()} images'
+            )
+        if self.preset == 'cover':
+            if self.batch_size % per_class:
+                raise ValueError(
+                    f'batch_size must be a multiple of images_per_class, got {self.batch_size} and {per_class}'
+                )
+            if self._groups_per_batch > len(sizes):
+                raise ValueError(
+                    f'a batch of {self.batch_size} images on each of {self.world_size} ranks, {per_class} per class, needs '
+                    f'{self._groups_per_batch} distinct classes, but the data set has {len(sizes)}; '
+                    f'lower batch_size to at most {len(sizes) // self.world_size * per_class}, or raise images_per_class'
+                )
+        else:
+            offered = int(np.minimum(sizes, per_class).sum())
+            if offered < size:
+                raise ValueError(
+                    f'a batch of {size} images over all ranks cannot be filled: {len(sizes)} classes with at most '
+                    f'{per_class} images each offer {offered}; lower batch_size or raise images_per_class'
+                )
+        lone = int((sizes == 1).sum())
+        if lone and per_class > 1 and self.rank == 0:
+            fate = (
+                'their only positive partner in a batch is another augmentation of the same image'
+                if self.preset == 'cover'
+                else 'they are anchors without a positive'
+            )
+            warnings.warn(f'{lone} of {len(sizes)} classes have a single image: {fate}', stacklevel=3)
+
+
+def _labels_of(dataset: Any) -> np.ndarray:
+    if hasattr(dataset, 'labels'):
+        return np.asarray(dataset.labels)
+    return np.array([dataset.get_data_info(index)['gt_label'] for index in range(len(dataset))], dtype=np.int64)
+
+
+def _earlier_uses(order: np.ndarray) -> np.ndarray:
+    """For each entry, how many earlier entries have the same value."""
+    earlier = np.zeros(len(order), dtype=np.int64)
+    again = np.flatnonzero(np.bincount(order)[order] > 1)
+    by_value = again[np.argsort(order[again], kind='stable')]
+    values = order[by_value]
+    first = np.flatnonzero(np.diff(values, prepend=-1))
+    earlier[by_value] = np.arange(len(values)) - np.repeat(first, np.diff(first, append=len(values)))
+    return earlier

@@ -1,0 +1,15 @@
+from .bank import EmbeddingBank
+from .gather import gather_detached, gather_rows
+from .hooks import *  # noqa: F401, F403
+from .progress import Progress
+from .sweep import Embeddings, EmbeddingSubscriber, sweep
+
+__all__ = [
+    'EmbeddingBank',
+    'EmbeddingSubscriber',
+    'Embeddings',
+    'Progress',
+    'gather_detached',
+    'gather_rows',
+    'sweep',
+]

@@ -1,0 +1,48 @@
+"""The embeddings that training computed anyway, kept by data-set index."""
+
+from typing import Dict
+
+import torch
+from torch import Tensor
+
+from mmdml.structures import Rows
+
+
+class EmbeddingBank:
+    """Latest raw embedding of every training image: statistics without an extra forward pass.
+
+    Rows are as old as the image's last turn, at most about an epoch. At the size of Stanford Online Products
+    (59,551 x 512) it takes 122 MB.
+
+    Args:
+        size: images N of the training set.
+        dim: embedding width D.
+        device: where to keep it.
+    """
+
+    def __init__(self, size: int, dim: int, device: torch.device) -> None:
+        self.rows = torch.zeros(size, dim, device=device)
+        self.filled = torch.zeros(size, dtype=torch.bool, device=device)
+        self._winner = torch.full((size,), -1, dtype=torch.int64, device=device)
+
+    def update(self, rows: Rows) -> None:
+        """Write a batch. Of an image that occurs twice, the later row stays."""
+        indices = rows.indices
+        order = torch.arange(len(indices), device=indices.device)
+        # Writing one index twice has no defined order in torch: let both writes carry the same row.
+        self._winner[indices] = -1
+        self._winner.scatter_reduce_(0, indices, order, 'amax')
+        self.rows[indices] = rows.embeddings.detach().float()[self._winner[indices]]
+        self.filled[indices] = True
+
+    def state_dict(self) -> Dict[str, Tensor]:
+        """Rows and which of them are filled."""
+        return {'rows': self.rows, 'filled': self.filled}
+
+    @classmethod
+    def from_state(cls, state: Dict[str, Tensor], device: torch.device) -> 'EmbeddingBank':
+        """A bank as it was saved."""
+        bank = cls(*state['rows'].shape, device=device)
+        bank.rows.copy_(state['rows'])
+        bank.filled.copy_(state['filled'])
+        return bank

@@ -1,0 +1,8 @@
+from .freeze_backbone_hook import FreezeBackboneHook
+from .progress_hook import ProgressHook
+from .run_state_hook import RunStateHook
+from .seed_hook import EpochSeedHook
+from .summary_hook import SummaryHook
+from .sweep_hook import SweepHook
+
+__all__ = ['EpochSeedHook', 'FreezeBackboneHook', 'ProgressHook', 'RunStateHook', 'SummaryHook', 'SweepHook']

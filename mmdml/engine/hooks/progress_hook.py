@@ -1,0 +1,23 @@
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmdml.engine.progress import Progress
+from mmdml.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Tell the head before every training iteration where the run stands.
+
+    Schedules (IAA's onset, its lambda) and the noise streams read it.
+
+    Config::
+
+        default_hooks = dict(progress=dict(type='ProgressHook'))
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.head.progress = Progress.of(runner)

@@ -1,0 +1,53 @@
+from typing import Any, Dict, Iterator, Tuple
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmdml.registry import HOOKS
+
+
+@HOOKS.register_module()
+class RunStateHook(Hook):
+    """Keep what a run must remember beyond weights under ``checkpoint['mmdml']``.
+
+    Whatever part of the model, hook or training sampler offers ``run_state() -> dict`` and ``load_run_state(dict)`` is
+    saved and restored: plain tensors and numbers, so that weights-only loading takes them. Class statistics, embedding
+    bank and sampler position travel this way. They are no model buffers, because those are only half restored on a
+    size mismatch, copied by EMA, and published with the weights.
+
+    Saving runs on rank 0 only, so a ``run_state`` must not talk to other ranks. Only ``--resume`` restores; testing or
+    fine-tuning from a checkpoint does not.
+
+    Config::
+
+        default_hooks = dict(run_state=dict(type='RunStateHook'))
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_save_checkpoint(self, runner, checkpoint: Dict[str, Any]) -> None:
+        checkpoint['mmdml'] = {name: part.run_state() for name, part in self._parts(runner)}
+
+    def after_load_checkpoint(self, runner, checkpoint: Dict[str, Any]) -> None:
+        if not runner._resume:
+            return
+        saved = checkpoint.get('mmdml', {})
+        parts = dict(self._parts(runner))
+        missing = sorted(set(parts) - set(saved))
+        if missing:
+            raise KeyError(
+                f'cannot resume: the checkpoint holds no state for {missing} (it has {sorted(saved)}). '
+                'Was it written by another config? Resume with that config, or start from its weights with load_from.'
+            )
+        for name, part in parts.items():
+            part.load_run_state(saved[name])
+
+    @staticmethod
+    def _parts(runner) -> Iterator[Tuple[str, Any]]:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        named = [(f'model.{name}', module) for name, module in model.named_modules()]
+        named += [(f'hook.{type(hook).__name__}', hook) for hook in runner.hooks]
+        named.append(('sampler', runner.train_dataloader.sampler))
+        for name, part in named:
+            if hasattr(part, 'run_state'):
+                yield name, part

@@ -1,0 +1,78 @@
+import time
+from typing import Dict, Optional
+
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
+from mmengine.logging import print_log
+
+from mmdml.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SummaryHook(Hook):
+    """Refuse to select on test classes, and end a run with one line that says what came out.
+
+    Scores on test classes during training are a monitor: they are logged under that name and select nothing. A best
+    checkpoint or early stopping needs a validation data set of held-out *training* classes (``split='val'``).
+
+    Raises:
+        ValueError: before training, if a hook selects by scores on test classes.
+
+    Config::
+
+        default_hooks = dict(summary=dict(type='SummaryHook'))
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self._start = 0.0
+        self._first_iter = 0
+        self._last_scores: Optional[Dict[str, float]] = None
+
+    def before_train(self, runner) -> None:
+        self._start = time.time()
+        self._first_iter = runner.iter
+        self._on_test_classes = False
+        if runner.val_loop is None:
+            return
+        self._on_test_classes = getattr(runner.val_dataloader.dataset, 'split', None) == 'test'
+        selecting = [type(hook).__name__ for hook in runner.hooks if _selects(hook)]
+        if self._on_test_classes and selecting:
+            raise ValueError(
+                f'{selecting} would select by scores on test classes. Validate on held-out training classes: '
+                "train_dataloader.dataset.val_classes=0.2 val_dataloader.dataset.split='val' "
+                'val_dataloader.dataset.val_classes=0.2'
+            )
+        if self._on_test_classes:
+            print_log('Evaluations during training are a monitor on test classes: they select nothing', 'current')
+
+    def after_val_epoch(self, runner, metrics: Optional[Dict[str, float]] = None) -> None:
+        self._last_scores = metrics
+
+    def after_train(self, runner) -> None:
+        minutes, seconds = divmod(round(time.time() - self._start), 60)
+        parts = [f'{runner.iter - self._first_iter} updates in {minutes} min {seconds:02d} s']
+        if self._last_scores:
+            where = 'test classes, last epoch' if self._on_test_classes else 'validation classes, last epoch'
+            parts.append(f'{_scores(self._last_scores)} ({where})')
+        for key in ('last_ckpt', 'best_ckpt'):
+            path = runner.message_hub.get_info(key) if key in runner.message_hub.runtime_info else None
+            if path:
+                parts.append(f'{key.replace("_ckpt", "")} checkpoint {path}')
+        print_log('Done: ' + '; '.join(parts), 'current')
+
+    def after_test_epoch(self, runner, metrics: Optional[Dict[str, float]] = None) -> None:
+        if metrics:
+            print_log(f'Done: {_scores(metrics)} ({len(runner.test_dataloader.dataset)} images)', 'current')
+
+
+def _selects(hook: Hook) -> bool:
+    if isinstance(hook, CheckpointHook):
+        return hook.save_best is not None
+    return isinstance(hook, EarlyStoppingHook)
+
+
+def _scores(metrics: Dict[str, float]) -> str:
+    return ', '.join(
+        f'{key.rpartition("/")[2]} {value:.2f}' for key, value in metrics.items() if '/' in key
+    )

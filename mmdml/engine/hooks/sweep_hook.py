@@ -1,0 +1,155 @@
+from itertools import chain
+from typing import Any, Dict, List, Optional
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+
+from mmdml.engine.bank import EmbeddingBank
+from mmdml.engine.gather import gather_detached
+from mmdml.engine.progress import Progress
+from mmdml.engine.sweep import Embeddings, EmbeddingSubscriber, num_classes_of, sweep
+from mmdml.registry import HOOKS
+from mmdml.utils.seeding import derive_seed
+
+
+@HOOKS.register_module()
+class SweepHook(Hook):
+    """Serve the embeddings of the training set to whoever subscribes: hooks, and modules of the model.
+
+    One pass serves all subscribers of one moment that ask for the same transform. A subscriber that reads the bank costs
+    no pass; the bank is kept only if there is one.
+
+    Args:
+        batch_size: images of a sweep's step. Default: that of the test loader, else of the training loader.
+        num_workers: loader processes of a sweep. Default: as the training loader.
+
+    Raises:
+        ValueError: if the training data set cannot be swept (it needs ``labels`` and ``with_pipeline``).
+
+    Config::
+
+        default_hooks = dict(sweep=dict(type='SweepHook', batch_size=256))
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self, batch_size: Optional[int] = None, num_workers: Optional[int] = None) -> None:
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.bank: Optional[EmbeddingBank] = None
+        self._saved_bank: Optional[Dict[str, torch.Tensor]] = None
+        self._subscribers: List[EmbeddingSubscriber] = []
+        self._served = -1
+
+    def before_train(self, runner) -> None:
+        model = _unwrapped(runner)
+        self._subscribers = [
+            part for part in chain(model.modules(), runner.hooks) if isinstance(part, EmbeddingSubscriber)
+        ]
+        self._served = -1
+        if not self._subscribers:
+            return
+        dataset = runner.train_dataloader.dataset
+        if not (hasattr(dataset, 'labels') and hasattr(dataset, 'with_pipeline')):
+            names = [type(part).__name__ for part in self._subscribers]
+            raise ValueError(
+                f'{names} need the embeddings of the training set, but {type(dataset).__name__} is not an mmdml data '
+                "set (it has no 'labels' or no 'with_pipeline')"
+            )
+        if any(part.embedding_source == 'bank' for part in self._subscribers):
+            device = next(model.parameters()).device
+            if self._saved_bank is not None:
+                self.bank = EmbeddingBank.from_state(self._saved_bank, device)
+                self._saved_bank = None
+            else:
+                self.bank = EmbeddingBank(len(dataset), model.neck.embed_dim, device)
+
+    def before_train_epoch(self, runner) -> None:
+        self._serve(runner)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self._serve(runner)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if self.bank is None:
+            return
+        head = _unwrapped(runner).head
+        rows = head.last_rows
+        if get_world_size() > 1 and not head.gather:
+            rows = gather_detached(rows)
+        self.bank.update(rows)
+
+    def _serve(self, runner) -> None:
+        progress = Progress.of(runner)
+        # An epoch's first iteration comes by twice: before the loader starts, and before the step.
+        if progress.iter == self._served or not self._subscribers:
+            return
+        self._served = progress.iter
+        due = [part for part in self._subscribers if part.wants_embeddings(progress)]
+        for part in due:
+            if part.embedding_source == 'bank':
+                part.receive_embeddings(self._from_bank(runner), progress)
+        swept = [part for part in due if part.embedding_source == 'sweep']
+        asked = {part.sweep_transform for part in swept} - {None}
+        fallback = 'test' if 'test' in asked else 'train'
+        for transform in sorted({part.sweep_transform or fallback for part in swept}):
+            embeddings = self._sweep(runner, transform, progress)
+            for part in swept:
+                if (part.sweep_transform or fallback) == transform:
+                    part.receive_embeddings(embeddings, progress)
+
+    def _from_bank(self, runner) -> Embeddings:
+        dataset = runner.train_dataloader.dataset
+        filled = self.bank.filled.nonzero().squeeze(1)
+        labels = torch.as_tensor(dataset.labels, device=filled.device)
+        return Embeddings(self.bank.rows[filled], labels[filled], filled, num_classes_of(dataset))
+
+    def _sweep(self, runner, transform: str, progress: Progress) -> Embeddings:
+        loader = runner.train_dataloader
+        if transform == 'train':
+            dataset = loader.dataset.with_pipeline(loader.dataset.pipeline.transforms)
+        else:
+            dataset = loader.dataset.with_pipeline(_test_pipeline(runner.cfg))
+        # A stream of its own: an epoch of the training loader must not repeat these crops.
+        dataset.set_seed(derive_seed(progress.seed, progress.iter, 1) % 2**31)
+        embeddings = sweep(
+            _unwrapped(runner),
+            dataset,
+            self.batch_size or _test_batch_size(runner.cfg) or loader.batch_size,
+            loader.num_workers if self.num_workers is None else self.num_workers,
+        )
+        print_log(f'Swept {len(dataset)} training images ({transform} transform)', logger='current')
+        return embeddings
+
+    def run_state(self) -> Dict[str, Any]:
+        """The bank, if one is kept."""
+        return {} if self.bank is None else {'bank': self.bank.state_dict()}
+
+    def load_run_state(self, state: Dict[str, Any]) -> None:
+        """Take the bank; it goes to its device when training starts."""
+        self._saved_bank = state.get('bank')
+
+
+def _unwrapped(runner):
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _test_loader_cfg(cfg) -> Dict[str, Any]:
+    return cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
+
+
+def _test_pipeline(cfg) -> List[Dict[str, Any]]:
+    pipeline = _test_loader_cfg(cfg).get('dataset', {}).get('pipeline')
+    if pipeline is None:
+        raise ValueError(
+            'a sweep with the test transform takes the pipeline of test_dataloader.dataset (or val_dataloader.dataset), '
+            'but the config has none'
+        )
+    return pipeline
+
+
+def _test_batch_size(cfg) -> Optional[int]:
+    return _test_loader_cfg(cfg).get('batch_size')

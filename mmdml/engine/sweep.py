@@ -1,0 +1,121 @@
+"""Embed a whole data set once, on all ranks, in data-set order."""
+
+from dataclasses import dataclass
+from typing import Optional, Protocol, Tuple, runtime_checkable
+
+import torch
+import torch.distributed as dist
+from mmengine.dataset import default_collate
+from mmengine.dist import get_dist_info
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from mmdml.engine.gather import shard
+from mmdml.engine.progress import Progress
+
+
+@dataclass
+class Embeddings:
+    """Embeddings of training images, the same on every rank.
+
+    Attributes:
+        raw: ``(N, D)`` raw embeddings, fp32.
+        labels: ``(N,)`` int64 class ids.
+        indices: ``(N,)`` int64 data-set indices, rising.
+        num_classes: classes of the data set; some may have no row here.
+        features: ``(N, C)`` pooled backbone features, None unless asked for.
+    """
+
+    raw: Tensor
+    labels: Tensor
+    indices: Tensor
+    num_classes: int
+    features: Optional[Tensor] = None
+
+
+@runtime_checkable
+class EmbeddingSubscriber(Protocol):
+    """What a hook or a module offers to be served by ``SweepHook``.
+
+    Attributes:
+        embedding_source: 'sweep' (a pass over the training set) or 'bank' (what training computed anyway).
+        sweep_transform: 'train', 'test', or None: 'train' unless another subscriber of the same moment asks for 'test'.
+    """
+
+    embedding_source: str
+    sweep_transform: Optional[str]
+
+    def wants_embeddings(self, progress: Progress) -> bool:
+        """Whether embeddings are due before this iteration."""
+
+    def receive_embeddings(self, embeddings: Embeddings, progress: Progress) -> None:
+        """Take them."""
+
+
+@torch.no_grad()
+def sweep(
+    model: nn.Module, dataset: Dataset, batch_size: int, num_workers: int = 0, with_features: bool = False
+) -> Embeddings:
+    """One pass over a data set in evaluation mode, without gradient, in fp32.
+
+    Each rank embeds a contiguous part; every image counts once, whatever the number of ranks. The global random state
+    is left as it was.
+
+    Args:
+        model: an ``ImageEmbedder`` (not wrapped).
+        dataset: an mmdml data set: ``labels (N,)``, and items that the model's preprocessor takes.
+        batch_size: images a step and rank.
+        num_workers: loader processes.
+        with_features: also return the pooled features.
+    """
+    rank, world_size = get_dist_info()
+    start, stop = shard(len(dataset), rank, world_size)
+    loader = DataLoader(
+        Subset(dataset, range(start, stop)),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=default_collate,
+        # A loader without a generator of its own would draw its base seed from the global one.
+        generator=torch.Generator().manual_seed(0),
+    )
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    raw, features = [], []
+    for batch in loader:
+        batch = model.data_preprocessor(batch, False)
+        pooled, embedding = model.extract(batch['inputs'])
+        raw.append(embedding.float())
+        if with_features:
+            features.append(pooled.float())
+    model.train(was_training)
+
+    labels = torch.as_tensor(dataset.labels, device=device)
+    return Embeddings(
+        raw=_join(raw, len(dataset)),
+        labels=labels,
+        indices=torch.arange(len(dataset), device=device),
+        num_classes=num_classes_of(dataset),
+        features=_join(features, len(dataset)) if with_features else None,
+    )
+
+
+def num_classes_of(dataset: Dataset) -> int:
+    """Number of classes of an mmdml data set."""
+    return len(dataset.metainfo['classes'])
+
+
+def _join(parts: list, length: int) -> Tensor:
+    """Rows of all ranks in data-set order."""
+    own = torch.cat(parts)
+    rank, world_size = get_dist_info()
+    if world_size == 1:
+        return own
+    bounds: Tuple[Tuple[int, int], ...] = tuple(shard(length, other, world_size) for other in range(world_size))
+    longest = max(stop - start for start, stop in bounds)
+    # all_gather wants equal shapes: pad, then cut what was padded.
+    padded = own.new_zeros(longest, own.shape[1])
+    padded[: len(own)] = own
+    received = [torch.empty_like(padded) for _ in range(world_size)]
+    dist.all_gather(received, padded)
+    return torch.cat([rows[: stop - start] for rows, (start, stop) in zip(received, bounds)])

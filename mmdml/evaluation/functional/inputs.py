@@ -1,0 +1,66 @@
+"""What users hand to the evaluation functions, made uniform and checked."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def to_matrix(name: str, rows: Tensor | np.ndarray, device: str | torch.device | None) -> Tensor:
+    """``(N, D)`` embeddings as a tensor of fp32, or of fp64 if they come so.
+
+    Raises:
+        ValueError: if they are no matrix.
+    """
+    rows = torch.as_tensor(rows)
+    if rows.ndim != 2:
+        raise ValueError(f'{name} must be a matrix (N, D), got shape {tuple(rows.shape)}')
+    dtype = rows.dtype if rows.dtype == torch.float64 else torch.float32
+    return rows.detach().to(device=rows.device if device is None else device, dtype=dtype)
+
+
+def check_finite(name: str, rows: Tensor) -> None:
+    """Raise ValueError that names the first rows with NaN or infinity."""
+    bad = (~torch.isfinite(rows).all(1)).nonzero().squeeze(1).tolist()
+    if bad:
+        first = ', '.join(map(str, bad[:5])) + (', ...' if len(bad) > 5 else '')
+        raise ValueError(f'{name} embeddings are not finite (NaN or inf) in {len(bad)} of {len(rows)} rows: {first}')
+
+
+def encode(
+    name: str, query_keys: Any, gallery_keys: Any | None, query: Tensor, gallery: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Labels or ids of both sides as int64 codes, equal where the keys are.
+
+    Integers never pass through a float type: 2**53 + 1 differs from 2**53.
+
+    Args:
+        name: 'labels' or 'ids', for messages.
+        query_keys: ``(Q,)`` ints or strings.
+        gallery_keys: ``(G,)``, or None for the query's own.
+        query: the embeddings that ``query_keys`` belong to.
+        gallery: the embeddings that ``gallery_keys`` belong to.
+
+    Raises:
+        TypeError: if keys are neither integers nor strings, or not the same on both sides.
+        ValueError: if their number differs from that of the embeddings.
+    """
+    sides = [_keys(f'query_{name}', query_keys, len(query))]
+    if gallery_keys is not None:
+        sides.append(_keys(f'gallery_{name}', gallery_keys, len(gallery)))
+        if sides[0].dtype.kind != sides[1].dtype.kind:
+            raise TypeError(f'query_{name} are {sides[0].dtype}, gallery_{name} {sides[1].dtype}: nothing would match')
+    codes = np.unique(np.concatenate(sides), return_inverse=True)[1].reshape(-1)
+    codes = torch.from_numpy(codes.astype(np.int64)).to(query.device)
+    return codes[: len(query)], codes if gallery_keys is None else codes[len(query) :]
+
+
+def _keys(name: str, keys: Any, rows: int) -> np.ndarray:
+    """Keys as a vector of int64 or str."""
+    keys = np.asarray(keys.detach().cpu() if isinstance(keys, Tensor) else keys)
+    if keys.dtype.kind not in 'iubUS':
+        raise TypeError(f'{name} must be integers or strings, got {keys.dtype}')
+    if keys.shape != (rows,):
+        raise ValueError(f'{name} must have shape ({rows},), one per embedding, got {keys.shape}')
+    return keys.astype(np.int64) if keys.dtype.kind in 'iub' else keys.astype(np.str_)

@@ -1,0 +1,3 @@
+from .retrieval_metric import ResultsMatrix, RetrievalMetric
+
+__all__ = ['ResultsMatrix', 'RetrievalMetric']

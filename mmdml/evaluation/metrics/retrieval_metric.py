@@ -1,0 +1,252 @@
+"""Retrieval scores of a data set, as an MMEngine metric."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather, all_reduce, broadcast_object_list, get_world_size, is_main_process
+from mmengine.evaluator import BaseMetric
+from torch import Tensor
+
+from mmdml.evaluation.functional import retrieval_scores
+from mmdml.registry import METRICS
+
+BOTH, QUERY, GALLERY = 0, 1, 2
+# Rows that one rank sends at a time: bounds what an accelerator holds while parts are exchanged.
+_ROWS_PER_MESSAGE = 65536
+
+
+class ResultsMatrix(NamedTuple):
+    """What was collected, in data-set order.
+
+    Attributes:
+        embeddings: ``(N, D)`` float32 on the CPU.
+        labels: ``(N,)`` int64.
+        roles: ``(N,)`` int64: 0 query and gallery, 1 query, 2 gallery.
+        paths: N image paths, '' where unknown.
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    roles: Tensor
+    paths: list[str]
+
+
+class _Collector:
+    """One preallocated matrix by data-set index, so that a padded duplicate lands on its own row."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.embeddings = torch.empty(0, 0)
+        # Columns: label, role. Rows that were never written have role -1.
+        self.facts = torch.full((capacity, 2), -1, dtype=torch.int64)
+        self.paths = [''] * capacity
+
+    def put(self, index: Tensor, embeddings: Tensor, facts: Tensor, paths: Sequence[str]) -> None:
+        if len(index) == 0:
+            return
+        needed = int(index.max()) + 1
+        if needed > self.capacity:
+            self._grow(max(needed, 2 * self.capacity))
+        if self.embeddings.shape[1] == 0:
+            self.embeddings = torch.empty(self.capacity, embeddings.shape[1])
+        self.embeddings[index] = embeddings
+        self.facts[index] = facts
+        for row, path in zip(index.tolist(), paths, strict=True):
+            self.paths[row] = path
+
+    def seen(self) -> Tensor:
+        """``(S,)`` indices of the rows that were written."""
+        return (self.facts[:, 1] >= 0).nonzero().squeeze(1)
+
+    def _grow(self, capacity: int) -> None:
+        more = capacity - self.capacity
+        width = self.embeddings.shape[1]
+        if width:
+            self.embeddings = torch.cat([self.embeddings, torch.empty(more, width)])
+        self.facts = torch.cat([self.facts, torch.full((more, 2), -1, dtype=torch.int64)])
+        self.paths += [''] * more
+        self.capacity = capacity
+
+
+@METRICS.register_module()
+class RetrievalMetric(BaseMetric):
+    """Recall@K, MAP@R and R-precision of a data set, in percent.
+
+    A thin class around :func:`~mmdml.evaluation.functional.retrieval_scores`. Without roles every image searches all
+    the others; where some images are queries (role 1) and some gallery (role 2), the queries search the gallery, and
+    images of role 0 are in both. An image never finds itself.
+
+    Each sample brings ``embedding (D,)``, ``gt_label (1,)``, ``sample_idx``, and optionally ``role`` (0, 1, 2) and
+    ``img_path``. The matrix is allocated once if ``dataset_meta`` has ``num_images``, and grows otherwise. On several
+    ranks every rank sends its rows as tensors, and rank 0 scores.
+
+    Args:
+        recall_at: the K of Recall@K.
+        metrics: names known to ``retrieval_scores``.
+        distance: 'cosine', 'dot' or 'euclidean'.
+        block_size: queries scored at a time.
+        device: where to score. Default: where the model's embeddings were.
+        prefix: of the keys, ``retrieval/Recall@1``.
+
+    Example:
+        >>> val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
+    """
+
+    default_prefix = 'retrieval'
+
+    def __init__(
+        self,
+        recall_at: Sequence[int] = (1, 2, 4, 8),
+        metrics: Sequence[str] = ('Recall@K', 'MAP@R', 'RP'),
+        distance: str = 'cosine',
+        block_size: int = 1024,
+        device: str | torch.device | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(prefix=prefix)
+        self.options = dict(recall_at=recall_at, metrics=metrics, distance=distance, block_size=block_size)
+        self.device = device
+        self._seen_device: torch.device | None = None
+        self._collector: _Collector | None = None
+        self._matrix: ResultsMatrix | None = None
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Put the embeddings of a batch into their rows.
+
+        Raises:
+            KeyError: if a sample lacks a field.
+            ValueError: if a data-set index is negative or a role unknown.
+        """
+        if self._collector is None:
+            self._matrix = None  # the last evaluation's; two at once would double the memory
+            self._collector = _Collector(int((self.dataset_meta or {}).get('num_images', 0)))
+        embeddings = torch.stack([_field(sample, 'embedding') for sample in data_samples])
+        self._seen_device = embeddings.device
+        index = torch.tensor([int(_field(sample, 'sample_idx')) for sample in data_samples])
+        labels = [int(_field(sample, 'gt_label')) for sample in data_samples]
+        roles = [int(sample.get('role', BOTH)) for sample in data_samples]
+        if int(index.min()) < 0:
+            raise ValueError(f'sample_idx must be the index in the data set, got {int(index.min())}')
+        if not {BOTH, QUERY, GALLERY}.issuperset(roles):
+            raise ValueError(f'role must be 0 (both), 1 (query) or 2 (gallery), got {sorted(set(roles))}')
+        paths = [str(sample.get('img_path', '')) for sample in data_samples]
+        facts = torch.tensor([labels, roles]).t()
+        self._collector.put(index, embeddings.detach().float().cpu(), facts, paths)
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Scores of the whole data set, the same on all ranks.
+
+        Args:
+            size: number of images in the data set.
+
+        Returns:
+            Percentages by prefixed name.
+
+        Raises:
+            ValueError: if an image has no embedding, or one that is not finite, or no query has a positive.
+        """
+        collector = self._collector or _Collector(0)
+        self._collector = None
+        if get_world_size() > 1:
+            _merge_ranks(collector)
+        outcome: list[Any] = [None]
+        if is_main_process():
+            # An error must reach the other ranks too: they wait for the result.
+            try:
+                self._matrix = _complete(collector, size)
+                scores = self.compute_metrics(self._matrix)
+                outcome = [{f'{self.prefix}/{name}': value for name, value in scores.items()}]
+            except ValueError as error:
+                outcome = [error]
+        broadcast_object_list(outcome)
+        if isinstance(outcome[0], ValueError):
+            raise outcome[0]
+        return outcome[0]
+
+    def compute_metrics(self, results: ResultsMatrix) -> dict[str, float]:
+        """Percentages by name, without prefix."""
+        embeddings, labels, roles, _ = results
+        device = self.device or self._seen_device
+        if (roles == BOTH).all():
+            scores = retrieval_scores(embeddings, labels, device=device, **self.options)
+        else:
+            query = (roles != GALLERY).nonzero().squeeze(1)
+            gallery = (roles != QUERY).nonzero().squeeze(1)
+            scores = retrieval_scores(
+                embeddings[query],
+                labels[query],
+                embeddings[gallery],
+                labels[gallery],
+                query_ids=query,
+                gallery_ids=gallery,
+                device=device,
+                **self.options,
+            )
+        return {name: 100 * value for name, value in scores.items()}
+
+    def results_matrix(self) -> ResultsMatrix:
+        """What the last evaluation scored; on rank 0 only, until the next one begins.
+
+        Raises:
+            RuntimeError: if there is none.
+        """
+        if self._matrix is None:
+            raise RuntimeError('no results: call evaluate() first, and ask on rank 0')
+        return self._matrix
+
+
+def _field(sample: dict, name: str) -> Any:
+    if name not in sample:
+        raise KeyError(f'RetrievalMetric needs {name!r} in every data sample, got {sorted(sample)}')
+    return sample[name]
+
+
+def _complete(collector: _Collector, size: int) -> ResultsMatrix:
+    """Rows 0 to ``size - 1``, all there and finite."""
+    seen = collector.seen()
+    if len(seen) and int(seen[-1]) >= size:
+        raise ValueError(f'sample_idx {int(seen[-1])} lies outside the data set of {size} images')
+    if len(seen) < size:
+        missing = np.setdiff1d(np.arange(size), seen.numpy())
+        raise ValueError(
+            f'{len(missing)} of {size} images have no embedding; the first are {missing[:5].tolist()}. '
+            'Does sample_idx run over the whole data set?'
+        )
+    embeddings = collector.embeddings[:size]
+    bad = (~torch.isfinite(embeddings).all(1)).nonzero().squeeze(1).tolist()
+    if bad:
+        first = ', '.join(f'{row} ({collector.paths[row]})' for row in bad[:5])
+        raise ValueError(f'the embeddings of {len(bad)} of {size} images are not finite (NaN or inf): {first}')
+    labels, roles = collector.facts[:size].unbind(1)
+    return ResultsMatrix(embeddings, labels.clone(), roles.clone(), collector.paths[:size])
+
+
+def _merge_ranks(collector: _Collector) -> None:
+    """Write the rows of all ranks into rank 0's collector."""
+    index = collector.seen()
+    paths = np.array([collector.paths[row].encode() for row in index.tolist()], dtype=np.bytes_)
+    extent = torch.tensor([len(index), collector.embeddings.shape[1], paths.dtype.itemsize])
+    all_reduce(extent, op='max')
+    longest, width, path_width = extent.tolist()
+    paths = paths.astype(f'S{path_width}')
+
+    for start in range(0, longest, _ROWS_PER_MESSAGE):
+        part = index[start : start + _ROWS_PER_MESSAGE]
+        rows = min(longest - start, _ROWS_PER_MESSAGE)
+        # Column 0 is the index; -1 marks the padding that makes all ranks' messages equally long.
+        facts = torch.full((rows, 3), -1, dtype=torch.int64)
+        facts[: len(part), 0] = part
+        facts[: len(part), 1:] = collector.facts[part]
+        embeddings = torch.zeros(rows, width)
+        names = torch.zeros(rows, path_width, dtype=torch.uint8)
+        if len(part):
+            embeddings[: len(part)] = collector.embeddings[part]
+            own = paths[start : start + len(part)]
+            names[: len(part)] = torch.from_numpy(own.view(np.uint8).reshape(len(part), path_width).copy())
+        for facts, embeddings, names in zip(all_gather(facts), all_gather(embeddings), all_gather(names), strict=True):
+            used = facts[:, 0] >= 0
+            texts = names[used].numpy().view(f'S{path_width}').reshape(-1)
+            if is_main_process():
+                collector.put(facts[used, 0], embeddings[used], facts[used, 1:], [text.decode() for text in texts])

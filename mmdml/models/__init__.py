@@ -1,0 +1,7 @@
+from .backbones import *  # noqa: F401, F403
+from .embedders import *  # noqa: F401, F403
+from .generators import *  # noqa: F401, F403
+from .heads import *  # noqa: F401, F403
+from .losses import *  # noqa: F401, F403
+from .miners import *  # noqa: F401, F403
+from .necks import *  # noqa: F401, F403

@@ -1,0 +1,3 @@
+from .image_embedder import ImageEmbedder
+
+__all__ = ['ImageEmbedder']

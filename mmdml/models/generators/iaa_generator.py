@@ -1,0 +1,268 @@
+"""IAA: intra-class adaptive augmentation with neighbor correction (T-MM 2022, DOI 10.1109/TMM.2022.3227414)."""
+
+import dataclasses
+import logging
+from typing import Any, Callable, Dict, Optional, Union
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmdml.engine.progress import Progress
+from mmdml.engine.sweep import Embeddings
+from mmdml.registry import MODELS
+from mmdml.structures import Rows
+from mmdml.utils.seeding import derive_seed
+
+from .class_statistics import ClassStatistics, class_statistics, update_statistics
+from .full_covariance import CovarianceBank, full_covariance_noise
+from .neighbor_correction import correct_variance, correction_weight, neighbor_weights
+
+
+def _released_schedule(share: float) -> float:
+    """The released code lowers lambda after 40, 60 and 80 % of the epochs."""
+    steps = ((0.4, 1.0), (0.6, 0.9), (0.8, 0.75))
+    return next((factor for end, factor in steps if share <= end), 0.6)
+
+
+#: lambda_t / lambda as a function of epoch / epochs, the epoch counted from 1.
+LAM_SCHEDULES: Dict[str, Callable[[float], float]] = {'released': _released_schedule, 'constant': lambda share: 1.0}
+
+#: Exponent of copy m = 1, 2, ... on the standard deviation. 'released': the square root is taken anew for every copy.
+COPY_EXPONENTS: Dict[str, Callable[[int], float]] = {'paper': lambda m: 1.0, 'released': lambda m: 0.5 ** (m - 1)}
+
+_NOISES = ('diagonal', 'full')
+_SOURCES = ('sweep', 'bank')
+_STREAM = 17  # keeps the noise apart from other streams of the same seed and iteration
+
+
+@MODELS.register_module()
+class IAAGenerator(BaseModule):
+    """Synthetic candidates around every real embedding, spread as its own class is (Eq. 17).
+
+    ``zhat_i^m = z_i + sqrt(lambda_t) * sqrt(Sigma_cr[y_i]) * eps``, ``eps ~ N(0, I_D)``, ``m = 1..M``, where ``Sigma_cr``
+    is the class's diagonal covariance (Eq. 7-8), corrected by its neighbours (Eq. 11-16). Gradient flows through
+    ``z_i``; the covariance is constant and estimated anew every ``update_interval`` from a sweep of the training set or
+    from the bank. Copies inherit the view of their source: they are no positives of it.
+
+    Defaults follow the paper where the released code differs from it; ``copy_exponent='released'``,
+    ``correction=False`` and ``momentum=0.2`` bring the released code back.
+
+    Args:
+        num_copies: M >= 1.
+        lam: variance multiplier lambda >= 0.
+        lam_schedule: 'released' (x1, 0.9, 0.75, 0.6 after 40, 60, 80 % of the epochs) or 'constant'.
+        onset: training before the first estimate, in epochs (int) or as a fraction of the run (float in [0, 1]).
+        warmup: further training with estimates but without copies, same units.
+        update_interval: between two estimates, same units, > 0.
+        source: 'sweep' (a pass over the training set, the paper) or 'bank' (no extra pass, rows up to an epoch old).
+        transform: of the sweep: 'train', 'test', or None: 'train' unless another subscriber asks for 'test'.
+        noise: 'diagonal' (the paper's experiments) or 'full', exact class covariances drawn from the bank without
+            forming them (needs ``source='bank'``).
+        correction: True, False for the uncorrected variance, or arguments of :func:`correct_variance` by name.
+        momentum: weight of the old statistics in an update (released code: 0.2). Default: estimate afresh.
+        copy_exponent: 'paper', or 'released': copy m has the standard deviation ``sqrt(lambda) Sigma^(1/2^m)``.
+        own_copies: 'exclude', or 'positive': a copy is a positive of its own source.
+
+    Raises:
+        ValueError: for values out of range.
+
+    Config::
+
+        sources=dict(iaa=dict(type='IAAGenerator', num_copies=3, lam=0.8, onset=30))
+    """
+
+    def __init__(
+        self,
+        num_copies: int = 3,
+        lam: float = 0.8,
+        lam_schedule: str = 'released',
+        onset: Union[int, float] = 30,
+        warmup: Union[int, float] = 0,
+        update_interval: Union[int, float] = 2,
+        source: str = 'sweep',
+        transform: Optional[str] = None,
+        noise: str = 'diagonal',
+        correction: Union[bool, Dict[str, Any]] = True,
+        momentum: Optional[float] = None,
+        copy_exponent: str = 'paper',
+        own_copies: str = 'exclude',
+    ) -> None:
+        super().__init__()
+        _check('num_copies', num_copies, isinstance(num_copies, int) and num_copies >= 1, 'an integer >= 1')
+        _check('lam', lam, lam >= 0, '>= 0')
+        for name, span in (('onset', onset), ('warmup', warmup), ('update_interval', update_interval)):
+            fits = span >= 0 and (isinstance(span, int) or span <= 1)
+            _check(name, span, fits, 'epochs (an integer >= 0) or a fraction of the run (a float in [0, 1])')
+        _check('update_interval', update_interval, update_interval > 0, '> 0')
+        choices = (
+            ('lam_schedule', lam_schedule, LAM_SCHEDULES),
+            ('source', source, _SOURCES),
+            ('transform', transform, (None, 'train', 'test')),
+            ('noise', noise, _NOISES),
+            ('copy_exponent', copy_exponent, COPY_EXPONENTS),
+            ('own_copies', own_copies, ('exclude', 'positive')),
+        )
+        for name, value, known in choices:
+            _check(name, value, value in known, f'one of {list(known)}')
+        if noise == 'full' and source != 'bank':
+            raise ValueError("noise='full' draws from the bank: set source='bank'")
+        if noise == 'full' and (momentum is not None or copy_exponent != 'paper'):
+            raise ValueError("noise='full' has neither momentum nor copy_exponent: both act on stored diagonals")
+        self.num_copies = num_copies
+        self.lam = lam
+        self.lam_schedule = lam_schedule
+        self.onset = onset
+        self.warmup = warmup
+        self.update_interval = update_interval
+        self.embedding_source = source
+        self.sweep_transform = transform
+        self.noise = noise
+        self.correction: Optional[Dict[str, Any]] = None
+        if correction is not False:
+            self.correction = {} if correction is True else dict(correction)
+        self.momentum = momentum
+        self.copy_exponent = copy_exponent
+        self.own_copies = own_copies
+        # No buffers: on resume RunStateHook restores them, and they are not published with the weights.
+        self._statistics: Dict[str, Tensor] = {}
+        self._std: Optional[Tensor] = None
+        self._covariances: Optional[CovarianceBank] = None
+        self._mixture: Dict[str, Any] = {}
+        self._diagnostics: Dict[str, float] = {}
+
+    # ------------------------------------------------------------------------------------------------ estimation
+
+    def wants_embeddings(self, progress: Progress) -> bool:
+        """Estimates are due at the onset and every ``update_interval`` after it."""
+        since = progress.iter - progress.iterations(self.onset)
+        return since >= 0 and since % max(progress.iterations(self.update_interval), 1) == 0
+
+    def receive_embeddings(self, embeddings: Embeddings, progress: Progress) -> None:
+        """Estimate class statistics and correct the variances (Eq. 7-16)."""
+        fresh = class_statistics(embeddings.raw, embeddings.labels, embeddings.num_classes)
+        if not bool((fresh.count >= 2).any()):
+            print_log(
+                f'IAA is off: none of the {embeddings.num_classes} classes has two images to estimate a variance from',
+                logger='current',
+                level=logging.WARNING,
+            )
+            self._forget()
+            return
+        seen = fresh.count
+        if self._statistics:
+            old = ClassStatistics(*(self._statistics[key] for key in ClassStatistics._fields))
+            fresh = update_statistics(old, fresh, self.momentum, self._statistics['seen'])
+            seen = self._statistics['seen'] + seen
+        count, mean, var = fresh
+        corrected = var if self.correction is None else correct_variance(count, mean, var, **self.correction)
+        self._statistics = dict(count=count, mean=mean, var=var, corrected=corrected, seen=seen)
+        if self.noise == 'full':
+            self._covariances = CovarianceBank.build(embeddings.raw, embeddings.labels, embeddings.num_classes)
+        self._prepare()
+        log = ', '.join(f'{key} {value:.3f}' for key, value in self._diagnostics.items())
+        print_log(f'IAA statistics of {int((count > 0).sum())} classes: {log}', logger='current')
+
+    def _prepare(self) -> None:
+        """What follows from the statistics."""
+        count, var, corrected = (self._statistics[key] for key in ('count', 'var', 'corrected'))
+        self._std = corrected.sqrt()
+        if self.noise == 'full':
+            self._mixture = self._mix_covariances()
+        known = count >= 2
+        self._diagnostics = dict(trace_ratio=float(corrected[known].sum() / var[known].sum().clamp_min(1e-30)))
+        if self.correction is not None:
+            alpha = self._alpha()
+            self._diagnostics.update(
+                alpha_mean=float(alpha.mean()), alpha_min=float(alpha.min()), alpha_max=float(alpha.max())
+            )
+
+    def _alpha(self) -> Tensor:
+        options = {key: self.correction[key] for key in ('beta', 'tau') if key in self.correction}
+        return correction_weight(self._statistics['count'], **options)
+
+    def _mix_covariances(self) -> Dict[str, Any]:
+        """What blends full covariances as Eq. 12-16 blend diagonals: arguments of ``full_covariance_noise``."""
+        if self.correction is None:
+            return {}
+        own = {key: value for key, value in self.correction.items() if key not in ('beta', 'tau', 'gamma')}
+        indices, weights = neighbor_weights(*(self._statistics[key] for key in ClassStatistics._fields), **own)
+        gamma = {key: value for key, value in self.correction.items() if key == 'gamma'}
+        return dict(alpha=self._alpha(), indices=indices, weights=weights, **gamma)
+
+    def _forget(self) -> None:
+        self._statistics, self._std, self._covariances, self._mixture, self._diagnostics = {}, None, None, {}, {}
+
+    # ------------------------------------------------------------------------------------------------ generation
+
+    def active(self, progress: Progress) -> bool:
+        """Whether copies are made at this iteration."""
+        begin = progress.iterations(self.onset) + progress.iterations(self.warmup)
+        return self._std is not None and progress.iter >= begin
+
+    def lam_at(self, progress: Progress) -> float:
+        """lambda_t, constant within an epoch."""
+        return self.lam * LAM_SCHEDULES[self.lam_schedule]((progress.epoch + 1) / progress.max_epochs)
+
+    def forward(self, anchors: Rows, progress: Progress) -> Optional[Rows]:
+        """``R`` real rows -> ``M * R`` copies, copy-major; None while IAA is not active."""
+        if not self.active(progress):
+            return None
+        raw = anchors.embeddings if anchors.embeddings.dtype.itemsize >= 4 else anchors.embeddings.float()
+        with torch.no_grad():
+            noise = self._draw(anchors.labels, raw, progress)
+        copies = (raw[None] + self.lam_at(progress) ** 0.5 * noise).flatten(0, 1)
+        views = anchors.views.repeat(self.num_copies, 1)
+        return Rows(
+            copies,
+            anchors.labels.repeat(self.num_copies),
+            views if self.own_copies == 'exclude' else torch.full_like(views, -1),
+            anchors.indices.repeat(self.num_copies),
+        )
+
+    def _draw(self, labels: Tensor, raw: Tensor, progress: Progress) -> Tensor:
+        """``(M, R, D)`` noise of covariance ``Sigma_cr[y]``, a pure function of seed, iteration and global row."""
+        random = torch.Generator(raw.device)
+        if self.noise == 'full':
+            random.manual_seed(derive_seed(progress.seed, _STREAM, progress.iter, progress.rank))
+            return full_covariance_noise(
+                labels, self.num_copies, self._covariances, **self._mixture, generator=random
+            )
+        random.manual_seed(derive_seed(progress.seed, _STREAM, progress.iter))
+        rows, dim = raw.shape
+        # Drawn for the global batch and cut, so that ranks differ and N ranks together equal one process.
+        shape = (self.num_copies, progress.world_size * rows, dim)
+        noise = torch.randn(shape, generator=random, device=raw.device)
+        noise = noise[:, progress.rank * rows : (progress.rank + 1) * rows]
+        std = self._std.to(raw.device)[labels]
+        exponent = COPY_EXPONENTS[self.copy_exponent]
+        return torch.stack([noise[m] * std ** exponent(m + 1) for m in range(self.num_copies)])
+
+    # ----------------------------------------------------------------------------------------------------- state
+
+    def diagnostics(self) -> Dict[str, float]:
+        """``trace_ratio = tr(Sigma_cr) / tr(Sigma)`` over classes of two and more images, and the spread of alpha."""
+        return self._diagnostics
+
+    def run_state(self) -> Dict[str, Any]:
+        """Class statistics, and the bank rows that full-covariance noise draws from."""
+        state: Dict[str, Any] = dict(self._statistics)
+        if self._covariances is not None:
+            state['covariances'] = dataclasses.asdict(self._covariances)
+        return state
+
+    def load_run_state(self, state: Dict[str, Any]) -> None:
+        """Take them back."""
+        state = dict(state)
+        covariances = state.pop('covariances', None)
+        self._forget()
+        if state:
+            self._statistics = state
+            self._covariances = CovarianceBank(**covariances) if covariances is not None else None
+            self._prepare()
+
+
+def _check(name: str, value: Any, fits: bool, right: str) -> None:
+    if not fits:
+        raise ValueError(f'{name} must be {right}, got {value!r}')

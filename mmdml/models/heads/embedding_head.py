@@ -1,0 +1,138 @@
+"""From raw embeddings to a scalar: sources of candidates, one normalisation, mining, the loss."""
+
+import dataclasses
+from typing import Any, Dict, Optional
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmdml.engine.gather import gather_rows
+from mmdml.engine.progress import Progress
+from mmdml.registry import MODELS, TASK_UTILS
+from mmdml.structures import PairBatch, Rows
+
+
+@MODELS.register_module()
+class EmbeddingHead(BaseModule):
+    """Apply a metric-learning loss to a batch of raw embeddings.
+
+    Real rows (of all ranks, if gathered) are the anchors. Each source adds raw candidate rows: synthetic ones, memory.
+    All rows are normalised once, at the end, and meet the loss as one :class:`~mmdml.structures.PairBatch`. The loss
+    knows neither sources nor ranks.
+
+    Args:
+        loss: config of a loss, called as ``loss(pairs, mined=None) -> scalar``.
+        miner: config of a miner, called as ``miner(pairs) -> Pairs | Triplets``. Default: the loss sees all pairs.
+        sources: configs by name of what adds candidates, called as ``source(anchors: Rows, progress) -> Rows | None``.
+            Switch an inherited one off with ``None``.
+        gather: compute the global loss over the rows of all ranks, with gradient. False: each rank scores its own rows.
+        exclude_same_image: a pair with one data-set index is neither positive nor negative.
+        diagnostics_interval: iterations between diagnostics of the sources in the log, 0 for never.
+
+    Config::
+
+        head=dict(
+            type='EmbeddingHead',
+            loss=dict(type='MultiSimilarityLoss'),
+            sources=dict(iaa=dict(type='IAAGenerator', num_copies=3, lam=0.8)))
+    """
+
+    def __init__(
+        self,
+        loss: Dict[str, Any],
+        miner: Optional[Dict[str, Any]] = None,
+        sources: Optional[Dict[str, Optional[Dict[str, Any]]]] = None,
+        gather: bool = True,
+        exclude_same_image: bool = False,
+        diagnostics_interval: int = 50,
+    ) -> None:
+        super().__init__()
+        self.loss_fn = MODELS.build(loss)
+        self.miner = TASK_UTILS.build(miner) if miner else None
+        self.sources = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in (sources or {}).items() if cfg})
+        self.gather = gather
+        self.exclude_same_image = exclude_same_image
+        self.diagnostics_interval = diagnostics_interval
+        #: Set before every training iteration by ``ProgressHook``.
+        self.progress = Progress(iter=0, max_iters=1, epoch_length=1)
+        #: The anchors of the last training step, detached: all ranks' if gathered. Read by ``SweepHook`` for the bank.
+        self.last_rows: Optional[Rows] = None
+
+    def loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices: Optional[Tensor],
+        neck: nn.Module,
+        learner: Optional[int] = None,
+    ) -> Dict[str, Tensor]:
+        """Loss and diagnostics of one batch.
+
+        Args:
+            embeddings: ``(B, D)`` raw embeddings with gradient.
+            labels: ``(B,)`` class ids.
+            indices: ``(B,)`` data-set indices, None if unknown.
+            neck: offers ``unit(rows, learner)``.
+            learner: active learner of the batch.
+
+        Returns:
+            ``loss`` and, at diagnostics steps, ``{source}_*`` scalars.
+        """
+        anchors = Rows.of_batch(embeddings, labels, indices)
+        progress = self.progress
+        if self.gather:
+            anchors = gather_rows(anchors)
+            progress = dataclasses.replace(progress, rank=0, world_size=1)
+        self.last_rows = dataclasses.replace(anchors, embeddings=anchors.embeddings.detach())
+
+        added = {name: source(anchors, progress) for name, source in self.sources.items()}
+        added = {name: rows for name, rows in added.items() if rows is not None and len(rows)}
+        pairs = self._pair_batch(anchors, added, neck, learner)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            mined = self.miner(pairs) if self.miner else None
+            losses = {'loss': self.loss_fn(pairs, mined)}
+            interval = self.diagnostics_interval
+            if self.sources and interval and progress.iter % interval == 0:
+                losses.update(self._diagnostics(pairs, mined, added))
+        return losses
+
+    def _pair_batch(
+        self, anchors: Rows, added: Dict[str, Rows], neck: nn.Module, learner: Optional[int] = None
+    ) -> PairBatch:
+        candidates = Rows.cat([anchors, *added.values()])
+        unit = neck.unit(candidates.embeddings, learner)
+        return PairBatch(
+            unit[: len(anchors)],
+            unit,
+            anchors.labels,
+            candidates.labels,
+            anchors.views,
+            candidates.views,
+            anchors.indices,
+            candidates.indices,
+            exclude_same_image=self.exclude_same_image,
+        )
+
+    @torch.no_grad()
+    def _diagnostics(self, pairs: PairBatch, mined: Any, added: Dict[str, Rows]) -> Dict[str, Tensor]:
+        """What each source contributed: number of rows, share of the pairs the loss used, likeness to its parents."""
+        log = {}
+        active = self.loss_fn.active_pairs(pairs, mined) if hasattr(self.loss_fn, 'active_pairs') else None
+        start = len(pairs.anchors)
+        for name, source in self.sources.items():
+            rows = added.get(name)
+            number = 0 if rows is None else len(rows)
+            log[f'{name}_candidates'] = torch.tensor(float(number))
+            if number:
+                part = slice(start, start + number)
+                start += number
+                if active is not None:
+                    log[f'{name}_active_share'] = active[:, part].sum() / active.sum().clamp_min(1)
+                # View ids count the anchors, so they lead back to a synthetic row's first parent.
+                parent = rows.views[:, 0]
+                if (parent >= 0).all():
+                    log[f'{name}_cosine'] = (pairs.candidates[part] * pairs.anchors[parent]).sum(1).mean()
+            if hasattr(source, 'diagnostics'):
+                log.update({f'{name}_{key}': torch.as_tensor(value) for key, value in source.diagnostics().items()})
+        return log

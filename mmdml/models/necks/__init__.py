@@ -1,0 +1,17 @@
+from .linear_embedding import LinearEmbedding
+from .pooling import (
+    GeneralizedMeanPooling,
+    GlobalAverageMaxPooling,
+    GlobalAveragePooling,
+    GlobalMaxPooling,
+    GlobalPooling,
+)
+
+__all__ = [
+    'GeneralizedMeanPooling',
+    'GlobalAverageMaxPooling',
+    'GlobalAveragePooling',
+    'GlobalMaxPooling',
+    'GlobalPooling',
+    'LinearEmbedding',
+]

@@ -1,0 +1,107 @@
+"""Global pooling: feature maps to feature vectors."""
+
+from typing import Sequence, Union
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmdml.registry import MODELS
+
+Features = Union[Tensor, Sequence[Tensor]]
+
+
+class GlobalPooling(BaseModule):
+    """Base of the poolings.
+
+    Backbones return the feature maps of several stages; the last one is pooled. A backbone that already returns vectors
+    (a vision transformer's class token) passes through.
+    """
+
+    def forward(self, features: Features) -> Tensor:
+        """``(B, C, H, W)`` or a sequence whose last entry is that -> ``(B, C)``; ``(B, C)`` stays.
+
+        Raises:
+            ValueError: for any other shape.
+        """
+        if not isinstance(features, Tensor):
+            features = features[-1]
+        if features.ndim == 2:
+            return features
+        if features.ndim != 4:
+            raise ValueError(
+                f'pooling takes feature maps (B, C, H, W) or vectors (B, C), got shape {tuple(features.shape)}'
+            )
+        return self.pool(features)
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, C)``."""
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class GlobalAveragePooling(GlobalPooling):
+    """Mean over all positions (GAP).
+
+    Config::
+
+        pooling=dict(type='GlobalAveragePooling')
+    """
+
+    def pool(self, maps: Tensor) -> Tensor:
+        return maps.mean(dim=(2, 3))
+
+
+@MODELS.register_module()
+class GlobalMaxPooling(GlobalPooling):
+    """Maximum over all positions (GMP).
+
+    Config::
+
+        pooling=dict(type='GlobalMaxPooling')
+    """
+
+    def pool(self, maps: Tensor) -> Tensor:
+        return maps.amax(dim=(2, 3))
+
+
+@MODELS.register_module()
+class GlobalAverageMaxPooling(GlobalPooling):
+    """Sum of average and maximum (GAP + GMP), as IAA uses it with BN-Inception and ResNet-50.
+
+    Config::
+
+        pooling=dict(type='GlobalAverageMaxPooling')
+    """
+
+    def pool(self, maps: Tensor) -> Tensor:
+        return maps.mean(dim=(2, 3)) + maps.amax(dim=(2, 3))
+
+
+@MODELS.register_module()
+class GeneralizedMeanPooling(GlobalPooling):
+    """GeM of "Fine-tuning CNN Image Retrieval with No Human Annotation" (TPAMI 2018), Eq. 2.
+
+    ``f_c = (mean over positions of max(x_c, eps)^p)^(1/p)``: p = 1 is the average, p -> infinity the maximum.
+
+    Args:
+        p: exponent, > 0.
+        learnable: train ``p``.
+        eps: lower clamp of the activations, > 0.
+
+    Config::
+
+        pooling=dict(type='GeneralizedMeanPooling', p=3.0)
+    """
+
+    def __init__(self, p: float = 3.0, learnable: bool = True, eps: float = 1e-6) -> None:
+        super().__init__()
+        if p <= 0:
+            raise ValueError(f'p must be > 0, got {p}')
+        self.p = nn.Parameter(torch.tensor(float(p)), requires_grad=learnable)
+        self.eps = eps
+
+    def pool(self, maps: Tensor) -> Tensor:
+        # x^3 overflows fp16 at 40: pool in fp32.
+        with torch.autocast(maps.device.type, enabled=False):
+            return maps.float().clamp_min(self.eps).pow(self.p).mean(dim=(2, 3)).pow(1 / self.p)

@@ -1,0 +1,37 @@
+"""Child registries of MMEngine's roots.
+
+Each registry names the package that fills it (``locations``), so a part is imported the first time a config asks for a
+``type``, and never before. A type that mmdml does not know is looked up in the parent registry (MMEngine), and
+``mmpretrain.ResNet`` reaches mmpretrain.
+"""
+
+import mmengine.registry as roots
+from mmengine.registry import Registry
+
+from mmdml.utils.safe_checkpoint import register_safe_loaders
+
+
+def _child(parent: Registry, location: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope='mmdml', locations=[location])
+
+
+#: Embedders, backbones, necks, heads, generators, losses.
+MODELS = _child(roots.MODELS, 'mmdml.models')
+#: Miners.
+TASK_UTILS = _child(roots.TASK_UTILS, 'mmdml.models')
+DATASETS = _child(roots.DATASETS, 'mmdml.datasets')
+DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'mmdml.datasets')
+TRANSFORMS = _child(roots.TRANSFORMS, 'mmdml.datasets')
+METRICS = _child(roots.METRICS, 'mmdml.evaluation')
+HOOKS = _child(roots.HOOKS, 'mmdml.engine')
+# MMEngine looks these up under the scope of the run; without a child registry it warns each time.
+LOOPS = _child(roots.LOOPS, 'mmdml.engine')
+OPTIMIZERS = _child(roots.OPTIMIZERS, 'mmdml.engine')
+OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, 'mmdml.engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(roots.OPTIM_WRAPPER_CONSTRUCTORS, 'mmdml.engine')
+PARAM_SCHEDULERS = _child(roots.PARAM_SCHEDULERS, 'mmdml.engine')
+VISUALIZERS = _child(roots.VISUALIZERS, 'mmdml.engine')
+VISBACKENDS = _child(roots.VISBACKENDS, 'mmdml.engine')
+
+# Whoever builds a part of mmdml may load a checkpoint next: from here on none may run code.
+register_safe_loaders()

@@ -1,0 +1,4 @@
+from .pair_batch import PairBatch, Pairs, Triplets
+from .rows import Rows
+
+__all__ = ['PairBatch', 'Pairs', 'Rows', 'Triplets']

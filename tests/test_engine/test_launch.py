@@ -1,0 +1,21 @@
+import pytest
+from mmengine.config import Config
+
+from mmdml.engine.launch import check_keys
+
+
+@pytest.mark.parametrize('key, right', [('optim_wraper', 'optim_wrapper'), ('train_dataloder', 'train_dataloader')])
+def test_a_nearly_spelled_key_of_a_config_is_refused_with_the_right_one(key, right):
+    with pytest.raises(ValueError, match=f"unknown config key '{key}'; did you mean {right}"):
+        check_keys(Config({key: dict()}), {})
+
+
+def test_an_option_must_name_a_key_that_is_there():
+    cfg = Config(dict(model=dict(), batch_size=4))
+    check_keys(cfg, {'model.head.new': 1, 'batch_size': 8, 'randomness.seed': 3})
+    with pytest.raises(ValueError, match=r"--cfg-options: unknown config key 'modle'; did you mean model"):
+        check_keys(cfg, {'modle.head.new': 1})
+
+
+def test_variables_of_a_config_are_no_typing_errors():
+    check_keys(Config(dict(train_pipeline=[], test_pipeline=[], data_root='x', iaa=dict())), {})

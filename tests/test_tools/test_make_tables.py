@@ -1,0 +1,198 @@
+import difflib
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmdml.utils.experiments import Run, append_row
+
+ROOT = Path(__file__).parents[2]
+spec = importlib.util.spec_from_file_location('make_tables', ROOT / 'tools/analysis_tools/make_tables.py')
+make_tables = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(make_tables)
+
+README = """# Title
+
+<!-- results: small -->
+old
+<!-- /results -->
+
+After.
+"""
+
+DEFINITIONS = """
+csv: results.csv
+tables:
+  small:
+    caption: A caption.
+    command: python run.py plan.yml
+    columns:
+      - {header: R@1, run: base, metric: retrieval/Recall@1}
+      - {header: 'R@1, more', run: more, metric: retrieval/Recall@1, digits: 1}
+    rows:
+      - {label: MS, runs: {base: configs/m/a.py, more: {config: configs/m/a.py, options: {k: 1}}}}
+      - {label: Triplet, runs: {base: configs/m/b.py, more: configs/m/c.py}}
+"""
+
+METAFILE = """# Head comment.
+Collections:
+  - Name: M
+Models:
+  - Name: a   # first
+    In Collection: M
+    Config: configs/m/a.py
+    Results:
+      # from the paper
+      - Task: Image Retrieval
+        Dataset: Omniglot
+        Metrics: {Recall@1: 99.0}  # kept as it is
+        Source: paper
+
+  # The second model.
+  - Name: b
+    Config: configs/m/b.py
+    In Collection: M   # no result yet
+  - Name: c
+    In Collection: M
+    Config: configs/m/c.py
+# tail comment
+"""
+
+
+def add_rows(path):
+    values = [('configs/m/a.py', 0, {}, 80.0), ('configs/m/a.py', 1, {}, 83.0), ('configs/m/a.py', 2, {}, 81.5)]
+    values += [('configs/m/a.py', 0, {'k': 1}, 90.25), ('configs/m/b.py', 4, {}, 70.123)]
+    for config, seed, options, score in values:
+        run = Run('n', config, seed, options)
+        row = {'run': run.id, 'name': 'n', 'config': config, 'seed': seed, 'options': json.dumps(options)}
+        row |= {'retrieval/Recall@1': score, 'updates': 100, 'seconds': 60.0 + seed, 'commit': 'abcdef123456'}
+        append_row(path, row | {'torch': '2.13.0', 'machine': '2 x CPU'})
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with one README, one metafile and five finished runs."""
+    (tmp_path / 'experiments').mkdir()
+    (tmp_path / 'configs/m').mkdir(parents=True)
+    (tmp_path / 'experiments/tables.yml').write_text(DEFINITIONS)
+    (tmp_path / 'README.md').write_text(README)
+    (tmp_path / 'configs/m/metafile.yml').write_text(METAFILE)
+    for name in 'abc':
+        (tmp_path / f'configs/m/{name}.py').write_text('test_dataloader = dict(dataset=dict(type="Omniglot"))\n')
+    add_rows(tmp_path / 'results.csv')
+    return tmp_path
+
+
+def run(project, *arguments):
+    return make_tables.main(['--root', str(project), *arguments])
+
+
+def test_table_holds_mean_and_sample_standard_deviation_and_how_it_was_made(project):
+    assert run(project) == 0
+    expected = """# Title
+
+<!-- results: small -->
+
+A caption.
+
+|  | R@1 | R@1, more |
+|:--|--:|--:|
+| MS | 81.50 ± 1.50 | 90.2 |
+| Triplet | 70.12 | not run |
+
+Mean ± sample standard deviation over seeds, n = 1 (seeds 0) or n = 3 (seeds 0, 1, 2) or n = 1 (seeds 4);
+scores after the last epoch, 100 updates; 1.0 to 1.1 minutes a run
+on 2 x CPU;
+commit abcdef123456, torch 2.13.0.
+From:
+
+```shell
+python run.py plan.yml
+```
+
+<!-- /results -->
+
+After.
+"""
+    assert (project / 'README.md').read_text() == expected
+
+
+def test_check_reports_what_is_out_of_date_and_writes_nothing(project, capsys):
+    assert run(project, '--check') == 1
+    assert (project / 'README.md').read_text() == README
+    assert [line.split('/')[-1] for line in capsys.readouterr().out.splitlines()] == ['README.md', 'metafile.yml']
+    run(project)
+    assert run(project, '--check') == 0
+    run_of_new_seed = Run('n', 'configs/m/b.py', 5)
+    old = make_tables.read_rows(project / 'results.csv')[-1]
+    append_row(project / 'results.csv', {**old, 'run': run_of_new_seed.id, 'seed': 5})
+    assert run(project, '--check') == 1
+
+
+def test_metafile_gets_measured_results_and_keeps_everything_else(project):
+    run(project)
+    path = project / 'configs/m/metafile.yml'
+    text = path.read_text()
+    assert not [line for line in difflib.ndiff(METAFILE.splitlines(), text.splitlines()) if line.startswith('- ')]
+    models = yaml.safe_load(text)['Models']
+    measured, paper = models[0]['Results']
+    assert paper == {
+        'Task': 'Image Retrieval',
+        'Dataset': 'Omniglot',
+        'Metrics': {'Recall@1': 99.0},
+        'Source': 'paper',
+    }
+    assert measured == {
+        'Task': 'Image Retrieval',
+        'Dataset': 'Omniglot',
+        'Metrics': {'Recall@1': 81.5},
+        'Std': {'Recall@1': 1.5},
+        'Source': 'measured',
+        'Seeds': [0, 1, 2],
+        'Updates': [100],
+        'Commit': 'abcdef123456',
+        'Command': 'python tools/train.py configs/m/a.py --cfg-options randomness.seed=0',
+    }
+    assert models[1]['Results'][0]['Metrics'] == {'Recall@1': 70.12}
+    assert 'Results' not in models[2]
+    run(project)
+    assert path.read_text() == text
+
+
+def test_metafile_replaces_an_old_measured_result_only(project):
+    run(project)
+    path = project / 'configs/m/metafile.yml'
+    right = path.read_text()
+    path.write_text(right.replace('81.5', '12.3'))
+    run(project)
+    assert path.read_text() == right
+
+
+@pytest.mark.parametrize('empty', ['Results: []', 'Results:'])
+def test_metafile_fills_an_empty_results_key(project, empty):
+    path = project / 'configs/m/metafile.yml'
+    path.write_text(f'Models:\n- Name: b\n  {empty}\n  Config: configs/m/b.py\n')
+    run(project)
+    (model,) = yaml.safe_load(path.read_text())['Models']
+    assert [result['Metrics'] for result in model['Results']] == [{'Recall@1': 70.12}]
+    assert model['Config'] == 'configs/m/b.py'
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('<!-- results: other -->\n<!-- /results -->\n', r"README.md: no table 'other'; .* \['small'\]"),
+        ('<!-- results: small -->\n', 'README.md: .* has no "<!-- /results -->"'),
+        ('<!-- results: small -->\n<!-- results: small -->\n<!-- /results -->', 'has no "<!-- /results -->"'),
+    ],
+)
+def test_bad_markers_are_named(project, text, message):
+    (project / 'README.md').write_text(text)
+    with pytest.raises(ValueError, match=message):
+        run(project)
+
+
+def test_tables_of_this_project_are_up_to_date():
+    assert run(ROOT, '--check') == 0

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# dist_test.sh CONFIG CHECKPOINT PROCESSES [flags of test.py]
+# One process a GPU; on a machine without CUDA the processes share the CPU (gloo).
+set -euo pipefail
+CONFIG=$1
+CHECKPOINT=$2
+PROCESSES=$3
+TOOLS=$(cd "$(dirname "$0")" && pwd)
+exec torchrun \
+    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+    --nproc_per_node="$PROCESSES" \
+    "$TOOLS/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# dist_train.sh CONFIG PROCESSES [flags of train.py]
+# One process a GPU; on a machine without CUDA the processes share the CPU (gloo).
+set -euo pipefail
+CONFIG=$1
+PROCESSES=$2
+TOOLS=$(cd "$(dirname "$0")" && pwd)
+exec torchrun \
+    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+    --nproc_per_node="$PROCESSES" \
+    "$TOOLS/train.py" "$CONFIG" --launcher pytorch "${@:3}"

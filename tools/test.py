@@ -1,0 +1,51 @@
+"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``."""
+
+import argparse
+
+import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
+import numpy as np
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+
+from mmdml.engine.launch import add_common_arguments, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Score a checkpoint')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', help='write embeddings, labels and paths of the test images to this .npz file')
+    add_common_arguments(parser)
+    args = parser.parse_args()
+    if args.out and not args.out.endswith('.npz'):
+        parser.error(f'--out writes a .npz file, got {args.out}')
+    return args
+
+
+def write_embeddings(runner: Runner, path: str) -> None:
+    """Unit embeddings ``(N, D)``, labels ``(N,)`` and paths ``(N,)`` in data-set order."""
+    from mmdml.evaluation.metrics import RetrievalMetric
+
+    metric = next((part for part in runner.test_evaluator.metrics if isinstance(part, RetrievalMetric)), None)
+    if metric is None:
+        raise SystemExit('--out takes the embeddings from RetrievalMetric, but test_evaluator has none')
+    results = metric.results_matrix()
+    np.savez(
+        path, embeddings=results.embeddings.numpy(), labels=results.labels.numpy(), paths=np.array(results.paths)
+    )
+    print(f'wrote {len(results.labels)} embeddings to {path}')
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    runner = Runner.from_cfg(cfg)
+    runner.test()
+    if args.out and is_main_process():
+        write_embeddings(runner, args.out)
+
+
+if __name__ == '__main__':
+    main()

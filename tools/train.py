@@ -1,0 +1,70 @@
+"""Train a model: ``python tools/train.py configs/iaa/iaa_ms_conv4_omniglot.py``."""
+
+import argparse
+
+import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
+from mmengine.runner import Runner
+
+from mmdml.engine.launch import add_common_arguments, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from a checkpoint; without a path, or with "auto", from the latest one in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision (needs CUDA)')
+    parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate by batch size / base_batch_size'
+    )
+    parser.add_argument('--no-persistent-workers', action='store_true', help='start loader workers anew every epoch')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def apply_flags(cfg, args: argparse.Namespace) -> None:
+    """Training flags -> config."""
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+        if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise ValueError(f'--amp replaces OptimWrapper, but the config uses {kind}')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.resume == 'auto':
+        cfg.resume, cfg.load_from = True, None
+    elif args.resume:
+        cfg.resume, cfg.load_from = True, args.resume
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg or 'base_batch_size' not in cfg.auto_scale_lr:
+            raise ValueError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config')
+        cfg.auto_scale_lr.enable = True
+    if args.no_persistent_workers:
+        cfg.train_dataloader.persistent_workers = False
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    apply_flags(cfg, args)
+    if args.amp:
+        require_cuda_for_amp()
+    Runner.from_cfg(cfg).train()
+
+
+def require_cuda_for_amp() -> None:
+    """Say it before any work: MMEngine's AmpOptimWrapper refuses the CPU by a bare assertion."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise SystemExit('--amp needs a CUDA device, and there is none here; leave the flag out to train in fp32')
+
+
+if __name__ == '__main__':
+    main()
