@@ -58,8 +58,8 @@ class Omniglot(RetrievalDataset):
                 f'{osp.dirname(osp.abspath(self.archive))}'
             )
         paths = self._decode()[0]
-        # Twenty drawings of a character lie in its folder, and folders are in label order.
-        names, labels = np.unique([osp.dirname(path) for path in paths], return_inverse=True)
+        # images_background/<alphabet>/<character>/<drawing>.png, in label order.
+        names, labels = np.unique([osp.dirname(path).split('/', 1)[1] for path in paths], return_inverse=True)
         return Samples(paths, labels, names.tolist())
 
     def load_data_list(self) -> list:

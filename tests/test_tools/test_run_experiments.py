@@ -163,7 +163,10 @@ def test_a_failed_run_is_reported_and_the_others_go_on(project, capsys):
     write_plan(project, seeds=[13, 1])
     assert run_driver() == 1
     assert [row['seed'] for row in read_rows('results.csv')] == ['1']
-    assert 'FAILED    first config.py seed=13: exit code 1: no luck (log: runs/' in capsys.readouterr().out.splitlines()[-1]
+    assert (
+        'FAILED    first config.py seed=13: exit code 1: no luck (log: runs/'
+        in capsys.readouterr().out.splitlines()[-1]
+    )
 
 
 def test_dry_run_starts_nothing(project, capsys):

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .inputs import check_finite, encode, to_matrix
 
-Keys = Union[Tensor, np.ndarray, Sequence[int], Sequence[str]]
+Keys = Tensor | np.ndarray | Sequence[int] | Sequence[str]
 
 #: Scores this close tie (at unit scale), and the negative of a tie comes first: a tie never flatters.
 TIE = 1e-6

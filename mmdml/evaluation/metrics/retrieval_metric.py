@@ -224,29 +224,28 @@ def _complete(collector: _Collector, size: int) -> ResultsMatrix:
 
 
 def _merge_ranks(collector: _Collector) -> None:
-    """Write the rows of all ranks into rank 0's collector."""
+    """Write the rows of all ranks into rank 0's collector, as three tensors per message."""
     index = collector.seen()
     paths = np.array([collector.paths[row].encode() for row in index.tolist()], dtype=np.bytes_)
     extent = torch.tensor([len(index), collector.embeddings.shape[1], paths.dtype.itemsize])
     all_reduce(extent, op='max')
     longest, width, path_width = extent.tolist()
-    paths = paths.astype(f'S{path_width}')
+    paths = paths.astype(f'S{path_width}').view(np.uint8).reshape(len(index), path_width)
 
     for start in range(0, longest, _ROWS_PER_MESSAGE):
-        part = index[start : start + _ROWS_PER_MESSAGE]
         rows = min(longest - start, _ROWS_PER_MESSAGE)
-        # Column 0 is the index; -1 marks the padding that makes all ranks' messages equally long.
-        facts = torch.full((rows, 3), -1, dtype=torch.int64)
-        facts[: len(part), 0] = part
-        facts[: len(part), 1:] = collector.facts[part]
-        embeddings = torch.zeros(rows, width)
-        names = torch.zeros(rows, path_width, dtype=torch.uint8)
+        part = index[start : start + rows]
+        # Index -1 marks the padding that makes all ranks' messages equally long.
+        own_facts = torch.full((rows, 3), -1, dtype=torch.int64)
+        own_embeddings = torch.zeros(rows, width)
+        own_paths = torch.zeros(rows, path_width, dtype=torch.uint8)
         if len(part):
-            embeddings[: len(part)] = collector.embeddings[part]
-            own = paths[start : start + len(part)]
-            names[: len(part)] = torch.from_numpy(own.view(np.uint8).reshape(len(part), path_width).copy())
-        for facts, embeddings, names in zip(all_gather(facts), all_gather(embeddings), all_gather(names), strict=True):
-            used = facts[:, 0] >= 0
-            texts = names[used].numpy().view(f'S{path_width}').reshape(-1)
-            if is_main_process():
+            own_facts[: len(part)] = torch.cat([part[:, None], collector.facts[part]], 1)
+            own_embeddings[: len(part)] = collector.embeddings[part]
+            own_paths[: len(part)] = torch.from_numpy(paths[start : start + rows])
+        messages = (all_gather(own_facts), all_gather(own_embeddings), all_gather(own_paths))
+        if is_main_process():
+            for facts, embeddings, names in zip(*messages, strict=True):
+                used = facts[:, 0] >= 0
+                texts = names[used].numpy().view(f'S{path_width}').reshape(-1)
                 collector.put(facts[used, 0], embeddings[used], facts[used, 1:], [text.decode() for text in texts])

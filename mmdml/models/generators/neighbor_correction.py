@@ -163,7 +163,7 @@ def neighbor_weights(
     place = torch.where(place >= 0, torch.searchsorted(columns, place), -1)
     means = _Distances(mean.square() if squared_mean else mean, columns)
     variances = _Distances(var, columns)
-    log_count = count[columns].log()
+    log_count = count[columns].to(var.dtype).log()
 
     parts = []
     for block, own in zip(rows.split(block_size), place.split(block_size)):

@@ -1,0 +1,380 @@
+import logging
+import random
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from torch.utils.data import DataLoader
+
+from mmdml.datasets import Draw, ImageList, RetrievalConcatDataset, UnreadableImageError
+from mmdml.datasets.augmentation_seed import augmentation_seed
+from mmdml.registry import DATASETS
+
+
+def draw_noise(results):
+    """An augmentation that shows all three generators."""
+    noise = (random.random(), float(np.random.random_sample()), float(torch.rand(())))
+    return dict(sample_idx=results['sample_idx'], label=results['gt_label'], path=results['img_path'], noise=noise)
+
+
+LOAD = dict(type='LoadImageFromFile')
+
+
+def keep(results):
+    return dict(sample_idx=results['sample_idx'], label=results['gt_label'], path=results['img_path'])
+
+
+@pytest.fixture
+def listing(tmp_path):
+    """Ten classes 'c0'..'c9' of three pictures each."""
+    lines = []
+    for label in range(10):
+        for number in range(3):
+            name = f'c{label}_{number}.png'
+            cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), 20 * label + number, np.uint8))
+            lines.append(f'{name} c{label}')
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    return tmp_path
+
+
+def build(root, **options):
+    return ImageList(ann_file='list.txt', data_root=str(root), **options)
+
+
+def items_equal(left, right):
+    return [left[i] for i in range(len(left))] == [right[i] for i in range(len(right))]
+
+
+def test_data_info_holds_path_label_role_and_running_index(listing):
+    info = build(listing).get_data_info(7)
+    assert info == dict(img_path=str(listing / 'c2_1.png'), gt_label=2, role=0, sample_idx=7)
+
+
+def test_labels_are_int64_of_every_image_and_need_no_image(listing):
+    dataset = build(listing)
+    for picture in listing.glob('*.png'):
+        picture.unlink()
+    assert dataset.labels.dtype == np.int64
+    assert dataset.labels.tolist() == np.repeat(np.arange(10), 3).tolist()
+
+
+def test_labels_cannot_be_changed_from_outside(listing):
+    with pytest.raises(ValueError, match='read-only'):
+        build(listing).labels[0] = 5
+
+
+def test_metainfo_names_the_classes_and_counts_the_images(listing):
+    meta = build(listing, metainfo=dict(source='here')).metainfo
+    assert meta['classes'] == [f'c{i}' for i in range(10)]
+    assert meta['num_images'] == 30
+    assert meta['source'] == 'here'
+
+
+@pytest.mark.parametrize('serialize_data', [True, False])
+def test_serialised_and_plain_annotations_agree(listing, serialize_data):
+    dataset = build(listing, serialize_data=serialize_data)
+    assert dataset.get_data_info(29)['img_path'] == str(listing / 'c9_2.png')
+    assert len(dataset) == 30
+
+
+def test_lazy_init_reads_labels_when_they_are_asked_for(listing):
+    dataset = build(listing, lazy_init=True)
+    assert not dataset._fully_initialized
+    assert len(dataset.labels) == 30
+    assert dataset.metainfo['num_images'] == 30
+
+
+@pytest.mark.parametrize('val_classes', [0.2, 2])
+def test_validation_takes_the_last_classes_and_training_the_rest(listing, val_classes):
+    train = build(listing, split='train', val_classes=val_classes)
+    val = build(listing, split='val', val_classes=val_classes)
+    assert train.metainfo['classes'] == [f'c{i}' for i in range(8)]
+    assert val.metainfo['classes'] == ['c8', 'c9']
+    assert sorted(set(val.labels.tolist())) == [0, 1]
+    assert len(train) + len(val) == 30
+
+
+def test_seeded_validation_classes_are_disjoint_complete_and_repeatable(listing):
+    parts = [build(listing, split=split, val_classes=3, val_seed=5).metainfo['classes'] for split in ('train', 'val')]
+    assert sorted(parts[0] + parts[1]) == [f'c{i}' for i in range(10)]
+    assert len(parts[1]) == 3
+    assert build(listing, split='val', val_classes=3, val_seed=5).metainfo['classes'] == parts[1]
+    assert build(listing, split='val', val_classes=3, val_seed=6).metainfo['classes'] != parts[1]
+
+
+def test_test_split_ignores_val_classes(listing):
+    assert len(build(listing, split='test', val_classes=0.5)) == 30
+
+
+@pytest.mark.parametrize('val_classes', [10, -1, 1.0, 1.5])
+def test_val_classes_must_leave_classes_on_both_sides(listing, val_classes):
+    with pytest.raises(ValueError, match=f'val_classes={val_classes} .*at least one class'):
+        build(listing, val_classes=val_classes)
+
+
+def test_val_split_without_val_classes_is_an_error(listing):
+    with pytest.raises(ValueError, match="split='val' needs val_classes"):
+        build(listing, split='val')
+
+
+@pytest.mark.parametrize('option', [dict(split='training'), dict(on_unreadable='skip'), dict(seed=-1)])
+def test_unknown_option_values_are_named(listing, option):
+    (name, value), *_ = option.items()
+    with pytest.raises(ValueError, match=f'{name}={value!r}'):
+        build(listing, **option)
+
+
+def test_wrong_image_folder_is_an_error_before_any_image_is_read(listing):
+    with pytest.raises(FileNotFoundError, match='elsewhere'):
+        build(listing, data_prefix='elsewhere')
+
+
+def test_same_seed_gives_same_augmentation_and_other_seed_another(listing):
+    assert items_equal(build(listing, pipeline=[draw_noise], seed=3), build(listing, pipeline=[draw_noise], seed=3))
+    assert build(listing, pipeline=[draw_noise], seed=3)[0] != build(listing, pipeline=[draw_noise], seed=4)[0]
+
+
+def test_augmentation_differs_between_images_and_epochs_and_repeats(listing):
+    dataset = build(listing, pipeline=[draw_noise], seed=3)
+    noises = [dataset[0]['noise'], dataset[1]['noise'], dataset[Draw(0, repeat=1)]['noise']]
+    dataset.set_epoch(1)
+    noises.append(dataset[0]['noise'])
+    for stream in zip(*noises):
+        assert len(set(stream)) == 4
+    dataset.set_epoch(0)
+    assert dataset[0]['noise'] == noises[0]
+
+
+def test_without_seed_the_global_generator_decides(listing):
+    dataset = build(listing, pipeline=[draw_noise])
+    np.random.seed(0)
+    first = dataset[0]['noise'][1]
+    assert dataset[0]['noise'][1] != first
+    np.random.seed(0)
+    assert dataset[0]['noise'][1] == first
+
+
+def test_repeated_image_keeps_its_index(listing):
+    item = build(listing, pipeline=[draw_noise], seed=0)[Draw(4, repeat=2)]
+    assert item['sample_idx'] == 4
+    assert type(item['sample_idx']) is int
+
+
+@pytest.mark.parametrize('persistent', [False, True])
+def test_workers_and_their_persistence_do_not_matter(listing, persistent):
+    expected, got = [], []
+    plain = build(listing, pipeline=[draw_noise], seed=1)
+    worked = build(listing, pipeline=[draw_noise], seed=1)
+    options = dict(batch_size=5, collate_fn=list)
+    loader = DataLoader(worked, num_workers=2, persistent_workers=persistent, **options)
+    for epoch in (0, 1):
+        plain.set_epoch(epoch)
+        worked.set_epoch(epoch)
+        expected.append([item for batch in DataLoader(plain, **options) for item in batch])
+        got.append([item for batch in loader for item in batch])
+    assert got == expected
+    assert expected[0][0]['noise'] != expected[1][0]['noise']
+
+
+def test_augmentation_seed_restores_the_outer_generators():
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    outer = random.random(), np.random.random_sample(), torch.rand(2).tolist()
+    expected = random.random(), np.random.random_sample(), torch.rand(2).tolist()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    assert (random.random(), np.random.random_sample(), torch.rand(2).tolist()) == outer
+    with pytest.raises(KeyError), augmentation_seed(0, 1, 2):
+        random.random(), np.random.random_sample(), torch.rand(2)
+        raise KeyError
+    assert (random.random(), np.random.random_sample(), torch.rand(2).tolist()) == expected
+
+
+def test_nested_augmentation_seeds_do_not_disturb_one_another():
+    with augmentation_seed(0, 0, 0):
+        straight = np.random.random_sample(4).tolist()
+    with augmentation_seed(0, 0, 0):
+        nested = np.random.random_sample(2).tolist()
+        with augmentation_seed(0, 0, 1):
+            inner = np.random.random_sample()
+        nested += np.random.random_sample(2).tolist()
+    assert nested == straight
+    assert inner not in straight
+
+
+def test_view_with_another_pipeline_shares_images_and_not_the_epoch(listing):
+    dataset = build(listing, pipeline=[draw_noise], seed=0)
+    view = dataset.with_pipeline([keep])
+    view.set_epoch(9)
+    assert dataset.epoch == 0
+    assert view.data_bytes is dataset.data_bytes
+    assert view[3] == dict(sample_idx=3, label=1, path=str(listing / 'c1_0.png'))
+    assert 'noise' in dataset[3]
+
+
+def test_subset_keeps_labels_and_does_not_touch_the_whole(listing):
+    dataset = build(listing)
+    subset = dataset.get_subset([29, 0])
+    subset.set_epoch(4)
+    assert subset.labels.tolist() == [9, 0]
+    assert len(dataset.labels) == 30
+    assert dataset.epoch == 0
+    dataset.get_subset_(4)
+    assert dataset.labels.tolist() == [0, 0, 0, 1]
+
+
+def test_unreadable_image_stops_and_is_named(listing):
+    (listing / 'c1_0.png').write_bytes(b'not a picture')
+    dataset = build(listing, pipeline=[LOAD, keep])
+    with pytest.raises(UnreadableImageError, match=r'c1_0\.png \(index 3 of ImageList\): \w+'):
+        dataset[3]
+    assert dataset[2]['label'] == 0
+
+
+def test_unreadable_image_is_named_through_a_worker_process(listing):
+    (listing / 'c1_0.png').write_bytes(b'not a picture')
+    dataset = build(listing, pipeline=[LOAD, keep])
+    with pytest.raises(UnreadableImageError, match=r'c1_0\.png \(index 3'):
+        list(DataLoader(dataset, batch_size=5, num_workers=1, collate_fn=list))
+
+
+def test_pipeline_that_returns_none_is_an_unreadable_image(listing):
+    with pytest.raises(UnreadableImageError, match=r'returned None for image .*c0_0\.png \(index 0\)'):
+        build(listing, pipeline=[lambda results: None])[0]
+
+
+@pytest.fixture
+def warnings_seen():
+    messages = []
+
+    class Collect(logging.Handler):
+        def emit(self, record):
+            messages.append((record.levelname, record.getMessage()))
+
+    handler = Collect()
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
+
+
+def test_same_class_replacement_is_the_next_readable_image_under_its_own_index(listing, warnings_seen):
+    (listing / 'c1_2.png').unlink()
+    (listing / 'c1_0.png').write_bytes(b'')
+    dataset = build(listing, pipeline=[LOAD, keep], on_unreadable='same_class')
+    expected = dict(sample_idx=4, label=1, path=str(listing / 'c1_1.png'))
+    assert [dataset[3], dataset[3], dataset[5]] == [expected] * 3
+    assert [level for level, _ in warnings_seen] == ['WARNING'] * 2
+    assert 'c1_0.png' in warnings_seen[0][1] and 'showing' in warnings_seen[0][1] and 'c1_1.png' in warnings_seen[0][1]
+    assert 'c1_2.png' in warnings_seen[1][1]
+
+
+def test_same_class_replacement_gets_an_augmentation_of_its_own(listing):
+    def fail_on_first(results):
+        if results['img_path'].endswith('c1_0.png'):
+            raise OSError('broken')
+        return draw_noise(results)
+
+    dataset = build(listing, pipeline=[fail_on_first], on_unreadable='same_class', seed=0)
+    assert dataset[3]['sample_idx'] == dataset[4]['sample_idx'] == 4
+    assert dataset[3]['noise'] == dataset[3]['noise']
+    assert dataset[3]['noise'] != dataset[4]['noise']
+
+
+def test_class_without_any_readable_image_stops(listing):
+    for number in range(3):
+        (listing / f'c1_{number}.png').unlink()
+    dataset = build(listing, pipeline=[LOAD, keep], on_unreadable='same_class')
+    with pytest.raises(UnreadableImageError, match=r'c1_1\.png.*no other image that can be read'):
+        dataset[4]
+
+
+def test_replacing_images_while_testing_is_refused(listing):
+    with pytest.raises(ValueError, match='test_mode'):
+        build(listing, test_mode=True, on_unreadable='same_class')
+
+
+def test_sixty_thousand_images_have_labels_and_infos(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 4), np.uint8))
+    (tmp_path / 'list.txt').write_text('\n'.join(f'a.png {i // 5}' for i in range(60_000)))
+    dataset = build(tmp_path)
+    assert len(dataset) == 60_000
+    assert dataset.labels[-1] == dataset.get_data_info(-1)['gt_label'] == 11_999
+
+
+# ------------------------------------------------------------------------------------------------ concatenation
+
+
+def concat(root, label_space, first=dict(val_classes=2), second=dict(val_classes=2, split='val'), **options):
+    configs = [
+        dict(type='ImageList', ann_file='list.txt', data_root=str(root), **part, **options) for part in (first, second)
+    ]
+    return DATASETS.build(dict(type='RetrievalConcatDataset', datasets=configs, label_space=label_space))
+
+
+def test_concatenation_counts_images_and_labels_over_all_parts(listing):
+    dataset = concat(listing, 'disjoint', pipeline=[keep])
+    assert len(dataset) == 30
+    assert [dataset[i]['sample_idx'] for i in range(30)] == list(range(30))
+    assert [dataset[i]['label'] for i in range(30)] == dataset.labels.tolist()
+    assert dataset.labels.tolist() == np.repeat(np.arange(10), 3).tolist()
+    assert dataset.metainfo['classes'] == [f'c{i}' for i in range(10)]
+    assert dataset.metainfo['num_images'] == 30
+    assert dataset.get_data_info(-1)['sample_idx'] == 29
+
+
+def test_shared_label_space_joins_classes_by_name(listing):
+    dataset = concat(listing, 'shared', first=dict(split='val', val_classes=3), second=dict())
+    assert dataset.metainfo['classes'] == ['c7', 'c8', 'c9'] + [f'c{i}' for i in range(7)]
+    assert dataset.labels[:9].tolist() == dataset.labels[-9:].tolist() == np.repeat(np.arange(3), 3).tolist()
+    assert dataset.get_data_info(9)['gt_label'] == 3
+
+
+def test_disjoint_label_space_keeps_equal_names_apart(listing):
+    dataset = concat(listing, 'disjoint', first=dict(), second=dict())
+    assert len(dataset.metainfo['classes']) == 20
+    assert dataset.labels[30:].tolist() == (dataset.labels[:30] + 10).tolist()
+
+
+def test_concatenation_leaves_its_parts_as_they_were(listing):
+    parts = [build(listing, pipeline=[keep]), build(listing, pipeline=[keep])]
+    joined = RetrievalConcatDataset(parts, label_space='disjoint')
+    assert joined[40]['sample_idx'] == 40
+    assert parts[1][10]['sample_idx'] == 10
+    assert parts[1].labels.max() == 9
+
+
+def test_concatenated_parts_are_augmented_by_the_running_index_epoch_and_repeat(listing):
+    dataset = concat(listing, 'disjoint', first=dict(), second=dict(), pipeline=[draw_noise], seed=1)
+    whole = build(listing, pipeline=[draw_noise], seed=1)
+    assert dataset[0]['noise'] == whole[0]['noise']
+    noises = [dataset[0]['noise'], dataset[30]['noise'], dataset[Draw(30, repeat=1)]['noise']]
+    dataset.set_epoch(2)
+    noises.append(dataset[30]['noise'])
+    dataset.set_seed(7)
+    noises.append(dataset[30]['noise'])
+    assert len(set(noises)) == 5
+    assert dataset.epoch == 2
+
+
+def test_concatenation_offers_a_view_with_another_pipeline(listing):
+    dataset = concat(listing, 'disjoint', first=dict(), second=dict(), pipeline=[draw_noise], seed=1)
+    view = dataset.with_pipeline([keep])
+    assert view[59] == dict(sample_idx=59, label=19, path=str(listing / 'c9_2.png'))
+    assert view.labels.tolist() == dataset.labels.tolist()
+
+
+def test_concatenation_replaces_unreadable_images_in_the_running_index(listing):
+    (listing / 'c1_0.png').unlink()
+    pipeline = [LOAD, keep]
+    dataset = concat(listing, 'disjoint', dict(), dict(), pipeline=pipeline, on_unreadable='same_class')
+    assert dataset[33] == dict(sample_idx=34, label=11, path=str(listing / 'c1_1.png'))
+
+
+def test_concatenation_names_bad_parts_and_label_spaces(listing):
+    with pytest.raises(ValueError, match="label_space='both'"):
+        concat(listing, 'both')
+    with pytest.raises(ValueError, match='at least one'):
+        RetrievalConcatDataset([], label_space='shared')
+    with pytest.raises(TypeError, match='list'):
+        RetrievalConcatDataset([[1, 2]], label_space='shared')
