@@ -1,3 +1,5 @@
+"""Data sets, their samplers and transforms."""
+
 from .base import GALLERY, QUERY, QUERY_AND_GALLERY, RetrievalDataset, Samples, UnreadableImageError
 from .concat import RetrievalConcatDataset
 from .cub200 import CUB200

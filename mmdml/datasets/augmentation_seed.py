@@ -1,8 +1,8 @@
 """Augmentation that depends on the image and the epoch, not on the worker that happens to load it."""
 
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator, List
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ _PURPOSE = int.from_bytes(b'augm', 'big')
 
 # Copying numpy's state takes longer than a small picture's whole augmentation, so the global generator is exchanged
 # for one of these instead. The list grows only where contexts are nested.
-_spare_generators: List[np.random.MT19937] = []
+_spare_generators: list[np.random.MT19937] = []
 
 
 @contextmanager

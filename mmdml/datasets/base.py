@@ -2,7 +2,8 @@
 
 import copy
 import os.path as osp
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Union
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class Samples(NamedTuple):
     paths: Sequence[str]
     labels: np.ndarray
     classes: Sequence[str]
-    roles: Optional[np.ndarray] = None
+    roles: np.ndarray | None = None
 
 
 class UnreadableImageError(RuntimeError):
@@ -82,15 +83,15 @@ class RetrievalDataset(BaseDataset):
     def __init__(
         self,
         split: str = 'train',
-        val_classes: Union[int, float] = 0,
-        val_seed: Optional[int] = None,
+        val_classes: int | float = 0,
+        val_seed: int | None = None,
         data_root: str = '',
-        data_prefix: Union[str, dict] = '',
+        data_prefix: str | dict = '',
         ann_file: str = '',
-        pipeline: Sequence[Union[dict, Callable]] = (),
+        pipeline: Sequence[dict | Callable] = (),
         on_unreadable: str = 'stop',
-        seed: Optional[int] = None,
-        metainfo: Optional[dict] = None,
+        seed: int | None = None,
+        metainfo: dict | None = None,
         test_mode: bool = False,
         lazy_init: bool = False,
         serialize_data: bool = True,
@@ -108,10 +109,10 @@ class RetrievalDataset(BaseDataset):
         self.val_seed = val_seed
         self.on_unreadable = on_unreadable
         self._reported: set = set()
-        self._labels: Optional[np.ndarray] = None
+        self._labels: np.ndarray | None = None
         # Set for the parts of a concatenation only.
         self._index_offset = 0
-        self._label_map: Optional[np.ndarray] = None
+        self._label_map: np.ndarray | None = None
         self.set_seed(seed)
         self._epoch = _new_epoch()
         super().__init__(
@@ -129,7 +130,7 @@ class RetrievalDataset(BaseDataset):
         """The images of the training classes, or of the test classes where ``self.split`` is ``'test'``."""
         raise NotImplementedError
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """Data infos of this split, with labels counted from 0."""
         samples = self.load_samples()
         labels = np.asarray(samples.labels, dtype=np.int64)
@@ -146,7 +147,7 @@ class RetrievalDataset(BaseDataset):
         self._check_some_exist(paths)
         self._labels = labels[kept]
         self._metainfo.update(classes=[samples.classes[i] for i in chosen], num_images=len(kept))
-        rows = zip(paths, self._labels.tolist(), roles[kept].tolist())
+        rows = zip(paths, self._labels.tolist(), roles[kept].tolist(), strict=True)
         return [dict(img_path=path, gt_label=label, role=role) for path, label, role in rows]
 
     def _choose_classes(self, num_classes: int) -> np.ndarray:
@@ -202,13 +203,13 @@ class RetrievalDataset(BaseDataset):
         """Tell the augmentation the epoch; workers that are already running see it as well."""
         self._epoch.fill_(epoch)
 
-    def set_seed(self, seed: Optional[int]) -> None:
+    def set_seed(self, seed: int | None) -> None:
         """Seed the augmentation (None: do not). Call it before workers start: they keep the seed they began with."""
         if seed is not None and seed < 0:
             raise ValueError(f'seed={seed} must be None or 0 or more')
         self.seed = seed
 
-    def with_pipeline(self, pipeline: Sequence[Union[dict, Callable]]) -> 'RetrievalDataset':
+    def with_pipeline(self, pipeline: Sequence[dict | Callable]) -> 'RetrievalDataset':
         """The same images through another pipeline, e.g. the test transform; annotations are shared, not copied.
 
         The view has its own epoch, so that using it leaves the training augmentation alone.
@@ -230,12 +231,12 @@ class RetrievalDataset(BaseDataset):
         vars(view).update(changes, _epoch=_new_epoch(), _reported=set())
         return view
 
-    def get_subset_(self, indices: Union[int, Sequence[int]]) -> None:
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
         """Cut this data set to some images; labels keep their numbers."""
         super().get_subset_(indices)
         self._labels = None
 
-    def get_subset(self, indices: Union[int, Sequence[int]]) -> 'RetrievalDataset':
+    def get_subset(self, indices: int | Sequence[int]) -> 'RetrievalDataset':
         """A copy with some of the images; labels keep their numbers."""
         subset = super().get_subset(indices)
         subset._labels = None
@@ -283,7 +284,7 @@ class RetrievalDataset(BaseDataset):
         except Exception as error:
             raise UnreadableImageError(
                 f'cannot read image {info["img_path"]} (index {info["sample_idx"]} of {type(self).__name__}): '
-                f'{type(error).__name__}: {error}'
+                f'{type(error).__name__}: {str(error).strip()}'
             ) from error
         if data is None:
             raise UnreadableImageError(
@@ -315,6 +316,6 @@ def _new_epoch() -> torch.Tensor:
     return torch.zeros(1, dtype=torch.int64).share_memory_()
 
 
-def _build_transforms(pipeline: Sequence[Union[dict, Callable]]) -> List[Callable]:
+def _build_transforms(pipeline: Sequence[dict | Callable]) -> list[Callable]:
     """MMEngine's Compose looks types up in the root registry only; this finds mmdml's, mmcv's and mmpretrain's."""
     return [TRANSFORMS.build(transform) if isinstance(transform, dict) else transform for transform in pipeline]

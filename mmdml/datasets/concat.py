@@ -1,6 +1,7 @@
 """Several data sets as one, with one running index and one set of labels."""
 
-from typing import Callable, List, Optional, Sequence, Union
+import copy
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from mmengine.dataset import ConcatDataset
@@ -35,21 +36,19 @@ class RetrievalConcatDataset(ConcatDataset):
         ...     datasets=[dict(type='ImageList', ann_file='query.txt'), dict(type='ImageList', ann_file='gallery.txt')])
     """
 
-    def __init__(
-        self, datasets: Sequence[Union[dict, RetrievalDataset]], label_space: str, lazy_init: bool = False
-    ) -> None:
+    def __init__(self, datasets: Sequence[dict | RetrievalDataset], label_space: str, lazy_init: bool = False) -> None:
         if label_space not in ('shared', 'disjoint'):
             raise ValueError(f"label_space={label_space!r} is unknown, choose 'shared' or 'disjoint'")
         if not datasets:
             raise ValueError('RetrievalConcatDataset needs at least one data set')
         self.label_space = label_space
-        self.datasets: List[RetrievalDataset] = [
+        self.datasets: list[RetrievalDataset] = [
             DATASETS.build(dict(part)) if isinstance(part, dict) else part for part in datasets
         ]
         for part in self.datasets:
             if not isinstance(part, RetrievalDataset):
                 raise TypeError(f'parts must be retrieval data sets of mmdml, got {type(part).__name__}')
-        self._labels: Optional[np.ndarray] = None
+        self._labels: np.ndarray | None = None
         self._fully_initialized = False
         if not lazy_init:
             self.full_init()
@@ -68,9 +67,12 @@ class RetrievalConcatDataset(ConcatDataset):
         else:
             classes = [name for own in names for name in own]
             starts = np.cumsum([0] + [len(own) for own in names])
-            maps = [np.arange(len(own)) + start for own, start in zip(names, starts)]
+            maps = [np.arange(len(own)) + start for own, start in zip(names, starts[:-1], strict=True)]
         offsets = np.cumsum([0] + [len(part) for part in self.datasets]).tolist()
-        self.datasets = [part.as_part(*numbers) for part, *numbers in zip(self.datasets, offsets, maps)]
+        self.datasets = [
+            part.as_part(offset, label_map)
+            for part, offset, label_map in zip(self.datasets, offsets[:-1], maps, strict=True)
+        ]
         self._metainfo = dict(self.datasets[0].metainfo, classes=classes, num_images=offsets[-1])
         self._labels = np.concatenate([part.labels for part in self.datasets])
         self._labels.flags.writeable = False
@@ -89,7 +91,7 @@ class RetrievalConcatDataset(ConcatDataset):
         return dict(self._metainfo)
 
     @property
-    def seed(self) -> Optional[int]:
+    def seed(self) -> int | None:
         """The seed of the augmentation."""
         return self.datasets[0].seed
 
@@ -104,15 +106,17 @@ class RetrievalConcatDataset(ConcatDataset):
         for part in self.datasets:
             part.set_epoch(epoch)
 
-    def set_seed(self, seed: Optional[int]) -> None:
+    def set_seed(self, seed: int | None) -> None:
         """See :meth:`RetrievalDataset.set_seed`."""
         for part in self.datasets:
             part.set_seed(seed)
 
     @force_full_init
-    def with_pipeline(self, pipeline: Sequence[Union[dict, Callable]]) -> 'RetrievalConcatDataset':
+    def with_pipeline(self, pipeline: Sequence[dict | Callable]) -> 'RetrievalConcatDataset':
         """See :meth:`RetrievalDataset.with_pipeline`."""
-        return RetrievalConcatDataset([part.with_pipeline(pipeline) for part in self.datasets], self.label_space)
+        view = copy.copy(self)
+        view.datasets = [part.with_pipeline(pipeline) for part in self.datasets]
+        return view
 
     def __getitem__(self, idx: int) -> dict:
         """Pipeline output of image ``idx``; a :class:`Draw` keeps its ``repeat``."""

@@ -1,7 +1,6 @@
 """Caltech-UCSD Birds-200-2011."""
 
 import os.path as osp
-from typing import Dict
 
 import numpy as np
 
@@ -42,8 +41,8 @@ class CUB200(RetrievalDataset):
         if missing:
             raise FileNotFoundError(
                 f'CUB200 looks for {", ".join(_PARTS)} in {osp.abspath(self.data_root)}; missing: '
-                f'{", ".join(missing)}. Get CUB_200_2011.tgz from https://data.caltech.edu/records/65de6-vp158 and run: '
-                f'python tools/dataset_converters/prepare_cub200.py CUB_200_2011.tgz {self.data_root}'
+                f'{", ".join(missing)}. Get CUB_200_2011.tgz from https://data.caltech.edu/records/65de6-vp158 '
+                f'and run: python tools/dataset_converters/prepare_cub200.py CUB_200_2011.tgz {self.data_root}'
             )
         path_of = _read_table(osp.join(self.data_root, 'images.txt'))
         class_of = _read_table(osp.join(self.data_root, 'image_class_labels.txt'))
@@ -67,7 +66,7 @@ class CUB200(RetrievalDataset):
         return Samples([path_of[image] for image in images], labels, [name_of[class_id] for class_id in own])
 
 
-def _read_table(path: str) -> Dict[str, str]:
+def _read_table(path: str) -> dict[str, str]:
     """``number value`` lines of an official file."""
     table = {}
     with open(path, encoding='utf-8') as file:

@@ -2,7 +2,6 @@
 
 import os
 import os.path as osp
-from typing import List
 
 import numpy as np
 
@@ -60,7 +59,7 @@ class ImageFolder(RetrievalDataset):
         return Samples(paths, np.array(labels, dtype=np.int64), classes)
 
 
-def _images_below(root: str, name: str) -> List[str]:
+def _images_below(root: str, name: str) -> list[str]:
     """Sorted paths of the images of class folder ``name``, relative to ``root``."""
     found = []
     for folder, subfolders, files in os.walk(osp.join(root, name), followlinks=True):

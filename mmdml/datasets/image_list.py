@@ -1,7 +1,7 @@
 """Pictures listed in a text file."""
 
 import os.path as osp
-from typing import List, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class ImageList(RetrievalDataset):
         classes, labels = _number(names)
         return Samples(paths, labels, classes, np.array(roles, dtype=np.int64))
 
-    def _parse(self) -> List[Tuple[str, str, int]]:
+    def _parse(self) -> list[tuple[str, str, int]]:
         rows = []
         columns = 3 if self.roles else 2
         with open(self.ann_file, encoding='utf-8-sig') as file:
@@ -67,7 +67,7 @@ class ImageList(RetrievalDataset):
         return rows
 
 
-def _number(names: Sequence[str]) -> Tuple[List[str], np.ndarray]:
+def _number(names: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Ordered class names, and the position of each image's class among them."""
     distinct = set(names)
     try:

@@ -2,7 +2,6 @@
 
 import os.path as osp
 from functools import lru_cache
-from typing import Optional, Tuple
 
 import numpy as np
 
@@ -42,7 +41,7 @@ class Omniglot(RetrievalDataset):
         >>> dataset = dict(type='Omniglot', split='train', pipeline=[dict(type='mmpretrain.PackInputs')])
     """
 
-    def __init__(self, image_size: int = 28, data_root: Optional[str] = None, **kwargs) -> None:
+    def __init__(self, image_size: int = 28, data_root: str | None = None, **kwargs) -> None:
         if not 0 < image_size <= ORIGINAL_SIZE:
             raise ValueError(f'image_size={image_size} of Omniglot must be in 1..{ORIGINAL_SIZE}')
         self.image_size = image_size
@@ -53,8 +52,8 @@ class Omniglot(RetrievalDataset):
         """Names and classes; the pixels are decoded here too, before any worker is forked."""
         if not osp.isfile(self.archive):
             raise FileNotFoundError(
-                f'Omniglot looks for {osp.abspath(self.archive)}; it is part of the package (install it again), or run: '
-                'python tools/dataset_converters/prepare_omniglot.py IMAGES_ZIP '
+                f'Omniglot looks for {osp.abspath(self.archive)}; it is part of the package (install it again), '
+                'or run: python tools/dataset_converters/prepare_omniglot.py IMAGES_ZIP '
                 f'{osp.dirname(osp.abspath(self.archive))}'
             )
         paths = self._decode()[0]
@@ -76,7 +75,7 @@ class Omniglot(RetrievalDataset):
         data_info.update(img=image, img_shape=image.shape, ori_shape=image.shape)
         return data_info
 
-    def _decode(self) -> Tuple[Tuple[str, ...], np.ndarray]:
+    def _decode(self) -> tuple[tuple[str, ...], np.ndarray]:
         return read_archive(self.archive, 'test' if self.split == 'test' else 'train', self.image_size)
 
     def _check_some_exist(self, paths) -> None:
@@ -84,7 +83,7 @@ class Omniglot(RetrievalDataset):
 
 
 @lru_cache(maxsize=4)
-def read_archive(path: str, part: str, image_size: int) -> Tuple[Tuple[str, ...], np.ndarray]:
+def read_archive(path: str, part: str, image_size: int) -> tuple[tuple[str, ...], np.ndarray]:
     """Names and pixels of one part of the archive.
 
     Args:

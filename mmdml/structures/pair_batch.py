@@ -93,8 +93,8 @@ class PairBatch:
         self.candidates = candidates
         self.anchor_labels = anchor_labels
         self.candidate_labels = candidate_labels
-        self.anchor_views = anchor_views.reshape(len(anchors), -1)
-        self.candidate_views = candidate_views.reshape(len(candidates), -1)
+        self.anchor_views = anchor_views if anchor_views.ndim == 2 else anchor_views[:, None]
+        self.candidate_views = candidate_views if candidate_views.ndim == 2 else candidate_views[:, None]
         self.anchor_indices = anchor_indices
         self.candidate_indices = candidate_indices
         self.exclude_same_image = exclude_same_image

@@ -141,7 +141,7 @@ def test_augmentation_differs_between_images_and_epochs_and_repeats(listing):
     noises = [dataset[0]['noise'], dataset[1]['noise'], dataset[Draw(0, repeat=1)]['noise']]
     dataset.set_epoch(1)
     noises.append(dataset[0]['noise'])
-    for stream in zip(*noises):
+    for stream in zip(*noises, strict=True):
         assert len(set(stream)) == 4
     dataset.set_epoch(0)
     assert dataset[0]['noise'] == noises[0]
@@ -234,8 +234,11 @@ def test_unreadable_image_stops_and_is_named(listing):
 def test_unreadable_image_is_named_through_a_worker_process(listing):
     (listing / 'c1_0.png').write_bytes(b'not a picture')
     dataset = build(listing, pipeline=[LOAD, keep])
+    batches = iter(DataLoader(dataset, sampler=[3], num_workers=1, collate_fn=list))
     with pytest.raises(UnreadableImageError, match=r'c1_0\.png \(index 3'):
-        list(DataLoader(dataset, batch_size=5, num_workers=1, collate_fn=list))
+        next(batches)
+    # The traceback keeps the loader alive; waiting for the garbage collector would take seconds.
+    batches._shutdown_workers()
 
 
 def test_pipeline_that_returns_none_is_an_unreadable_image(listing):
@@ -251,7 +254,7 @@ def warnings_seen():
         def emit(self, record):
             messages.append((record.levelname, record.getMessage()))
 
-    handler = Collect()
+    handler = Collect(level=logging.WARNING)
     logger = MMLogger.get_current_instance()
     logger.addHandler(handler)
     yield messages
@@ -305,7 +308,7 @@ def test_sixty_thousand_images_have_labels_and_infos(tmp_path):
 # ------------------------------------------------------------------------------------------------ concatenation
 
 
-def concat(root, label_space, first=dict(val_classes=2), second=dict(val_classes=2, split='val'), **options):
+def concat(root, label_space, first, second, **options):
     configs = [
         dict(type='ImageList', ann_file='list.txt', data_root=str(root), **part, **options) for part in (first, second)
     ]
@@ -313,7 +316,7 @@ def concat(root, label_space, first=dict(val_classes=2), second=dict(val_classes
 
 
 def test_concatenation_counts_images_and_labels_over_all_parts(listing):
-    dataset = concat(listing, 'disjoint', pipeline=[keep])
+    dataset = concat(listing, 'disjoint', dict(val_classes=2), dict(val_classes=2, split='val'), pipeline=[keep])
     assert len(dataset) == 30
     assert [dataset[i]['sample_idx'] for i in range(30)] == list(range(30))
     assert [dataset[i]['label'] for i in range(30)] == dataset.labels.tolist()
@@ -373,7 +376,7 @@ def test_concatenation_replaces_unreadable_images_in_the_running_index(listing):
 
 def test_concatenation_names_bad_parts_and_label_spaces(listing):
     with pytest.raises(ValueError, match="label_space='both'"):
-        concat(listing, 'both')
+        concat(listing, 'both', dict(), dict())
     with pytest.raises(ValueError, match='at least one'):
         RetrievalConcatDataset([], label_space='shared')
     with pytest.raises(TypeError, match='list'):

@@ -130,7 +130,7 @@ def test_cover_holds_for_any_class_sizes(sizes, images_per_class, share, seed):
     assert (labels == labels[..., :1]).all()
     if max(groups) <= len(order):
         assert all(len(set(row)) == classes_per_batch for row in labels[..., 0])
-    for group, label in zip(order.reshape(-1, images_per_class), labels[..., 0].ravel()):
+    for group, label in zip(order.reshape(-1, images_per_class), labels[..., 0].ravel(), strict=True):
         assert len(set(group)) == min(images_per_class, sizes[label])
 
 
@@ -156,7 +156,7 @@ def test_draw_reaches_the_data_set_in_worker_processes():
     sampler = PKSampler(dataset, 4, 4, seed=0)
     expected = [(int(index), getattr(index, 'repeat', 0)) for index in sampler]
     loader = DataLoader(dataset, batch_size=4, sampler=sampler, num_workers=1)
-    got = [item for indices, repeats in loader for item in zip(indices.tolist(), repeats.tolist())]
+    got = [item for indices, repeats in loader for item in zip(indices.tolist(), repeats.tolist(), strict=True)]
     assert got == expected
     assert any(repeat for _, repeat in got)
 
@@ -185,7 +185,7 @@ def test_ranks_are_disjoint_slices_of_what_one_process_sees(preset, world_size):
     for epoch in range(3):
         slices = [batches_of(part, epoch) for part in parts]
         assert (np.concatenate(slices, axis=1) == batches_of(whole, epoch)).all()
-        for step in zip(*slices):
+        for step in zip(*slices, strict=True):
             assert len(set(np.concatenate(step))) == 24
 
 
@@ -269,25 +269,24 @@ def test_cover_epochs_of_fixed_length_walk_through_whole_covers():
     assert all(getattr(index, 'repeat', 0) == 1 for index in list(long)[36:])
 
 
-def test_skip_continues_the_uninterrupted_order_in_mmengine_loop(no_wrap_delay):
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_skip_continues_the_uninterrupted_order_in_mmengine_loop(no_wrap_delay, num_workers):
     dataset = with_sizes(*[5] * 7, 3)
-    for num_workers in (0, 2):
 
-        def iterator():
-            sampler = PKSampler(dataset, 6, 3, seed=5)
-            loader = DataLoader(dataset, batch_size=6, sampler=sampler, num_workers=num_workers)
-            return loops._InfiniteDataloaderIterator(loader), len(loader)
+    def iterator():
+        sampler = PKSampler(dataset, 6, 3, seed=5)
+        loader = DataLoader(dataset, batch_size=6, sampler=sampler, num_workers=num_workers)
+        return loops._InfiniteDataloaderIterator(loader), len(loader)
 
-        running, per_epoch = iterator()
-        stop = per_epoch + per_epoch // 2
-        steps = 3 * per_epoch + 1
-        uninterrupted = [next(running) for _ in range(steps)]
-        resumed, _ = iterator()
-        resumed.skip_iter(stop)
-        for expected in uninterrupted[stop:]:
-            indices, repeats = next(resumed)
-            assert indices.tolist() == expected[0].tolist()
-            assert repeats.tolist() == expected[1].tolist()
+    running, per_epoch = iterator()
+    stop = per_epoch + per_epoch // 2
+    uninterrupted = [next(running) for _ in range(3 * per_epoch + 1)]
+    resumed, _ = iterator()
+    resumed.skip_iter(stop)
+    for expected in uninterrupted[stop:]:
+        indices, repeats = next(resumed)
+        assert indices.tolist() == expected[0].tolist()
+        assert repeats.tolist() == expected[1].tolist()
 
 
 def test_skip_tells_the_data_set_the_epoch_it_reaches():

@@ -26,7 +26,7 @@ def sides(pairs, i):
     for x in range(20):
         if x % 10 != i:
             same = pairs.candidate_labels[x] == pairs.anchor_labels[i]
-            (positives if same else negatives).append((float(pairs.similarity[i, x]), x))
+            (positives if same else negatives).append((pairs.similarity[i, x].item(), x))
     return positives, negatives
 
 

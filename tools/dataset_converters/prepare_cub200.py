@@ -80,6 +80,7 @@ def prepare(archive: str, target: str, num_classes: int = NUM_CLASSES, num_image
 
 
 def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description='Lay CUB-200-2011 out for mmdml')
     parser.add_argument('archive', help='CUB_200_2011.tgz; downloaded to this path if it is not there')
     parser.add_argument('target', nargs='?', default='data/CUB_200_2011', help='folder to make')

@@ -60,6 +60,7 @@ def convert(source: str, target: str) -> str:
 
 
 def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description='Build the Omniglot archive of the package')
     parser.add_argument('source', help='images.zip with the original drawings')
     parser.add_argument('target', help='folder to write omniglot.npz to')

@@ -1,12 +1,12 @@
 """Contact sheets of a data set as the model will see it: one row per class.
 
-    python tools/visualization/browse_dataset.py CONFIG --output-dir sheets --mode transformed
+python tools/visualization/browse_dataset.py CONFIG --output-dir sheets --mode transformed
 """
 
 import argparse
 import os
 import os.path as osp
-from typing import Callable, Iterator, List, Sequence, Tuple
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 
 TILE, CAPTION, ROWS_PER_SHEET = 128, 18, 8
 
-Stage = Tuple[str, np.ndarray]
+Stage = tuple[str, np.ndarray]
 
 
 class RecordStages:
@@ -26,7 +26,7 @@ class RecordStages:
 
     def __call__(self, results: dict) -> dict:
         label, path = results['gt_label'], results['img_path']
-        stages: List[Stage] = [('in memory', results['img'].copy())] if 'img' in results else []
+        stages: list[Stage] = [('in memory', results['img'].copy())] if 'img' in results else []
         for transform in self.transforms:
             results = transform(results)
             if 'img' in results:
@@ -36,10 +36,10 @@ class RecordStages:
         return dict(stages=stages, label=label, path=path)
 
 
-def choose_images(labels: np.ndarray, number: int, per_class: int, seed: int) -> List[List[int]]:
+def choose_images(labels: np.ndarray, number: int, per_class: int, seed: int) -> list[list[int]]:
     """Rows of image indices: random classes, and random images of each; ``number`` images or fewer."""
     generator = np.random.default_rng(seed)
-    rows: List[List[int]] = []
+    rows: list[list[int]] = []
     for label in generator.permutation(np.unique(labels)):
         left = number - sum(map(len, rows))
         if left <= 0:
@@ -68,7 +68,7 @@ def tile(image: np.ndarray, caption: str) -> np.ndarray:
     return cv2.copyMakeBorder(canvas, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(40, 40, 40))
 
 
-def sheet_rows(view, rows: List[List[int]], classes: Sequence[str], mode: str) -> Iterator[List[np.ndarray]]:
+def sheet_rows(view, rows: list[list[int]], classes: Sequence[str], mode: str) -> Iterator[list[np.ndarray]]:
     """Rows of tiles: images of one class, or, for a pipeline grid, the stages of one image."""
     for indices in rows:
         items = [view[index] for index in indices]
@@ -80,7 +80,7 @@ def sheet_rows(view, rows: List[List[int]], classes: Sequence[str], mode: str) -
             yield [tile(item['stages'][stage][1], classes[item['label']]) for item in items]
 
 
-def write_sheets(rows: Iterator[List[np.ndarray]], output_dir: str, name: str) -> List[str]:
+def write_sheets(rows: Iterator[list[np.ndarray]], output_dir: str, name: str) -> list[str]:
     """Stack rows to PNG files of ``ROWS_PER_SHEET`` rows."""
     rows = list(rows)
     width = max(map(len, rows))
@@ -97,6 +97,7 @@ def write_sheets(rows: Iterator[List[np.ndarray]], output_dir: str, name: str) -
 
 
 def parse_args() -> argparse.Namespace:
+    """Command line."""
     parser = argparse.ArgumentParser(description='Write contact sheets of a data set')
     parser.add_argument('config', help='config file')
     parser.add_argument('--output-dir', '-o', required=True, help='folder for the PNG files')
@@ -111,6 +112,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Build the data set of the config and write its sheets."""
     args = parse_args()
     cfg = Config.fromfile(args.config)
     if args.cfg_options:

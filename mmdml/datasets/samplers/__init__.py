@@ -1,3 +1,5 @@
+"""Samplers: which images make a batch."""
+
 from .draw import Draw
 from .pk_sampler import PKSampler
 

@@ -28,7 +28,7 @@ class ClassTable:
         """
         labels = np.asarray(labels)
         if labels.ndim != 1 or len(labels) == 0:
-            raise ValueError(f'labels must be a non-empty (N,) array with one label per image, got shape {labels.shape}')
+            raise ValueError(f'labels must be a non-empty (N,) array, one label per image, got shape {labels.shape}')
         _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
         sizes = sizes.astype(np.int64)
         # numpy sorts 16-bit integers by radix, ten times faster than int64; `shuffled` sorts once per epoch.

@@ -57,7 +57,7 @@ def cover_order(
     added = numbers < 0
     positions = numbers * images_per_class + slots
     own = ~added & (positions < sizes[classes])
-    # Fillers come from the images before a last group, or from the whole class if the group is its only or an added one.
+    # Fillers come from the images before a last group, or from the whole class if the group is its only one or added.
     pool = np.where(numbers > 0, numbers * images_per_class, sizes[classes])
     ahead = np.where(added, slots, positions - sizes[classes])
     fillers = (rng.integers(0, pool) + ahead) % pool

@@ -1,7 +1,8 @@
 """Batches of P classes with K images each."""
 
 import warnings
-from typing import Any, Dict, Iterator, Optional
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -19,19 +20,20 @@ from .released_order import released_order
 class PKSampler(Sampler):
     """Yield data-set indices so that every ``batch_size`` of them are P classes x K images (``P = batch_size / K``).
 
-    A plain sampler: the DataLoader cuts its indices into batches, so its ``batch_size`` must be the same. With W ranks a
-    global batch has ``W * batch_size`` images and rank r takes the r-th part: ranks are disjoint in every step, equally
-    long, and together see what one process with ``W * batch_size`` sees. The order depends on (seed, epoch) alone.
+    A plain sampler: the DataLoader cuts its indices into batches, so its ``batch_size`` must be the same. With W ranks
+    a global batch has ``W * batch_size`` images and rank r takes the r-th part: ranks are disjoint in every step,
+    equally long, and together see what one process with ``W * batch_size`` sees. The order depends on (seed, epoch)
+    alone.
 
     Presets:
 
-    - ``'cover'``: an epoch is ``ceil(sum_c ceil(n_c / K) / (P W))`` batches and reaches every image. The classes of a batch
-      are distinct unless a class has more groups of K than the epoch has batches. A class's last group is filled with its
-      other images; a class with fewer than K images repeats them. With ``num_batches`` the epochs are that long and
-      walk on through the covers: cover after cover, each shuffled anew.
+    - ``'cover'``: an epoch is ``ceil(sum_c ceil(n_c / K) / (P W))`` batches and reaches every image. The classes of a
+      batch are distinct unless a class has more groups of K than the epoch has batches. A class's last group is filled
+      with its other images; a class with fewer than K images repeats them. With ``num_batches`` the epochs are that
+      long and walk on through the covers: cover after cover, each shuffled anew.
     - ``'released'``: the code released with IAA. An epoch is ``floor(N / (W batch_size))`` batches, capped by
-      ``num_batches``; each takes ``min(K, n_c)`` images from random classes until it is full and is cut to its size, so its
-      last class may be ragged, small classes contribute less and more classes enter.
+      ``num_batches``; each takes ``min(K, n_c)`` images from random classes until it is full and is cut to its size, so
+      its last class may be ragged, small classes contribute less and more classes enter.
 
     An image that the epoch has used before is yielded as ``Draw(index, repeat)``, an int that asks the data set for
     another augmentation.
@@ -47,8 +49,9 @@ class PKSampler(Sampler):
         world_size: W. Default: of the running job.
 
     Raises:
-        ValueError: if there are no labels; ``images_per_class`` is below 1 or larger than every class; ``batch_size`` is no
-            multiple of it, or asks for more classes than there are (cover); or the images cannot fill a batch (released).
+        ValueError: if there are no labels; ``images_per_class`` is below 1 or larger than every class; ``batch_size``
+            is no multiple of it, or asks for more classes than there are (cover); or the images cannot fill a batch
+            (released).
 
     Example:
         >>> train_dataloader = dict(
@@ -61,10 +64,10 @@ class PKSampler(Sampler):
         batch_size: int,
         images_per_class: int,
         preset: str = 'cover',
-        num_batches: Optional[int] = None,
-        seed: Optional[int] = None,
-        rank: Optional[int] = None,
-        world_size: Optional[int] = None,
+        num_batches: int | None = None,
+        seed: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
     ) -> None:
         this_rank, job_size = get_dist_info()
         self.rank = this_rank if rank is None else rank
@@ -98,7 +101,7 @@ class PKSampler(Sampler):
         start, self._start = self._start, 0
         repeats = _earlier_uses(order).reshape(shape)[:, self.rank].ravel()[start:].tolist()
         indices = order.reshape(shape)[:, self.rank].ravel()[start:].tolist()
-        return (Draw(index, repeat) if repeat else index for index, repeat in zip(indices, repeats))
+        return (Draw(index, repeat) if repeat else index for index, repeat in zip(indices, repeats, strict=True))
 
     def global_order(self, epoch: int) -> np.ndarray:
         """``(num_batches * W * batch_size,)`` indices of an epoch over all ranks, global batch after global batch."""
@@ -126,7 +129,7 @@ class PKSampler(Sampler):
         self._go_to(self._first_epoch + epoch)
 
     def skip(self, num_samples: int) -> None:
-        """Continue after the first ``num_samples`` indices of this rank (MMEngine's contract for resuming by iteration).
+        """Continue after the first ``num_samples`` indices of this rank (MMEngine's way to resume by iteration).
 
         Args:
             num_samples: counted from the start of the run, on this rank, not relative to the current position.
@@ -139,11 +142,11 @@ class PKSampler(Sampler):
         self._first_epoch, self._start = divmod(num_samples, len(self))
         self._go_to(self._first_epoch)
 
-    def run_state(self) -> Dict[str, int]:
+    def run_state(self) -> dict[str, int]:
         """What a resumed run needs to yield the same order, also where the seed was drawn at random."""
         return {'seed': self.seed}
 
-    def load_run_state(self, state: Dict[str, int]) -> None:
+    def load_run_state(self, state: dict[str, int]) -> None:
         """Take over what ``run_state`` returned."""
         self.seed = int(state['seed'])
 
@@ -160,7 +163,7 @@ class PKSampler(Sampler):
         if hasattr(self.dataset, 'set_epoch'):
             self.dataset.set_epoch(epoch)
 
-    def _check(self, num_batches: Optional[int]) -> None:
+    def _check(self, num_batches: int | None) -> None:
         sizes, size, per_class = self.table.sizes, self._global_batch_size, self.images_per_class
         if self.preset not in ('cover', 'released'):
             raise ValueError(f"preset must be 'cover' or 'released', got {self.preset!r}")
@@ -183,9 +186,9 @@ class PKSampler(Sampler):
                 )
             if self._groups_per_batch > len(sizes):
                 raise ValueError(
-                    f'a batch of {self.batch_size} images on each of {self.world_size} ranks, {per_class} per class, needs '
-                    f'{self._groups_per_batch} distinct classes, but the data set has {len(sizes)}; '
-                    f'lower batch_size to at most {len(sizes) // self.world_size * per_class}, or raise images_per_class'
+                    f'a batch of {self.batch_size} images on each of {self.world_size} ranks, {per_class} per class, '
+                    f'needs {self._groups_per_batch} distinct classes, but the data set has {len(sizes)}; lower '
+                    f'batch_size to at most {len(sizes) // self.world_size * per_class}, or raise images_per_class'
                 )
         else:
             offered = int(np.minimum(sizes, per_class).sum())

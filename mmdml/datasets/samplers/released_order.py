@@ -33,8 +33,8 @@ def released_order(
     kept = used > 0
     classes, used = classes[kept], used[kept]
     positions = _distinct_positions(table.sizes[classes], images_per_class, rng)
-    images = table.shuffled(rng)[(table.starts[classes][:, None] + positions)[np.arange(images_per_class) < used[:, None]]]
-    return images.reshape(num_batches, batch_size)
+    places = (table.starts[classes][:, None] + positions)[np.arange(images_per_class) < used[:, None]]
+    return table.shuffled(rng)[places].reshape(num_batches, batch_size)
 
 
 def _distinct_rows(rows: int, length: int, num_classes: int, rng: np.random.Generator) -> np.ndarray:

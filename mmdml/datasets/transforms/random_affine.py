@@ -1,6 +1,6 @@
 """Random affine maps of small pictures."""
 
-from typing import Sequence, Union
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -42,7 +42,7 @@ class RandomAffine(BaseTransform):
         translate: float = 0.0,
         scale: Sequence[float] = (1.0, 1.0),
         shear: float = 0.0,
-        fill: Union[int, Sequence[int]] = 0,
+        fill: int | Sequence[int] = 0,
         interpolation: str = 'bilinear',
     ) -> None:
         if degrees < 0 or translate < 0 or not 0 <= shear < 90:

@@ -1,7 +1,12 @@
+import logging
 from typing import Any, Dict, Iterator, Tuple
 
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from torch import Tensor
 
 from mmdml.registry import HOOKS
 
@@ -15,6 +20,8 @@ class RunStateHook(Hook):
     bank and sampler position travel this way. They are no model buffers, because those are only half restored on a
     size mismatch, copied by EMA, and published with the weights.
 
+    With gradient accumulation a checkpoint may fall between two updates; the gradients collected so far are kept too.
+
     Saving runs on rank 0 only, so a ``run_state`` must not talk to other ranks. Only ``--resume`` restores; testing or
     fine-tuning from a checkpoint does not.
 
@@ -26,7 +33,9 @@ class RunStateHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_save_checkpoint(self, runner, checkpoint: Dict[str, Any]) -> None:
-        checkpoint['mmdml'] = {name: part.run_state() for name, part in self._parts(runner)}
+        state = {name: part.run_state() for name, part in self._parts(runner)}
+        state['gradients'] = _pending_gradients(runner)
+        checkpoint['mmdml'] = state
 
     def after_load_checkpoint(self, runner, checkpoint: Dict[str, Any]) -> None:
         if not runner._resume:
@@ -41,13 +50,39 @@ class RunStateHook(Hook):
             )
         for name, part in parts.items():
             part.load_run_state(saved[name])
+        parameters = dict(_unwrapped(runner).named_parameters())
+        for name, gradient in saved['gradients'].items():
+            parameters[name].grad = gradient
 
     @staticmethod
     def _parts(runner) -> Iterator[Tuple[str, Any]]:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        named = [(f'model.{name}', module) for name, module in model.named_modules()]
+        named = [(f'model.{name}', module) for name, module in _unwrapped(runner).named_modules()]
         named += [(f'hook.{type(hook).__name__}', hook) for hook in runner.hooks]
         named.append(('sampler', runner.train_dataloader.sampler))
         for name, part in named:
             if hasattr(part, 'run_state'):
                 yield name, part
+
+
+def _unwrapped(runner):
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _pending_gradients(runner) -> Dict[str, Tensor]:
+    """Gradients that wait for the next update; none right after one."""
+    wrapper = runner.optim_wrapper
+    # A dictionary of wrappers counts in each of them and offers no such question.
+    if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
+        return {}
+    if get_world_size() > 1:
+        # Until the update each rank holds its own; saving runs on one of them.
+        print_log(
+            'the checkpoint falls between two updates of gradient accumulation: a run resumed from it loses the '
+            'gradients collected since the last one. Make the epoch a multiple of accumulative_counts '
+            '(num_batches of the sampler)',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return {}
+    parameters = _unwrapped(runner).named_parameters()
+    return {name: parameter.grad for name, parameter in parameters if parameter.grad is not None}

@@ -1,3 +1,5 @@
+"""Generators: what synthesises embeddings, and the class statistics they draw from."""
+
 from .class_statistics import ClassStatistics, class_statistics, merge_statistics, update_statistics
 from .full_covariance import CovarianceBank, full_covariance_noise
 from .iaa_generator import IAAGenerator

@@ -1,6 +1,6 @@
 """Mean and variance of every class in embedding space (IAA, Fu et al., T-MM 2022, Eq. 7-8)."""
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,11 +46,11 @@ def class_statistics(embeddings: Tensor, labels: Tensor, num_classes: int) -> Cl
     count = torch.bincount(labels, minlength=num_classes)
     divisor = count.clamp(min=1).double()[:, None]
     mean = embeddings.new_zeros(num_classes, embeddings.shape[1], dtype=torch.float64)
-    for rows, classes in zip(embeddings.split(_BLOCK_ROWS), labels.split(_BLOCK_ROWS)):
+    for rows, classes in zip(embeddings.split(_BLOCK_ROWS), labels.split(_BLOCK_ROWS), strict=True):
         mean.index_add_(0, classes, rows.double())
     mean /= divisor
     var = torch.zeros_like(mean)
-    for rows, classes in zip(embeddings.split(_BLOCK_ROWS), labels.split(_BLOCK_ROWS)):
+    for rows, classes in zip(embeddings.split(_BLOCK_ROWS), labels.split(_BLOCK_ROWS), strict=True):
         var.index_add_(0, classes, (rows.double() - mean[classes]).square_())
     var /= divisor
     dtype = torch.promote_types(embeddings.dtype, torch.float32)
@@ -78,8 +78,8 @@ def merge_statistics(first: ClassStatistics, second: ClassStatistics) -> ClassSt
 def update_statistics(
     old: ClassStatistics,
     new: ClassStatistics,
-    momentum: Optional[float] = None,
-    seen: Optional[Tensor] = None,
+    momentum: float | None = None,
+    seen: Tensor | None = None,
 ) -> ClassStatistics:
     """Statistics after another sweep: the fresh ones, or the running mix of the released code (IAA dossier sec. 2.1).
 
@@ -89,15 +89,15 @@ def update_statistics(
         Sigma_k <- (1 - w_k) Sigma_k + w_k v_k + w_k (1 - w_k) (mu_k - m_k)^2
         mu_k    <- (1 - w_k) mu_k + w_k m_k
 
-    The last term of Sigma counts the drift of the network between sweeps as variance, so ``momentum=None`` (the paper) is
-    the better choice. A class that the new sweep lacks keeps its values, count included.
+    The last term of Sigma counts the drift of the network between sweeps as variance, so ``momentum=None`` (the paper)
+    is the better choice. A class that the new sweep lacks keeps its values, count included.
 
     Args:
         old: of the earlier sweeps.
         new: of this sweep.
         momentum: None for fresh statistics; else in [0, 1]: the largest share that the old ones keep (released: 0.2).
-        seen: ``(C,)`` A_k. Default: ``old.count``, right for a second sweep and for any later one up to momentum 0.5; else
-            the caller adds up ``new.count``.
+        seen: ``(C,)`` A_k. Default: ``old.count``, right for a second sweep; after that the caller adds up
+            ``new.count``.
 
     Returns:
         ``count`` is n_k of the last sweep that had the class, as Eq. 16 needs it.

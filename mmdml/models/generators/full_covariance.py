@@ -1,12 +1,14 @@
 """Noise with the full covariance of a class, drawn without a D x D matrix per class (IAA dossier sec. 9, item 23).
 
-A sum of the centred embeddings of a class with independent standard normal factors, divided by ``sqrt(n_k)``, has exactly
-the covariance ``Sigma_k = (1 / n_k) sum_j (x_j - mu_k)(x_j - mu_k)^T`` (IAA, Fu et al., T-MM 2022, Eq. 8). Mixtures of covariances
-are sums of such independent terms with square-rooted weights. An extension: the paper's experiments use diagonals.
+A sum of the centred embeddings of a class with independent standard normal factors, divided by ``sqrt(n_k)``, has
+exactly the covariance ``Sigma_k = (1 / n_k) sum_j (x_j - mu_k)(x_j - mu_k)^T`` (IAA, Fu et al., T-MM 2022, Eq. 8).
+Mixtures of covariances are sums of such independent terms with square-rooted weights. An extension: the paper's
+experiments use diagonals.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Mapping, Optional, Tuple, Union
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,8 +28,8 @@ class CovarianceBank:
         indices: ``(C, K)`` neighbors; K = 0 without correction.
         weights: ``(C, K)`` their weights, of sum 1 per class, or all 0 for a class without neighbors.
         gamma: share of the pooled covariance in what is borrowed.
-        pooled_factor: ``(D, D)`` L with ``L L^T`` = covariance pooled over the classes with two images or more (Eq. 14 with
-            matrices); None without correction.
+        pooled_factor: ``(D, D)`` L with ``L L^T`` = covariance pooled over the classes with two images or more (Eq. 14
+            with matrices); None without correction.
     """
 
     rows: Tensor
@@ -36,7 +38,7 @@ class CovarianceBank:
     indices: Tensor
     weights: Tensor
     gamma: float = 0.0
-    pooled_factor: Optional[Tensor] = None
+    pooled_factor: Tensor | None = None
 
     @classmethod
     def build(
@@ -44,7 +46,7 @@ class CovarianceBank:
         embeddings: Tensor,
         labels: Tensor,
         num_classes: int,
-        correction: Optional[Mapping[str, Any]] = None,
+        correction: Mapping[str, Any] | None = None,
     ) -> 'CovarianceBank':
         """Centre, sort, and find the neighbors.
 
@@ -70,7 +72,7 @@ class CovarianceBank:
         images = count[count >= 2].sum().clamp(min=1)
         return cls(rows, offsets, alpha, indices, weights, gamma, covariance_factor(rows.t() @ rows / images))
 
-    def to(self, device: Union[str, torch.device]) -> 'CovarianceBank':
+    def to(self, device: str | torch.device) -> 'CovarianceBank':
         """The same bank on ``device``; nothing is copied if it is there."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)
@@ -85,7 +87,7 @@ def _borrowing(
     gamma: float = 0.1,
     tau: float = 40,
     **kernel: Any,
-) -> Tuple[Tensor, Tensor, Tensor, float]:
+) -> tuple[Tensor, Tensor, Tensor, float]:
     """``alpha (C,)``, neighbors ``(C, K)``, their weights ``(C, K)`` and gamma; neighbors only where alpha > 0."""
     if not 0 <= gamma <= 1:
         raise ValueError(f'gamma must be in [0, 1], got {gamma}')
@@ -115,15 +117,17 @@ def covariance_factor(covariance: Tensor) -> Tensor:
 
 
 def full_covariance_noise(
-    class_ids: Tensor, copies: int, bank: CovarianceBank, generator: Optional[torch.Generator] = None
+    class_ids: Tensor, copies: int, bank: CovarianceBank, generator: torch.Generator | None = None
 ) -> Tensor:
     """Draw noise with the corrected full covariance of each row's class.
 
     With ``g_i = n_i^{-1/2} sum_j eps_j (x_j - mu_i)`` and ``g_glob = L eps``, all eps independent and standard normal::
 
-        noise_k = sqrt(1 - alpha_k) g_k + sqrt(alpha_k (1 - gamma)) sum_{i in N_k} sqrt(w_{k,i}) g_i + sqrt(alpha_k gamma) g_glob
+        noise_k = sqrt(1 - alpha_k) g_k + sqrt(alpha_k (1 - gamma)) sum_{i in N_k} sqrt(w_{k,i}) g_i
+                  + sqrt(alpha_k gamma) g_glob
 
-    whose covariance is Eq. 15 with matrices in place of diagonals. Where a class has no neighbors, g_glob takes their share.
+    whose covariance is Eq. 15 with matrices in place of diagonals. Where a class has no neighbors, g_glob takes their
+    share.
 
     Args:
         class_ids: ``(R,)`` class of each row of the batch.
@@ -144,7 +148,7 @@ def full_covariance_noise(
     eps = torch.randn(sum(sizes[2]), generator=generator, device=rows.device, dtype=rows.dtype)
     by_class = torch.argsort(member_of, stable=True).split(sizes[1])
     noise = rows.new_empty(copies, len(class_ids), rows.shape[1])
-    for part, factors, where in zip(span.split(sizes[0]), eps.split(sizes[2]), by_class):
+    for part, factors, where in zip(span.split(sizes[0]), eps.split(sizes[2]), by_class, strict=True):
         noise[:, where] = factors.view(copies, len(where), len(part)) @ part
     if bank.pooled_factor is not None:
         eps = torch.randn(noise.shape, generator=generator, device=rows.device, dtype=rows.dtype)
@@ -152,7 +156,7 @@ def full_covariance_noise(
     return noise
 
 
-def _scaled_rows(bank: CovarianceBank, classes: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+def _scaled_rows(bank: CovarianceBank, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What the noise of each class is spanned by.
 
     Args:

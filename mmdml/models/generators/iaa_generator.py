@@ -17,7 +17,7 @@ from mmdml.utils.seeding import derive_seed
 
 from .class_statistics import ClassStatistics, class_statistics, update_statistics
 from .full_covariance import CovarianceBank, full_covariance_noise
-from .neighbor_correction import correct_variance, correction_weight, neighbor_weights
+from .neighbor_correction import correct_variance, correction_weight
 
 
 def _released_schedule(share: float) -> float:
@@ -129,7 +129,6 @@ class IAAGenerator(BaseModule):
         self._statistics: Dict[str, Tensor] = {}
         self._std: Optional[Tensor] = None
         self._covariances: Optional[CovarianceBank] = None
-        self._mixture: Dict[str, Any] = {}
         self._diagnostics: Dict[str, float] = {}
 
     # ------------------------------------------------------------------------------------------------ estimation
@@ -159,7 +158,9 @@ class IAAGenerator(BaseModule):
         corrected = var if self.correction is None else correct_variance(count, mean, var, **self.correction)
         self._statistics = dict(count=count, mean=mean, var=var, corrected=corrected, seen=seen)
         if self.noise == 'full':
-            self._covariances = CovarianceBank.build(embeddings.raw, embeddings.labels, embeddings.num_classes)
+            self._covariances = CovarianceBank.build(
+                embeddings.raw, embeddings.labels, embeddings.num_classes, correction=self.correction
+            )
         self._prepare()
         log = ', '.join(f'{key} {value:.3f}' for key, value in self._diagnostics.items())
         print_log(f'IAA statistics of {int((count > 0).sum())} classes: {log}', logger='current')
@@ -168,31 +169,17 @@ class IAAGenerator(BaseModule):
         """What follows from the statistics."""
         count, var, corrected = (self._statistics[key] for key in ('count', 'var', 'corrected'))
         self._std = corrected.sqrt()
-        if self.noise == 'full':
-            self._mixture = self._mix_covariances()
         known = count >= 2
         self._diagnostics = dict(trace_ratio=float(corrected[known].sum() / var[known].sum().clamp_min(1e-30)))
         if self.correction is not None:
-            alpha = self._alpha()
+            options = {key: self.correction[key] for key in ('beta', 'tau') if key in self.correction}
+            alpha = correction_weight(count, **options)
             self._diagnostics.update(
                 alpha_mean=float(alpha.mean()), alpha_min=float(alpha.min()), alpha_max=float(alpha.max())
             )
 
-    def _alpha(self) -> Tensor:
-        options = {key: self.correction[key] for key in ('beta', 'tau') if key in self.correction}
-        return correction_weight(self._statistics['count'], **options)
-
-    def _mix_covariances(self) -> Dict[str, Any]:
-        """What blends full covariances as Eq. 12-16 blend diagonals: arguments of ``full_covariance_noise``."""
-        if self.correction is None:
-            return {}
-        own = {key: value for key, value in self.correction.items() if key not in ('beta', 'tau', 'gamma')}
-        indices, weights = neighbor_weights(*(self._statistics[key] for key in ClassStatistics._fields), **own)
-        gamma = {key: value for key, value in self.correction.items() if key == 'gamma'}
-        return dict(alpha=self._alpha(), indices=indices, weights=weights, **gamma)
-
     def _forget(self) -> None:
-        self._statistics, self._std, self._covariances, self._mixture, self._diagnostics = {}, None, None, {}, {}
+        self._statistics, self._std, self._covariances, self._diagnostics = {}, None, None, {}
 
     # ------------------------------------------------------------------------------------------------ generation
 
@@ -226,9 +213,7 @@ class IAAGenerator(BaseModule):
         random = torch.Generator(raw.device)
         if self.noise == 'full':
             random.manual_seed(derive_seed(progress.seed, _STREAM, progress.iter, progress.rank))
-            return full_covariance_noise(
-                labels, self.num_copies, self._covariances, **self._mixture, generator=random
-            )
+            return full_covariance_noise(labels, self.num_copies, self._covariances.to(raw.device), generator=random)
         random.manual_seed(derive_seed(progress.seed, _STREAM, progress.iter))
         rows, dim = raw.shape
         # Drawn for the global batch and cut, so that ranks differ and N ranks together equal one process.

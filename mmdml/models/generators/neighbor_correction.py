@@ -5,8 +5,6 @@ than two images are nobody's neighbor (they have no variance estimate), and the 
 i.e. scaled to [0, 1] by their range per class, which makes the method invariant to the scale of the embeddings.
 """
 
-from typing import Optional, Tuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,10 +31,10 @@ def correct_variance(
     """Blend the variance of small classes with that of their neighbors and with the pooled one (IAA Eq. 15).
 
     ``Sigma_cr_k = (1 - alpha_k) Sigma_k + alpha_k [(1 - gamma) Sigma_nb_k + gamma Sigma_glob]`` with
-    ``Sigma_nb_k = sum_{i in N_k} w_{k,i} Sigma_i / sum_{i in N_k} w_{k,i}`` (Eq. 12). Classes with ``alpha_k = 0`` keep their variance
-    bitwise and cost nothing. Where a class has no neighbors, Sigma_glob stands in for Sigma_nb; a class without images gets
-    Sigma_glob. If no class has two images there is nothing to learn from and ``var`` comes back unchanged (all zeros): the
-    caller should then not augment.
+    ``Sigma_nb_k = sum_{i in N_k} w_{k,i} Sigma_i / sum_{i in N_k} w_{k,i}`` (Eq. 12). Classes with ``alpha_k = 0`` keep
+    their variance bitwise and cost nothing. Where a class has no neighbors, Sigma_glob stands in for Sigma_nb; a class
+    without images gets Sigma_glob. If no class has two images there is nothing to learn from and ``var`` comes back
+    unchanged (all zeros): the caller should then not augment.
 
     Args:
         count: ``(C,)`` integers, images per class.
@@ -123,14 +121,14 @@ def neighbor_weights(
     sigma_cov: float = 1.0,
     block_size: int = 1024,
     squared_mean: bool = True,
-    rows: Optional[Tensor] = None,
-) -> Tuple[Tensor, Tensor]:
+    rows: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """The nearest classes of each class and their normalised weights (IAA Eq. 9-11, 13).
 
-    ``D_m(k, j) = ||mu_k^2 - mu_j^2||``, ``D_cv(k, j) = ||Sigma_k - Sigma_j||``; N_k are the K classes with the smallest D_m among
-    those with two images or more, k itself excluded, ties by lower index. With both distances scaled to [0, 1] by their range
-    over these classes, ``w_{k,i} = n_i exp(-d_m^2 / (2 sigma_mean^2) - d_cv^2 / (2 sigma_cov^2))``. For a class with fewer
-    than two images the second term is left out: its variance is no estimate.
+    ``D_m(k, j) = ||mu_k^2 - mu_j^2||``, ``D_cv(k, j) = ||Sigma_k - Sigma_j||``; N_k are the K classes with the smallest
+    D_m among those with two images or more, k itself excluded, ties by lower index. With both distances scaled to [0,
+    1] by their range over these classes, ``w_{k,i} = n_i exp(-d_m^2 / (2 sigma_mean^2) - d_cv^2 / (2 sigma_cov^2))``.
+    For a class with fewer than two images the second term is left out: its variance is no estimate.
 
     Args:
         count: ``(C,)`` integers, images per class.
@@ -144,9 +142,9 @@ def neighbor_weights(
         rows: ``(R,)`` classes k to handle. Default: all.
 
     Returns:
-        ``indices (R, K')`` int64, nearest first, and ``weights (R, K')`` with sum 1 per row, K' = min(K, classes with two
-        images). A slot without an eligible class has weight 0; a class without images, or without any eligible neighbor,
-        has weights 0 throughout.
+        ``indices (R, K')`` int64, nearest first, and ``weights (R, K')`` with sum 1 per row, K' = min(K, classes with
+        two images). A slot without an eligible class has weight 0; a class without images, or without any eligible
+        neighbor, has weights 0 throughout.
 
     Raises:
         ValueError: if shapes do not fit or a setting is out of range.
@@ -166,7 +164,7 @@ def neighbor_weights(
     log_count = count[columns].to(var.dtype).log()
 
     parts = []
-    for block, own in zip(rows.split(block_size), place.split(block_size)):
+    for block, own in zip(rows.split(block_size), place.split(block_size), strict=True):
         nearest, distance, low, high = means.nearest(block, own, slots)
         exponent = _relative(distance, low, high).square() / (2 * sigma_mean**2)
         other, low, high = variances.to(block, own, nearest)
@@ -176,7 +174,7 @@ def neighbor_weights(
         # A softmax cannot underflow to 0 / 0 for narrow kernels; a row without neighbors is all -inf, hence NaN there.
         weights = torch.softmax(logits, 1).nan_to_num(0.0).masked_fill((count[block] == 0)[:, None], 0.0)
         parts.append((columns[nearest], weights))
-    indices, weights = zip(*parts)
+    indices, weights = zip(*parts, strict=True)
     return torch.cat(indices), torch.cat(weights)
 
 
@@ -199,7 +197,7 @@ class _Distances:
         self.centered = self.targets - self.center
         self.norms = self.centered.square().sum(1)
 
-    def nearest(self, rows: Tensor, own: Tensor, slots: int) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+    def nearest(self, rows: Tensor, own: Tensor, slots: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The nearest columns, ties by lower index.
 
         Args:
@@ -208,8 +206,8 @@ class _Distances:
             slots: how many.
 
         Returns:
-            ``(R, slots)`` columns and their distances (inf for the row itself), and ``(R, 1)`` the smallest and the largest
-            distance to any column but the row itself.
+            ``(R, slots)`` columns and their distances (inf for the row itself), and ``(R, 1)`` the smallest and the
+            largest distance to any column but the row itself.
         """
         fast = self._fast(rows)
         farthest = fast.argmax(1, keepdim=True)
@@ -230,7 +228,7 @@ class _Distances:
                 candidates[unsure], distance[unsure] = order[:, :slots], exact[:, :slots]
         return candidates, distance, distance[:, :1], self._exact(rows, farthest)
 
-    def to(self, rows: Tensor, own: Tensor, chosen: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def to(self, rows: Tensor, own: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Distances to ``chosen`` columns ``(R, K)``, and ``(R, 1)`` the smallest and the largest as in ``nearest``."""
         fast = self._fast(rows)
         farthest = fast.argmax(1, keepdim=True)
@@ -254,7 +252,7 @@ class _Distances:
         size = max(1, _EXACT_NUMBERS // (columns.shape[1] * self.points.shape[1]))
         pieces = [
             (self.targets[some] - self.points[row][:, None]).square_().sum(2)
-            for row, some in zip(rows.split(size), columns.split(size))
+            for row, some in zip(rows.split(size), columns.split(size), strict=True)
         ]
         return torch.cat(pieces).sqrt_()
 
@@ -266,13 +264,14 @@ class _Distances:
     def _rounding(self, rows: Tensor, squared: Tensor) -> Tensor:
         """``(R,)`` a bound on the rounding error of ``_fast`` for columns within a squared distance ``(R,)``.
 
-        A random walk over D products with a safety factor of 4; a column within d of a row with norm r has norm r + d at most.
+        A random walk over D products with a safety factor of 4; a column within d of a row with norm r has norm r + d
+        at most.
         """
         scale = 3 * (self.points[rows] - self.center).square().sum(1) + 2 * squared
         return 4 * torch.finfo(scale.dtype).eps * self.points.shape[1] ** 0.5 * scale
 
 
-def _mask_own(distance: Tensor, own: Tensor, columns: Optional[Tensor] = None) -> Tensor:
+def _mask_own(distance: Tensor, own: Tensor, columns: Tensor | None = None) -> Tensor:
     """Set the entry of the row itself to inf, in place; ``columns (R, K)`` says which columns the entries are."""
     if columns is None:
         rows = (own >= 0).nonzero().flatten()

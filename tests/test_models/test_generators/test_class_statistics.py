@@ -31,7 +31,7 @@ def test_equals_a_loop_over_classes_in_float64(dtype):
     embeddings, labels = sample(num_images=3000, dtype=dtype)  # more rows than one internal block
     statistics = class_statistics(embeddings, labels, 17)
     assert statistics.count.dtype == torch.int64 and statistics.mean.dtype == statistics.var.dtype == dtype
-    for ours, reference in zip(statistics, per_class_loop(embeddings, labels, 17)):
+    for ours, reference in zip(statistics, per_class_loop(embeddings, labels, 17), strict=True):
         np.testing.assert_allclose(ours.numpy(), reference, rtol=1e-5, atol=1e-6)
 
 
@@ -39,7 +39,9 @@ def test_order_of_images_does_not_matter():
     embeddings, labels = sample()
     shuffle = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
     for first, second in zip(
-        class_statistics(embeddings, labels, 17), class_statistics(embeddings[shuffle], labels[shuffle], 17)
+        class_statistics(embeddings, labels, 17),
+        class_statistics(embeddings[shuffle], labels[shuffle], 17),
+        strict=True,
     ):
         torch.testing.assert_close(first, second, rtol=1e-5, atol=0)
 
@@ -48,7 +50,7 @@ def test_order_of_images_does_not_matter():
 def test_merging_parts_of_a_sweep_equals_one_sweep(split):
     embeddings, labels = sample(dtype=torch.float64)
     parts = [class_statistics(embeddings[part], labels[part], 17) for part in (slice(split), slice(split, None))]
-    for merged, whole in zip(merge_statistics(*parts), class_statistics(embeddings, labels, 17)):
+    for merged, whole in zip(merge_statistics(*parts), class_statistics(embeddings, labels, 17), strict=True):
         torch.testing.assert_close(merged, whole)
 
 
@@ -68,7 +70,8 @@ def test_translation_leaves_the_variance_unchanged():
     exact = class_statistics((embeddings + 1024).double(), labels, 17).var
     torch.testing.assert_close(shifted.double(), exact, rtol=1e-6, atol=0)
     torch.testing.assert_close(
-        class_statistics(embeddings.double() + 1024, labels, 17).var, class_statistics(embeddings.double(), labels, 17).var
+        class_statistics(embeddings.double() + 1024, labels, 17).var,
+        class_statistics(embeddings.double(), labels, 17).var,
     )
 
 
@@ -81,14 +84,16 @@ def test_scaling_by_c_scales_the_variance_by_c_squared():
 def test_sign_flips_of_dimensions_leave_the_variance_unchanged():
     embeddings, labels = sample()
     flips = torch.tensor([1, -1, 1, -1, -1, 1])
-    assert torch.equal(class_statistics(embeddings * flips, labels, 17).var, class_statistics(embeddings, labels, 17).var)
+    assert torch.equal(
+        class_statistics(embeddings * flips, labels, 17).var, class_statistics(embeddings, labels, 17).var
+    )
 
 
 @pytest.mark.parametrize('momentum', [None, 0.2, 1.0])
 def test_repeated_sweep_of_a_frozen_network_changes_nothing(momentum):
     embeddings, labels = sample(dtype=torch.float64)
     sweep = class_statistics(embeddings, labels, 17)
-    for before, after in zip(sweep, update_statistics(sweep, sweep, momentum)):
+    for before, after in zip(sweep, update_statistics(sweep, sweep, momentum), strict=True):
         torch.testing.assert_close(before, after)
 
 

@@ -1,6 +1,7 @@
 """Full-covariance noise from a bank: dossier sec. 9, item 23."""
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_bank_holds_centred_rows_class_after_class():
     embeddings, labels = sample()
     bank = CovarianceBank.build(embeddings, labels, len(SIZES))
     assert bank.offsets.diff().tolist() == list(SIZES)
-    for k, (begin, end) in enumerate(zip(bank.offsets.tolist(), bank.offsets[1:].tolist())):
+    for k, (begin, end) in enumerate(pairwise(bank.offsets.tolist())):
         members = embeddings[labels == k]
         torch.testing.assert_close(bank.rows[begin:end], members - members.mean(0))
 
