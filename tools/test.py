@@ -2,15 +2,16 @@
 
 import argparse
 
-import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.engine.launch import add_common_arguments, load_config
 
 
 def parse_args() -> argparse.Namespace:
+    """Command-line flags."""
     parser = argparse.ArgumentParser(description='Score a checkpoint')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -30,13 +31,12 @@ def write_embeddings(runner: Runner, path: str) -> None:
     if metric is None:
         raise SystemExit('--out takes the embeddings from RetrievalMetric, but test_evaluator has none')
     results = metric.results_matrix()
-    np.savez(
-        path, embeddings=results.embeddings.numpy(), labels=results.labels.numpy(), paths=np.array(results.paths)
-    )
+    np.savez(path, embeddings=results.embeddings.numpy(), labels=results.labels.numpy(), paths=np.array(results.paths))
     print(f'wrote {len(results.labels)} embeddings to {path}')
 
 
 def main() -> None:
+    """Run."""
     args = parse_args()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint

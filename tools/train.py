@@ -2,13 +2,14 @@
 
 import argparse
 
-import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmengine.runner import Runner
 
+import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.engine.launch import add_common_arguments, load_config
 
 
 def parse_args() -> argparse.Namespace:
+    """Command-line flags."""
     parser = argparse.ArgumentParser(description='Train a model')
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -50,6 +51,7 @@ def apply_flags(cfg, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Run."""
     args = parse_args()
     cfg = load_config(args)
     apply_flags(cfg, args)

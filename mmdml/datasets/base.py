@@ -156,7 +156,7 @@ class RetrievalDataset(BaseDataset):
         if self.split == 'test' or not self.val_classes:
             return everything
         held_out = self.val_classes
-        if isinstance(held_out, float):
+        if isinstance(held_out, float) and held_out > 0:
             held_out = max(1, round(held_out * num_classes))
         if not 0 < held_out < num_classes:
             raise ValueError(

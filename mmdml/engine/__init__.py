@@ -1,3 +1,5 @@
+"""What a run does besides the steps of the optimiser."""
+
 from .bank import EmbeddingBank
 from .gather import gather_detached, gather_rows
 from .hooks import *  # noqa: F401, F403

@@ -1,7 +1,5 @@
 """The embeddings that training computed anyway, kept by data-set index."""
 
-from typing import Dict
-
 import torch
 from torch import Tensor
 
@@ -35,12 +33,12 @@ class EmbeddingBank:
         self.rows[indices] = rows.embeddings.detach().float()[self._winner[indices]]
         self.filled[indices] = True
 
-    def state_dict(self) -> Dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Rows and which of them are filled."""
         return {'rows': self.rows, 'filled': self.filled}
 
     @classmethod
-    def from_state(cls, state: Dict[str, Tensor], device: torch.device) -> 'EmbeddingBank':
+    def from_state(cls, state: dict[str, Tensor], device: torch.device) -> 'EmbeddingBank':
         """A bank as it was saved."""
         bank = cls(*state['rows'].shape, device=device)
         bank.rows.copy_(state['rows'])

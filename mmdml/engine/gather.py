@@ -1,6 +1,6 @@
 """Rows of all ranks, with gradient."""
 
-from typing import Any, Tuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -57,12 +57,10 @@ def gather_detached(rows: Rows) -> Rows:
     """All ranks' rows without gradient."""
     if get_dist_info()[1] == 1:
         return rows
-    return Rows.of_batch(
-        _concatenate(rows.embeddings.detach()), _concatenate(rows.labels), _concatenate(rows.indices)
-    )
+    return Rows.of_batch(_concatenate(rows.embeddings.detach()), _concatenate(rows.labels), _concatenate(rows.indices))
 
 
-def shard(length: int, rank: int, world_size: int) -> Tuple[int, int]:
+def shard(length: int, rank: int, world_size: int) -> tuple[int, int]:
     """Start and stop of a rank's contiguous part; the first parts are longer by at most one."""
     size, extra = divmod(length, world_size)
     start = rank * size + min(rank, extra)

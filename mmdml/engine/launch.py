@@ -5,7 +5,8 @@ import difflib
 import inspect
 import os
 import os.path as osp
-from typing import Any, Dict, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
@@ -64,7 +65,7 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def check_keys(cfg: Config, options: Dict[str, Any]) -> None:
+def check_keys(cfg: Config, options: dict[str, Any]) -> None:
     """Refuse top-level keys that would be silently ignored.
 
     A command-line option must name a key of the config or of the Runner. A key of the config that nearly spells a
@@ -94,7 +95,9 @@ def start_processes(cfg: Config) -> None:
     if cfg.launcher == 'none' or torch.cuda.is_available():
         return
     if cfg.launcher != 'pytorch':
-        raise ValueError(f"on a machine without CUDA, only --launcher pytorch can start processes, got '{cfg.launcher}'")
+        raise ValueError(
+            f"on a machine without CUDA, only --launcher pytorch can start processes, got '{cfg.launcher}'"
+        )
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend='gloo')
     cfg.setdefault(
@@ -106,5 +109,3 @@ def start_processes(cfg: Config) -> None:
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         ),
     )
-
-

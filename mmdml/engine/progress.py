@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Union
 
 from mmengine.dist import get_dist_info
 
@@ -39,7 +38,7 @@ class Progress:
         """Epochs of the whole run, a started one counts."""
         return math.ceil(self.max_iters / self.epoch_length)
 
-    def iterations(self, span: Union[int, float]) -> int:
+    def iterations(self, span: int | float) -> int:
         """A span in epochs (int) or as a fraction of the run (float in [0, 1]) as iterations."""
         if isinstance(span, int):
             return span * self.epoch_length

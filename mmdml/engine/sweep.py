@@ -1,12 +1,12 @@
 """Embed a whole data set once, on all ranks, in data-set order."""
 
 from dataclasses import dataclass
-from typing import Optional, Protocol, Tuple, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
 from mmengine.dataset import default_collate
-from mmengine.dist import get_dist_info
+from mmengine.dist import get_dist_info, get_world_size
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -30,7 +30,7 @@ class Embeddings:
     labels: Tensor
     indices: Tensor
     num_classes: int
-    features: Optional[Tensor] = None
+    features: Tensor | None = None
 
 
 @runtime_checkable
@@ -43,7 +43,7 @@ class EmbeddingSubscriber(Protocol):
     """
 
     embedding_source: str
-    sweep_transform: Optional[str]
+    sweep_transform: str | None
 
     def wants_embeddings(self, progress: Progress) -> bool:
         """Whether embeddings are due before this iteration."""
@@ -58,7 +58,8 @@ def sweep(
 ) -> Embeddings:
     """One pass over a data set in evaluation mode, without gradient, in fp32.
 
-    Each rank embeds a contiguous part; every image counts once, whatever the number of ranks. The global random state
+    Each rank embeds a contiguous part; every image counts once, whatever the number of ranks. An image that could not
+    be read has no row (the other of its class that a data set may show instead keeps its own). The global random state
     is left as it was.
 
     Args:
@@ -81,22 +82,25 @@ def sweep(
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    raw, features = [], []
+    indices, raw, features = [], [], []
     for batch in loader:
         batch = model.data_preprocessor(batch, False)
         pooled, embedding = model.extract(batch['inputs'])
+        indices += [sample.sample_idx for sample in batch['data_samples']]
         raw.append(embedding.float())
         if with_features:
             features.append(pooled.float())
     model.train(was_training)
 
-    labels = torch.as_tensor(dataset.labels, device=device)
+    longest = shard(len(dataset), 0, world_size)[1]
+    found = _of_all_ranks(torch.tensor(indices, device=device)[:, None], longest).flatten()
+    indices, position = _first_occurrences(found)
     return Embeddings(
-        raw=_join(raw, len(dataset)),
-        labels=labels,
-        indices=torch.arange(len(dataset), device=device),
+        raw=_of_all_ranks(torch.cat(raw), longest)[position],
+        labels=torch.as_tensor(dataset.labels, device=device)[indices],
+        indices=indices,
         num_classes=num_classes_of(dataset),
-        features=_join(features, len(dataset)) if with_features else None,
+        features=_of_all_ranks(torch.cat(features), longest)[position] if with_features else None,
     )
 
 
@@ -105,17 +109,24 @@ def num_classes_of(dataset: Dataset) -> int:
     return len(dataset.metainfo['classes'])
 
 
-def _join(parts: list, length: int) -> Tensor:
-    """Rows of all ranks in data-set order."""
-    own = torch.cat(parts)
-    rank, world_size = get_dist_info()
+def _of_all_ranks(own: Tensor, longest: int) -> Tensor:
+    """``(W * longest, D)`` rows of all ranks in rank order, padded with -1; with one process the rows as they are."""
+    world_size = get_world_size()
     if world_size == 1:
         return own
-    bounds: Tuple[Tuple[int, int], ...] = tuple(shard(length, other, world_size) for other in range(world_size))
-    longest = max(stop - start for start, stop in bounds)
-    # all_gather wants equal shapes: pad, then cut what was padded.
-    padded = own.new_zeros(longest, own.shape[1])
+    # all_gather wants equal shapes.
+    padded = own.new_full((longest, own.shape[1]), -1)
     padded[: len(own)] = own
     received = [torch.empty_like(padded) for _ in range(world_size)]
     dist.all_gather(received, padded)
-    return torch.cat([rows[: stop - start] for rows, (start, stop) in zip(received, bounds)])
+    return torch.cat(received)
+
+
+def _first_occurrences(found: Tensor) -> tuple[Tensor, Tensor]:
+    """Rising distinct indices without the padding, and where each stands first."""
+    order = torch.argsort(found, stable=True)
+    rising = found[order]
+    first = torch.ones_like(rising, dtype=torch.bool)
+    first[1:] = rising[1:] != rising[:-1]
+    first &= rising >= 0
+    return rising[first], order[first]

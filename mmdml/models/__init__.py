@@ -1,3 +1,5 @@
+"""Everything that computes embeddings and losses."""
+
 from .backbones import *  # noqa: F401, F403
 from .embedders import *  # noqa: F401, F403
 from .generators import *  # noqa: F401, F403

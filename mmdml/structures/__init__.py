@@ -1,3 +1,5 @@
+"""What the parts hand to each other."""
+
 from .pair_batch import PairBatch, Pairs, Triplets
 from .rows import Rows
 

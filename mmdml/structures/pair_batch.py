@@ -1,7 +1,7 @@
 """The one contract between what makes embeddings and what scores them."""
 
 from functools import cached_property
-from typing import NamedTuple, Optional, Tuple, Union
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ class Pairs(NamedTuple):
 
     anchor: Tensor
     candidate: Tensor
-    weight: Optional[Tensor] = None
+    weight: Tensor | None = None
 
 
 class Triplets(NamedTuple):
@@ -35,7 +35,7 @@ class Triplets(NamedTuple):
     negative: Tensor
 
 
-Mined = Union[Pairs, Triplets]
+Mined = Pairs | Triplets
 
 
 class PairBatch:
@@ -68,8 +68,8 @@ class PairBatch:
         candidate_labels: Tensor,
         anchor_views: Tensor,
         candidate_views: Tensor,
-        anchor_indices: Optional[Tensor] = None,
-        candidate_indices: Optional[Tensor] = None,
+        anchor_indices: Tensor | None = None,
+        candidate_indices: Tensor | None = None,
         exclude_same_image: bool = False,
     ) -> None:
         if anchors.ndim != 2 or candidates.ndim != 2 or anchors.shape[1] != candidates.shape[1]:
@@ -86,7 +86,7 @@ class PairBatch:
             ('candidate', len(candidates), candidate_labels, candidate_views, candidate_indices),
         )
         for side, rows, *columns in sides:
-            for name, column in zip(('labels', 'views', 'indices'), columns):
+            for name, column in zip(('labels', 'views', 'indices'), columns, strict=True):
                 if len(column) != rows:
                     raise ValueError(f'{side}_{name} has {len(column)} entries for {rows} {side}s')
         self.anchors = anchors
@@ -100,7 +100,7 @@ class PairBatch:
         self.exclude_same_image = exclude_same_image
 
     @classmethod
-    def from_embeddings(cls, unit: Tensor, labels: Tensor, ids: Optional[Tensor] = None) -> 'PairBatch':
+    def from_embeddings(cls, unit: Tensor, labels: Tensor, ids: Tensor | None = None) -> 'PairBatch':
         """Every row is an anchor and a candidate.
 
         Args:
@@ -143,7 +143,7 @@ class PairBatch:
         """``(A, X)`` bool: another class, no shared identity."""
         return ~(self._same_label | self.excluded_mask)
 
-    def pair_weights(self, mined: Mined) -> Tuple[Tensor, Tensor]:
+    def pair_weights(self, mined: Mined) -> tuple[Tensor, Tensor]:
         """Mined tuples as two dense weight matrices.
 
         A pair counts as often as it was mined, times its weight; a triplet counts once for its positive and once for

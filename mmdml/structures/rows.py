@@ -1,7 +1,7 @@
 """Labelled embedding rows on their way from the neck to the loss."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class Rows:
         return self.labels.shape[0]
 
     @classmethod
-    def of_batch(cls, embeddings: Tensor, labels: Tensor, indices: Optional[Tensor] = None) -> 'Rows':
+    def of_batch(cls, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None) -> 'Rows':
         """Rows of one forward pass: every row is a view of its own."""
         rows = torch.arange(len(labels), device=labels.device)
         if indices is None:

@@ -108,7 +108,7 @@ def test_test_split_ignores_val_classes(listing):
     assert len(build(listing, split='test', val_classes=0.5)) == 30
 
 
-@pytest.mark.parametrize('val_classes', [10, -1, 1.0, 1.5])
+@pytest.mark.parametrize('val_classes', [10, -1, -0.1, 1.0, 1.5])
 def test_val_classes_must_leave_classes_on_both_sides(listing, val_classes):
     with pytest.raises(ValueError, match=f'val_classes={val_classes} .*at least one class'):
         build(listing, val_classes=val_classes)

@@ -83,6 +83,17 @@ def test_cover_fills_the_last_group_with_varying_images():
     assert max(extra.values()) < 1.5 * min(extra.values())
 
 
+def test_cover_added_group_is_not_always_one_of_the_class_s_own():
+    dataset = with_sizes(8, 8, 8, 4)  # 7 groups in 3 batches of 3: two groups are added
+    fresh = 0
+    for epoch in range(30):
+        groups = batches_of(PKSampler(dataset, 12, 4, seed=0), epoch).reshape(-1, 4)
+        for label in range(3):
+            of_class = [frozenset(group) for group in groups if dataset.labels[group[0]] == label]
+            fresh += len(set(of_class)) > 2
+    assert fresh > 0
+
+
 def test_cover_small_class_repeats_its_images_evenly():
     dataset = with_sizes(3, 8, 8, 8)
     small = np.flatnonzero(dataset.labels == 0)

@@ -41,14 +41,17 @@ def test_a_run_resumed_after_any_epoch_is_bit_equal(pictures, tmp_path, options)
     for epoch in (1, 2, 3):
         again = resumed(cfg, tmp_path / 'whole' / f'epoch_{epoch}.pth', tmp_path / f'from_{epoch}')
         assert same(weights(again), final), f'resumed after epoch {epoch}'
-        assert again.message_hub.get_scalar('val/retrieval/MAP@R').current() == whole.message_hub.get_scalar(
-            'val/retrieval/MAP@R'
-        ).current()
+        assert (
+            again.message_hub.get_scalar('val/retrieval/MAP@R').current()
+            == whole.message_hub.get_scalar('val/retrieval/MAP@R').current()
+        )
 
 
 @pytest.mark.parametrize('options', [pytest.param({}, id='sweep'), pytest.param(BANK, id='bank')])
 def test_a_run_resumed_with_workers_is_bit_equal_to_one_without(pictures, tmp_path, options):
-    cfg = tiny_config(pictures, tmp_path / 'whole', train_cfg__max_epochs=3, default_hooks__checkpoint__max_keep_ckpts=-1, **options)
+    cfg = tiny_config(
+        pictures, tmp_path / 'whole', train_cfg__max_epochs=3, default_hooks__checkpoint__max_keep_ckpts=-1, **options
+    )
     final = weights(train(cfg))
     cfg.merge_from_dict({'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True})
     assert same(weights(resumed(cfg, tmp_path / 'whole' / 'epoch_2.pth', tmp_path / 'again')), final)
@@ -71,7 +74,9 @@ def test_an_iteration_based_run_resumes_bit_equal_in_the_middle_of_an_epoch(pict
 
 
 def test_the_order_of_a_run_without_a_seed_survives_resuming(pictures, tmp_path):
-    cfg = tiny_config(pictures, tmp_path / 'whole', train_cfg__max_epochs=2, default_hooks__checkpoint__max_keep_ckpts=-1)
+    cfg = tiny_config(
+        pictures, tmp_path / 'whole', train_cfg__max_epochs=2, default_hooks__checkpoint__max_keep_ckpts=-1
+    )
     cfg.randomness = dict(seed=None)
     final = weights(train(cfg))
     assert same(weights(resumed(cfg, tmp_path / 'whole' / 'epoch_1.pth', tmp_path / 'again')), final)

@@ -36,9 +36,7 @@ val_dataloader = dict(
     num_workers=8,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CUB200', data_root='data/CUB_200_2011', split='test', test_mode=True, pipeline=test_pipeline
-    ),
+    dataset=dict(type='CUB200', data_root='data/CUB_200_2011', split='test', test_mode=True, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))

@@ -1,3 +1,5 @@
+"""Hooks of a run."""
+
 from .freeze_backbone_hook import FreezeBackboneHook
 from .progress_hook import ProgressHook
 from .run_state_hook import RunStateHook

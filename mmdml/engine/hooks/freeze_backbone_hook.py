@@ -1,4 +1,4 @@
-from typing import List, Optional
+"""Warm-up with a frozen backbone."""
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -30,7 +30,7 @@ class FreezeBackboneHook(Hook):
         if epochs <= 0:
             raise ValueError(f'epochs must be > 0, got {epochs}')
         self.epochs = epochs
-        self._flags: Optional[List[bool]] = None
+        self._flags: list[bool] | None = None
 
     def before_train(self, runner) -> None:
         if get_world_size() > 1 and not runner.cfg.get('find_unused_parameters', False):
@@ -45,6 +45,6 @@ class FreezeBackboneHook(Hook):
             for parameter in parameters:
                 parameter.requires_grad_(False)
         elif not frozen and self._flags is not None:
-            for parameter, flag in zip(parameters, self._flags):
+            for parameter, flag in zip(parameters, self._flags, strict=True):
                 parameter.requires_grad_(flag)
             self._flags = None

@@ -1,3 +1,5 @@
+"""Where the run stands, told to the head."""
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 

@@ -1,5 +1,8 @@
+"""What a run must remember beyond weights."""
+
 import logging
-from typing import Any, Dict, Iterator, Tuple
+from collections.abc import Iterator
+from typing import Any
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -32,12 +35,12 @@ class RunStateHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def before_save_checkpoint(self, runner, checkpoint: Dict[str, Any]) -> None:
+    def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
         state = {name: part.run_state() for name, part in self._parts(runner)}
         state['gradients'] = _pending_gradients(runner)
         checkpoint['mmdml'] = state
 
-    def after_load_checkpoint(self, runner, checkpoint: Dict[str, Any]) -> None:
+    def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
         if not runner._resume:
             return
         saved = checkpoint.get('mmdml', {})
@@ -55,7 +58,7 @@ class RunStateHook(Hook):
             parameters[name].grad = gradient
 
     @staticmethod
-    def _parts(runner) -> Iterator[Tuple[str, Any]]:
+    def _parts(runner) -> Iterator[tuple[str, Any]]:
         named = [(f'model.{name}', module) for name, module in _unwrapped(runner).named_modules()]
         named += [(f'hook.{type(hook).__name__}', hook) for hook in runner.hooks]
         named.append(('sampler', runner.train_dataloader.sampler))
@@ -68,7 +71,7 @@ def _unwrapped(runner):
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
-def _pending_gradients(runner) -> Dict[str, Tensor]:
+def _pending_gradients(runner) -> dict[str, Tensor]:
     """Gradients that wait for the next update; none right after one."""
     wrapper = runner.optim_wrapper
     # A dictionary of wrappers counts in each of them and offers no such question.

@@ -1,3 +1,5 @@
+"""Random state as a function of seed and epoch."""
+
 import random
 
 import numpy as np

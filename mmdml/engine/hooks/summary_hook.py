@@ -1,10 +1,13 @@
+"""What came out of a run, in one line."""
+
 import time
-from typing import Dict, Optional
 
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.logging import print_log
 
 from mmdml.registry import HOOKS
+
+_CLASSES = {'train': 'training classes', 'val': 'validation classes', 'test': 'test classes'}
 
 
 @HOOKS.register_module()
@@ -27,7 +30,7 @@ class SummaryHook(Hook):
     def __init__(self) -> None:
         self._start = 0.0
         self._first_iter = 0
-        self._last_scores: Optional[Dict[str, float]] = None
+        self._last_scores: dict[str, float] | None = None
 
     def before_train(self, runner) -> None:
         self._start = time.time()
@@ -35,7 +38,9 @@ class SummaryHook(Hook):
         self._on_test_classes = False
         if runner.val_loop is None:
             return
-        self._on_test_classes = getattr(runner.val_dataloader.dataset, 'split', None) == 'test'
+        split = getattr(runner.val_dataloader.dataset, 'split', None)
+        self._on_test_classes = split == 'test'
+        self._where = _CLASSES.get(split, 'validation data')
         selecting = [type(hook).__name__ for hook in runner.hooks if _selects(hook)]
         if self._on_test_classes and selecting:
             raise ValueError(
@@ -46,22 +51,21 @@ class SummaryHook(Hook):
         if self._on_test_classes:
             print_log('Evaluations during training are a monitor on test classes: they select nothing', 'current')
 
-    def after_val_epoch(self, runner, metrics: Optional[Dict[str, float]] = None) -> None:
+    def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         self._last_scores = metrics
 
     def after_train(self, runner) -> None:
         minutes, seconds = divmod(round(time.time() - self._start), 60)
         parts = [f'{runner.iter - self._first_iter} updates in {minutes} min {seconds:02d} s']
         if self._last_scores:
-            where = 'test classes, last epoch' if self._on_test_classes else 'validation classes, last epoch'
-            parts.append(f'{_scores(self._last_scores)} ({where})')
+            parts.append(f'{_scores(self._last_scores)} ({self._where}, last evaluation)')
         for key in ('last_ckpt', 'best_ckpt'):
             path = runner.message_hub.get_info(key) if key in runner.message_hub.runtime_info else None
             if path:
                 parts.append(f'{key.replace("_ckpt", "")} checkpoint {path}')
         print_log('Done: ' + '; '.join(parts), 'current')
 
-    def after_test_epoch(self, runner, metrics: Optional[Dict[str, float]] = None) -> None:
+    def after_test_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         if metrics:
             print_log(f'Done: {_scores(metrics)} ({len(runner.test_dataloader.dataset)} images)', 'current')
 
@@ -72,7 +76,5 @@ def _selects(hook: Hook) -> bool:
     return isinstance(hook, EarlyStoppingHook)
 
 
-def _scores(metrics: Dict[str, float]) -> str:
-    return ', '.join(
-        f'{key.rpartition("/")[2]} {value:.2f}' for key, value in metrics.items() if '/' in key
-    )
+def _scores(metrics: dict[str, float]) -> str:
+    return ', '.join(f'{key.rpartition("/")[2]} {value:.2f}' for key, value in metrics.items() if '/' in key)

@@ -1,5 +1,7 @@
+"""Embeddings of the training set for whoever subscribes."""
+
 from itertools import chain
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
@@ -19,8 +21,8 @@ from mmdml.utils.seeding import derive_seed
 class SweepHook(Hook):
     """Serve the embeddings of the training set to whoever subscribes: hooks, and modules of the model.
 
-    One pass serves all subscribers of one moment that ask for the same transform. A subscriber that reads the bank costs
-    no pass; the bank is kept only if there is one.
+    One pass serves all subscribers of one moment that ask for the same transform. A subscriber that reads the bank
+    costs no pass; the bank is kept only if there is one.
 
     Args:
         batch_size: images of a sweep's step. Default: that of the test loader, else of the training loader.
@@ -36,12 +38,12 @@ class SweepHook(Hook):
 
     priority = 'NORMAL'
 
-    def __init__(self, batch_size: Optional[int] = None, num_workers: Optional[int] = None) -> None:
+    def __init__(self, batch_size: int | None = None, num_workers: int | None = None) -> None:
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.bank: Optional[EmbeddingBank] = None
-        self._saved_bank: Optional[Dict[str, torch.Tensor]] = None
-        self._subscribers: List[EmbeddingSubscriber] = []
+        self.bank: EmbeddingBank | None = None
+        self._saved_bank: dict[str, torch.Tensor] | None = None
+        self._subscribers: list[EmbeddingSubscriber] = []
         self._served = -1
 
     def before_train(self, runner) -> None:
@@ -124,11 +126,11 @@ class SweepHook(Hook):
         print_log(f'Swept {len(dataset)} training images ({transform} transform)', logger='current')
         return embeddings
 
-    def run_state(self) -> Dict[str, Any]:
+    def run_state(self) -> dict[str, Any]:
         """The bank, if one is kept."""
         return {} if self.bank is None else {'bank': self.bank.state_dict()}
 
-    def load_run_state(self, state: Dict[str, Any]) -> None:
+    def load_run_state(self, state: dict[str, Any]) -> None:
         """Take the bank; it goes to its device when training starts."""
         self._saved_bank = state.get('bank')
 
@@ -137,19 +139,19 @@ def _unwrapped(runner):
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
-def _test_loader_cfg(cfg) -> Dict[str, Any]:
+def _test_loader_cfg(cfg) -> dict[str, Any]:
     return cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
 
 
-def _test_pipeline(cfg) -> List[Dict[str, Any]]:
+def _test_pipeline(cfg) -> list[dict[str, Any]]:
     pipeline = _test_loader_cfg(cfg).get('dataset', {}).get('pipeline')
     if pipeline is None:
         raise ValueError(
-            'a sweep with the test transform takes the pipeline of test_dataloader.dataset (or val_dataloader.dataset), '
+            'a sweep with the test transform takes the pipeline of test_dataloader.dataset or val_dataloader.dataset, '
             'but the config has none'
         )
     return pipeline
 
 
-def _test_batch_size(cfg) -> Optional[int]:
+def _test_batch_size(cfg) -> int | None:
     return _test_loader_cfg(cfg).get('batch_size')

@@ -1,6 +1,6 @@
 """A small convolutional network for small pictures."""
 
-from typing import Tuple
+from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -18,14 +18,15 @@ class Conv4(BaseModule):
     Args:
         in_channels: channels of the picture, 1 for grey.
         channels: width of every block.
+        init_cfg: MMEngine's initialisation config, e.g. ``dict(type='Pretrained', checkpoint=...)``.
 
     Config::
 
         backbone=dict(type='Conv4', in_channels=1, channels=64)
     """
 
-    def __init__(self, in_channels: int = 1, channels: int = 64) -> None:
-        super().__init__()
+    def __init__(self, in_channels: int = 1, channels: int = 64, init_cfg: dict[str, Any] | None = None) -> None:
+        super().__init__(init_cfg)
         blocks = []
         for width in (in_channels, channels, channels, channels):
             blocks += [
@@ -36,7 +37,7 @@ class Conv4(BaseModule):
             ]
         self.blocks = nn.Sequential(*blocks)
 
-    def forward(self, inputs: Tensor) -> Tuple[Tensor]:
+    def forward(self, inputs: Tensor) -> tuple[Tensor]:
         """``(B, in_channels, H, W)`` -> a tuple of one map ``(B, channels, H // 16, W // 16)``.
 
         Raises:

@@ -1,3 +1,5 @@
+"""The model."""
+
 from .image_embedder import ImageEmbedder
 
 __all__ = ['ImageEmbedder']

@@ -1,6 +1,6 @@
 """The one model of mmdml: pictures in, unit vectors out."""
 
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
@@ -35,13 +35,13 @@ class ImageEmbedder(BaseModel):
 
     def __init__(
         self,
-        backbone: Dict[str, Any],
-        neck: Dict[str, Any],
-        head: Optional[Dict[str, Any]] = None,
-        pooling: Optional[Dict[str, Any]] = None,
+        backbone: dict[str, Any],
+        neck: dict[str, Any],
+        head: dict[str, Any] | None = None,
+        pooling: dict[str, Any] | None = None,
         freeze_bn_stats: bool = False,
-        data_preprocessor: Optional[Dict[str, Any]] = None,
-        init_cfg: Optional[Dict[str, Any]] = None,
+        data_preprocessor: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
     ) -> None:
         if data_preprocessor is not None and isinstance(data_preprocessor, dict):
             data_preprocessor = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **data_preprocessor})
@@ -66,14 +66,14 @@ class ImageEmbedder(BaseModel):
                     module.eval()
         return self
 
-    def extract(self, inputs: Tensor) -> Tuple[Tensor, Tensor]:
+    def extract(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Preprocessed pictures -> pooled features ``(B, C)`` and raw embeddings ``(B, D)``."""
         features = self.pooling(self.backbone(inputs))
         return features, self.neck(features)
 
     def forward(
-        self, inputs: Tensor, data_samples: Optional[List[Any]] = None, mode: str = 'tensor'
-    ) -> Union[Tensor, Dict[str, Tensor], List[Any]]:
+        self, inputs: Tensor, data_samples: list[Any] | None = None, mode: str = 'tensor'
+    ) -> Tensor | dict[str, Tensor] | list[Any]:
         """Run the model.
 
         Args:
@@ -89,10 +89,10 @@ class ImageEmbedder(BaseModel):
             raise ValueError(f"mode must be one of {sorted(self._MODES)}, got '{mode}'")
         return self._MODES[mode](self, inputs, data_samples)
 
-    def _tensor(self, inputs: Tensor, data_samples: Optional[List[Any]] = None) -> Tensor:
+    def _tensor(self, inputs: Tensor, data_samples: list[Any] | None = None) -> Tensor:
         return self.neck.unit(self.extract(inputs)[1])
 
-    def _loss(self, inputs: Tensor, data_samples: Optional[List[Any]]) -> Dict[str, Tensor]:
+    def _loss(self, inputs: Tensor, data_samples: list[Any] | None) -> dict[str, Tensor]:
         if self.head is None:
             raise ValueError("mode='loss' needs a head, but the model was built without one")
         if not data_samples or any('gt_label' not in sample for sample in data_samples):
@@ -102,12 +102,12 @@ class ImageEmbedder(BaseModel):
         indices = torch.tensor([sample.get('sample_idx', -1) for sample in data_samples], device=device)
         return self.head.loss(self.extract(inputs)[1], labels, indices, self.neck)
 
-    def _predict(self, inputs: Tensor, data_samples: Optional[List[Any]] = None) -> List[Any]:
+    def _predict(self, inputs: Tensor, data_samples: list[Any] | None = None) -> list[Any]:
         if data_samples is None:
             from mmpretrain.structures import DataSample
 
             data_samples = [DataSample() for _ in range(len(inputs))]
-        for sample, embedding in zip(data_samples, self._tensor(inputs)):
+        for sample, embedding in zip(data_samples, self._tensor(inputs), strict=True):
             sample.set_field(embedding, 'embedding')
         return data_samples
 

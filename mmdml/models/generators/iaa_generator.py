@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from typing import Any, Callable, Dict, Optional, Union
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -27,10 +28,10 @@ def _released_schedule(share: float) -> float:
 
 
 #: lambda_t / lambda as a function of epoch / epochs, the epoch counted from 1.
-LAM_SCHEDULES: Dict[str, Callable[[float], float]] = {'released': _released_schedule, 'constant': lambda share: 1.0}
+LAM_SCHEDULES: dict[str, Callable[[float], float]] = {'released': _released_schedule, 'constant': lambda share: 1.0}
 
 #: Exponent of copy m = 1, 2, ... on the standard deviation. 'released': the square root is taken anew for every copy.
-COPY_EXPONENTS: Dict[str, Callable[[int], float]] = {'paper': lambda m: 1.0, 'released': lambda m: 0.5 ** (m - 1)}
+COPY_EXPONENTS: dict[str, Callable[[int], float]] = {'paper': lambda m: 1.0, 'released': lambda m: 0.5 ** (m - 1)}
 
 _NOISES = ('diagonal', 'full')
 _SOURCES = ('sweep', 'bank')
@@ -41,7 +42,7 @@ _STREAM = 17  # keeps the noise apart from other streams of the same seed and it
 class IAAGenerator(BaseModule):
     """Synthetic candidates around every real embedding, spread as its own class is (Eq. 17).
 
-    ``zhat_i^m = z_i + sqrt(lambda_t) * sqrt(Sigma_cr[y_i]) * eps``, ``eps ~ N(0, I_D)``, ``m = 1..M``, where ``Sigma_cr``
+    ``zhat_i^m = z_i + sqrt(lambda_t) sqrt(Sigma_cr[y_i]) * eps``, ``eps ~ N(0, I_D)``, ``m = 1..M``, where ``Sigma_cr``
     is the class's diagonal covariance (Eq. 7-8), corrected by its neighbours (Eq. 11-16). Gradient flows through
     ``z_i``; the covariance is constant and estimated anew every ``update_interval`` from a sweep of the training set or
     from the bank. Copies inherit the view of their source: they are no positives of it.
@@ -78,14 +79,14 @@ class IAAGenerator(BaseModule):
         num_copies: int = 3,
         lam: float = 0.8,
         lam_schedule: str = 'released',
-        onset: Union[int, float] = 30,
-        warmup: Union[int, float] = 0,
-        update_interval: Union[int, float] = 2,
+        onset: int | float = 30,
+        warmup: int | float = 0,
+        update_interval: int | float = 2,
         source: str = 'sweep',
-        transform: Optional[str] = None,
+        transform: str | None = None,
         noise: str = 'diagonal',
-        correction: Union[bool, Dict[str, Any]] = True,
-        momentum: Optional[float] = None,
+        correction: bool | dict[str, Any] = True,
+        momentum: float | None = None,
         copy_exponent: str = 'paper',
         own_copies: str = 'exclude',
     ) -> None:
@@ -119,17 +120,17 @@ class IAAGenerator(BaseModule):
         self.embedding_source = source
         self.sweep_transform = transform
         self.noise = noise
-        self.correction: Optional[Dict[str, Any]] = None
+        self.correction: dict[str, Any] | None = None
         if correction is not False:
             self.correction = {} if correction is True else dict(correction)
         self.momentum = momentum
         self.copy_exponent = copy_exponent
         self.own_copies = own_copies
         # No buffers: on resume RunStateHook restores them, and they are not published with the weights.
-        self._statistics: Dict[str, Tensor] = {}
-        self._std: Optional[Tensor] = None
-        self._covariances: Optional[CovarianceBank] = None
-        self._diagnostics: Dict[str, float] = {}
+        self._statistics: dict[str, Tensor] = {}
+        self._std: Tensor | None = None
+        self._covariances: CovarianceBank | None = None
+        self._diagnostics: dict[str, float] = {}
 
     # ------------------------------------------------------------------------------------------------ estimation
 
@@ -192,7 +193,7 @@ class IAAGenerator(BaseModule):
         """lambda_t, constant within an epoch."""
         return self.lam * LAM_SCHEDULES[self.lam_schedule]((progress.epoch + 1) / progress.max_epochs)
 
-    def forward(self, anchors: Rows, progress: Progress) -> Optional[Rows]:
+    def forward(self, anchors: Rows, progress: Progress) -> Rows | None:
         """``R`` real rows -> ``M * R`` copies, copy-major; None while IAA is not active."""
         if not self.active(progress):
             return None
@@ -226,25 +227,25 @@ class IAAGenerator(BaseModule):
 
     # ----------------------------------------------------------------------------------------------------- state
 
-    def diagnostics(self) -> Dict[str, float]:
+    def diagnostics(self) -> dict[str, float]:
         """``trace_ratio = tr(Sigma_cr) / tr(Sigma)`` over classes of two and more images, and the spread of alpha."""
         return self._diagnostics
 
-    def run_state(self) -> Dict[str, Any]:
+    def run_state(self) -> dict[str, Any]:
         """Class statistics, and the bank rows that full-covariance noise draws from."""
-        state: Dict[str, Any] = dict(self._statistics)
+        state: dict[str, Any] = dict(self._statistics)
         if self._covariances is not None:
             state['covariances'] = dataclasses.asdict(self._covariances)
         return state
 
-    def load_run_state(self, state: Dict[str, Any]) -> None:
+    def load_run_state(self, state: dict[str, Any]) -> None:
         """Take them back."""
         state = dict(state)
         covariances = state.pop('covariances', None)
         self._forget()
         if state:
             self._statistics = state
-            self._covariances = CovarianceBank(**covariances) if covariances is not None else None
+            self._covariances = CovarianceBank(**covariances) if covariances else None
             self._prepare()
 
 

@@ -1,7 +1,7 @@
 """From raw embeddings to a scalar: sources of candidates, one normalisation, mining, the loss."""
 
 import dataclasses
-from typing import Any, Dict, Optional
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -40,9 +40,9 @@ class EmbeddingHead(BaseModule):
 
     def __init__(
         self,
-        loss: Dict[str, Any],
-        miner: Optional[Dict[str, Any]] = None,
-        sources: Optional[Dict[str, Optional[Dict[str, Any]]]] = None,
+        loss: dict[str, Any],
+        miner: dict[str, Any] | None = None,
+        sources: dict[str, dict[str, Any] | None] | None = None,
         gather: bool = True,
         exclude_same_image: bool = False,
         diagnostics_interval: int = 50,
@@ -57,16 +57,16 @@ class EmbeddingHead(BaseModule):
         #: Set before every training iteration by ``ProgressHook``.
         self.progress = Progress(iter=0, max_iters=1, epoch_length=1)
         #: The anchors of the last training step, detached: all ranks' if gathered. Read by ``SweepHook`` for the bank.
-        self.last_rows: Optional[Rows] = None
+        self.last_rows: Rows | None = None
 
     def loss(
         self,
         embeddings: Tensor,
         labels: Tensor,
-        indices: Optional[Tensor],
+        indices: Tensor | None,
         neck: nn.Module,
-        learner: Optional[int] = None,
-    ) -> Dict[str, Tensor]:
+        learner: int | None = None,
+    ) -> dict[str, Tensor]:
         """Loss and diagnostics of one batch.
 
         Args:
@@ -98,7 +98,7 @@ class EmbeddingHead(BaseModule):
         return losses
 
     def _pair_batch(
-        self, anchors: Rows, added: Dict[str, Rows], neck: nn.Module, learner: Optional[int] = None
+        self, anchors: Rows, added: dict[str, Rows], neck: nn.Module, learner: int | None = None
     ) -> PairBatch:
         candidates = Rows.cat([anchors, *added.values()])
         unit = neck.unit(candidates.embeddings, learner)
@@ -115,7 +115,7 @@ class EmbeddingHead(BaseModule):
         )
 
     @torch.no_grad()
-    def _diagnostics(self, pairs: PairBatch, mined: Any, added: Dict[str, Rows]) -> Dict[str, Tensor]:
+    def _diagnostics(self, pairs: PairBatch, mined: Any, added: dict[str, Rows]) -> dict[str, Tensor]:
         """What each source contributed: number of rows, share of the pairs the loss used, likeness to its parents."""
         log = {}
         active = self.loss_fn.active_pairs(pairs, mined) if hasattr(self.loss_fn, 'active_pairs') else None

@@ -1,3 +1,5 @@
+"""Pooling and embedding layers."""
+
 from .linear_embedding import LinearEmbedding
 from .pooling import (
     GeneralizedMeanPooling,

@@ -1,6 +1,6 @@
 """The embedding layer."""
 
-from typing import Optional
+from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -19,14 +19,15 @@ class LinearEmbedding(BaseModule):
     Args:
         in_channels: width C of the features.
         embed_dim: width D of the embedding.
+        init_cfg: MMEngine's initialisation config, applied over the one above.
 
     Config::
 
         neck=dict(type='LinearEmbedding', in_channels=2048, embed_dim=512)
     """
 
-    def __init__(self, in_channels: int, embed_dim: int) -> None:
-        super().__init__()
+    def __init__(self, in_channels: int, embed_dim: int, init_cfg: dict[str, Any] | None = None) -> None:
+        super().__init__(init_cfg)
         self.embed_dim = embed_dim
         self.linear = nn.Linear(in_channels, embed_dim)
         nn.init.kaiming_normal_(self.linear.weight, a=0, mode='fan_out')
@@ -44,7 +45,7 @@ class LinearEmbedding(BaseModule):
             )
         return self.linear(features)
 
-    def unit(self, raw: Tensor, learner: Optional[int] = None) -> Tensor:
+    def unit(self, raw: Tensor, learner: int | None = None) -> Tensor:
         """Raw ``(R, D)`` -> unit rows ``(R, D)``, in fp32 or better; a zero row stays zero.
 
         Args:

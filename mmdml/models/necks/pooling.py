@@ -1,6 +1,6 @@
 """Global pooling: feature maps to feature vectors."""
 
-from typing import Sequence, Union
+from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModule
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmdml.registry import MODELS
 
-Features = Union[Tensor, Sequence[Tensor]]
+Features = Tensor | Sequence[Tensor]
 
 
 class GlobalPooling(BaseModule):

@@ -124,7 +124,8 @@ def test_equals_a_direct_float64_reference(dtype, rtol, options, squared_mean):
 def crowded_classes():
     """Groups of nearly equal classes, far from the origin: a matrix product cannot tell them apart."""
     count, mean, var = random_classes(num_classes=40, smallest=2, seed=3, largest=39)
-    mean, var = mean[:4].repeat(10, 1) * 3 + 20, var[:4].repeat(10, 1)
+    # Neighbors by mean are far apart in variance, so that a wrong smallest variance distance shows in their weights.
+    mean, var = mean[:4].repeat(10, 1) * 3 + 20, var[:4].repeat_interleave(10, 0)
     random = torch.Generator().manual_seed(4)
     mean = mean + 3e-4 * torch.rand(mean.shape, generator=random, dtype=torch.float64)
     var = var + 3e-4 * torch.rand(var.shape, generator=random, dtype=torch.float64)
@@ -148,6 +149,16 @@ def test_equal_classes_are_taken_by_lower_index():
     indices, _ = neighbor_weights(count, torch.full((50, 4), 0.7), torch.ones(50, 4), num_neighbors=3)
     for k, row in enumerate(indices.tolist()):
         assert row == [i for i in range(4) if i != k][:3]
+
+
+@pytest.mark.parametrize('dim', [4, 30])
+def test_equal_distances_are_taken_by_lower_index(dim):
+    mean = torch.cat([torch.zeros(1, dim), torch.eye(dim), -torch.eye(dim)])
+    count = torch.full((2 * dim + 1,), 3)
+    order = torch.randperm(2 * dim, generator=torch.Generator().manual_seed(0)) + 1
+    mean[1:] = mean[order]
+    indices, _ = neighbor_weights(count, mean, torch.ones_like(mean), num_neighbors=5, squared_mean=False)
+    assert indices[0].tolist() == [1, 2, 3, 4, 5]
 
 
 # ------------------------------------------------------------------------------------------------------- invariants

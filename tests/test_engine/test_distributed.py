@@ -1,0 +1,184 @@
+"""Two processes on the CPU (gloo) against one."""
+
+import os
+import os.path as osp
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmpretrain.structures import DataSample
+from tiny import REPO, tiny_config
+from torch.nn.parallel import DistributedDataParallel
+
+from mmdml.engine import Embeddings, Progress, gather_rows
+from mmdml.models import ImageEmbedder
+from mmdml.structures import Rows
+
+LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+def start(rank, world_size, port):
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), LOCAL_RANK=str(rank))
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', rank=rank, world_size=world_size)
+
+
+def in_two_processes(target, *args):
+    mp.spawn(target, args=(2, free_port(), *args), nprocs=2)
+
+
+def model_with(loss, gather=True):
+    torch.manual_seed(0)
+    model = ImageEmbedder(
+        backbone=dict(type='Conv4', channels=6),
+        neck=dict(type='LinearEmbedding', in_channels=6, embed_dim=4),
+        head=dict(
+            type='EmbeddingHead',
+            loss=loss,
+            gather=gather,
+            sources=dict(iaa=dict(type='IAAGenerator', num_copies=2, onset=0)),
+        ),
+        freeze_bn_stats=True,  # batch statistics would differ between a half and a whole batch
+    ).train()
+    raw = torch.randn(40, 4)
+    data = Embeddings(raw, torch.arange(4).repeat(10), torch.arange(40), 4)
+    model.head.sources['iaa'].receive_embeddings(data, Progress(0, 10, 5))
+    return model
+
+
+def global_batch():
+    torch.manual_seed(1)
+    return torch.randn(8, 1, 28, 28), [DataSample().set_gt_label(int(label)) for label in LABELS]
+
+
+def gradients(model):
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def global_loss_on_a_rank(rank, world_size, port, loss, out):
+    start(rank, world_size, port)
+    model = model_with(loss)
+    model.head.progress = Progress(3, 10, 5, rank=rank, world_size=world_size)
+    wrapped = DistributedDataParallel(model)
+    inputs, samples = global_batch()
+    part = slice(4 * rank, 4 * rank + 4)
+    value = wrapped(inputs[part], samples[part], mode='loss')['loss']
+    value.backward()
+    torch.save((value.detach(), gradients(model)), osp.join(out, f'{rank}.pth'))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize('loss', ['ContrastiveLoss', 'TripletLoss', 'MultiSimilarityLoss'])
+def test_gathered_loss_and_gradient_with_iaa_equal_one_process_on_the_global_batch(tmp_path, loss):
+    in_two_processes(global_loss_on_a_rank, dict(type=loss), str(tmp_path))
+    model = model_with(dict(type=loss))
+    model.head.progress = Progress(3, 10, 5)
+    value = model(*global_batch(), mode='loss')['loss']
+    value.backward()
+    assert value > 0
+    for rank in range(2):
+        ranks_value, ranks_gradients = torch.load(tmp_path / f'{rank}.pth')
+        torch.testing.assert_close(ranks_value, value.detach())
+        for name, gradient in gradients(model).items():
+            torch.testing.assert_close(ranks_gradients[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def gather_on_a_rank(rank, world_size, port, out):
+    start(rank, world_size, port)
+    raw = torch.full((2, 1), float(rank + 1), requires_grad=True)
+    rows = gather_rows(Rows.of_batch(raw, torch.tensor([rank, 9]), torch.tensor([10 * rank, 10 * rank + 1])))
+    (rows.embeddings[:, 0] * torch.tensor([1.0, 2, 3, 4])).sum().backward()
+    torch.save(
+        (rows.embeddings.detach(), rows.labels, rows.views, rows.indices, raw.grad), osp.join(out, f'{rank}.pth')
+    )
+    dist.destroy_process_group()
+
+
+def test_gathered_rows_are_the_same_on_all_ranks_in_rank_order_with_views_of_the_global_batch(tmp_path):
+    in_two_processes(gather_on_a_rank, str(tmp_path))
+    for rank in range(2):
+        rows, labels, views, indices, gradient = torch.load(tmp_path / f'{rank}.pth')
+        assert rows.flatten().tolist() == [1, 1, 2, 2]
+        assert labels.tolist() == [0, 9, 1, 9]
+        assert views.flatten().tolist() == [0, 1, 2, 3]
+        assert indices.tolist() == [0, 1, 10, 11]
+        # The sum over both ranks' losses, which DistributedDataParallel averages again.
+        assert gradient.flatten().tolist() == [[2, 4], [6, 8]][rank]
+
+
+def launch(script, *args):
+    env = dict(os.environ, PORT=str(free_port()), OMP_NUM_THREADS='1', PYTHONPATH=osp.join(REPO, 'tests'))
+    env['PATH'] = osp.dirname(sys.executable) + os.pathsep + env['PATH']
+    done = subprocess.run(
+        ['bash', osp.join(REPO, 'tools', script), *map(str, args)], env=env, cwd=REPO, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope='module')
+def two_ranks(pictures, tmp_path_factory):
+    """Three epochs through tools/dist_train.sh CONFIG 2, and its work dir."""
+    work_dir = tmp_path_factory.mktemp('two_ranks')
+    cfg = tiny_config(
+        pictures,
+        work_dir,
+        train_cfg__max_epochs=3,
+        custom_imports=dict(imports=['recording'], allow_failed_imports=False),
+        custom_hooks=[dict(type='RecordHook')],
+        log_level='INFO',
+    )
+    config = work_dir / 'config.py'
+    cfg.dump(str(config))
+    log = launch('dist_train.sh', config, 2)
+    return work_dir, config, log
+
+
+def test_dist_train_runs_on_two_cpu_processes_and_ends_in_scores(two_ranks):
+    assert 'Recall@1' in two_ranks[2] and 'Done: ' in two_ranks[2]
+
+
+def test_ranks_see_different_images_in_every_step_and_one_global_loss(two_ranks):
+    left, right = (torch.load(two_ranks[0] / f'rank_{rank}.pth') for rank in range(2))
+    assert len(left['steps']) == len(right['steps']) > 0
+    for a, b in zip(left['steps'], right['steps'], strict=True):
+        assert len(a['indices']) == len(b['indices']) == 6
+        assert not set(a['indices']) & set(b['indices'])
+        assert a['loss'] == pytest.approx(b['loss'], rel=1e-5)
+
+
+def test_statistics_and_weights_are_equal_on_both_ranks(two_ranks):
+    left, right = (torch.load(two_ranks[0] / f'rank_{rank}.pth') for rank in range(2))
+    assert left['state']['iaa']['count'].sum() == 36  # every picture once, no padding
+    for key, value in left['state']['iaa'].items():
+        assert torch.equal(value, right['state']['iaa'][key]), key
+    learned = {key for key in left['weights'] if 'running' not in key and 'tracked' not in key}
+    assert all(torch.equal(left['weights'][key], right['weights'][key]) for key in learned)
+
+
+def test_dist_test_scores_as_one_process_does(two_ranks):
+    work_dir, config, _ = two_ranks
+    checkpoint = work_dir / 'epoch_3.pth'
+    both = launch('dist_test.sh', config, checkpoint, 2, '--work-dir', work_dir / 'a')
+    done = subprocess.run(
+        [sys.executable, osp.join(REPO, 'tools', 'test.py'), config, checkpoint, '--work-dir', work_dir / 'b'],
+        env=dict(os.environ, PYTHONPATH=osp.join(REPO, 'tests')),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+    def scores(text):
+        return text.split('Done: ')[1].split(' (')[0]
+
+    assert scores(both) == scores(done.stdout + done.stderr) and 'MAP@R' in scores(both)

@@ -1,0 +1,115 @@
+import pytest
+import torch
+from mmengine.hooks import Hook
+from tiny import tiny_config, train
+
+from mmdml.registry import HOOKS
+
+PLAIN = 'baselines/ms_conv4_omniglot.py'
+
+
+@HOOKS.register_module()
+class WatchBackbone(Hook):
+    """Keeps the backbone's and the neck's first weights after every epoch."""
+
+    def __init__(self):
+        self.seen = []
+
+    def after_train_epoch(self, runner):
+        model = runner.model
+        self.seen.append((model.backbone.blocks[0].weight.clone(), model.neck.linear.weight.clone()))
+
+
+def test_a_frozen_backbone_stays_for_the_warm_up_and_trains_after_it(pictures, tmp_path):
+    hooks = [dict(type='FreezeBackboneHook', epochs=2), dict(type='WatchBackbone')]
+    runner = train(tiny_config(pictures, tmp_path, config=PLAIN, custom_hooks=hooks))
+    seen = next(hook.seen for hook in runner.hooks if isinstance(hook, WatchBackbone))
+    backbone, neck = zip(*seen, strict=True)
+    assert torch.equal(backbone[0], backbone[1]) and not torch.equal(backbone[1], backbone[2])
+    assert not torch.equal(neck[0], neck[1])
+
+
+def test_a_backbone_frozen_for_the_whole_run_comes_out_as_it_went_in(pictures, tmp_path):
+    hooks = [dict(type='FreezeBackboneHook', epochs=9)]
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, custom_hooks=hooks, randomness=dict(seed=4))
+    runner = train(cfg)
+    again = train(cfg)
+    assert torch.equal(runner.model.backbone.blocks[0].weight, again.model.backbone.blocks[0].weight)
+    # Adam with weight decay would move a parameter whose gradient is zero instead of missing.
+    assert all(parameter.grad is None for parameter in runner.model.backbone.parameters())
+
+
+def test_a_warm_up_of_no_epochs_is_refused():
+    with pytest.raises(ValueError, match='epochs must be > 0, got 0'):
+        HOOKS.build(dict(type='FreezeBackboneHook', epochs=0))
+
+
+SAVE_BEST = dict(default_hooks__checkpoint__save_best='retrieval/MAP@R')
+
+
+def test_a_best_checkpoint_chosen_on_test_classes_is_refused(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, **SAVE_BEST)
+    cfg.val_dataloader.dataset.split = 'test'
+    with pytest.raises(ValueError, match="CheckpointHook.*select by scores on test classes(.|\n)*split='val'"):
+        train(cfg)
+
+
+def test_early_stopping_on_test_classes_is_refused(pictures, tmp_path):
+    hooks = [dict(type='EarlyStoppingHook', monitor='retrieval/MAP@R', rule='greater')]
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, custom_hooks=hooks)
+    cfg.val_dataloader.dataset.split = 'test'
+    with pytest.raises(ValueError, match='EarlyStoppingHook'):
+        train(cfg)
+
+
+def test_a_best_checkpoint_is_kept_on_validation_classes_which_do_not_train(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, **SAVE_BEST, train_cfg__max_epochs=2)
+    cfg.train_dataloader.dataset.val_classes = cfg.val_dataloader.dataset.val_classes = 0.25
+    cfg.val_dataloader.dataset.split = 'val'
+    runner = train(cfg)
+    trained, held = (loader.dataset.metainfo['classes'] for loader in (runner.train_dataloader, runner.val_dataloader))
+    assert len(held) == 2 and not set(trained) & set(held)
+    assert list(tmp_path.glob('best_retrieval_MAP@R_epoch_*.pth'))
+
+
+def test_a_run_ends_with_one_line_of_updates_scores_and_checkpoint(pictures, tmp_path, capfd):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_cfg__max_epochs=1, log_level='INFO')
+    cfg.val_dataloader.dataset.split = 'test'
+    train(cfg)
+    text = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    line = next(line for line in text.splitlines() if 'Done: ' in line)
+    assert '7 updates in 0 min' in line and 'Recall@1' in line and 'MAP@R' in line
+    assert 'test classes, last evaluation' in line and 'epoch_1.pth' in line
+    assert 'a monitor on test classes: they select nothing' in text
+
+
+def test_a_run_without_validation_ends_well(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_cfg__max_epochs=1)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    assert train(cfg).iter == 7
+
+
+def test_gradient_accumulation_updates_once_in_n_steps(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_cfg__max_epochs=2, optim_wrapper__accumulative_counts=7)
+    steps = {state['step'].item() for state in train(cfg).optim_wrapper.optimizer.state.values()}
+    assert steps == {2}
+
+
+def test_ema_weights_are_what_is_evaluated_and_saved(pictures, tmp_path):
+    cfg = tiny_config(
+        pictures, tmp_path, train_cfg__max_epochs=2, default_hooks__ema=dict(type='EMAHook', momentum=0.05)
+    )
+    runner = train(cfg)
+    saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['state_dict']
+    trained = runner.model.state_dict()
+    assert not torch.equal(saved['neck.linear.weight'], trained['neck.linear.weight'])
+
+
+def test_a_data_set_without_labels_cannot_serve_statistics(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path)
+    cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
+    cfg.train_dataloader.dataset = dict(
+        type='mmpretrain.CustomDataset', data_root=pictures, pipeline=cfg.train_dataloader.dataset.pipeline
+    )
+    with pytest.raises(ValueError, match='IAAGenerator.*CustomDataset is not an mmdml data set'):
+        train(cfg)

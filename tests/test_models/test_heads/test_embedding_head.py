@@ -1,0 +1,156 @@
+"""What the head hands to the loss, and that synthetic candidates change it as the dossier says (sec. 8, item 19)."""
+
+import math
+
+import pytest
+import torch
+from mmengine.model import BaseModule
+
+from mmdml.engine import Embeddings, Progress
+from mmdml.models import EmbeddingHead
+from mmdml.models.necks import LinearEmbedding
+from mmdml.registry import MODELS
+from mmdml.structures import Rows
+
+NECK = LinearEmbedding(2, 2)
+LABELS = torch.tensor([0, 0, 1, 1])
+LOSSES = {
+    'contrastive': dict(type='ContrastiveLoss'),
+    'ms': dict(type='MultiSimilarityLoss'),
+    'triplet': dict(type='TripletLoss'),
+    'triplet, mean': dict(type='TripletLoss', reduction='mean'),
+}
+GOLDEN = {
+    0: (0.959986, 0.866662, 0.996813, 0.996813),
+    1: (1.919973, 1.111703, 1.993626, 0.996813),
+    3: (3.839945, 1.402773, 3.987251, 0.996813),
+}
+
+
+@MODELS.register_module()
+class RecordingLoss(BaseModule):
+    """Keeps the pairs it was given."""
+
+    def forward(self, pairs, mined=None):
+        self.pairs, self.mined = pairs, mined
+        return pairs.similarity.sum()
+
+
+@MODELS.register_module()
+class OldRows(BaseModule):
+    """A memory of two rows of other batches; one of them shows image 5."""
+
+    def forward(self, anchors, progress):
+        none = torch.full((2, 1), -1)
+        return Rows(torch.tensor([[1.0, 1.0], [2.0, 0.0]]), torch.tensor([0, 7]), none, torch.tensor([5, 6]))
+
+
+@MODELS.register_module()
+class Midpoints(BaseModule):
+    """Two-parent synthetics: the middle of the first two rows."""
+
+    def forward(self, anchors, progress):
+        middle = anchors.embeddings[:2].mean(0, keepdim=True)
+        return Rows(middle, anchors.labels[:1], torch.tensor([[0, 1]]), torch.tensor([-1]))
+
+
+def at_angles(*degrees, scale=3.0):
+    angle = torch.tensor(degrees) * math.pi / 180
+    return (torch.stack([angle.cos(), angle.sin()], 1) * scale).requires_grad_()
+
+
+def head_with(loss, copies=0, lam=0.0, **options):
+    if copies:
+        options['sources'] = dict(iaa=dict(type='IAAGenerator', num_copies=copies, lam=lam, onset=0))
+    head = EmbeddingHead(loss=loss, **options)
+    head.progress = Progress(0, 100, 10)
+    if copies:
+        raw = at_angles(0, 60, 90, 10).detach()
+        head.sources['iaa'].receive_embeddings(Embeddings(raw, LABELS, torch.arange(4), 2), head.progress)
+    return head
+
+
+@pytest.mark.parametrize('copies', [0, 1, 3])
+@pytest.mark.parametrize('column, name', list(enumerate(LOSSES)))
+def test_golden_losses_with_exact_copies(copies, column, name):
+    loss = head_with(LOSSES[name], copies).loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)['loss']
+    # The dossier prints six decimals.
+    assert loss.item() == pytest.approx(GOLDEN[copies][column], abs=1.1e-6)
+
+
+@pytest.mark.parametrize('name, factor', [('contrastive', 4), ('triplet', 4), ('triplet, mean', 1)])
+def test_gradient_with_three_exact_copies_is_a_multiple_of_the_base_loss(name, factor):
+    gradients = []
+    for copies in (0, 3):
+        raw = at_angles(0, 60, 90, 10)
+        head_with(LOSSES[name], copies).loss(raw, LABELS, None, NECK)['loss'].backward()
+        gradients.append(raw.grad)
+    torch.testing.assert_close(gradients[1], factor * gradients[0])
+
+
+def test_before_the_onset_the_loss_is_bit_equal_to_the_base_loss():
+    plain = head_with(LOSSES['ms']).loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)
+    head = EmbeddingHead(LOSSES['ms'], sources=dict(iaa=dict(type='IAAGenerator', onset=5)))
+    head.progress = Progress(3, 100, 10)
+    early = head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)
+    assert torch.equal(early['loss'], plain['loss'])
+
+
+def test_pairs_of_p_times_k_batches_are_counted_as_in_the_dossier():
+    head = head_with(dict(type='RecordingLoss'), copies=3, lam=0.5)
+    head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)
+    pairs = head.loss_fn.pairs
+    assert pairs.candidates.shape == (16, 2)
+    assert pairs.positive_mask.sum(1).tolist() == [4] * 4  # (K - 1)(1 + M)
+    assert pairs.negative_mask.sum(1).tolist() == [8] * 4  # (B - K)(1 + M)
+
+
+def test_every_candidate_is_a_unit_row_and_anchors_come_first():
+    head = head_with(dict(type='RecordingLoss'), copies=2, lam=0.5)
+    raw = at_angles(0, 60, 90, 10)
+    head.loss(raw, LABELS, None, NECK)
+    pairs = head.loss_fn.pairs
+    torch.testing.assert_close(pairs.candidates.norm(dim=1), torch.ones(12))
+    torch.testing.assert_close(pairs.anchors, raw.detach() / 3)
+    assert torch.equal(pairs.candidates[:4], pairs.anchors)
+
+
+def test_memory_and_two_parent_rows_keep_their_identities():
+    sources = dict(memory=dict(type='OldRows'), middle=dict(type='Midpoints'), off=None)
+    head = EmbeddingHead(dict(type='RecordingLoss'), sources=sources, exclude_same_image=True)
+    head.loss(at_angles(0, 60, 90, 10), LABELS, torch.tensor([5, 8, 9, 4]), NECK)
+    pairs = head.loss_fn.pairs
+    memory, middle = 4, 6
+    assert pairs.positive_mask[:, memory].tolist() == [False, True, False, False]  # image 5 is anchor 0 itself
+    assert pairs.negative_mask[:, memory + 1].all()
+    assert pairs.excluded_mask[:, middle].tolist() == [True, True, False, False]  # both parents
+    assert pairs.negative_mask[:, middle].tolist() == [False, False, True, True]
+
+
+def test_a_miner_is_asked_and_its_pairs_reach_the_loss():
+    head = EmbeddingHead(dict(type='RecordingLoss'), miner=dict(type='BatchHardMiner'))
+    head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)
+    assert head.loss_fn.mined.anchor.tolist() == [0, 1, 2, 3]
+    assert head.loss_fn.mined.positive.tolist() == [1, 0, 3, 2]
+
+
+def test_diagnostics_name_number_share_and_likeness_of_synthetic_candidates():
+    head = head_with(LOSSES['ms'], copies=3, lam=0.3)
+    log = head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)
+    assert log['iaa_candidates'] == 12
+    assert 0 < log['iaa_active_share'] < 1 and 0 < log['iaa_cosine'] < 1
+    assert head_with(LOSSES['ms'], 3).loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)['iaa_active_share'] == 0.75
+    head.progress = Progress(7, 100, 10)
+    assert set(head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)) == {'loss'}
+
+
+def test_losses_are_fp32_under_autocast_and_for_half_embeddings():
+    head = head_with(LOSSES['ms'], copies=3, lam=0.3)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        half = at_angles(0, 60, 90, 10).detach().bfloat16().requires_grad_()
+        loss = head.loss(half, LABELS, None, NECK)['loss']
+    assert loss.dtype == torch.float32
+    exact = head.loss(half.detach().float(), LABELS, None, NECK)['loss']
+    torch.testing.assert_close(loss, exact)
+    loss.backward()
+    assert torch.isfinite(half.grad).all()

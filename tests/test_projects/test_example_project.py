@@ -1,0 +1,147 @@
+"""The example project: parts registered from outside the package, trained through tools/train.py."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from tiny import REPO
+
+from mmdml.registry import DATA_SAMPLERS, MODELS
+from mmdml.structures import PairBatch, Pairs, Triplets
+
+PROJECT = os.path.join(REPO, 'projects/example_project')
+CONFIG = os.path.join(PROJECT, 'configs/soft_margin_conv4_omniglot.py')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def registered():
+    """The project's parts, for this module only: tests that walk the registries must not meet them."""
+    sys.path.insert(0, PROJECT)
+    import example_project
+
+    yield
+    sys.path.remove(PROJECT)
+    for registry, name in ((MODELS, 'SoftMarginTripletLoss'), (DATA_SAMPLERS, 'ClassUniformSampler')):
+        assert registry.module_dict.pop(name) is getattr(example_project, name)
+    for name in [name for name in sys.modules if name.partition('.')[0] == 'example_project']:
+        del sys.modules[name]
+
+
+def four_directions() -> PairBatch:
+    """Class 0 at 0 and 90 degrees, class 1 at 180 and 270 degrees: distances sqrt(2) between neighbours, 2 across."""
+    unit = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], requires_grad=True)
+    return PairBatch.from_embeddings(unit, torch.tensor([0, 0, 1, 1]))
+
+
+@pytest.mark.parametrize('temperature', [0.1, 1.0])
+def test_loss_of_four_directions_by_hand(temperature):
+    loss = MODELS.build(dict(type='SoftMarginTripletLoss', temperature=temperature))
+    # Every anchor has its positive and its nearest negative at 90 degrees: the softplus of 0.
+    assert loss(four_directions()).item() == pytest.approx(temperature * math.log(2), rel=1e-6)
+
+
+def test_given_triplets_replace_batch_hard_ones():
+    loss = MODELS.build(dict(type='SoftMarginTripletLoss', temperature=0.5))
+    across = Triplets(*(torch.tensor([index]) for index in (0, 1, 2)))
+    expected = 0.5 * math.log(1 + math.exp((math.sqrt(2) - 2) / 0.5))
+    pairs = four_directions()
+    assert loss(pairs, across).item() == pytest.approx(expected, rel=1e-6)
+    assert loss.active_pairs(pairs, across).nonzero().tolist() == [[0, 1], [0, 2]]
+    with pytest.raises(TypeError, match='Triplets, got Pairs'):
+        loss(pairs, Pairs(torch.tensor([0]), torch.tensor([1])))
+
+
+def test_a_batch_without_a_triplet_gives_zero_with_a_gradient():
+    unit = torch.eye(3, requires_grad=True)
+    loss = MODELS.build(dict(type='SoftMarginTripletLoss'))(PairBatch.from_embeddings(unit, torch.arange(3)))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(unit.grad, torch.zeros(3, 3))
+
+
+class LabelledSet:
+    """Classes of 1, 5 and 500 images, out of order."""
+
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [1, 5, 500]))
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
+def build_sampler(**options):
+    options = dict(dataset=LabelledSet(), batch_size=6, images_per_class=3, num_batches=150, seed=0) | options
+    return DATA_SAMPLERS.build(dict(type='ClassUniformSampler', **options))
+
+
+def test_sampler_yields_groups_of_one_class_and_every_class_equally_often():
+    sampler = build_sampler()
+    groups = np.reshape(list(sampler), (-1, 3))
+    labels = LabelledSet.labels[groups]
+    assert len(sampler) == groups.size == 900
+    assert (labels == labels[:, :1]).all()
+    # 300 groups over 3 classes: 100 expected, standard deviation 8.2.
+    assert all(60 < number < 140 for number in np.bincount(labels[:, 0]))
+    assert all(len(set(group)) == 3 for group, label in zip(groups.tolist(), labels[:, 0], strict=True) if label > 0)
+
+
+def test_sampler_order_follows_from_seed_and_epoch():
+    first, again, other_seed = build_sampler(), build_sampler(), build_sampler(seed=1)
+    for sampler in (first, again):
+        sampler.set_epoch(4)
+    assert sampler.dataset.epoch == 4
+    fifth = list(first)
+    assert list(again) == fifth
+    again.set_epoch(5)
+    assert list(again) != fifth
+    other_seed.set_epoch(4)
+    assert list(other_seed) != fifth
+    other_seed.load_run_state(first.run_state())
+    assert list(other_seed) == fifth
+
+
+def test_sampler_asks_for_another_augmentation_at_every_draw():
+    draws = [(int(draw), draw.repeat) for draw in build_sampler()]
+    assert len({index for index, _ in draws}) < len(draws) == len(set(draws))
+
+
+def test_sampler_refuses_a_batch_that_cuts_a_group():
+    with pytest.raises(ValueError, match='batch_size must be a multiple of images_per_class, got 7 and 3'):
+        build_sampler(batch_size=7)
+
+
+@pytest.mark.slow
+def test_the_project_trains_through_tools_train_with_its_own_loss_and_sampler(tmp_path):
+    command = [
+        sys.executable,
+        os.path.join(REPO, 'tools/train.py'),
+        CONFIG,
+        '--no-validate',
+        f'--work-dir={tmp_path}',
+        '--cfg-options',
+        'train_cfg.max_epochs=2',
+        'train_dataloader.sampler.num_batches=2',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'model.backbone.channels=8',
+        'model.neck.in_channels=8',
+        'default_hooks.logger.interval=1',
+    ]
+    # Away from the checkout: the config is found through mmdml::, the parts through PYTHONPATH.
+    search_path = os.pathsep.join([PROJECT, REPO])
+    run = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': search_path}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    (log,) = tmp_path.glob('*/*.log')
+    text = log.read_text()
+    assert 'SoftMarginTripletLoss: 128 triplets in its first batch' in text
+    assert re.findall(r'ClassUniformSampler: epoch (\d+) draws \d+ of 964 classes', text) == ['1', '2']
+    losses = [float(value) for value in re.findall(r'Epoch\(train\) .*\bloss: ([\d.]+)', text)]
+    assert len(losses) == 4
+    assert all(0 < loss < 2 for loss in losses)
+    assert 'Done: 4 updates' in text

@@ -1,0 +1,48 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+default_scope = 'mmdml'
+pipeline = [dict(type='RandomAffine', degrees=10, fill=90), dict(type='mmpretrain.PackInputs')]
+train_dataloader = dict(dataset=dict(type='Omniglot', split='test', pipeline=pipeline))
+"""
+
+
+def browse(folder, *options):
+    (folder / 'config.py').write_text(CONFIG)
+    command = [sys.executable, 'tools/visualization/browse_dataset.py', folder / 'config.py', '-o', folder / 'sheets']
+    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_sheets_show_rows_of_one_class_after_the_pipeline(tmp_path):
+    done = browse(tmp_path, '-n', '36', '--cfg-options', 'train_dataloader.dataset.image_size=20')
+    assert done.returncode == 0, done.stderr
+    sheets = sorted((tmp_path / 'sheets').iterdir())
+    assert [path.name for path in sheets] == ['train_transformed_000.png', 'train_transformed_001.png']
+    first, second = (cv2.imread(str(path)) for path in sheets)
+    # Tiles of 130 x 148 pixels with their border: 8 rows of 4, then 1 row of 4.
+    assert first.shape == (8 * 148, 4 * 130, 3) and second.shape == (148, 4 * 130, 3)
+    # Strokes are white; the corners of a turned drawing show the fill value.
+    picture = first[1:129, 1:129]
+    assert picture.max() > 200 and (picture == 90).any()
+
+
+def test_pipeline_grid_shows_every_stage_of_each_image(tmp_path):
+    done = browse(tmp_path, '-n', '3', '--mode', 'pipeline-grid')
+    assert done.returncode == 0, done.stderr
+    sheet = cv2.imread(str(tmp_path / 'sheets' / 'train_pipeline-grid_000.png'))
+    assert sheet.shape == (3 * 148, 2 * 130, 3)
+    before, after = sheet[1:129, 1:129], sheet[1:129, 131:259]
+    assert not np.array_equal(before, after)
+
+
+@pytest.mark.parametrize('options, message', [(['--phase', 'val'], 'has no val_dataloader'), (['-n', '0'], '--number')])
+def test_bad_options_end_with_a_message(tmp_path, options, message):
+    done = browse(tmp_path, *options)
+    assert done.returncode != 0 and message in done.stderr

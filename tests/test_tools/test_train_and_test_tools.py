@@ -1,0 +1,178 @@
+"""tools/train.py and tools/test.py as their users call them."""
+
+import os
+import os.path as osp
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from tiny import REPO, tiny_config
+
+
+def run(tool, *args, fails=False, **env):
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', osp.join(REPO, 'tools', tool), *map(str, args)],
+        env=dict(os.environ, OMP_NUM_THREADS='1', **env),
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+    )
+    text = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, text[-4000:]
+    return text
+
+
+@pytest.fixture(scope='module')
+def trained(pictures, tmp_path_factory):
+    """One epoch through tools/train.py: config file, work dir, log."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    cfg = tiny_config(pictures, work_dir, train_cfg__max_epochs=1, log_level='INFO')
+    cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='TensorboardVisBackend')])
+    config = work_dir / 'tiny.py'
+    cfg.dump(str(config))
+    return config, work_dir, run('train.py', config)
+
+
+class Hostile:
+    """Unpickling this writes a file."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.marker}',)
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A checkpoint whose pickle runs code, and the file by which one can tell."""
+    marker = tmp_path / 'code_was_run'
+    path = tmp_path / 'epoch_1.pth'
+    torch.save({'state_dict': {}, 'meta': Hostile(marker)}, path)
+    assert pickle.dumps(Hostile(marker))
+    return path, marker
+
+
+def test_training_shows_loss_eta_scores_and_a_summary_line(trained):
+    log = trained[2]
+    assert 'Epoch(train) [1][7/7]' in log and 'eta: ' in log and 'loss: ' in log
+    assert 'retrieval/Recall@1: ' in log
+    assert 'iaa_candidates: 18.0000' in log  # 3 copies of a batch of 6
+    assert 'Done: 7 updates' in log
+
+
+def test_training_writes_tensorboard_scalars(trained):
+    assert list(trained[1].glob('*/vis_data/events.out.tfevents.*'))
+
+
+def test_testing_scores_and_writes_embeddings_labels_and_paths(trained, tmp_path, pictures):
+    config, work_dir, _ = trained
+    out = tmp_path / 'embeddings.npz'
+    log = run('test.py', config, work_dir / 'epoch_1.pth', '--out', out, '--work-dir', tmp_path)
+    assert 'retrieval/MAP@R' in log and 'Done: Recall@1' in log
+    saved = np.load(out)
+    assert saved['embeddings'].shape == (36, 6) and saved['labels'].shape == (36,)
+    np.testing.assert_allclose(np.linalg.norm(saved['embeddings'], axis=1), 1, rtol=1e-5)
+    assert all(osp.isfile(path) for path in saved['paths'])
+    assert [osp.basename(osp.dirname(path)) for path in saved['paths']] == [
+        f'class_{label}' for label in saved['labels']
+    ]
+
+
+def test_out_must_be_an_npz_file(trained):
+    assert 'writes a .npz file' in run('test.py', trained[0], 'x.pth', '--out', 'x.csv', fails=True)
+
+
+def test_resume_goes_on_from_the_latest_checkpoint(trained, tmp_path):
+    config, work_dir, _ = trained
+    (tmp_path / 'epoch_1.pth').write_bytes((work_dir / 'epoch_1.pth').read_bytes())
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    log = run(
+        'train.py',
+        config,
+        '--work-dir',
+        tmp_path,
+        '--resume',
+        '--no-validate',
+        '--cfg-options',
+        'train_cfg.max_epochs=2',
+    )
+    assert 'Epoch(train) [2][7/7]' in log and 'Epoch(train) [1]' not in log
+    assert 'Recall@1' not in log
+    assert 'Done: 7 updates' in log
+
+
+def test_auto_scale_lr_follows_the_batch_size(trained, tmp_path):
+    log = run('train.py', trained[0], '--work-dir', tmp_path, '--auto-scale-lr', '--no-validate')
+    assert 'lr: 4.6875e-05' in log  # 1e-3 * 6 / 128
+
+
+def test_amp_on_a_machine_without_cuda_is_a_clear_error(trained, tmp_path):
+    if torch.cuda.is_available():
+        assert 'Done: ' in run('train.py', trained[0], '--work-dir', tmp_path, '--amp')
+    else:
+        assert '--amp needs a CUDA device' in run('train.py', trained[0], '--work-dir', tmp_path, '--amp', fails=True)
+
+
+def test_an_unknown_key_is_refused_before_any_work(trained, tmp_path):
+    log = run('train.py', trained[0], '--cfg-options', 'optim_wraper.optimizer.lr=1', fails=True)
+    assert "unknown config key 'optim_wraper'; did you mean optim_wrapper" in log
+
+
+def test_an_unknown_argument_of_a_part_is_named(trained, tmp_path):
+    log = run(
+        'train.py', trained[0], '--work-dir', tmp_path, '--cfg-options', 'model.head.sources.iaa.lambda_=1', fails=True
+    )
+    assert 'IAAGenerator' in log and "unexpected keyword argument 'lambda_'" in log
+
+
+@pytest.mark.parametrize('by', ['test', 'resume', 'load_from', 'init_cfg'])
+def test_a_checkpoint_whose_pickle_would_run_code_is_refused(trained, tmp_path, hostile, by):
+    config, path, marker = trained[0], *hostile
+    calls = {
+        'test': ('test.py', config, path, '--work-dir', tmp_path),
+        'resume': ('train.py', config, '--work-dir', tmp_path, '--resume', path),
+        'load_from': ('train.py', config, '--work-dir', tmp_path, '--cfg-options', f'load_from={path}'),
+        'init_cfg': (
+            *('train.py', config, '--work-dir', tmp_path, '--cfg-options'),
+            'model.backbone.init_cfg.type=Pretrained',
+            f'model.backbone.init_cfg.checkpoint={path}',
+        ),
+    }
+    log = run(*calls[by], fails=True)
+    assert 'UnsafeCheckpointError' in log and str(path) in log
+    assert not marker.exists()
+
+
+def test_missing_pretrained_weights_without_a_network_say_what_to_do(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, config='baselines/ms_conv4_omniglot.py')
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='http://127.0.0.1:9/weights.pth')
+    cfg.dump(str(tmp_path / 'tiny.py'))
+    log = run('train.py', tmp_path / 'tiny.py', fails=True)
+    assert 'http://127.0.0.1:9/weights.pth' in log and 'init_cfg' in log
+
+
+def test_missing_data_end_before_training_with_the_command_that_prepares_them(tmp_path):
+    log = run(
+        'train.py',
+        osp.join(REPO, 'configs/iaa/iaa_ms_r50_cub.py'),
+        *('--work-dir', tmp_path, '--cfg-options', 'model.backbone.init_cfg=None'),
+        f'train_dataloader.dataset.data_root={tmp_path}/CUB',
+        fails=True,
+    )
+    assert f'{tmp_path}/CUB' in log and 'tools/dataset_converters/prepare_cub200.py' in log
+    assert 'Epoch(train)' not in log
+
+
+def test_an_unreadable_image_stops_the_run_by_name(pictures, tmp_path):
+    import shutil
+
+    folder = tmp_path / 'pictures'
+    shutil.copytree(pictures, folder)
+    (folder / 'class_3' / '0.png').write_bytes(b'no picture')
+    cfg = tiny_config(str(folder), tmp_path / 'run')
+    cfg.dump(str(tmp_path / 'tiny.py'))
+    assert 'class_3/0.png' in run('train.py', tmp_path / 'tiny.py', fails=True)
