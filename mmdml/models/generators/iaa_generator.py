@@ -131,6 +131,7 @@ class IAAGenerator(BaseModule):
         self._std: Tensor | None = None
         self._covariances: CovarianceBank | None = None
         self._diagnostics: dict[str, float] = {}
+        self._received = False
 
     # ------------------------------------------------------------------------------------------------ estimation
 
@@ -141,6 +142,7 @@ class IAAGenerator(BaseModule):
 
     def receive_embeddings(self, embeddings: Embeddings, progress: Progress) -> None:
         """Estimate class statistics and correct the variances (Eq. 7-16)."""
+        self._received = True
         fresh = class_statistics(embeddings.raw, embeddings.labels, embeddings.num_classes)
         if not bool((fresh.count >= 2).any()):
             print_log(
@@ -196,6 +198,7 @@ class IAAGenerator(BaseModule):
     def forward(self, anchors: Rows, progress: Progress) -> Rows | None:
         """``R`` real rows -> ``M * R`` copies, copy-major; None while IAA is not active."""
         if not self.active(progress):
+            self._complain_if_forgotten(progress)
             return None
         raw = anchors.embeddings if anchors.embeddings.dtype.itemsize >= 4 else anchors.embeddings.float()
         with torch.no_grad():
@@ -208,6 +211,14 @@ class IAAGenerator(BaseModule):
             views if self.own_copies == 'exclude' else torch.full_like(views, -1),
             anchors.indices.repeat(self.num_copies),
         )
+
+    def _complain_if_forgotten(self, progress: Progress) -> None:
+        """Silence here would be a run without IAA that calls itself one."""
+        if not self._received and progress.iter >= progress.iterations(self.onset):
+            raise RuntimeError(
+                'IAAGenerator got no embeddings although its onset has passed: default_hooks needs '
+                "dict(type='SweepHook'), see configs/_base_/default_runtime.py"
+            )
 
     def _draw(self, labels: Tensor, raw: Tensor, progress: Progress) -> Tensor:
         """``(M, R, D)`` noise of covariance ``Sigma_cr[y]``, a pure function of seed, iteration and global row."""
@@ -233,7 +244,7 @@ class IAAGenerator(BaseModule):
 
     def run_state(self) -> dict[str, Any]:
         """Class statistics, and the bank rows that full-covariance noise draws from."""
-        state: dict[str, Any] = dict(self._statistics)
+        state: dict[str, Any] = dict(self._statistics, received=self._received)
         if self._covariances is not None:
             state['covariances'] = dataclasses.asdict(self._covariances)
         return state
@@ -242,6 +253,7 @@ class IAAGenerator(BaseModule):
         """Take them back."""
         state = dict(state)
         covariances = state.pop('covariances', None)
+        self._received = state.pop('received')
         self._forget()
         if state:
             self._statistics = state

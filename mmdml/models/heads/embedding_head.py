@@ -55,7 +55,7 @@ class EmbeddingHead(BaseModule):
         self.exclude_same_image = exclude_same_image
         self.diagnostics_interval = diagnostics_interval
         #: Set before every training iteration by ``ProgressHook``.
-        self.progress = Progress(iter=0, max_iters=1, epoch_length=1)
+        self.progress: Progress | None = None
         #: The anchors of the last training step, detached: all ranks' if gathered. Read by ``SweepHook`` for the bank.
         self.last_rows: Rows | None = None
 
@@ -78,12 +78,21 @@ class EmbeddingHead(BaseModule):
 
         Returns:
             ``loss`` and, at diagnostics steps, ``{source}_*`` scalars.
+
+        Raises:
+            RuntimeError: if there are sources, but nobody told where the run stands.
         """
+        if self.sources and self.progress is None:
+            raise RuntimeError(
+                f'the sources {list(self.sources)} follow the progress of the run, but head.progress is not set: '
+                "default_hooks needs dict(type='ProgressHook'), see configs/_base_/default_runtime.py"
+            )
         anchors = Rows.of_batch(embeddings, labels, indices)
         progress = self.progress
         if self.gather:
             anchors = gather_rows(anchors)
-            progress = dataclasses.replace(progress, rank=0, world_size=1)
+            if progress is not None:
+                progress = dataclasses.replace(progress, rank=0, world_size=1)
         self.last_rows = dataclasses.replace(anchors, embeddings=anchors.embeddings.detach())
 
         added = {name: source(anchors, progress) for name, source in self.sources.items()}

@@ -101,7 +101,7 @@ def test_gradient_is_the_identity_and_reaches_no_statistics():
     weight = torch.randn(6, 4)
     (generator(anchors, START).embeddings * weight).sum().backward()
     torch.testing.assert_close(anchors.embeddings.grad, weight.reshape(3, 2, 4).sum(0))
-    assert not any(value.requires_grad for value in generator.run_state().values())
+    assert not any(generator.run_state()[key].requires_grad for key in ('mean', 'var', 'corrected'))
     assert not list(generator.parameters()) and not list(generator.buffers())
 
 
@@ -282,6 +282,13 @@ def test_diagnostics_tell_the_trace_ratio_and_the_spread_of_alpha():
     assert log['trace_ratio'] == pytest.approx((state['corrected'].sum() / state['var'].sum()).item(), rel=1e-5)
     assert log['alpha_mean'] == pytest.approx(1 / (1 + math.log(1.7)), rel=1e-5)
     assert log['alpha_min'] == log['alpha_max']
+
+
+def test_a_run_that_forgot_the_sweep_hook_is_told_so_at_the_onset():
+    generator, anchors = IAAGenerator(onset=1), batch(training_set(), [0])
+    assert generator(anchors, Progress(9, 100, 10)) is None
+    with pytest.raises(RuntimeError, match="default_hooks needs dict\\(type='SweepHook'\\)"):
+        generator(anchors, Progress(10, 100, 10))
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def test_every_candidate_is_a_unit_row_and_anchors_come_first():
 def test_memory_and_two_parent_rows_keep_their_identities():
     sources = dict(memory=dict(type='OldRows'), middle=dict(type='Midpoints'), off=None)
     head = EmbeddingHead(dict(type='RecordingLoss'), sources=sources, exclude_same_image=True)
+    head.progress = Progress(0, 100, 10)
     head.loss(at_angles(0, 60, 90, 10), LABELS, torch.tensor([5, 8, 9, 4]), NECK)
     pairs = head.loss_fn.pairs
     memory, middle = 4, 6
@@ -125,6 +126,12 @@ def test_memory_and_two_parent_rows_keep_their_identities():
     assert pairs.negative_mask[:, memory + 1].all()
     assert pairs.excluded_mask[:, middle].tolist() == [True, True, False, False]  # both parents
     assert pairs.negative_mask[:, middle].tolist() == [False, False, True, True]
+
+
+def test_sources_without_progress_are_told_which_hook_is_missing():
+    head = EmbeddingHead(LOSSES['ms'], sources=dict(iaa=dict(type='IAAGenerator')))
+    with pytest.raises(RuntimeError, match=r"\['iaa'\] follow the progress(.|\n)*ProgressHook"):
+        head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)
 
 
 def test_a_miner_is_asked_and_its_pairs_reach_the_loss():

@@ -1,0 +1,136 @@
+"""Every registered part and every config, without naming them: a new one is tested by being there."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from tiny import REPO
+from torch.nn.functional import normalize
+
+import mmdml.datasets
+import mmdml.engine
+import mmdml.evaluation
+import mmdml.models  # noqa: F401
+from mmdml import registry
+from mmdml.models.losses.base import PairLoss
+from mmdml.models.necks import GlobalPooling
+from mmdml.structures import PairBatch, Pairs, Triplets
+
+REGISTRIES = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
+PARTS = sorted(
+    {
+        part
+        for group in REGISTRIES
+        for part in group.module_dict.values()
+        if part.__module__.startswith('mmdml.') and inspect.isclass(part)
+    },
+    key=lambda part: part.__name__,
+)
+LOSSES = [part for part in PARTS if issubclass(part, PairLoss)]
+MINERS = [
+    part for part in registry.TASK_UTILS.module_dict.values() if part.__module__.startswith('mmdml.models.miners')
+]
+POOLINGS = [part for part in PARTS if issubclass(part, GlobalPooling)]
+CONFIGS = sorted(path for path in Path(REPO, 'configs').rglob('*.py') if '_base_' not in str(path))
+
+
+def pair_batch(dtype=torch.float32):
+    """Six anchors of three classes, their six copies among the candidates."""
+    random = torch.Generator().manual_seed(0)
+    raw = torch.randn(12, 5, generator=random, dtype=dtype).requires_grad_()
+    unit = normalize(raw, dim=1)
+    labels, views = torch.tensor([0, 0, 1, 1, 2, 2]), torch.arange(6)
+    return raw, PairBatch(unit[:6], unit, labels, labels.repeat(2), views, views.repeat(2))
+
+
+def test_something_was_found():
+    assert len(PARTS) > 20 and len(LOSSES) >= 3 and len(MINERS) >= 2 and len(POOLINGS) == 4 and len(CONFIGS) >= 9
+
+
+@pytest.mark.parametrize('part', PARTS, ids=lambda part: part.__name__)
+def test_every_part_is_documented_with_a_config_that_names_it(part):
+    text = inspect.getdoc(part)
+    assert text and ('Config::' in text or 'Example' in text)
+    if not part.__name__.endswith('Dataset'):
+        assert f"'{part.__name__}'" in text
+
+
+@pytest.mark.parametrize('part', PARTS, ids=lambda part: part.__name__)
+def test_every_part_is_exported_by_its_package(part):
+    package = __import__('.'.join(part.__module__.split('.')[:2]), fromlist=['_'])
+    assert getattr(package, part.__name__, None) is part
+
+
+@pytest.mark.parametrize('loss', LOSSES, ids=lambda loss: loss.__name__)
+def test_every_loss_is_a_finite_scalar_with_gradient(loss):
+    raw, pairs = pair_batch()
+    value = registry.MODELS.build(dict(type=loss.__name__))(pairs)
+    value.backward()
+    assert value.ndim == 0 and torch.isfinite(value) and torch.isfinite(raw.grad).all() and raw.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('loss', LOSSES, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize('miner', MINERS, ids=lambda miner: miner.__name__)
+def test_every_loss_takes_what_every_miner_gives(loss, miner):
+    raw, pairs = pair_batch()
+    mined = registry.TASK_UTILS.build(dict(type=miner.__name__))(pairs)
+    assert isinstance(mined, (Pairs, Triplets)) and len(mined.anchor) > 0
+    value = registry.MODELS.build(dict(type=loss.__name__))(pairs, mined)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(raw.grad).all()
+
+
+@pytest.mark.parametrize('loss', LOSSES, ids=lambda loss: loss.__name__)
+def test_no_loss_depends_on_the_order_of_rows(loss):
+    raw, pairs = pair_batch(torch.float64)
+    function = registry.MODELS.build(dict(type=loss.__name__))
+    order, rows = torch.randperm(12), torch.randperm(6)
+    shuffled = PairBatch(
+        pairs.anchors[rows],
+        pairs.candidates[order],
+        pairs.anchor_labels[rows],
+        pairs.candidate_labels[order],
+        pairs.anchor_views[rows],
+        pairs.candidate_views[order],
+    )
+    torch.testing.assert_close(function(shuffled), function(pairs))
+
+
+@pytest.mark.parametrize('loss', LOSSES, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize('labels', [[0, 1, 2], [4, 4, 4], [7]], ids=['no positive', 'no negative', 'one row'])
+def test_every_loss_of_a_degenerate_batch_is_finite_and_keeps_its_graph(loss, labels):
+    raw = torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    pairs = PairBatch.from_embeddings(normalize(raw, dim=1), torch.tensor(labels))
+    value = registry.MODELS.build(dict(type=loss.__name__))(pairs)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(raw.grad).all()
+
+
+@pytest.mark.parametrize('loss', LOSSES, ids=lambda loss: loss.__name__)
+def test_every_loss_counts_only_active_pairs_that_are_positive_or_negative(loss):
+    _, pairs = pair_batch()
+    active = registry.MODELS.build(dict(type=loss.__name__)).active_pairs(pairs)
+    assert active.any() and not (active & pairs.excluded_mask).any()
+
+
+@pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_builds_its_model_and_pipelines_and_scores_a_batch(config):
+    cfg = Config.fromfile(str(config))
+    model = cfg.model
+    model.backbone.pop('init_cfg', None)
+    embedder = registry.MODELS.build(model).eval()
+    channels = len(model.data_preprocessor.mean)
+    unit = embedder(torch.randn(2, channels, 64, 64) if channels == 3 else torch.randn(2, 1, 28, 28))
+    torch.testing.assert_close(unit.norm(dim=1), torch.ones(2))
+    assert unit.shape[1] == model.neck.embed_dim
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert registry.DATASETS.get(loader.dataset.type) and registry.DATA_SAMPLERS.get(loader.sampler.type)
+        for transform in loader.dataset.pipeline:
+            registry.TRANSFORMS.build(transform)
+    assert cfg.train_dataloader.batch_size == cfg.train_dataloader.sampler.get(
+        'batch_size', cfg.train_dataloader.batch_size
+    )
+    for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
+        assert registry.HOOKS.get(hook.type), hook.type
