@@ -58,9 +58,16 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
-    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        if args.no_pin_memory and cfg.get(loader):
-            cfg[loader].pin_memory = False
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if not loader:
+            continue
+        if args.no_pin_memory:
+            loader.pin_memory = False
+        if isinstance(loader.get('collate_fn'), dict):
+            # MMEngine marks every dict of a config inherited by 'mmdml::' with its scope, and hands this mark to the
+            # collate function as an argument.
+            loader.collate_fn.pop('_scope_', None)
     start_processes(cfg)
     return cfg
 

@@ -97,7 +97,7 @@ def sweep(
     indices, position = _first_occurrences(found)
     return Embeddings(
         raw=_of_all_ranks(torch.cat(raw), longest)[position],
-        labels=torch.as_tensor(dataset.labels, device=device)[indices],
+        labels=torch.tensor(dataset.labels, device=device)[indices],
         indices=indices,
         num_classes=num_classes_of(dataset),
         features=_of_all_ranks(torch.cat(features), longest)[position] if with_features else None,

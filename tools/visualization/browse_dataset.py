@@ -13,6 +13,8 @@ import numpy as np
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
+import mmdml  # noqa: F401  lets a config outside the project name its base as mmdml::...
+
 TILE, CAPTION, ROWS_PER_SHEET = 128, 18, 8
 
 Stage = tuple[str, np.ndarray]

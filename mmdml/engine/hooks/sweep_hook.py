@@ -106,7 +106,7 @@ class SweepHook(Hook):
     def _from_bank(self, runner) -> Embeddings:
         dataset = runner.train_dataloader.dataset
         filled = self.bank.filled.nonzero().squeeze(1)
-        labels = torch.as_tensor(dataset.labels, device=filled.device)
+        labels = torch.tensor(dataset.labels, device=filled.device)
         return Embeddings(self.bank.rows[filled], labels[filled], filled, num_classes_of(dataset))
 
     def _sweep(self, runner, transform: str, progress: Progress) -> Embeddings:

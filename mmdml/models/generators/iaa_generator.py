@@ -166,7 +166,10 @@ class IAAGenerator(BaseModule):
             )
         self._prepare()
         log = ', '.join(f'{key} {value:.3f}' for key, value in self._diagnostics.items())
-        print_log(f'IAA statistics of {int((count > 0).sum())} classes: {log}', logger='current')
+        print_log(
+            f'IAA statistics of {int(fresh.count.sum())} images in {int((fresh.count > 0).sum())} classes: {log}',
+            logger='current',
+        )
 
     def _prepare(self) -> None:
         """What follows from the statistics."""

@@ -102,7 +102,7 @@ class EmbeddingHead(BaseModule):
             mined = self.miner(pairs) if self.miner else None
             losses = {'loss': self.loss_fn(pairs, mined)}
             interval = self.diagnostics_interval
-            if self.sources and interval and progress.iter % interval == 0:
+            if self.sources and interval and (progress.iter + 1) % interval == 0:
                 losses.update(self._diagnostics(pairs, mined, added))
         return losses
 

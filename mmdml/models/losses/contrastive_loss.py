@@ -20,7 +20,7 @@ _SPACES = {
 class ContrastiveLoss(PairLoss):
     r"""Contrastive loss with one threshold for positives and one for negatives.
 
-    Hadsell et al., CVPR 2006, in the form of Zheng et al., T-MM 2022 (IAA), Eq. 2 and 18. With ``distance='cosine'``,
+    Hadsell et al., CVPR 2006, in the form of Fu et al., T-MM 2022 (IAA), Eq. 2 and 18. With ``distance='cosine'``,
     the released code's form:
 
     .. math:: L = \frac{1}{A} \sum_i \Big( \sum_{j \in P_i} [m_p - s_{ij}]_+ + \sum_{k \in N_i} [s_{ik} - m_n]_+ \Big)

@@ -15,7 +15,7 @@ from .base import PairLoss, get_reduction, unit_distance
 class TripletLoss(PairLoss):
     r"""Triplet loss: every positive against the hardest negative.
 
-    Schroff et al., CVPR 2015, in the form of Zheng et al., T-MM 2022 (IAA), Eq. 3 and 19:
+    Schroff et al., CVPR 2015, in the form of Fu et al., T-MM 2022 (IAA), Eq. 3 and 19:
 
     .. math:: L = \frac{1}{A} \sum_i \sum_{j \in P_i} \big[ d_{ij} - \min_{k \in N_i} d_{ik} + m \big]_+,
         \quad d = \sqrt{2 - 2s}

@@ -15,7 +15,7 @@ def multi_similarity_masks(
 ) -> tuple[Tensor, Tensor]:
     r"""Pairs that the multi-similarity loss uses.
 
-    Wang et al., CVPR 2019; IAA (Zheng et al., T-MM 2022), Eq. 5 and 6. With :math:`P'_i` the positives of anchor i
+    Wang et al., CVPR 2019; IAA (Fu et al., T-MM 2022), Eq. 5 and 6. With :math:`P'_i` the positives of anchor i
     below 1 - 1e-5:
 
     .. math::

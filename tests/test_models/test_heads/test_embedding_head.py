@@ -63,7 +63,7 @@ def head_with(loss, copies=0, lam=0.0, **options):
     if copies:
         options['sources'] = dict(iaa=dict(type='IAAGenerator', num_copies=copies, lam=lam, onset=0))
     head = EmbeddingHead(loss=loss, **options)
-    head.progress = Progress(0, 100, 10)
+    head.progress = Progress(49, 100, 10)  # a diagnostics step
     if copies:
         raw = at_angles(0, 60, 90, 10).detach()
         head.sources['iaa'].receive_embeddings(Embeddings(raw, LABELS, torch.arange(4), 2), head.progress)
