@@ -146,7 +146,9 @@ class RetrievalDataset(BaseDataset):
         paths = [osp.join(prefix, samples.paths[i]) for i in kept]
         self._check_some_exist(paths)
         self._labels = labels[kept]
-        self._metainfo.update(classes=[samples.classes[i] for i in chosen], num_images=len(kept))
+        self._metainfo.update(
+            classes=[samples.classes[i] for i in chosen], num_images=len(kept), has_roles=bool(roles[kept].any())
+        )
         rows = zip(paths, self._labels.tolist(), roles[kept].tolist(), strict=True)
         return [dict(img_path=path, gt_label=label, role=role) for path, label, role in rows]
 
@@ -191,7 +193,7 @@ class RetrievalDataset(BaseDataset):
     @property
     @force_full_init
     def metainfo(self) -> dict:
-        """``classes`` (the name of each label), ``num_images``, and what the config added."""
+        """``classes`` (the name of each label), ``num_images``, ``has_roles``, and what the config added."""
         return copy.deepcopy(self._metainfo)
 
     @property
@@ -209,12 +211,15 @@ class RetrievalDataset(BaseDataset):
             raise ValueError(f'seed={seed} must be None or 0 or more')
         self.seed = seed
 
-    def with_pipeline(self, pipeline: Sequence[dict | Callable]) -> 'RetrievalDataset':
+    def with_pipeline(self, pipeline: Sequence[dict | Callable] | None = None) -> 'RetrievalDataset':
         """The same images through another pipeline, e.g. the test transform; annotations are shared, not copied.
 
-        The view has its own epoch, so that using it leaves the training augmentation alone.
+        The view has its own epoch and seed, so that using it leaves the training augmentation alone.
+
+        Args:
+            pipeline: transforms. Default: the pipeline of this data set.
         """
-        return self._view(pipeline=Compose(_build_transforms(pipeline)))
+        return self._view(pipeline=self.pipeline if pipeline is None else Compose(_build_transforms(pipeline)))
 
     def as_part(self, index_offset: int, label_map: np.ndarray) -> 'RetrievalDataset':
         """The same images as one part of a larger data set, with its running index and labels.

@@ -73,7 +73,12 @@ class RetrievalConcatDataset(ConcatDataset):
             part.as_part(offset, label_map)
             for part, offset, label_map in zip(self.datasets, offsets[:-1], maps, strict=True)
         ]
-        self._metainfo = dict(self.datasets[0].metainfo, classes=classes, num_images=offsets[-1])
+        self._metainfo = dict(
+            self.datasets[0].metainfo,
+            classes=classes,
+            num_images=offsets[-1],
+            has_roles=any(part.metainfo['has_roles'] for part in self.datasets),
+        )
         self._labels = np.concatenate([part.labels for part in self.datasets])
         self._labels.flags.writeable = False
         super().full_init()
@@ -89,6 +94,12 @@ class RetrievalConcatDataset(ConcatDataset):
     def metainfo(self) -> dict:
         """Entries of the first part, with ``classes`` and ``num_images`` over all parts."""
         return dict(self._metainfo)
+
+    @property
+    def split(self) -> str:
+        """The split of the parts; 'test' as soon as one part is."""
+        splits = {part.split for part in self.datasets}
+        return 'test' if 'test' in splits else '+'.join(sorted(splits))
 
     @property
     def seed(self) -> int | None:
@@ -112,7 +123,7 @@ class RetrievalConcatDataset(ConcatDataset):
             part.set_seed(seed)
 
     @force_full_init
-    def with_pipeline(self, pipeline: Sequence[dict | Callable]) -> 'RetrievalConcatDataset':
+    def with_pipeline(self, pipeline: Sequence[dict | Callable] | None = None) -> 'RetrievalConcatDataset':
         """See :meth:`RetrievalDataset.with_pipeline`."""
         view = copy.copy(self)
         view.datasets = [part.with_pipeline(pipeline) for part in self.datasets]

@@ -75,15 +75,21 @@ def load_config(args: argparse.Namespace) -> Config:
 def check_keys(cfg: Config, options: dict[str, Any]) -> None:
     """Refuse top-level keys that would be silently ignored.
 
-    A command-line option must name a key of the config or of the Runner. A key of the config that nearly spells a
+    A command-line option must name a key of the Runner. A key of the config that nearly spells a
     Runner key is taken for a typing error. Deeper keys are checked by the parts that they configure.
 
     Raises:
         ValueError: naming the key and its nearest known ones.
     """
     for key in {option.partition('.')[0] for option in options}:
-        if key not in cfg and key not in _KNOWN_KEYS:
-            raise ValueError(f"--cfg-options: unknown config key '{key}'{_suggest(key, _KNOWN_KEYS | set(cfg))}")
+        if key in cfg and key not in _KNOWN_KEYS:
+            raise ValueError(
+                f"--cfg-options: '{key}' is a variable of the config file, and its value is already where it is used. "
+                f'Set it there, e.g. train_dataloader.batch_size instead of batch_size; '
+                'tools/misc/print_config.py shows the places'
+            )
+        if key not in _KNOWN_KEYS:
+            raise ValueError(f"--cfg-options: unknown config key '{key}'{_suggest(key, _KNOWN_KEYS)}")
     for key in cfg:
         if key not in _KNOWN_KEYS and difflib.get_close_matches(key, _KNOWN_KEYS, n=1, cutoff=0.87):
             raise ValueError(f"unknown config key '{key}'{_suggest(key, _KNOWN_KEYS)}")

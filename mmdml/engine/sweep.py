@@ -1,7 +1,8 @@
 """Embed a whole data set once, on all ranks, in data-set order."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -54,7 +55,12 @@ class EmbeddingSubscriber(Protocol):
 
 @torch.no_grad()
 def sweep(
-    model: nn.Module, dataset: Dataset, batch_size: int, num_workers: int = 0, with_features: bool = False
+    model: nn.Module,
+    dataset: Dataset,
+    batch_size: int,
+    num_workers: int = 0,
+    with_features: bool = False,
+    collate_fn: Callable[[list], Any] = default_collate,
 ) -> Embeddings:
     """One pass over a data set in evaluation mode, without gradient, in fp32.
 
@@ -68,6 +74,7 @@ def sweep(
         batch_size: images a step and rank.
         num_workers: loader processes.
         with_features: also return the pooled features.
+        collate_fn: of the loader.
     """
     rank, world_size = get_dist_info()
     start, stop = shard(len(dataset), rank, world_size)
@@ -75,7 +82,7 @@ def sweep(
         Subset(dataset, range(start, stop)),
         batch_size=batch_size,
         num_workers=num_workers,
-        collate_fn=default_collate,
+        collate_fn=collate_fn,
         # A loader without a generator of its own would draw its base seed from the global one.
         generator=torch.Generator().manual_seed(0),
     )

@@ -381,3 +381,19 @@ def test_concatenation_names_bad_parts_and_label_spaces(listing):
         RetrievalConcatDataset([], label_space='shared')
     with pytest.raises(TypeError, match='list'):
         RetrievalConcatDataset([[1, 2]], label_space='shared')
+
+
+def test_a_view_with_the_own_pipeline_keeps_the_pipelines_of_all_parts(tmp_path):
+    parts = []
+    for number in range(2):
+        for label in ('a', 'b'):
+            folder = tmp_path / str(number) / label
+            folder.mkdir(parents=True)
+            cv2.imwrite(str(folder / '1.png'), np.full((8, 8), 40 * (number + 1), np.uint8))
+        scale = dict(type='LoadImageFromFile', color_type='grayscale' if number else 'color')
+        parts.append(dict(type='ImageFolder', data_root=str(tmp_path / str(number)), pipeline=[scale]))
+    whole = DATASETS.build(dict(type='RetrievalConcatDataset', label_space='shared', datasets=parts))
+    view = whole.with_pipeline()
+    view.set_epoch(5)
+    assert [view[i]['img'].ndim for i in range(4)] == [3, 3, 2, 2]
+    assert whole.epoch == 0 and whole.split == 'train'

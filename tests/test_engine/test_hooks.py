@@ -1,9 +1,10 @@
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from tiny import tiny_config, train
 
-from mmdml.registry import HOOKS
+from mmdml.registry import HOOKS, MODELS
 
 PLAIN = 'baselines/ms_conv4_omniglot.py'
 
@@ -30,13 +31,21 @@ def test_a_frozen_backbone_stays_for_the_warm_up_and_trains_after_it(pictures, t
 
 
 def test_a_backbone_frozen_for_the_whole_run_comes_out_as_it_went_in(pictures, tmp_path):
-    hooks = [dict(type='FreezeBackboneHook', epochs=9)]
-    cfg = tiny_config(pictures, tmp_path, config=PLAIN, custom_hooks=hooks, randomness=dict(seed=4))
-    runner = train(cfg)
-    again = train(cfg)
-    assert torch.equal(runner.model.backbone.blocks[0].weight, again.model.backbone.blocks[0].weight)
     # Adam with weight decay would move a parameter whose gradient is zero instead of missing.
-    assert all(parameter.grad is None for parameter in runner.model.backbone.parameters())
+    cfg = tiny_config(
+        pictures,
+        tmp_path,
+        config=PLAIN,
+        custom_hooks=[dict(type='FreezeBackboneHook', epochs=9)],
+        optim_wrapper__optimizer__weight_decay=0.1,
+    )
+    cfg.load_from = str(tmp_path / 'start.pth')
+    start = MODELS.build(cfg.model).state_dict()
+    torch.save(dict(state_dict=start), cfg.load_from)
+    trained = train(cfg).model.state_dict()
+    for name in ('backbone.blocks.0.weight', 'backbone.blocks.1.weight', 'backbone.blocks.1.bias'):
+        assert torch.equal(trained[name], start[name])
+    assert not torch.equal(trained['neck.linear.weight'], start['neck.linear.weight'])
 
 
 def test_a_warm_up_of_no_epochs_is_refused():
@@ -72,6 +81,33 @@ def test_a_best_checkpoint_is_kept_on_validation_classes_which_do_not_train(pict
     assert list(tmp_path.glob('best_retrieval_MAP@R_epoch_*.pth'))
 
 
+def test_validation_classes_that_are_trained_on_select_nothing(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, **SAVE_BEST)
+    cfg.val_dataloader.dataset.update(split='val', val_classes=0.25)
+    with pytest.raises(ValueError, match="2 validation classes that are trained on, e.g. 'class_6'"):
+        train(cfg)
+
+
+def test_a_plateau_schedule_on_test_classes_is_refused(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN)
+    cfg.param_scheduler = dict(type='ReduceOnPlateauLR', monitor='retrieval/MAP@R', rule='greater', by_epoch=True)
+    cfg.val_dataloader.dataset.split = 'test'
+    with pytest.raises(ValueError, match='ReduceOnPlateauLR.*test classes'):
+        train(cfg)
+
+
+def test_a_loader_whose_batches_are_not_the_samplers_is_refused(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_dataloader__batch_size=5)
+    with pytest.raises(ValueError, match='batch_size is 5, but its sampler orders batches of 6'):
+        train(cfg)
+
+
+def test_a_run_too_short_for_the_onset_is_refused_before_it_starts(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, model__head__sources__iaa__onset=30)
+    with pytest.raises(ValueError, match=r'IAA would never begin: onset=30(.|\n)*the run has 28 \(4 epochs\)'):
+        train(cfg)
+
+
 def test_a_run_ends_with_one_line_of_updates_scores_and_checkpoint(pictures, tmp_path, capfd):
     cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_cfg__max_epochs=1, log_level='INFO')
     cfg.val_dataloader.dataset.split = 'test'
@@ -95,14 +131,37 @@ def test_gradient_accumulation_updates_once_in_n_steps(pictures, tmp_path):
     assert steps == {2}
 
 
+@HOOKS.register_module()
+class FollowWeights(Hook):
+    """An exponential moving average by hand."""
+
+    def __init__(self, momentum):
+        self.momentum, self.average = momentum, None
+
+    def after_train_iter(self, runner, **_):
+        now = runner.model.neck.linear.weight.detach().clone()
+        self.average = now if self.average is None else self.average.lerp(now, self.momentum)
+
+
 def test_ema_weights_are_what_is_evaluated_and_saved(pictures, tmp_path):
     cfg = tiny_config(
-        pictures, tmp_path, train_cfg__max_epochs=2, default_hooks__ema=dict(type='EMAHook', momentum=0.05)
+        pictures,
+        tmp_path,
+        train_cfg__max_epochs=2,
+        default_hooks__ema=dict(type='EMAHook', momentum=0.05),
+        custom_hooks=[dict(type='FollowWeights', momentum=0.05)],
     )
     runner = train(cfg)
-    saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['state_dict']
-    trained = runner.model.state_dict()
-    assert not torch.equal(saved['neck.linear.weight'], trained['neck.linear.weight'])
+    average = next(hook.average for hook in runner.hooks if isinstance(hook, FollowWeights))
+    saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['state_dict']['neck.linear.weight']
+    torch.testing.assert_close(saved, average)
+    assert not torch.equal(saved, runner.model.neck.linear.weight)
+    monitored = runner.message_hub.get_scalar('val/retrieval/MAP@R').current()
+    cfg.default_hooks.pop('ema')
+    cfg.custom_hooks = []
+    cfg.load_from = str(tmp_path / 'epoch_2.pth')
+    cfg.experiment_name = 'scores_of_the_averaged_weights'
+    assert Runner.from_cfg(cfg).test()['retrieval/MAP@R'] == pytest.approx(monitored, rel=1e-6)
 
 
 def test_a_data_set_without_labels_cannot_serve_statistics(pictures, tmp_path):

@@ -12,9 +12,14 @@ def test_a_nearly_spelled_key_of_a_config_is_refused_with_the_right_one(key, rig
 
 def test_an_option_must_name_a_key_that_is_there():
     cfg = Config(dict(model=dict(), batch_size=4))
-    check_keys(cfg, {'model.head.new': 1, 'batch_size': 8, 'randomness.seed': 3})
+    check_keys(cfg, {'model.head.new': 1, 'randomness.seed': 3})
     with pytest.raises(ValueError, match=r"--cfg-options: unknown config key 'modle'; did you mean model"):
         check_keys(cfg, {'modle.head.new': 1})
+
+
+def test_a_variable_that_was_already_substituted_is_refused_as_an_option():
+    with pytest.raises(ValueError, match="'batch_size' is a variable of the config file.*train_dataloader.batch_size"):
+        check_keys(Config(dict(batch_size=4)), {'batch_size': 8})
 
 
 def test_variables_of_a_config_are_no_typing_errors():

@@ -202,3 +202,11 @@ def test_two_processes_equal_one(two_ranks):
 def test_an_error_reaches_every_rank(two_ranks):
     (*_, first), (*_, second) = two_ranks
     assert first == second and '1 of 23 images have no embedding; the first are [22]' in first
+
+
+def test_samples_without_the_role_that_their_data_set_has_are_refused():
+    metric = RetrievalMetric()
+    metric.dataset_meta = dict(num_images=2, has_roles=True)
+    sample = dict(embedding=torch.ones(2), gt_label=torch.tensor([0]), sample_idx=0)
+    with pytest.raises(KeyError, match="do not carry 'role'.*meta_keys"):
+        metric.process({}, [sample])

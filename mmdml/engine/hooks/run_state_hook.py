@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from mmengine.dist import get_world_size
+from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -25,6 +25,9 @@ class RunStateHook(Hook):
 
     With gradient accumulation a checkpoint may fall between two updates; the gradients collected so far are kept too.
 
+    In a distributed run the ranks' batch norms see different images. Their running statistics are averaged after every
+    iteration, so that sweeps, evaluation and checkpoints, on whatever rank, describe one network.
+
     Saving runs on rank 0 only, so a ``run_state`` must not talk to other ranks. Only ``--resume`` restores; testing or
     fine-tuning from a checkpoint does not.
 
@@ -34,6 +37,11 @@ class RunStateHook(Hook):
     """
 
     priority = 'VERY_HIGH'
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if get_world_size() > 1:
+            buffers = [buffer for buffer in _unwrapped(runner).buffers() if buffer.is_floating_point()]
+            all_reduce_params(buffers, op='mean')
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
         state = {name: part.run_state() for name, part in self._parts(runner)}

@@ -1,9 +1,11 @@
 """What came out of a run, in one line."""
 
 import time
+from typing import Any
 
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.logging import print_log
+from mmengine.optim import ReduceOnPlateauParamScheduler
 
 from mmdml.registry import HOOKS
 
@@ -18,7 +20,8 @@ class SummaryHook(Hook):
     checkpoint or early stopping needs a validation data set of held-out *training* classes (``split='val'``).
 
     Raises:
-        ValueError: before training, if a hook selects by scores on test classes.
+        ValueError: before training, if a best checkpoint, early stopping or a plateau schedule selects by scores on
+            test classes, or on validation classes that are trained on.
 
     Config::
 
@@ -38,16 +41,15 @@ class SummaryHook(Hook):
         self._on_test_classes = False
         if runner.val_loop is None:
             return
-        split = getattr(runner.val_dataloader.dataset, 'split', None)
+        dataset = runner.val_dataloader.dataset
+        split = getattr(dataset, 'split', None)
         self._on_test_classes = split == 'test'
         self._where = _CLASSES.get(split, 'validation data')
-        selecting = [type(hook).__name__ for hook in runner.hooks if _selects(hook)]
-        if self._on_test_classes and selecting:
-            raise ValueError(
-                f'{selecting} would select by scores on test classes. Validate on held-out training classes: '
-                "train_dataloader.dataset.val_classes=0.2 val_dataloader.dataset.split='val' "
-                'val_dataloader.dataset.val_classes=0.2'
-            )
+        selecting = [
+            type(part).__name__ for part in [*runner.hooks, *(runner.param_schedulers or [])] if _selects(part)
+        ]
+        if selecting:
+            _check_selection(selecting, split, runner.train_dataloader.dataset, dataset)
         if self._on_test_classes:
             print_log('Evaluations during training are a monitor on test classes: they select nothing', 'current')
 
@@ -70,10 +72,27 @@ class SummaryHook(Hook):
             print_log(f'Done: {_scores(metrics)} ({len(runner.test_dataloader.dataset)} images)', 'current')
 
 
-def _selects(hook: Hook) -> bool:
-    if isinstance(hook, CheckpointHook):
-        return hook.save_best is not None
-    return isinstance(hook, EarlyStoppingHook)
+def _selects(part: Any) -> bool:
+    if isinstance(part, CheckpointHook):
+        return part.save_best is not None
+    return isinstance(part, EarlyStoppingHook | ReduceOnPlateauParamScheduler)
+
+
+def _check_selection(selecting: list[str], split: str | None, trained: Any, held_out: Any) -> None:
+    """What selects must look at classes that are neither test classes nor trained on."""
+    remedy = (
+        'Validate on held-out training classes: train_dataloader.dataset.val_classes=0.2 '
+        "val_dataloader.dataset.split='val' val_dataloader.dataset.val_classes=0.2"
+    )
+    if split not in ('train', 'val'):
+        raise ValueError(f'{selecting} would select by scores on test classes (split={split!r}). {remedy}')
+    if split == 'val':
+        common = set(trained.metainfo['classes']) & set(held_out.metainfo['classes'])
+        if common:
+            raise ValueError(
+                f'{selecting} would select by scores on {len(common)} validation classes that are trained on, e.g. '
+                f'{sorted(common)[0]!r}: the training data set needs the same val_classes. {remedy}'
+            )
 
 
 def _scores(metrics: dict[str, float]) -> str:

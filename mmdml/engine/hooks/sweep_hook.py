@@ -61,6 +61,9 @@ class SweepHook(Hook):
                 f'{names} need the embeddings of the training set, but {type(dataset).__name__} is not an mmdml data '
                 "set (it has no 'labels' or no 'with_pipeline')"
             )
+        for part in self._subscribers:
+            if hasattr(part, 'check_schedule'):
+                part.check_schedule(Progress.of(runner))
         if any(part.embedding_source == 'bank' for part in self._subscribers):
             device = next(model.parameters()).device
             if self._saved_bank is not None:
@@ -111,10 +114,7 @@ class SweepHook(Hook):
 
     def _sweep(self, runner, transform: str, progress: Progress) -> Embeddings:
         loader = runner.train_dataloader
-        if transform == 'train':
-            dataset = loader.dataset.with_pipeline(loader.dataset.pipeline.transforms)
-        else:
-            dataset = loader.dataset.with_pipeline(_test_pipeline(runner.cfg))
+        dataset = loader.dataset.with_pipeline(None if transform == 'train' else _test_pipeline(runner.cfg))
         # A stream of its own: an epoch of the training loader must not repeat these crops.
         dataset.set_seed(derive_seed(progress.seed, progress.iter, 1) % 2**31)
         embeddings = sweep(
@@ -122,6 +122,7 @@ class SweepHook(Hook):
             dataset,
             self.batch_size or _test_batch_size(runner.cfg) or loader.batch_size,
             loader.num_workers if self.num_workers is None else self.num_workers,
+            collate_fn=loader.collate_fn,
         )
         print_log(f'Swept {len(dataset)} training images ({transform} transform)', logger='current')
         return embeddings

@@ -125,14 +125,20 @@ class RetrievalMetric(BaseMetric):
         embeddings = torch.stack([_field(sample, 'embedding') for sample in data_samples])
         self._seen_device = embeddings.device
         index = torch.tensor([int(_field(sample, 'sample_idx')) for sample in data_samples])
-        labels = [int(_field(sample, 'gt_label')) for sample in data_samples]
+        # One transfer a batch: a label at a time would wait for the accelerator every time.
+        labels = torch.cat([torch.as_tensor(_field(sample, 'gt_label')).reshape(1) for sample in data_samples]).cpu()
+        if (self.dataset_meta or {}).get('has_roles') and 'role' not in data_samples[0]:
+            raise KeyError(
+                "the data set tells queries from gallery, but the samples do not carry 'role': "
+                "end the pipeline with dict(type='mmpretrain.PackInputs', meta_keys=('sample_idx', 'img_path', 'role'))"
+            )
         roles = [int(sample.get('role', BOTH)) for sample in data_samples]
         if int(index.min()) < 0:
             raise ValueError(f'sample_idx must be the index in the data set, got {int(index.min())}')
         if not {BOTH, QUERY, GALLERY}.issuperset(roles):
             raise ValueError(f'role must be 0 (both), 1 (query) or 2 (gallery), got {sorted(set(roles))}')
         paths = [str(sample.get('img_path', '')) for sample in data_samples]
-        facts = torch.tensor([labels, roles]).t()
+        facts = torch.stack([labels.long(), torch.tensor(roles)], dim=1)
         self._collector.put(index, embeddings.detach().float().cpu(), facts, paths)
 
     def evaluate(self, size: int) -> dict[str, float]:
@@ -158,10 +164,11 @@ class RetrievalMetric(BaseMetric):
                 self._matrix = _complete(collector, size)
                 scores = self.compute_metrics(self._matrix)
                 outcome = [{f'{self.prefix}/{name}': value for name, value in scores.items()}]
-            except ValueError as error:
-                outcome = [error]
+            except Exception as error:
+                # What is sent must survive pickling, which not every exception does.
+                outcome = [error if type(error) is ValueError else RuntimeError(f'{type(error).__name__}: {error}')]
         broadcast_object_list(outcome)
-        if isinstance(outcome[0], ValueError):
+        if isinstance(outcome[0], Exception):
             raise outcome[0]
         return outcome[0]
 

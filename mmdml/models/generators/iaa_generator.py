@@ -57,7 +57,8 @@ class IAAGenerator(BaseModule):
         onset: training before the first estimate, in epochs (int) or as a fraction of the run (float in [0, 1]).
         warmup: further training with estimates but without copies, same units.
         update_interval: between two estimates, same units, > 0.
-        source: 'sweep' (a pass over the training set, the paper) or 'bank' (no extra pass, rows up to an epoch old).
+        source: 'sweep' (a pass over the training set, the paper) or 'bank' (no extra pass, rows up to an epoch old;
+            the onset is then at least one epoch, in which the bank fills).
         transform: of the sweep: 'train', 'test', or None: 'train' unless another subscriber asks for 'test'.
         noise: 'diagonal' (the paper's experiments) or 'full', exact class covariances drawn from the bank without
             forming them (needs ``source='bank'``).
@@ -137,8 +138,30 @@ class IAAGenerator(BaseModule):
 
     def wants_embeddings(self, progress: Progress) -> bool:
         """Estimates are due at the onset and every ``update_interval`` after it."""
-        since = progress.iter - progress.iterations(self.onset)
+        since = progress.iter - self._onset(progress)
         return since >= 0 and since % max(progress.iterations(self.update_interval), 1) == 0
+
+    def _onset(self, progress: Progress) -> int:
+        """First iteration with estimates. A bank is read after it had one epoch to fill, not before."""
+        return max(progress.iterations(self.onset), progress.epoch_length if self.embedding_source == 'bank' else 0)
+
+    def _begin(self, progress: Progress) -> int:
+        """First iteration with copies."""
+        return self._onset(progress) + progress.iterations(self.warmup)
+
+    def check_schedule(self, progress: Progress) -> None:
+        """Refuse a run that would end before IAA begins; ``onset=1.0`` says that this is meant.
+
+        Raises:
+            ValueError: naming the settings and the length of the run.
+        """
+        meant = isinstance(self.onset, float) and self.onset == 1
+        if self._begin(progress) >= progress.max_iters and not meant:
+            raise ValueError(
+                f'IAA would never begin: onset={self.onset}, warmup={self.warmup} and source='
+                f"'{self.embedding_source}' ask for {self._begin(progress)} iterations before it, but the run has "
+                f'{progress.max_iters} ({progress.max_epochs} epochs). Lower onset, e.g. to a fraction of the run'
+            )
 
     def receive_embeddings(self, embeddings: Embeddings, progress: Progress) -> None:
         """Estimate class statistics and correct the variances (Eq. 7-16)."""
@@ -191,8 +214,7 @@ class IAAGenerator(BaseModule):
 
     def active(self, progress: Progress) -> bool:
         """Whether copies are made at this iteration."""
-        begin = progress.iterations(self.onset) + progress.iterations(self.warmup)
-        return self._std is not None and progress.iter >= begin
+        return self._std is not None and progress.iter >= self._begin(progress)
 
     def lam_at(self, progress: Progress) -> float:
         """lambda_t, constant within an epoch."""
@@ -217,7 +239,7 @@ class IAAGenerator(BaseModule):
 
     def _complain_if_forgotten(self, progress: Progress) -> None:
         """Silence here would be a run without IAA that calls itself one."""
-        if not self._received and progress.iter >= progress.iterations(self.onset):
+        if not self._received and progress.iter >= self._onset(progress):
             raise RuntimeError(
                 'IAAGenerator got no embeddings although its onset has passed: default_hooks needs '
                 "dict(type='SweepHook'), see configs/_base_/default_runtime.py"

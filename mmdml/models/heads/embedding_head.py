@@ -87,7 +87,13 @@ class EmbeddingHead(BaseModule):
                 f'the sources {list(self.sources)} follow the progress of the run, but head.progress is not set: '
                 "default_hooks needs dict(type='ProgressHook'), see configs/_base_/default_runtime.py"
             )
-        anchors = Rows.of_batch(embeddings, labels, indices)
+        # Everything from here on is fp32: gathered gradients, noise, distances, exponentials.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            if embeddings.dtype.itemsize < 4:
+                embeddings = embeddings.float()
+            return self._loss(Rows.of_batch(embeddings, labels, indices), neck, learner)
+
+    def _loss(self, anchors: Rows, neck: nn.Module, learner: int | None) -> dict[str, Tensor]:
         progress = self.progress
         if self.gather:
             anchors = gather_rows(anchors)
@@ -98,12 +104,11 @@ class EmbeddingHead(BaseModule):
         added = {name: source(anchors, progress) for name, source in self.sources.items()}
         added = {name: rows for name, rows in added.items() if rows is not None and len(rows)}
         pairs = self._pair_batch(anchors, added, neck, learner)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            mined = self.miner(pairs) if self.miner else None
-            losses = {'loss': self.loss_fn(pairs, mined)}
-            interval = self.diagnostics_interval
-            if self.sources and interval and (progress.iter + 1) % interval == 0:
-                losses.update(self._diagnostics(pairs, mined, added))
+        mined = self.miner(pairs) if self.miner else None
+        losses = {'loss': self.loss_fn(pairs, mined)}
+        interval = self.diagnostics_interval
+        if self.sources and interval and (progress.iter + 1) % interval == 0:
+            losses.update(self._diagnostics(pairs, mined, added))
         return losses
 
     def _pair_batch(

@@ -10,7 +10,7 @@ from mmdml.engine import Embeddings, Progress
 from mmdml.models import IAAGenerator
 from mmdml.structures import Rows
 
-START = Progress(iter=0, max_iters=1000, epoch_length=10)
+START = Progress(iter=20, max_iters=1000, epoch_length=10)  # a bank has had its epoch to fill
 
 
 def embeddings_of(raw, labels, num_classes=None):
@@ -38,7 +38,7 @@ def batch(data, rows):
 
 def draws(generator, anchors, number):
     """(number * M, R, D) copies minus their sources."""
-    made = [generator(anchors, Progress(i, 10**6, 10)).embeddings.detach() for i in range(number)]
+    made = [generator(anchors, Progress(20 + i, 10**6, 10)).embeddings.detach() for i in range(number)]
     shape = (-1, *anchors.embeddings.shape)
     return torch.cat([rows.reshape(shape) for rows in made]) - anchors.embeddings.detach()
 
@@ -235,6 +235,19 @@ def test_estimates_are_due_from_the_onset_every_interval():
 
 def test_an_onset_as_a_fraction_is_reached_in_the_shortest_run():
     assert due(IAAGenerator(onset=0.05, update_interval=2), max_iters=3, epoch_length=3) == [1]
+
+
+def test_a_bank_fills_for_an_epoch_before_it_is_read():
+    assert due(IAAGenerator(onset=0.05, source='bank', update_interval=3)) == [10, 40, 70]
+    assert due(IAAGenerator(onset=4, source='bank', update_interval=3)) == [40, 70]
+
+
+def test_a_schedule_that_never_begins_is_refused_unless_it_is_meant():
+    IAAGenerator(onset=1.0).check_schedule(Progress(0, 100, 10))
+    IAAGenerator(onset=9).check_schedule(Progress(0, 100, 10))
+    for options in (dict(onset=10), dict(onset=5, warmup=0.5), dict()):
+        with pytest.raises(ValueError, match='IAA would never begin'):
+            IAAGenerator(**options).check_schedule(Progress(0, 100, 10))
 
 
 def test_warm_up_estimates_but_does_not_augment():

@@ -60,9 +60,8 @@ def at_angles(*degrees, scale=3.0):
 
 
 def head_with(loss, copies=0, lam=0.0, **options):
-    if copies:
-        options['sources'] = dict(iaa=dict(type='IAAGenerator', num_copies=copies, lam=lam, onset=0))
-    head = EmbeddingHead(loss=loss, **options)
+    iaa = dict(type='IAAGenerator', num_copies=copies, lam=lam, onset=0, **options) if copies else None
+    head = EmbeddingHead(loss=loss, sources=dict(iaa=iaa))
     head.progress = Progress(49, 100, 10)  # a diagnostics step
     if copies:
         raw = at_angles(0, 60, 90, 10).detach()
@@ -151,8 +150,9 @@ def test_diagnostics_name_number_share_and_likeness_of_synthetic_candidates():
     assert set(head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)) == {'loss'}
 
 
-def test_losses_are_fp32_under_autocast_and_for_half_embeddings():
-    head = head_with(LOSSES['ms'], copies=3, lam=0.3)
+@pytest.mark.parametrize('options', [dict(), dict(source='bank', noise='full')], ids=['diagonal', 'full'])
+def test_losses_are_fp32_under_autocast_and_for_half_embeddings(options):
+    head = head_with(LOSSES['ms'], copies=3, lam=0.3, **options)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         half = at_angles(0, 60, 90, 10).detach().bfloat16().requires_grad_()
         loss = head.loss(half, LABELS, None, NECK)['loss']
