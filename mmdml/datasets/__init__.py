@@ -6,11 +6,12 @@ from .cub200 import CUB200
 from .image_folder import ImageFolder
 from .image_list import ImageList
 from .omniglot import Omniglot
-from .samplers import Draw, PKSampler
+from .samplers import ClusterPKSampler, Draw, PKSampler
 from .transforms import RandomAffine
 
 __all__ = [
     'CUB200',
+    'ClusterPKSampler',
     'GALLERY',
     'QUERY',
     'QUERY_AND_GALLERY',

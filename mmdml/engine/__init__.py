@@ -1,6 +1,7 @@
 """What a run does besides the steps of the optimiser."""
 
 from .bank import EmbeddingBank
+from .division import match_clusters
 from .gather import gather_detached, gather_rows
 from .hooks import *  # noqa: F401, F403
 from .progress import Progress
@@ -13,5 +14,6 @@ __all__ = [
     'Progress',
     'gather_detached',
     'gather_rows',
+    'match_clusters',
     'sweep',
 ]

@@ -83,9 +83,9 @@ def test_the_order_of_a_run_without_a_seed_survives_resuming(pictures, tmp_path)
 
 
 def test_run_state_loads_as_plain_data_and_is_no_part_of_the_weights(pictures, tmp_path):
-    cfg = tiny_config(pictures, tmp_path, train_cfg__max_epochs=1, **BANK)
+    cfg = tiny_config(pictures, tmp_path, train_cfg__max_epochs=2, **BANK)
     runner = train(cfg)
-    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
+    checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
     torch.save(checkpoint['mmdml'], tmp_path / 'state.pth')
     state = torch.load(tmp_path / 'state.pth', weights_only=True)
     assert state['hook.SweepHook']['bank']['filled'].all()
@@ -100,7 +100,7 @@ def test_fine_tuning_from_a_checkpoint_takes_weights_but_no_state(pictures, tmp_
     cfg.merge_from_dict({'work_dir': str(tmp_path / 'second'), 'load_from': str(tmp_path / 'first' / 'epoch_2.pth')})
     cfg.model.head.sources.iaa.onset = 1.0
     runner = train(cfg)
-    assert runner.model.head.sources['iaa'].run_state() == {'received': False}
+    assert runner.model.head.sources['iaa'].run_state() == {'received': False, 'scales': {}}
 
 
 def test_resuming_under_another_config_names_what_is_missing(pictures, tmp_path):

@@ -1,6 +1,7 @@
 """Samplers: which images make a batch."""
 
+from .cluster_pk_sampler import ClusterPKSampler
 from .draw import Draw
 from .pk_sampler import PKSampler
 
-__all__ = ['Draw', 'PKSampler']
+__all__ = ['ClusterPKSampler', 'Draw', 'PKSampler']

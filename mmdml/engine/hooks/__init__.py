@@ -1,5 +1,6 @@
 """Hooks of a run."""
 
+from .division_hook import DivisionHook
 from .freeze_backbone_hook import FreezeBackboneHook
 from .progress_hook import ProgressHook
 from .run_state_hook import RunStateHook
@@ -7,4 +8,12 @@ from .seed_hook import EpochSeedHook
 from .summary_hook import SummaryHook
 from .sweep_hook import SweepHook
 
-__all__ = ['EpochSeedHook', 'FreezeBackboneHook', 'ProgressHook', 'RunStateHook', 'SummaryHook', 'SweepHook']
+__all__ = [
+    'DivisionHook',
+    'EpochSeedHook',
+    'FreezeBackboneHook',
+    'ProgressHook',
+    'RunStateHook',
+    'SummaryHook',
+    'SweepHook',
+]

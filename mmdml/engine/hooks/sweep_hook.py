@@ -101,7 +101,8 @@ class SweepHook(Hook):
         asked = {part.sweep_transform for part in swept} - {None}
         fallback = 'test' if 'test' in asked else 'train'
         for transform in sorted({part.sweep_transform or fallback for part in swept}):
-            embeddings = self._sweep(runner, transform, progress)
+            features = any(getattr(part, 'needs_features', False) for part in swept)
+            embeddings = self._sweep(runner, transform, progress, features)
             for part in swept:
                 if (part.sweep_transform or fallback) == transform:
                     part.receive_embeddings(embeddings, progress)
@@ -112,7 +113,7 @@ class SweepHook(Hook):
         labels = torch.tensor(dataset.labels, device=filled.device)
         return Embeddings(self.bank.rows[filled], labels[filled], filled, num_classes_of(dataset))
 
-    def _sweep(self, runner, transform: str, progress: Progress) -> Embeddings:
+    def _sweep(self, runner, transform: str, progress: Progress, with_features: bool) -> Embeddings:
         loader = runner.train_dataloader
         dataset = loader.dataset.with_pipeline(None if transform == 'train' else _test_pipeline(runner.cfg))
         # A stream of its own: an epoch of the training loader must not repeat these crops.
@@ -122,6 +123,7 @@ class SweepHook(Hook):
             dataset,
             self.batch_size or _test_batch_size(runner.cfg) or loader.batch_size,
             loader.num_workers if self.num_workers is None else self.num_workers,
+            with_features=with_features,
             collate_fn=loader.collate_fn,
         )
         print_log(f'Swept {len(dataset)} training images ({transform} transform)', logger='current')

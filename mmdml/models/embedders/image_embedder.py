@@ -66,10 +66,10 @@ class ImageEmbedder(BaseModel):
                     module.eval()
         return self
 
-    def extract(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def extract(self, inputs: Tensor, learner: int | None = None) -> tuple[Tensor, Tensor]:
         """Preprocessed pictures -> pooled features ``(B, C)`` and raw embeddings ``(B, D)``."""
         features = self.pooling(self.backbone(inputs))
-        return features, self.neck(features)
+        return features, self.neck(features, learner)
 
     def forward(
         self, inputs: Tensor, data_samples: list[Any] | None = None, mode: str = 'tensor'
@@ -100,7 +100,8 @@ class ImageEmbedder(BaseModel):
         device = inputs.device
         labels = torch.cat([sample.gt_label for sample in data_samples]).to(device)
         indices = torch.tensor([sample.get('sample_idx', -1) for sample in data_samples], device=device)
-        return self.head.loss(self.extract(inputs)[1], labels, indices, self.neck)
+        learner = self.head.learner
+        return self.head.loss(self.extract(inputs, learner)[1], labels, indices, self.neck, learner)
 
     def _predict(self, inputs: Tensor, data_samples: list[Any] | None = None) -> list[Any]:
         if data_samples is None:

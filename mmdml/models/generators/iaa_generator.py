@@ -13,7 +13,7 @@ from torch import Tensor
 from mmdml.engine.progress import Progress
 from mmdml.engine.sweep import Embeddings
 from mmdml.registry import MODELS
-from mmdml.structures import Rows
+from mmdml.structures import ActiveLearner, Rows
 from mmdml.utils.seeding import derive_seed
 
 from .class_statistics import ClassStatistics, class_statistics, update_statistics
@@ -130,6 +130,8 @@ class IAAGenerator(BaseModule):
         # No buffers: on resume RunStateHook restores them, and they are not published with the weights.
         self._statistics: dict[str, Tensor] = {}
         self._std: Tensor | None = None
+        self._std_by_learner: dict[str, Tensor] = {}
+        self._scales: dict[str, Tensor] = {}
         self._covariances: CovarianceBank | None = None
         self._diagnostics: dict[str, float] = {}
         self._received = False
@@ -183,6 +185,7 @@ class IAAGenerator(BaseModule):
         count, mean, var = fresh
         corrected = var if self.correction is None else correct_variance(count, mean, var, **self.correction)
         self._statistics = dict(count=count, mean=mean, var=var, corrected=corrected, seen=seen)
+        self._scales = {}
         if self.noise == 'full':
             self._covariances = CovarianceBank.build(
                 embeddings.raw, embeddings.labels, embeddings.num_classes, correction=self.correction
@@ -198,6 +201,7 @@ class IAAGenerator(BaseModule):
         """What follows from the statistics."""
         count, var, corrected = (self._statistics[key] for key in ('count', 'var', 'corrected'))
         self._std = corrected.sqrt()
+        self._std_by_learner = {}
         known = count >= 2
         self._diagnostics = dict(trace_ratio=float(corrected[known].sum() / var[known].sum().clamp_min(1e-30)))
         if self.correction is not None:
@@ -220,14 +224,21 @@ class IAAGenerator(BaseModule):
         """lambda_t, constant within an epoch."""
         return self.lam * LAM_SCHEDULES[self.lam_schedule]((progress.epoch + 1) / progress.max_epochs)
 
-    def forward(self, anchors: Rows, progress: Progress) -> Rows | None:
-        """``R`` real rows -> ``M * R`` copies, copy-major; None while IAA is not active."""
+    def forward(self, anchors: Rows, progress: Progress, learner: ActiveLearner | None = None) -> Rows | None:
+        """``R`` real rows -> ``M * R`` copies, copy-major; None while IAA is not active.
+
+        Args:
+            anchors: real rows.
+            progress: where the run stands.
+            learner: the active one (D&C). The variance is then corrected in its own space, ``scale * z``; neurons of
+                factor 0 get no noise. Full-covariance noise keeps the correction in the whole space.
+        """
         if not self.active(progress):
             self._complain_if_forgotten(progress)
             return None
         raw = anchors.embeddings if anchors.embeddings.dtype.itemsize >= 4 else anchors.embeddings.float()
         with torch.no_grad():
-            noise = self._draw(anchors.labels, raw, progress)
+            noise = self._draw(anchors.labels, raw, progress, learner)
         copies = (raw[None] + self.lam_at(progress) ** 0.5 * noise).flatten(0, 1)
         views = anchors.views.repeat(self.num_copies, 1)
         return Rows(
@@ -245,7 +256,7 @@ class IAAGenerator(BaseModule):
                 "dict(type='SweepHook'), see configs/_base_/default_runtime.py"
             )
 
-    def _draw(self, labels: Tensor, raw: Tensor, progress: Progress) -> Tensor:
+    def _draw(self, labels: Tensor, raw: Tensor, progress: Progress, learner: ActiveLearner | None) -> Tensor:
         """``(M, R, D)`` noise of covariance ``Sigma_cr[y]``, a pure function of seed, iteration and global row."""
         random = torch.Generator(raw.device)
         if self.noise == 'full':
@@ -257,9 +268,23 @@ class IAAGenerator(BaseModule):
         shape = (self.num_copies, progress.world_size * rows, dim)
         noise = torch.randn(shape, generator=random, device=raw.device)
         noise = noise[:, progress.rank * rows : (progress.rank + 1) * rows]
-        std = self._std.to(raw.device)[labels]
+        std = self._std_of(learner).to(raw.device)[labels]
         exponent = COPY_EXPONENTS[self.copy_exponent]
         return torch.stack([noise[m] * std ** exponent(m + 1) for m in range(self.num_copies)])
+
+    def _std_of(self, learner: ActiveLearner | None) -> Tensor:
+        """``(C, D)`` standard deviations; a learner's are corrected at its first turn after an estimate."""
+        if learner is None or self.correction is None:
+            return self._std
+        key = f'{learner.index} of {learner.of}'
+        if key not in self._std_by_learner:
+            # Learned masks drift: what was corrected with is remembered, so that a resumed run corrects alike.
+            scale = self._scales.setdefault(key, learner.scale.clone())
+            count, mean, var = (self._statistics[name] for name in ClassStatistics._fields)
+            scale = scale.to(var)
+            corrected = correct_variance(count, mean * scale, var * scale**2, **self.correction)
+            self._std_by_learner[key] = torch.where(scale > 0, corrected.sqrt() / scale, 0)
+        return self._std_by_learner[key]
 
     # ----------------------------------------------------------------------------------------------------- state
 
@@ -269,7 +294,7 @@ class IAAGenerator(BaseModule):
 
     def run_state(self) -> dict[str, Any]:
         """Class statistics, and the bank rows that full-covariance noise draws from."""
-        state: dict[str, Any] = dict(self._statistics, received=self._received)
+        state: dict[str, Any] = dict(self._statistics, received=self._received, scales=dict(self._scales))
         if self._covariances is not None:
             state['covariances'] = dataclasses.asdict(self._covariances)
         return state
@@ -279,6 +304,7 @@ class IAAGenerator(BaseModule):
         state = dict(state)
         covariances = state.pop('covariances', None)
         self._received = state.pop('received')
+        self._scales = dict(state.pop('scales'))
         self._forget()
         if state:
             self._statistics = state

@@ -24,8 +24,9 @@ class EmbeddingHead(BaseModule):
     Args:
         loss: config of a loss, called as ``loss(pairs, mined=None) -> scalar``.
         miner: config of a miner, called as ``miner(pairs) -> Pairs | Triplets``. Default: the loss sees all pairs.
-        sources: configs by name of what adds candidates, called as ``source(anchors: Rows, progress) -> Rows | None``.
-            Switch an inherited one off with ``None``.
+        sources: configs by name of what adds candidates, called as
+            ``source(anchors: Rows, progress, learner: ActiveLearner | None) -> Rows | None``. Switch an inherited one
+            off with ``None``.
         gather: compute the global loss over the rows of all ranks, with gradient. False: each rank scores its own rows.
         exclude_same_image: a pair with one data-set index is neither positive nor negative.
         diagnostics_interval: iterations between diagnostics of the sources in the log, 0 for never.
@@ -56,6 +57,8 @@ class EmbeddingHead(BaseModule):
         self.diagnostics_interval = diagnostics_interval
         #: Set before every training iteration by ``ProgressHook``.
         self.progress: Progress | None = None
+        #: The learner that the next batch trains, set by ``DivisionHook``; None: the whole embedding.
+        self.learner: int | None = None
         #: The anchors of the last training step, detached: all ranks' if gathered. Read by ``SweepHook`` for the bank.
         self.last_rows: Rows | None = None
 
@@ -101,15 +104,21 @@ class EmbeddingHead(BaseModule):
                 progress = dataclasses.replace(progress, rank=0, world_size=1)
         self.last_rows = dataclasses.replace(anchors, embeddings=anchors.embeddings.detach())
 
-        added = {name: source(anchors, progress) for name, source in self.sources.items()}
+        active = neck.active(learner) if self.sources and learner is not None else None
+        added = {name: source(anchors, progress, active) for name, source in self.sources.items()}
         added = {name: rows for name, rows in added.items() if rows is not None and len(rows)}
         pairs = self._pair_batch(anchors, added, neck, learner)
         mined = self.miner(pairs) if self.miner else None
-        losses = {'loss': self.loss_fn(pairs, mined)}
+        loss_fn = self.loss_of(learner)
+        losses = {'loss': loss_fn(pairs, mined)}
         interval = self.diagnostics_interval
         if self.sources and interval and (progress.iter + 1) % interval == 0:
-            losses.update(self._diagnostics(pairs, mined, added))
+            losses.update(self._diagnostics(loss_fn, pairs, mined, added))
         return losses
+
+    def loss_of(self, learner: int | None) -> nn.Module:
+        """The loss that scores a learner; here all share one."""
+        return self.loss_fn
 
     def _pair_batch(
         self, anchors: Rows, added: dict[str, Rows], neck: nn.Module, learner: int | None = None
@@ -129,10 +138,12 @@ class EmbeddingHead(BaseModule):
         )
 
     @torch.no_grad()
-    def _diagnostics(self, pairs: PairBatch, mined: Any, added: dict[str, Rows]) -> dict[str, Tensor]:
+    def _diagnostics(
+        self, loss_fn: nn.Module, pairs: PairBatch, mined: Any, added: dict[str, Rows]
+    ) -> dict[str, Tensor]:
         """What each source contributed: number of rows, share of the pairs the loss used, likeness to its parents."""
         log = {}
-        active = self.loss_fn.active_pairs(pairs, mined) if hasattr(self.loss_fn, 'active_pairs') else None
+        active = loss_fn.active_pairs(pairs, mined) if hasattr(loss_fn, 'active_pairs') else None
         start = len(pairs.anchors)
         for name, source in self.sources.items():
             rows = added.get(name)

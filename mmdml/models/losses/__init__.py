@@ -1,8 +1,19 @@
-"""Losses over pairs: each takes a PairBatch and, at most, mined tuples."""
+"""Losses: each takes a PairBatch and, if it looks at pairs, mined tuples."""
 
 from .base import PairLoss
 from .contrastive_loss import ContrastiveLoss
+from .margin_loss import MarginLoss
 from .multi_similarity_loss import MultiSimilarityLoss
+from .n_pairs_loss import NPairsLoss
+from .proxy_nca_loss import ProxyNCALoss
 from .triplet_loss import TripletLoss
 
-__all__ = ['ContrastiveLoss', 'MultiSimilarityLoss', 'PairLoss', 'TripletLoss']
+__all__ = [
+    'ContrastiveLoss',
+    'MarginLoss',
+    'MultiSimilarityLoss',
+    'NPairsLoss',
+    'PairLoss',
+    'ProxyNCALoss',
+    'TripletLoss',
+]

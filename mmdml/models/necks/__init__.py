@@ -1,5 +1,6 @@
 """Pooling and embedding layers."""
 
+from .divide_and_conquer_embedding import DivideAndConquerEmbedding
 from .linear_embedding import LinearEmbedding
 from .pooling import (
     GeneralizedMeanPooling,
@@ -10,6 +11,7 @@ from .pooling import (
 )
 
 __all__ = [
+    'DivideAndConquerEmbedding',
     'GeneralizedMeanPooling',
     'GlobalAverageMaxPooling',
     'GlobalAveragePooling',

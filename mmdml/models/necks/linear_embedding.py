@@ -33,8 +33,8 @@ class LinearEmbedding(BaseModule):
         nn.init.kaiming_normal_(self.linear.weight, a=0, mode='fan_out')
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """``(B, C)`` -> raw ``(B, D)``.
+    def forward(self, features: Tensor, learner: int | None = None) -> Tensor:
+        """``(B, C)`` -> raw ``(B, D)``; there is one learner.
 
         Raises:
             ValueError: if the backbone gives another width than ``in_channels``.

@@ -40,7 +40,7 @@ class RecordingLoss(BaseModule):
 class OldRows(BaseModule):
     """A memory of two rows of other batches; one of them shows image 5."""
 
-    def forward(self, anchors, progress):
+    def forward(self, anchors, progress, learner):
         none = torch.full((2, 1), -1)
         return Rows(torch.tensor([[1.0, 1.0], [2.0, 0.0]]), torch.tensor([0, 7]), none, torch.tensor([5, 6]))
 
@@ -49,7 +49,7 @@ class OldRows(BaseModule):
 class Midpoints(BaseModule):
     """Two-parent synthetics: the middle of the first two rows."""
 
-    def forward(self, anchors, progress):
+    def forward(self, anchors, progress, learner):
         middle = anchors.embeddings[:2].mean(0, keepdim=True)
         return Rows(middle, anchors.labels[:1], torch.tensor([[0, 1]]), torch.tensor([-1]))
 

@@ -1,0 +1,178 @@
+"""Batches of P classes with K images each, all from one cluster."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmdml.registry import DATA_SAMPLERS
+
+from .class_table import ClassTable
+from .cluster_choice import CLUSTER_ORDERS
+from .pk_sampler import PKSampler
+from .released_order import released_order
+from .small_cluster_order import small_cluster_order
+
+
+@DATA_SAMPLERS.register_module()
+class ClusterPKSampler(PKSampler):
+    """Yield data-set indices so that every global batch of ``W * batch_size`` images comes from a single cluster.
+
+    Divide and Conquer the Embedding Space for Metric Learning (CVPR 2019), Sec. 3.3, Alg. 1: step t draws a cluster,
+    then P classes x K images inside it. ``set_assignment`` says which image is in which cluster; until then one cluster
+    holds everything. With one cluster that holds every image the order is bit for bit that of
+    ``PKSampler(preset='released')``, the preset of the same length and without a rule about coverage, so that a
+    baseline without division is the same run. ``unreached`` tells what an epoch leaves out.
+
+    One loader serves all clusters. An epoch has ``floor(N / (W batch_size))`` batches whatever the clusters are,
+    ``cluster_order`` decides how they are shared out. Ranks, epochs, ``skip`` and ``Draw`` are as in ``PKSampler``.
+
+    A batch takes ``min(K, n_c)`` images from random classes of its cluster, all distinct, until it is full; only its
+    last class may be ragged. A cluster that cannot fill a batch that way (fewer than P classes, or many with fewer than
+    K images) takes more images per class, as evenly as the classes allow, and repeats images only if it has fewer than
+    the batch: then each image is in it ``floor(B / n)`` or ``ceil(B / n)`` times. A cluster of one class yields batches
+    without negatives.
+
+    Cluster orders, over the clusters that hold images:
+
+    - ``'uniform'``: every cluster equally likely in every step (the paper).
+    - ``'proportional'``: as likely as its share of the images.
+    - ``'round_robin'``: 0, 1, ..., K-1 in turn, across epochs (the released code, without its longer epochs).
+
+    Args:
+        dataset: offers ``labels`` ``(N,)``, or MMEngine's ``get_data_info(i)['gt_label']``.
+        batch_size: images per batch and rank.
+        images_per_class: K, at least 1.
+        cluster_order: ``'uniform'``, ``'proportional'`` or ``'round_robin'``.
+        seed: of the order. Default: a random one, the same on all ranks.
+        rank: default: of this process.
+        world_size: W. Default: of the running job.
+
+    Raises:
+        ValueError: if there are no labels; ``images_per_class`` is below 1 or larger than every class; the images
+            cannot fill a batch; or ``cluster_order`` is unknown.
+
+    Example:
+        >>> train_dataloader = dict(
+        ...     batch_size=80, sampler=dict(type='ClusterPKSampler', batch_size=80, images_per_class=4))
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        images_per_class: int,
+        cluster_order: str = 'uniform',
+        seed: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        if cluster_order not in CLUSTER_ORDERS:
+            raise ValueError(f'cluster_order must be one of {sorted(CLUSTER_ORDERS)}, got {cluster_order!r}')
+        super().__init__(
+            dataset, batch_size, images_per_class, preset='released', seed=seed, rank=rank, world_size=world_size
+        )
+        self.cluster_order = cluster_order
+        self.set_assignment(np.zeros(len(self.table.codes), dtype=np.int64), num_clusters=1)
+
+    def set_assignment(self, assignment: np.ndarray | Tensor, num_clusters: int) -> None:
+        """Say which cluster each image belongs to, from the next iteration over the sampler on.
+
+        An epoch that is already running keeps its order, so a resumed run is the same only if this is called between
+        epochs. Every rank must be given the same assignment.
+
+        Args:
+            assignment: ``(N,)`` int64, 0..num_clusters-1, or -1 for an image that is left out. Clusters may be empty.
+            num_clusters: K of the division.
+
+        Raises:
+            ValueError: if it is not one integer per image, out of range, or leaves out every image.
+        """
+        assignment = torch.as_tensor(assignment).cpu().numpy()
+        num_images = len(self.table.codes)
+        if assignment.shape != (num_images,) or not np.issubdtype(assignment.dtype, np.integer):
+            raise ValueError(
+                f'assignment must hold one integer for each of the {num_images} images, '
+                f'got shape {assignment.shape} of {assignment.dtype}'
+            )
+        if num_clusters < 1:
+            raise ValueError(f'num_clusters must be at least 1, got {num_clusters}')
+        if assignment.min() < -1 or assignment.max() >= num_clusters:
+            raise ValueError(
+                f'assignment must be in -1..{num_clusters - 1} (num_clusters - 1), '
+                f'got {assignment.min()}..{assignment.max()}'
+            )
+        if assignment.max() < 0:
+            raise ValueError('assignment leaves out every image (all are -1); at least one must be in a cluster')
+        self.assignment = assignment.astype(np.int64)  # a copy: the caller may go on with its array
+        self.num_clusters = int(num_clusters)
+        self._clusters = [_Cluster.of(k, self.assignment, self.table) for k in np.unique(assignment[assignment >= 0])]
+
+    def cluster_of_step(self, epoch: int, step: int) -> int:
+        """The cluster of a batch, 0..num_clusters-1: given the assignment, a function of (seed, epoch, step) alone.
+
+        Raises:
+            ValueError: if ``step`` is not one of the epoch's batches.
+        """
+        if not 0 <= step < self.num_batches:
+            raise ValueError(f'step must be in 0..{self.num_batches - 1} (batches of an epoch - 1), got {step}')
+        return self._clusters[self._choose(epoch)[step]].number
+
+    def global_order(self, epoch: int) -> np.ndarray:
+        """``(num_batches * W * batch_size,)`` indices of an epoch over all ranks, global batch after global batch."""
+        chosen = self._choose(epoch)
+        rng = np.random.default_rng([self.seed, epoch])  # as PKSampler, for the same order with one cluster
+        order = np.empty((self.num_batches, self._global_batch_size), dtype=np.int64)
+        for place, cluster in enumerate(self._clusters):
+            steps = np.flatnonzero(chosen == place)
+            if len(steps):
+                order[steps] = cluster.batches(len(steps), self._global_batch_size, self.images_per_class, rng)
+        return order.ravel()
+
+    def unreached(self) -> float:
+        """Share of all N images, left-out ones included, that the current epoch's order does not draw, in [0, 1)."""
+        drawn = np.zeros(len(self.table.codes), dtype=bool)
+        drawn[self.global_order(self._epoch)] = True
+        return 1.0 - float(drawn.mean())
+
+    def run_state(self) -> dict[str, Any]:
+        """What a resumed run needs to yield the same order: seed and clusters."""
+        return {
+            **super().run_state(),
+            'assignment': torch.from_numpy(self.assignment.copy()),
+            'num_clusters': self.num_clusters,
+        }
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``run_state`` returned."""
+        super().load_run_state(state)
+        self.set_assignment(state['assignment'], state['num_clusters'])
+
+    def _choose(self, epoch: int) -> np.ndarray:
+        """``(num_batches,)`` places in the list of non-empty clusters."""
+        sizes = np.array([len(cluster.images) for cluster in self._clusters])
+        return CLUSTER_ORDERS[self.cluster_order](sizes, self.seed, epoch, self.num_batches)
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """The images of a cluster, ``(n,)`` data-set indices, and their classes."""
+
+    number: int
+    images: np.ndarray
+    table: ClassTable
+
+    @classmethod
+    def of(cls, number: int, assignment: np.ndarray, table: ClassTable) -> '_Cluster':
+        images = np.flatnonzero(assignment == number)
+        return cls(int(number), images, ClassTable.from_labels(table.codes[images]))
+
+    def batches(self, num_batches: int, batch_size: int, images_per_class: int, rng: np.random.Generator) -> np.ndarray:
+        """``(num_batches, batch_size)`` data-set indices."""
+        if np.minimum(self.table.sizes, images_per_class).sum() >= batch_size:
+            order = released_order(self.table, num_batches, batch_size, images_per_class, rng)
+        else:
+            order = small_cluster_order(self.table, num_batches, batch_size, rng)
+        return self.images[order]

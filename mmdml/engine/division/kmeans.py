@@ -1,0 +1,242 @@
+"""K-means of the training images with faiss (D&C, CVPR 2019, Sec. 3.2; dossier 2.2 and 3.1)."""
+
+import logging
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor
+
+from .singletons import class_table
+
+#: Rows whose differences to centroids are held at once: 32 MB at 2048 dimensions.
+_ROWS = 4096
+
+
+def kmeans(
+    vectors: Tensor, num_clusters: int, seed: int = 1234, restarts: int = 1, iterations: int = 100
+) -> tuple[Tensor, Tensor]:
+    """Divide vectors into K clusters: Lloyd's algorithm on all of them, in fp32 on the CPU.
+
+    The same vectors and settings give the same clusters. Clusters that come out empty are filled: the vector farthest
+    from its centroid becomes the centroid of the empty cluster and takes along what is nearer to it. So every cluster
+    holds a vector if there are K distinct ones; if not, the rest stays empty and a warning says so.
+
+    Args:
+        vectors: ``(N, D)`` floats.
+        num_clusters: K, at most N.
+        seed: in 0..2^31-1; chooses the initial centroids. faiss picks them by position, so one seed makes clusters of
+            slowly changing vectors keep their numbers more often than not.
+        restarts: runs of the algorithm, the one with the lowest error is taken.
+        iterations: of each run.
+
+    Returns:
+        ``(N,)`` int64 cluster of each vector, 0..K-1, and ``(K, D)`` fp32 centroids, on the device of ``vectors``.
+        Every vector belongs to its nearest centroid.
+
+    Raises:
+        ValueError: if ``vectors`` is no finite matrix, K is below 1 or above N, or a setting is out of range.
+    """
+    _check(vectors, num_clusters, seed, restarts, iterations)
+    matrix = vectors.detach().to(device='cpu', dtype=torch.float32).contiguous()
+    _check_finite(matrix)
+    rows = matrix.numpy()
+    settings = faiss.ClusteringParameters()
+    settings.niter = iterations
+    settings.nredo = restarts
+    settings.seed = seed
+    # By default faiss silently clusters a sample of 256 vectors per cluster, and warns if there are fewer than 39.
+    settings.max_points_per_centroid = len(rows)
+    settings.min_points_per_centroid = 1
+    clustering = faiss.Clustering(rows.shape[1], num_clusters, settings)
+    clustering.train(rows, faiss.IndexFlatL2(rows.shape[1]))
+    centroids = faiss.vector_to_array(clustering.centroids).reshape(num_clusters, -1)
+
+    index = faiss.IndexFlatL2(rows.shape[1])
+    index.add(centroids)
+    assignment = torch.from_numpy(index.search(rows, 1)[1].squeeze(1).astype(np.int64))
+    centroids = torch.from_numpy(centroids)
+    _fill_empty_clusters(matrix, assignment, centroids)
+    return assignment.to(vectors.device), centroids.to(vectors.device)
+
+
+def kmeans_with_classes(
+    vectors: Tensor,
+    labels: Tensor,
+    num_clusters: int,
+    seed: int = 1234,
+    restarts: int = 1,
+    iterations: int = 100,
+    trials: int = 30,
+) -> tuple[Tensor, Tensor, bool]:
+    """:func:`kmeans` with seeds ``seed``, ``seed + 1``, ... until every cluster can give a batch with negatives.
+
+    Args:
+        vectors: ``(N, D)`` floats.
+        labels: ``(N,)`` integers >= 0, class ids.
+        num_clusters: K, at most N.
+        seed: of the first trial.
+        restarts: as in :func:`kmeans`.
+        iterations: as in :func:`kmeans`.
+        trials: how many seeds to try; the last result is kept even if it fails.
+
+    Returns:
+        ``(N,)`` int64 clusters, ``(K, D)`` centroids, and whether every cluster holds two classes with two images each
+        (:func:`every_cluster_has_classes`).
+
+    Raises:
+        TypeError: if ``labels`` are not integers.
+        ValueError: as :func:`kmeans`; if ``labels`` do not fit; if ``trials`` is below 1.
+    """
+    if trials < 1:
+        raise ValueError(f'trials must be at least 1, got {trials}')
+    for trial in range(trials):
+        assignment, centroids = kmeans(vectors, num_clusters, seed + trial, restarts, iterations)
+        works = every_cluster_has_classes(assignment, labels.to(assignment.device), num_clusters)
+        if works:
+            break
+    return assignment, centroids, works
+
+
+def bisect(
+    vectors: Tensor,
+    assignment: Tensor,
+    num_clusters: int,
+    seed: int = 1234,
+    restarts: int = 1,
+    iterations: int = 100,
+    labels: Tensor | None = None,
+    trials: int = 30,
+) -> Tensor:
+    """Divide every cluster c in two by 2-means on its own images: its children are 2c and 2c + 1.
+
+    ``children // 2`` is the parents' assignment. A cluster with one image passes it on to 2c, an empty one has two
+    empty children.
+
+    Args:
+        vectors: ``(N, D)`` floats.
+        assignment: ``(N,)`` integers, parent cluster of each image, 0..K-1; images at -1 stay there.
+        num_clusters: K, number of parents.
+        seed: of every 2-means, as in :func:`kmeans`.
+        restarts: as in :func:`kmeans`.
+        iterations: as in :func:`kmeans`.
+        labels: ``(N,)`` integers >= 0, class ids: each bisection is then retried as in :func:`kmeans_with_classes`.
+        trials: seeds to try for each cluster; without ``labels`` there is nothing to try again for.
+
+    Returns:
+        ``(N,)`` int64 children, 0..2K-1, or -1.
+
+    Raises:
+        TypeError: if ``labels`` are not integers.
+        ValueError: as :func:`kmeans`; if ``assignment`` does not fit or is outside -1..K-1.
+    """
+    if assignment.shape != vectors.shape[:1]:
+        raise ValueError(
+            f'assignment must have one entry for each of {len(vectors)} vectors, got {tuple(assignment.shape)}'
+        )
+    if len(assignment) and not -1 <= assignment.min() <= assignment.max() < num_clusters:
+        raise ValueError(
+            f'assignment must hold clusters 0..{num_clusters - 1}, or -1 for none, '
+            f'got {assignment.min()}..{assignment.max()}'
+        )
+    children = torch.where(assignment < 0, assignment, 2 * assignment).long()
+    for parent in range(num_clusters):
+        images = (assignment == parent).nonzero().squeeze(1)
+        if len(images) < 2:
+            continue
+        if labels is None:
+            halves, _ = kmeans(vectors[images], 2, seed, restarts, iterations)
+        else:
+            halves, _, _ = kmeans_with_classes(vectors[images], labels[images], 2, seed, restarts, iterations, trials)
+        children[images] += halves
+    return children
+
+
+def every_cluster_has_classes(assignment: Tensor, labels: Tensor, num_clusters: int) -> bool:
+    """Whether every cluster holds two classes with two images each: the least that has positives and negatives.
+
+    Args:
+        assignment: ``(N,)`` integers, cluster of each image, 0..K-1 or -1.
+        labels: ``(N,)`` integers >= 0, class ids.
+        num_clusters: K.
+
+    Raises:
+        TypeError: if ``assignment`` or ``labels`` are not integers.
+        ValueError: if shapes do not fit or a value is out of range.
+    """
+    table = class_table(assignment, labels, num_clusters)
+    return bool(((table >= 2).sum(1) >= 2).all())
+
+
+def cluster_means(vectors: Tensor, assignment: Tensor, num_clusters: int) -> Tensor:
+    """Mean of the vectors of each cluster: the centroids of clusters that were renamed, bisected or changed otherwise.
+
+    Args:
+        vectors: ``(N, D)`` floats.
+        assignment: ``(N,)`` integers, cluster of each image, 0..K-1; images at -1 count nowhere.
+        num_clusters: K.
+
+    Returns:
+        ``(K, D)`` means, zero for empty clusters; summed in fp32 or better.
+    """
+    dtype = torch.promote_types(vectors.dtype, torch.float32)
+    # One row more takes the images without a cluster, which saves a copy of the others.
+    sums = torch.zeros(num_clusters + 1, vectors.shape[1], dtype=dtype, device=vectors.device)
+    slots = assignment.long() + 1
+    sums.index_add_(0, slots, vectors.to(dtype))
+    sizes = torch.bincount(slots, minlength=num_clusters + 1)
+    return sums[1:] / sizes[1:, None].clamp(min=1)
+
+
+def _fill_empty_clusters(rows: Tensor, assignment: Tensor, centroids: Tensor) -> None:
+    """Give every empty cluster the farthest vector, in place.
+
+    A cluster whose centroid is one of the vectors keeps that vector: nothing is nearer to it than distance 0, measured
+    from differences. So each cluster is filled at most once, although filling one may empty another.
+    """
+    sizes = torch.bincount(assignment, minlength=len(centroids))
+    if sizes.all():
+        return
+    distances = _distances(rows, centroids, assignment)
+    while not sizes.all() and distances.max() > 0:
+        empty = int(sizes.argmin())
+        farthest = int(distances.argmax())
+        centroids[empty] = rows[farthest]
+        to_empty = _distances(rows, centroids, torch.full_like(assignment, empty))
+        nearer = to_empty < distances
+        assignment[nearer] = empty
+        distances = torch.minimum(distances, to_empty)
+        sizes = torch.bincount(assignment, minlength=len(centroids))
+    if not sizes.all():
+        logging.getLogger('mmdml').warning(
+            '%d of %d clusters are empty: the %d vectors have only %d distinct values (a collapsed embedding?)',
+            int((sizes == 0).sum()),
+            len(centroids),
+            len(rows),
+            int((sizes > 0).sum()),
+        )
+
+
+def _distances(rows: Tensor, centroids: Tensor, assignment: Tensor) -> Tensor:
+    """``(N,)`` squared distance of each row to the centroid of its cluster, exactly 0 where they are equal."""
+    blocks = zip(rows.split(_ROWS), assignment.split(_ROWS), strict=True)
+    return torch.cat([(block - centroids[clusters]).square_().sum(1) for block, clusters in blocks])
+
+
+def _check(vectors: Tensor, num_clusters: int, seed: int, restarts: int, iterations: int) -> None:
+    if vectors.ndim != 2 or not vectors.is_floating_point():
+        raise ValueError(f'vectors must be a float matrix (N, D), got {vectors.dtype} of shape {tuple(vectors.shape)}')
+    if not 1 <= num_clusters <= len(vectors):
+        raise ValueError(f'num_clusters must be 1..{len(vectors)}, the number of vectors, got {num_clusters}')
+    if not 0 <= seed < 2**31:
+        raise ValueError(f'seed must be in 0..2^31-1, got {seed}')
+    for name, value in (('restarts', restarts), ('iterations', iterations)):
+        if value < 1:
+            raise ValueError(f'{name} must be at least 1, got {value}')
+
+
+def _check_finite(rows: Tensor) -> None:
+    # A sum over the row shows NaN and infinity without a second matrix of the size of the first.
+    bad = (~torch.isfinite(rows.sum(1))).nonzero().squeeze(1)
+    if len(bad):
+        raise ValueError(f'vectors are not finite (NaN or inf) in {len(bad)} of {len(rows)} rows, first in {bad[0]}')

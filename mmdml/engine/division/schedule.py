@@ -1,0 +1,95 @@
+"""When the run divides, joins and fine-tunes (D&C; dossier 2.6 and 3.1)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Stage = Literal['warm_up', 'divide', 'joint', 'fine_tune']
+
+
+def num_clusters_at(epoch: int, final: int, interval: int) -> int:
+    """Clusters of the hierarchical division (D&C+, TPAMI 2021): ``K(e) = min(K_f, 2^floor(e / T))``.
+
+    Args:
+        epoch: e, 0-based; count from the start of the divide stage if there is a warm-up.
+        final: K_f, a power of two.
+        interval: T, epochs between divisions, at least 1.
+
+    Returns:
+        A power of two, 1..K_f.
+
+    Raises:
+        ValueError: if ``epoch`` is negative, ``final`` no power of two, or ``interval`` below 1.
+    """
+    if epoch < 0:
+        raise ValueError(f'epoch must not be negative, got {epoch}')
+    if final < 1 or final & (final - 1):
+        raise ValueError(f'final must be a power of two, because every division cuts clusters in half, got {final}')
+    if interval < 1:
+        raise ValueError(f'interval must be at least 1 epoch, got {interval}')
+    # Capped before the power is taken: a long run would otherwise build huge integers.
+    return 2 ** min(epoch // interval, final.bit_length() - 1)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """First epochs of the stages of a D&C run; a stage of no epochs is left out.
+
+    ===========  ====================================  =======================  ====================
+    stage        epochs e                              batches from             vector in the loss
+    ===========  ====================================  =======================  ====================
+    warm_up      ``e < warm_up``                       the whole training set   full embedding
+    divide       ``warm_up <= e < divide_until``       one cluster              the learner's own
+    joint        ``divide_until <= e`` until the next  one cluster              full embedding
+    fine_tune    ``e >= fine_tune_from``               the whole training set   full embedding
+    ===========  ====================================  =======================  ====================
+
+    The paper (CVPR 2019, Sec. 3.3) has no joint stage: ``divide_until == fine_tune_from``.
+
+    Attributes:
+        warm_up: epochs before the first division, 0 for none.
+        divide_until: first epoch in which the learners are joined.
+        fine_tune_from: first epoch on the whole training set, None for never.
+
+    Raises:
+        ValueError: unless ``0 <= warm_up <= divide_until <= fine_tune_from``.
+    """
+
+    warm_up: int
+    divide_until: int
+    fine_tune_from: int | None = None
+
+    def __post_init__(self) -> None:
+        bounds = [0, self.warm_up, self.divide_until]
+        if self.fine_tune_from is not None:
+            bounds.append(self.fine_tune_from)
+        if bounds != sorted(bounds):
+            raise ValueError(
+                'stages must follow each other, 0 <= warm_up <= divide_until <= fine_tune_from, got '
+                f'warm_up={self.warm_up}, divide_until={self.divide_until}, fine_tune_from={self.fine_tune_from}'
+            )
+
+    @classmethod
+    def cvpr(cls, max_epochs: int = 200, warm_up: int = 0) -> 'Stages':
+        """What the CVPR release does: joined from epoch 80 of 200, fine-tuned from 190; in proportion otherwise."""
+        return cls(warm_up, 80 * max_epochs // 200, 190 * max_epochs // 200)
+
+    @classmethod
+    def tpami(cls, max_epochs: int = 180, warm_up: int = 0) -> 'Stages':
+        """What the TPAMI release does: joined from epoch 80 of 180, never fine-tuned; in proportion otherwise."""
+        return cls(warm_up, 80 * max_epochs // 180)
+
+    def at(self, epoch: int) -> Stage:
+        """The stage of a 0-based epoch.
+
+        Raises:
+            ValueError: if ``epoch`` is negative.
+        """
+        if epoch < 0:
+            raise ValueError(f'epoch must not be negative, got {epoch}')
+        if epoch < self.warm_up:
+            return 'warm_up'
+        if epoch < self.divide_until:
+            return 'divide'
+        if self.fine_tune_from is None or epoch < self.fine_tune_from:
+            return 'joint'
+        return 'fine_tune'

@@ -1,0 +1,62 @@
+"""Any loss, any source of candidates, applied to the active learner."""
+
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmdml.registry import MODELS
+
+from .embedding_head import EmbeddingHead
+
+
+@MODELS.register_module()
+class DivideAndConquerHead(EmbeddingHead):
+    """An :class:`EmbeddingHead` over the learners of a ``DivideAndConquerEmbedding``.
+
+    ``DivisionHook`` sets ``learner`` before every step: the learner of the batch's cluster in the divide stage, None
+    otherwise (the merged embedding). A loss with parameters (learned margins) exists once per learner, and once for the
+    merged embedding.
+
+    Args:
+        num_learners: K, as in the neck.
+        diversity_weight: lambda of the term that keeps learned masks apart (D&C+, TPAMI 2021; README value 0.01),
+            added in the divide stage.
+        kwargs: see :class:`EmbeddingHead`.
+
+    Config::
+
+        head=dict(type='DivideAndConquerHead', num_learners=8, loss=dict(type='MarginLoss'))
+    """
+
+    def __init__(self, loss: dict[str, Any], num_learners: int, diversity_weight: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(loss, **kwargs)
+        if diversity_weight < 0:
+            raise ValueError(f'diversity_weight must be >= 0, got {diversity_weight}')
+        self.diversity_weight = diversity_weight
+        # Learners and the merged embedding have parameters of their own; one learner is the merged embedding.
+        own = num_learners if num_learners > 1 and any(True for _ in self.loss_fn.parameters()) else 0
+        self.learner_losses = nn.ModuleList([MODELS.build(loss) for _ in range(own)])
+
+    def loss_of(self, learner: int | None) -> BaseModule:
+        """The loss that scores a learner."""
+        return self.learner_losses[learner] if learner is not None and self.learner_losses else self.loss_fn
+
+    @torch.no_grad()
+    def divide(self, active: int, target: int) -> None:
+        """Children take over the parameters of their parent's loss."""
+        each = target // active
+        for learner in reversed(range(target) if self.learner_losses else range(0)):
+            parent = self.loss_of(learner // each)
+            for own, inherited in zip(self.loss_of(learner).parameters(), parent.parameters(), strict=True):
+                own.copy_(inherited)
+
+    def loss(
+        self, embeddings: Tensor, labels: Tensor, indices: Tensor | None, neck: nn.Module, learner: int | None = None
+    ) -> dict[str, Tensor]:
+        """See :meth:`EmbeddingHead.loss`; with a learner, plus ``loss_diversity``."""
+        losses = super().loss(embeddings, labels, indices, neck, learner)
+        if learner is not None and self.diversity_weight:
+            losses['loss_diversity'] = self.diversity_weight * neck.diversity()
+        return losses

@@ -1,0 +1,77 @@
+"""N-pairs loss."""
+
+import torch
+from torch import Tensor, nn
+
+from mmdml.registry import MODELS
+from mmdml.structures import PairBatch
+from mmdml.structures.pair_batch import Mined
+
+from .base import PairLoss
+
+
+@MODELS.register_module()
+class NPairsLoss(PairLoss):
+    r"""N-pairs loss: a softmax over the candidates that every positive should win.
+
+    Sohn, NIPS 2016, in the form of Sanakoyeu et al., TPAMI 2021, for any number of positives (the form that became
+    known as the supervised contrastive loss). Over the anchors a that have a positive,
+
+    .. math:: L = -\operatorname{mean}_a \frac{1}{|P_a|} \sum_{p \in P_a}
+        \ln \frac{e^{\gamma s_{ap}}}{\sum_{j \in P_a \cup N_a} e^{\gamma s_{aj}}}
+
+    Mined tuples, if given, replace :math:`P_a` and :math:`N_a`; their weights multiply the exponentials in the sum
+    and the positives' shares of the mean.
+
+    The TPAMI release trains :math:`\gamma` from 1 with a learning rate of 1 and no weight decay:
+    ``paramwise_cfg=dict(custom_keys={'loss_fn.scale': dict(lr_mult=1 / lr, decay_mult=0)})``. Such steps can cross
+    zero, and with a negative :math:`\gamma` the loss would reward the opposite of what it is for; so :math:`\gamma` is
+    the absolute value of the parameter.
+
+    Args:
+        scale: :math:`\gamma`, the inverse temperature, or where it starts from.
+        learn_scale: make it a parameter.
+
+    Raises:
+        ValueError: if ``scale`` is not positive.
+
+    Example:
+        >>> loss = dict(type='NPairsLoss', scale=1.0, learn_scale=True)
+    """
+
+    def __init__(self, scale: float = 1.0, learn_scale: bool = True) -> None:
+        super().__init__()
+        if scale <= 0:
+            raise ValueError(f'scale must be positive, got {scale}')
+        self.learn_scale = learn_scale
+        if learn_scale:
+            self.scale = nn.Parameter(torch.tensor(float(scale)))
+        else:
+            self.register_buffer('scale', torch.tensor(float(scale)), persistent=False)
+
+    def extra_repr(self) -> str:
+        return f'scale={float(self.scale.detach().abs()):.4g}, learn_scale={self.learn_scale}'
+
+    def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
+        """Scalar loss; mined tuples, if given, replace the set of all pairs."""
+        positive, negative = self._weights(pairs, mined)
+        # Rows without a positive would have to be masked twice, in the value and in the gradient of their -inf.
+        anchor = (positive > 0).any(1).nonzero().squeeze(1)
+        positive, negative = positive[anchor], negative[anchor]
+        logits = self.scale.abs() * pairs.similarity[anchor]
+        log_sum = (logits + (positive + negative).log()).logsumexp(1, keepdim=True)
+        per_anchor = (positive * (log_sum - logits)).sum(1) / positive.sum(1)
+        return per_anchor.sum() / max(len(anchor), 1)
+
+    def active_pairs(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
+        """``(A, X)`` bool: the pairs in a softmax that holds a positive and something else."""
+        positive, negative = self._weights(pairs, mined)
+        takes_part = positive + negative > 0
+        contested = (positive > 0).any(1) & (takes_part.sum(1) > 1)
+        return takes_part & contested[:, None]
+
+    def _weights(self, pairs: PairBatch, mined: Mined | None) -> tuple[Tensor, Tensor]:
+        """``(A, X)`` weights of the positives and of the negatives."""
+        weights = (pairs.positive_mask, pairs.negative_mask) if mined is None else pairs.pair_weights(mined)
+        dtype = pairs.similarity.dtype
+        return weights[0].to(dtype), weights[1].to(dtype)

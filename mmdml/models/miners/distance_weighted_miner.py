@@ -1,0 +1,131 @@
+"""Distance-weighted sampling."""
+
+import torch
+from torch import Tensor
+
+from mmdml.registry import TASK_UTILS
+from mmdml.structures import PairBatch, Triplets
+
+FALLBACKS = ('skip', 'uniform')
+
+
+def log_inverse_density(distance: Tensor, dim: int) -> Tensor:
+    r"""Logarithm of 1 / q, up to a constant, q being the density of distances on the unit sphere.
+
+    Wu et al., ICCV 2017, Sec. 4: between points that are uniform on the sphere in :math:`R^n`, distances have
+    :math:`q(D) \propto D^{n-2} (1 - D^2/4)^{(n-3)/2}`.
+
+    Args:
+        distance: Euclidean distances in (0, 2), any shape.
+        dim: n.
+
+    Returns:
+        :math:`(2 - n) \ln D - \frac{n-3}{2} \ln(1 - D^2/4)`, same shape.
+    """
+    return (2 - dim) * distance.log() - (dim - 3) / 2 * torch.log1p(-(distance**2) / 4)
+
+
+def draw_without_replacement(log_weight: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Draw columns of every row, one after the other, in proportion to the weights of those that are left.
+
+    The largest of the log-weights plus Gumbel noise are such a draw; no weight is ever exponentiated.
+
+    Args:
+        log_weight: ``(A, X)``; -inf is never drawn.
+        number: draws M per row, at most X.
+
+    Returns:
+        ``(A, M)`` columns in the order of the draws, and ``(A, M)`` bool: False where a row had nothing left to draw.
+    """
+    # Minus the logarithm of an exponential variable is a Gumbel one. The bound turns a possible 0 into a finite value.
+    exponential = torch.empty_like(log_weight).exponential_().clamp_min(torch.finfo(log_weight.dtype).tiny)
+    top = (log_weight - exponential.log()).topk(number, dim=1)
+    return top.indices, top.values > float('-inf')
+
+
+@TASK_UTILS.register_module()
+class DistanceWeightedMiner:
+    r"""Negatives drawn so that their distances spread evenly, one for every positive.
+
+    Wu et al., ICCV 2017, Sec. 4; the sampling of Sanakoyeu et al., TPAMI 2021. A negative n of anchor a has
+
+    .. math:: w_{an} \propto 1 / q(\max(D_{an}, \lambda)) \text{ if } D_{an} < u, \text{ else exactly } 0
+
+    with q as in :func:`log_inverse_density`; the anchor itself, its class and excluded pairs have weight 0, too. All
+    draws happen in log space, so no dimension over- or underflows.
+
+    Every anchor with a positive gets as many negatives as anchors have positives on average (rounded, at least 1),
+    without replacement, and fewer only where it has fewer to draw from. Positives are put beside them in random
+    order: repeated at random if there are too few, sub-sampled if there are too many.
+
+    Draws come from torch's global generator of the device. Ranks that gather their batches draw apart from each other:
+    the update is the mean over their draws.
+
+    Args:
+        lower: :math:`\lambda`: negatives nearer than this are drawn as if they were this far, in (0, 2).
+        upper: u: negatives this far and farther have no loss and are never drawn, in (lower, 2].
+        dim: n in q. Default: the width of the compared vectors, which is right for whole embeddings and slices. For
+            masked vectors, most of whose entries are 0, give their effective width.
+        fallback: what an anchor does all of whose negatives are at ``upper`` or beyond. 'uniform', as in the code of
+            Wu et al., draws among all of them, so that the anchor's positives keep their loss; 'skip' gives no
+            triplet.
+
+    Raises:
+        ValueError: if ``lower`` and ``upper`` are out of range, ``dim`` is below 2 or ``fallback`` is unknown.
+
+    Example:
+        >>> miner = dict(type='DistanceWeightedMiner', lower=0.5, upper=1.4)
+    """
+
+    def __init__(
+        self, lower: float = 0.5, upper: float = 1.4, dim: int | None = None, fallback: str = 'uniform'
+    ) -> None:
+        if not 0 < lower < upper <= 2:
+            raise ValueError(f'distances must be 0 < lower < upper <= 2, got lower={lower} and upper={upper}')
+        if dim is not None and dim < 2:
+            raise ValueError(f'dim must be 2 or more, got {dim}')
+        if fallback not in FALLBACKS:
+            raise ValueError(f'fallback must be one of {FALLBACKS}, got {fallback!r}')
+        self.lower = lower
+        self.upper = upper
+        self.dim = dim
+        self.fallback = fallback
+
+    def __call__(self, pairs: PairBatch) -> Triplets:
+        """Triplets, index tensors ``(T,)``."""
+        log_weight = self.log_weights(pairs)
+        positives = pairs.positive_mask
+        anchor = (positives.any(1) & (log_weight > float('-inf')).any(1)).nonzero().squeeze(1)
+        if len(anchor) == 0:
+            return Triplets(anchor, anchor, anchor)
+        number = max(1, round(int(positives.sum()) / len(positives)))
+        negative, drawn = draw_without_replacement(log_weight[anchor], number)
+        positive = _draw_positives(positives[anchor], number)
+        return Triplets(anchor[:, None].expand_as(drawn)[drawn], positive[drawn], negative[drawn])
+
+    def log_weights(self, pairs: PairBatch) -> Tensor:
+        """``(A, X)`` logarithms of the weights, up to a constant; -inf where a candidate cannot be drawn."""
+        # Detached here, not under no_grad: the pairs cache the similarity, and the loss needs its graph.
+        distance = (2 - 2 * pairs.similarity.detach()).clamp_min(self.lower**2).sqrt()
+        admissible = pairs.negative_mask & (distance < self.upper)
+        dim = pairs.anchors.shape[1] if self.dim is None else self.dim
+        log_weight = log_inverse_density(distance, dim).masked_fill(~admissible, float('-inf'))
+        if self.fallback == 'uniform':
+            stranded = pairs.negative_mask & ~admissible.any(1, keepdim=True)
+            log_weight = log_weight.masked_fill(stranded, 0.0)
+        return log_weight
+
+    def __repr__(self) -> str:
+        return (
+            f'DistanceWeightedMiner(lower={self.lower}, upper={self.upper}, dim={self.dim}, fallback={self.fallback!r})'
+        )
+
+
+def _draw_positives(positives: Tensor, number: int) -> Tensor:
+    """``(A, M)`` columns: all of a row's positives before any is repeated. Every row of ``(A, X)`` has one."""
+    equal = torch.zeros_like(positives, dtype=torch.float32).masked_fill(~positives, float('-inf'))
+    column, drawn = draw_without_replacement(equal, number)
+    have = drawn.sum(1, keepdim=True)
+    again = (torch.rand(column.shape, device=column.device) * have).long().clamp_max(have - 1)
+    slot = torch.arange(number, device=column.device).expand_as(column)
+    return column.gather(1, torch.where(drawn, slot, again))

@@ -1,0 +1,103 @@
+"""The embedding layer of divide and conquer (CVPR 2019, arXiv 1906.05990; TPAMI 2021, arXiv 2109.04003)."""
+
+from typing import Any
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmdml.registry import MODELS
+from mmdml.structures import ActiveLearner
+
+from .learners import LEARNERS
+
+
+@MODELS.register_module()
+class DivideAndConquerEmbedding(BaseModule):
+    """K learners over the D neurons of one linear layer.
+
+    All learners are allocated at once, for the final K. ``num_active`` of them are in use: 1 before the first
+    division, when the layer is the plain one, bit by bit. A division copies parents to children in place; parameters
+    never change shape.
+
+    Args:
+        in_channels: width C of the features.
+        embed_dim: width D of the embedding.
+        num_learners: K, final number of learners, at most D.
+        division: 'slices' (disjoint groups of neurons, merged as ``concat(e_1 .. e_K) / sqrt(K)``) or 'masks'
+            (``normalise(z * relu(m_k))``, unmasked when merged).
+        learned: for masks: train them (True) or cut the neurons by binary ones (False).
+        dropout: on the pooled features, in [0, 1).
+        init_cfg: MMEngine's initialisation config.
+
+    Raises:
+        ValueError: for an unknown ``division``, or more learners than neurons.
+
+    Config::
+
+        neck=dict(type='DivideAndConquerEmbedding', in_channels=2048, embed_dim=128, num_learners=8)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dim: int,
+        num_learners: int,
+        division: str = 'slices',
+        learned: bool | None = None,
+        dropout: float = 0.0,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if division not in LEARNERS:
+            raise ValueError(f'division must be one of {sorted(LEARNERS)}, got {division!r}')
+        if learned is not None and division != 'masks':
+            raise ValueError("learned is an option of division='masks'")
+        self.embed_dim = embed_dim
+        self.num_learners = num_learners
+        self.num_active = 1
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        layer = nn.Linear(in_channels, embed_dim)
+        nn.init.kaiming_normal_(layer.weight, a=0, mode='fan_out')
+        nn.init.zeros_(layer.bias)
+        options = {} if learned is None else dict(learned=learned)
+        self.learners = LEARNERS[division](layer, num_learners, **options)
+
+    def forward(self, features: Tensor, learner: int | None = None) -> Tensor:
+        """``(B, C)`` -> raw ``(B, D)``; gradient reaches the rows of ``learner`` only, of all learners for None."""
+        return self.learners.linear(self.dropout(features), learner, self.num_active)
+
+    def unit(self, raw: Tensor, learner: int | None = None) -> Tensor:
+        """Raw ``(R, D)`` -> unit rows of one learner, or of the merged embedding for None; fp32 or better."""
+        raw = raw if raw.dtype.itemsize >= 4 else raw.float()
+        return self.learners.unit(raw, learner, self.num_active)
+
+    def active(self, learner: int) -> ActiveLearner:
+        """What sources of candidates must know of a learner."""
+        return ActiveLearner(learner, self.num_active, self.learners.scale(learner, self.num_active))
+
+    def diversity(self) -> Tensor:
+        """Mean cosine between the masks of different learners, in [0, 1]; 0 for slices and for one learner."""
+        return self.learners.diversity(self.num_active)
+
+    def divide(self, num_active: int) -> None:
+        """Go over to more learners; the children of learner j are ``j r .. j r + r - 1`` with ``r = new / old``.
+
+        Raises:
+            ValueError: if the new number is no multiple of the old one, or beyond ``num_learners``.
+        """
+        if num_active % self.num_active or num_active > self.num_learners:
+            raise ValueError(
+                f'{self.num_active} learners can become a multiple of that, at most {self.num_learners}, '
+                f'got {num_active}'
+            )
+        if num_active > self.num_active:
+            self.learners.divide(self.num_active, num_active)
+            self.num_active = num_active
+
+    def run_state(self) -> dict[str, int]:
+        """How many learners are in use."""
+        return {'num_active': self.num_active}
+
+    def load_run_state(self, state: dict[str, int]) -> None:
+        """Take it back; the weights come with the checkpoint."""
+        self.num_active = int(state['num_active'])

@@ -1,0 +1,120 @@
+"""Division in real runs: stages, purity, resume, IAA inside."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from tiny import tiny_config, train, weights
+
+from mmdml.registry import HOOKS
+
+PLAIN, IAA = 'baselines/ms_conv4_omniglot.py', 'iaa/iaa_ms_conv4_omniglot.py'
+SLICES = dict(division='slices')
+MASKS = dict(division='masks')
+
+
+@HOOKS.register_module()
+class WatchDivision(Hook):
+    """What every step trained."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.steps = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        division = next(hook for hook in runner.hooks if type(hook).__name__ == 'DivisionHook')
+        indices = [sample.sample_idx for sample in data_batch['data_samples']]
+        assignment = division.assignment
+        clusters = None if assignment is None else sorted(set(assignment[indices].tolist()))
+        self.steps.append((runner.epoch, runner.model.head.learner, clusters, runner.model.neck.num_active))
+
+
+def division_config(pictures, work_dir, neck=SLICES, config=PLAIN, hook=None, **options):
+    """Two learners, 6 epochs: warm-up 0-1, divide 1-4, joint 4-5, fine-tune 5."""
+    division = dict(type='DivisionHook', num_clusters=2, warm_up=1, divide_until=4, fine_tune_from=5, interval=1)
+    options.setdefault('train_cfg__max_epochs', 6)
+    cfg = tiny_config(
+        pictures,
+        work_dir,
+        config=config,
+        default_hooks__checkpoint__max_keep_ckpts=-1,
+        custom_hooks=[{**division, **(hook or {})}, dict(type='WatchDivision')],
+        find_unused_parameters=True,
+        **options,
+    )
+    cfg.model.neck = dict(type='DivideAndConquerEmbedding', in_channels=8, embed_dim=6, num_learners=2, **neck)
+    cfg.model.head.update(type='DivideAndConquerHead', num_learners=2, diversity_weight=0.01)
+    cfg.train_dataloader.sampler = dict(type='ClusterPKSampler', batch_size=6, images_per_class=2)
+    return cfg
+
+
+def steps_of(runner):
+    return next(hook.steps for hook in runner.hooks if isinstance(hook, WatchDivision))
+
+
+@pytest.mark.parametrize('neck', [SLICES, MASKS], ids=['slices', 'masks'])
+def test_stages_follow_each_other_and_batches_of_a_learner_come_from_its_cluster(pictures, tmp_path, neck):
+    runner = train(division_config(pictures, tmp_path, neck))
+    steps = steps_of(runner)
+    assert len(steps) == 6 * 6  # floor(36 / 6) batches an epoch, whatever the clusters are
+    for epoch, learner, clusters, active in steps:
+        if epoch == 0:
+            assert learner is None and clusters is None and active == 1
+        elif epoch < 4:
+            assert clusters == [learner] and active == 2
+        elif epoch == 4:
+            assert learner is None and len(clusters) == 1
+        else:
+            assert learner is None
+    assert {learner for epoch, learner, *_ in steps if 1 <= epoch < 4} == {0, 1}
+    assert any(len(clusters) > 1 for epoch, _, clusters, _ in steps if epoch == 5)
+    assert runner.message_hub.get_scalar('val/retrieval/MAP@R').current() > 0
+
+
+def test_a_hierarchy_doubles_its_learners_every_interval(pictures, tmp_path):
+    hook = dict(hierarchical=True, warm_up=0, divide_until=6, fine_tune_from=None, interval=2)
+    steps = steps_of(train(division_config(pictures, tmp_path, MASKS, hook=hook)))
+    assert [active for _, _, _, active in steps[::6]] == [1, 1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize('neck', [SLICES, MASKS], ids=['slices', 'masks'])
+@pytest.mark.parametrize(
+    'config', ['baselines/ms_conv4_omniglot.py', 'iaa/iaa_ms_conv4_omniglot.py'], ids=['plain', 'iaa']
+)
+def test_a_run_resumed_in_any_stage_equals_the_uninterrupted_one(pictures, tmp_path, neck, config):
+    cfg = division_config(pictures, tmp_path / 'whole', neck, config)
+    final = weights(train(cfg))
+    for epoch in (1, 2, 4, 5):
+        again = copy.deepcopy(cfg)
+        again.work_dir, again.resume = str(tmp_path / f'from_{epoch}'), True
+        again.load_from = str(tmp_path / 'whole' / f'epoch_{epoch}.pth')
+        resumed = weights(train(again))
+        assert all(torch.equal(resumed[key], value) for key, value in final.items()), f'resumed after epoch {epoch}'
+
+
+def test_iaa_inside_the_learners_makes_candidates(pictures, tmp_path):
+    runner = train(division_config(pictures, tmp_path, config=IAA, train_cfg__max_epochs=4))
+    assert runner.message_hub.get_scalar('train/iaa_candidates').current() == 18
+    assert set(runner.model.head.sources['iaa'].run_state()['scales']) == {'0 of 2', '1 of 2'}
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (
+            dict(sampler=dict(type='PKSampler', batch_size=6, images_per_class=2)),
+            'needs ClusterPKSampler, got PKSampler',
+        ),
+        (dict(hook=dict(cluster_on='pixels')), "cluster_on must be one of \\['features', 'embedding'\\]"),
+        (dict(hook=dict(interval=0)), 'interval must be at least 1, got 0'),
+        (dict(hook=dict(warm_up=5)), 'stages must follow each other'),
+    ],
+)
+def test_what_cannot_work_is_refused(pictures, tmp_path, change, message):
+    cfg = division_config(pictures, tmp_path, hook=change.get('hook'))
+    if 'sampler' in change:
+        cfg.train_dataloader.sampler = change['sampler']
+    with pytest.raises(ValueError, match=message):
+        train(cfg)

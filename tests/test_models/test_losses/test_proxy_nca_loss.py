@@ -1,0 +1,147 @@
+"""Proxy-NCA loss: values by hand, a plain loop, and pytorch-metric-learning."""
+
+import math
+
+import pytest
+import torch
+from pytorch_metric_learning import losses as pml
+from torch.nn.functional import normalize
+
+from mmdml.models.losses import ProxyNCALoss
+from mmdml.registry import MODELS
+from mmdml.structures import PairBatch, Triplets
+
+
+def batch(rows=7, seed=0):
+    """Rows of which only the first four are anchors."""
+    generator = torch.Generator().manual_seed(seed)
+    unit = normalize(torch.randn(rows, 3, generator=generator, dtype=torch.float64)).requires_grad_()
+    labels, views = torch.randint(0, 5, (rows,), generator=generator), torch.arange(rows)
+    return PairBatch(unit[:4], unit, labels[:4], labels, views[:4], views)
+
+
+def seeded(scale=3.0, classes=5, width=3):
+    loss = ProxyNCALoss(classes, width, scale).double()
+    generator = torch.Generator().manual_seed(9)
+    # Of many lengths, none of which must matter.
+    loss.proxies.data = 2 * torch.randn(classes, width, generator=generator, dtype=torch.float64)
+    return loss
+
+
+def loop(loss, pairs):
+    scale, total = loss.scale, 0.0
+    for x, label in zip(pairs.candidates.detach(), pairs.candidate_labels.tolist(), strict=True):
+        squared = []
+        for proxy in loss.proxies.detach():
+            difference = scale * x - scale * proxy / proxy.norm()
+            squared.append(float(difference @ difference))
+        others = sum(math.exp(-d) for z, d in enumerate(squared) if z != label)
+        total -= math.log(math.exp(-squared[label]) / others)
+    return total / len(pairs.candidates)
+
+
+def test_value_by_hand():
+    loss = ProxyNCALoss(num_classes=3, embed_dim=2, scale=1.0)
+    loss.proxies.data = torch.tensor([[2.0, 0.0], [0.0, 0.5], [-1.0, 0.0]])
+    pairs = PairBatch.from_embeddings(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    # Squared distances 0, 2 and 4.
+    assert float(loss(pairs).detach()) == pytest.approx(math.log(math.exp(-2) + math.exp(-4)), abs=1e-6)
+    pairs = PairBatch.from_embeddings(torch.tensor([[1.0, 0.0]]), torch.tensor([2]))
+    assert float(loss(pairs).detach()) == pytest.approx(4 + math.log(1 + math.exp(-2)), abs=1e-6)
+
+
+@pytest.mark.parametrize('scale', [1.0, 3.0])
+@pytest.mark.parametrize('seed', range(3))
+def test_equals_a_loop_over_all_candidates(seed, scale):
+    loss, pairs = seeded(scale), batch(seed=seed)
+    assert float(loss(pairs).detach()) == pytest.approx(loop(loss, pairs), abs=1e-9)
+
+
+def test_gradient_of_rows_and_proxies_is_that_of_the_value():
+    labels = torch.tensor([0, 0, 1, 4])
+
+    def of(raw, proxies):
+        pairs = PairBatch.from_embeddings(normalize(raw), labels)
+        return torch.func.functional_call(seeded(), {'proxies': proxies}, (pairs,))
+
+    raw = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    assert torch.autograd.gradcheck(of, (raw, seeded().proxies.detach().requires_grad_()))
+
+
+def test_every_row_and_every_proxy_gets_a_gradient():
+    loss, pairs = seeded(), batch()
+    (rows,) = torch.autograd.grad(loss(pairs), pairs.candidates, retain_graph=True)
+    loss(pairs).backward()
+    assert (rows.abs().sum(1) > 0).all() and (loss.proxies.grad.abs().sum(1) > 0).all()
+
+
+def test_descent_brings_rows_to_their_own_proxies():
+    torch.manual_seed(0)
+    loss = ProxyNCALoss(num_classes=4, embed_dim=6)
+    raw, labels = torch.randn(12, 6).requires_grad_(), torch.arange(12) % 4
+    optimizer = torch.optim.Adam([raw, *loss.parameters()], lr=0.1)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(PairBatch.from_embeddings(normalize(raw), labels)).backward()
+        optimizer.step()
+    assert torch.equal((normalize(raw) @ normalize(loss.proxies).t()).argmax(1), labels)
+
+
+def test_proxies_start_as_directions_of_length_one():
+    torch.testing.assert_close(ProxyNCALoss(6, 5).proxies.norm(dim=1), torch.ones(6))
+
+
+def test_autocast_changes_nothing_and_half_precision_is_computed_in_fp32():
+    loss, labels = seeded().float(), torch.tensor([0, 1, 2, 3])
+    unit = batch().anchors.detach().to(torch.bfloat16)
+    expected = loss(PairBatch.from_embeddings(unit.float(), labels))
+    with torch.autocast('cpu', torch.bfloat16):
+        value = loss(PairBatch.from_embeddings(unit, labels))
+    assert value.dtype == torch.float32 and torch.equal(value, expected)
+
+
+def test_no_rows_give_a_zero_with_a_graph():
+    unit = torch.zeros(0, 3).requires_grad_()
+    loss = ProxyNCALoss(2, 3)
+    value = loss(PairBatch.from_embeddings(unit, torch.zeros(0, dtype=torch.int64)))
+    value.backward()
+    assert float(value.detach()) == 0 and (loss.proxies.grad == 0).all()
+
+
+@pytest.mark.parametrize('scale', [1.0, 3.0])
+def test_relates_to_pytorch_metric_learning_by_the_own_proxy_in_the_denominator(scale):
+    # Theirs is -ln(e_y / sum of all e) of a row, ours -ln(e_y / sum of the others): ours = ln(exp(theirs) - 1).
+    ours, pairs = seeded(scale), batch()
+    theirs = pml.ProxyNCALoss(num_classes=5, embedding_size=3, softmax_scale=scale**2)
+    theirs.proxies.data = ours.proxies.detach().clone()
+    for row in range(len(pairs.candidates)):
+        unit, label = pairs.candidates[row : row + 1].detach(), pairs.candidate_labels[row : row + 1]
+        expected = theirs(unit, label).detach().expm1().log()
+        torch.testing.assert_close(ours(PairBatch.from_embeddings(unit, label)).detach(), expected)
+
+
+def test_mined_tuples_are_refused_not_ignored():
+    none = torch.zeros(0, dtype=torch.int64)
+    with pytest.raises(ValueError, match='cannot use mined Triplets; remove the miner of the head'):
+        seeded()(batch(), Triplets(none, none, none))
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(num_classes=1, embed_dim=3), 'num_classes must be 2 or more'),
+        (dict(num_classes=5, embed_dim=3, scale=0), 'scale must be positive, got 0'),
+    ],
+)
+def test_bad_options_name_what_would_be_right(options, words):
+    with pytest.raises(ValueError, match=words):
+        MODELS.build(dict(type='ProxyNCALoss', **options))
+
+
+def test_another_width_and_a_label_without_proxy_are_named():
+    with pytest.raises(ValueError, match='embed_dim=4, but the embeddings have 3 columns'):
+        seeded(width=4)(batch())
+    unit = torch.eye(3, dtype=torch.float64)
+    for label in (-1, 5):
+        with pytest.raises(ValueError, match=rf'num_classes=5, so labels must lie in 0\.\.4, got {label}'):
+            seeded()(PairBatch.from_embeddings(unit, torch.tensor([0, label, 1])))
