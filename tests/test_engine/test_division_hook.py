@@ -5,8 +5,11 @@ import copy
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from tiny import tiny_config, train, weights
 
+from mmdml.engine import Embeddings, Progress
+from mmdml.models import DivideAndConquerHead
 from mmdml.registry import HOOKS
 
 PLAIN, IAA = 'baselines/ms_conv4_omniglot.py', 'iaa/iaa_ms_conv4_omniglot.py'
@@ -80,11 +83,10 @@ def test_a_hierarchy_doubles_its_learners_every_interval(pictures, tmp_path):
 
 
 @pytest.mark.parametrize('neck', [SLICES, MASKS], ids=['slices', 'masks'])
-@pytest.mark.parametrize(
-    'config', ['baselines/ms_conv4_omniglot.py', 'iaa/iaa_ms_conv4_omniglot.py'], ids=['plain', 'iaa']
-)
+@pytest.mark.parametrize('config', [PLAIN, IAA], ids=['plain', 'iaa'])
 def test_a_run_resumed_in_any_stage_equals_the_uninterrupted_one(pictures, tmp_path, neck, config):
-    cfg = division_config(pictures, tmp_path / 'whole', neck, config)
+    # Divisions at epochs 1 and 3: a run resumed at 2 or 4 goes on with the clusters that it had.
+    cfg = division_config(pictures, tmp_path / 'whole', neck, config, hook=dict(interval=2))
     final = weights(train(cfg))
     for epoch in (1, 2, 4, 5):
         again = copy.deepcopy(cfg)
@@ -92,6 +94,44 @@ def test_a_run_resumed_in_any_stage_equals_the_uninterrupted_one(pictures, tmp_p
         again.load_from = str(tmp_path / 'whole' / f'epoch_{epoch}.pth')
         resumed = weights(train(again))
         assert all(torch.equal(resumed[key], value) for key, value in final.items()), f'resumed after epoch {epoch}'
+
+
+@pytest.mark.parametrize('neck', [SLICES, MASKS], ids=['slices', 'masks'])
+def test_whoever_loads_the_weights_scores_as_the_last_evaluation_did(pictures, tmp_path, neck):
+    cfg = division_config(pictures, tmp_path, neck, train_cfg__max_epochs=2)
+    last = train(cfg).message_hub.get_scalar('val/retrieval/MAP@R').current()
+    cfg.load_from, cfg.experiment_name = str(tmp_path / 'epoch_2.pth'), f'reload {tmp_path.name}'
+    cfg.custom_hooks = []
+    runner = Runner.from_cfg(cfg)
+    assert runner.test()['retrieval/MAP@R'] == pytest.approx(last, rel=1e-6)
+    assert runner.model.neck.num_active == 2
+
+
+def test_learners_of_a_learned_margin_inherit_it_from_their_parent():
+    head = DivideAndConquerHead(dict(type='MarginLoss', beta_mode='global'), num_learners=4)
+    betas = [loss.beta for loss in (head.loss_fn, *head.learner_losses)]
+    with torch.no_grad():
+        head.loss_fn.beta.fill_(0.7)
+    head.divide(1, 2)
+    assert [beta.item() for beta in betas[:3]] == pytest.approx([0.7] * 3)
+    with torch.no_grad():
+        head.learner_losses[1].beta.fill_(0.9)
+    head.divide(2, 4)
+    assert [beta.item() for beta in betas] == pytest.approx([0.7, 0.7, 0.7, 0.9, 0.9])
+    assert head.loss_of(3) is head.learner_losses[3] and head.loss_of(None) is head.loss_fn
+
+
+def test_an_image_that_stays_unreadable_does_not_permute_the_learners(pictures, tmp_path):
+    runner = train(division_config(pictures, tmp_path, train_cfg__max_epochs=3))
+    hook = next(hook for hook in runner.hooks if type(hook).__name__ == 'DivisionHook')
+    known = hook.clusters.clone()
+    vectors = torch.nn.functional.one_hot(1 - known, 2).float()
+    kept = torch.arange(1, len(known))  # the first image has no row this time
+    labels = torch.tensor(runner.train_dataloader.dataset.labels)
+    hook.receive_embeddings(
+        Embeddings(vectors[kept], labels[kept], kept, 8, features=vectors[kept]), Progress(14, 1000, 7)
+    )
+    assert torch.equal(hook.clusters[kept], known[kept]) and hook.clusters[0] == -1
 
 
 def test_iaa_inside_the_learners_makes_candidates(pictures, tmp_path):
@@ -110,6 +150,7 @@ def test_iaa_inside_the_learners_makes_candidates(pictures, tmp_path):
         (dict(hook=dict(cluster_on='pixels')), "cluster_on must be one of \\['features', 'embedding'\\]"),
         (dict(hook=dict(interval=0)), 'interval must be at least 1, got 0'),
         (dict(hook=dict(warm_up=5)), 'stages must follow each other'),
+        (dict(hook=dict(num_clusters=4)), 'num_clusters=4, but neck.num_learners is 2'),
     ],
 )
 def test_what_cannot_work_is_refused(pictures, tmp_path, change, message):

@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast
+from mmengine.dist import broadcast, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor
 from torch.nn import functional as F
@@ -55,7 +56,8 @@ class DivisionHook(Hook):
         restarts: of k-means, >= 1.
 
     Raises:
-        ValueError: for values out of range, an iteration-based loop, or a sampler other than ``ClusterPKSampler``.
+        ValueError: for values out of range, an iteration-based loop, a sampler other than ``ClusterPKSampler``, another
+            number of learners in neck or head, or a distributed run without ``find_unused_parameters=True``.
 
     Config::
 
@@ -106,11 +108,22 @@ class DivisionHook(Hook):
         self._runner: Any = None
 
     def before_train(self, runner) -> None:
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise ValueError('DivisionHook divides between epochs: use an epoch-based loop')
-        sampler = runner.train_dataloader.sampler
-        if not hasattr(sampler, 'set_assignment'):
-            raise ValueError(f'DivisionHook needs ClusterPKSampler, got {type(sampler).__name__}')
+        """Check what would otherwise fail late, or silently train something else."""
+        loader, model = runner.train_dataloader, _unwrapped(runner)
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop) or runner.iter % len(loader):
+            raise ValueError(
+                'DivisionHook divides between epochs: use an epoch-based loop, and resume from whole epochs'
+            )
+        if not hasattr(loader.sampler, 'set_assignment'):
+            raise ValueError(f'DivisionHook needs ClusterPKSampler, got {type(loader.sampler).__name__}')
+        for name in ('neck', 'head'):
+            learners = getattr(getattr(model, name), 'num_learners', None)
+            if learners != self.num_clusters:
+                raise ValueError(
+                    f'DivisionHook has num_clusters={self.num_clusters}, but {name}.num_learners is {learners}'
+                )
+        if get_world_size() > 1 and not runner.cfg.get('find_unused_parameters', False):
+            raise ValueError('learners idle in turn: a distributed run needs find_unused_parameters=True in the config')
         self._runner = runner
 
     def stage(self, progress: Progress) -> str:
@@ -132,23 +145,25 @@ class DivisionHook(Hook):
         num_active = self.num_clusters
         if self.hierarchical:
             num_active = num_clusters_at(progress.epoch - self.stages.warm_up, self.num_clusters, self.interval)
-        clusters = self._divide(vectors, labels, num_active, progress)
+        old = None if self.clusters is None else self.clusters[embeddings.indices.cpu()]
+        clusters = self._divide(vectors, labels, old, num_active, progress)
         # The same on all ranks, whatever their k-means did.
         broadcast(clusters)
-        self._report(clusters)
-        everything = torch.full((len(self._runner.train_dataloader.dataset),), -1)
-        everything[embeddings.indices.cpu()] = clusters
-        self.clusters = everything
+        self._report(clusters, old, num_active // neck.num_active)
+        # Images without a row (unreadable ones) have no cluster.
+        self.clusters = torch.full((len(self._runner.train_dataloader.dataset),), -1)
+        self.clusters[embeddings.indices.cpu()] = clusters
         kept = self._settle_lone_images(clusters, labels, vectors, num_active)
-        self.assignment = torch.full_like(everything, -1)
+        self.assignment = torch.full_like(self.clusters, -1)
         self.assignment[embeddings.indices.cpu()] = kept
         self._grow(neck, num_active)
         self._runner.train_dataloader.sampler.set_assignment(self.assignment, num_active)
 
-    def _divide(self, vectors: Tensor, labels: Tensor, num_active: int, progress: Progress) -> Tensor:
-        seed = (progress.seed if self.seed is None else self.seed) % 2**31
-        old = self._known(len(vectors))
-        previous = 1 if old is None else int(old.max()) + 1
+    def _divide(
+        self, vectors: Tensor, labels: Tensor, old: Tensor | None, num_active: int, progress: Progress
+    ) -> Tensor:
+        seed = (progress.seed if self.seed is None else self.seed) % 2**30
+        previous = 1 if old is None else _unwrapped(self._runner).neck.num_active
         doubles = self.hierarchical and num_active == 2 * previous
         flat = previous if doubles else num_active
         clusters, _, _ = kmeans_with_classes(vectors, labels, flat, seed, self.restarts)
@@ -158,15 +173,14 @@ class DivisionHook(Hook):
             clusters = bisect(vectors, clusters, flat, seed, self.restarts, labels=labels)
         return clusters
 
-    def _known(self, number: int) -> Tensor | None:
-        # After an unreadable image the rows do not line up with the last division: then ids start anew.
-        return self.clusters if self.clusters is not None and len(self.clusters) == number else None
-
-    def _report(self, clusters: Tensor) -> None:
+    @staticmethod
+    def _report(clusters: Tensor, old: Tensor | None, children: int) -> None:
         sizes = torch.bincount(clusters).tolist()
-        known = self._known(len(clusters))
-        same = '' if known is None else f', {overlap_share(clusters, known):.1%} of the images keep their learner'
-        print_log(f'Division into {len(sizes)} clusters of {sizes} images{same}', logger='current')
+        # A child counts as its parent.
+        kept = ''
+        if old is not None:
+            kept = f', {overlap_share(clusters // children, old):.1%} of the images keep their learner'
+        print_log(f'Division into {len(sizes)} clusters of {sizes} images{kept}', logger='current')
 
     def _settle_lone_images(self, clusters: Tensor, labels: Tensor, vectors: Tensor, num_active: int) -> Tensor:
         if self.lone_images == 'drop':
@@ -181,19 +195,26 @@ class DivisionHook(Hook):
         before = neck.num_active
         if num_active <= before:
             return
+        head = _unwrapped(self._runner).head
         neck.divide(num_active)
-        _unwrapped(self._runner).head.divide(before, num_active)
-        masks = getattr(neck.learners, 'masks', None)
-        state = self._runner.optim_wrapper.optimizer.state.get(masks, {})
-        for value in state.values():
-            if torch.is_tensor(value) and value.shape == masks.shape:
-                value[:num_active] = 0
+        head.divide(before, num_active)
+        self._forget([*neck.learners.copied(), *head.learner_losses.parameters()])
+
+    def _forget(self, parameters: list[Tensor]) -> None:
+        """Start the optimiser's moments of some parameters anew."""
+        wrapper = self._runner.optim_wrapper
+        for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+            for parameter in parameters:
+                each.optimizer.state.pop(parameter, None)
 
     def before_train_epoch(self, runner) -> None:
         # Runs after the sweep of this epoch: SweepHook has a higher priority.
         if self.stage(Progress.of(runner)) == 'fine_tune' and self.assignment is not None:
             everything = torch.zeros_like(self.assignment)
             runner.train_dataloader.sampler.set_assignment(everything, 1)
+        if self.assignment is not None:
+            missed = runner.train_dataloader.sampler.unreached()
+            print_log(f'{missed:.1%} of the images are not drawn in this epoch', logger='current')
 
     priority = 'BELOW_NORMAL'
 
@@ -206,7 +227,8 @@ class DivisionHook(Hook):
         learners = self.assignment[indices].unique().tolist()
         if len(learners) != 1 or learners[0] < 0:
             raise RuntimeError(f'a batch of the divide stage must come from one cluster, got images of {learners}')
-        head.learner = learners[0]
+        # A single learner is the whole embedding.
+        head.learner = learners[0] if _unwrapped(runner).neck.num_active > 1 else None
 
     def before_val(self, runner) -> None:
         self._join(runner)

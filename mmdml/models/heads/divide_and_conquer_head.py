@@ -34,6 +34,7 @@ class DivideAndConquerHead(EmbeddingHead):
         super().__init__(loss, **kwargs)
         if diversity_weight < 0:
             raise ValueError(f'diversity_weight must be >= 0, got {diversity_weight}')
+        self.num_learners = num_learners
         self.diversity_weight = diversity_weight
         # Learners and the merged embedding have parameters of their own; one learner is the merged embedding.
         own = num_learners if num_learners > 1 and any(True for _ in self.loss_fn.parameters()) else 0
@@ -45,10 +46,11 @@ class DivideAndConquerHead(EmbeddingHead):
 
     @torch.no_grad()
     def divide(self, active: int, target: int) -> None:
-        """Children take over the parameters of their parent's loss."""
+        """Children take over the parameters of their parent's loss; the first ones those of the whole embedding."""
         each = target // active
-        for learner in reversed(range(target) if self.learner_losses else range(0)):
-            parent = self.loss_of(learner // each)
+        # From the last to the first: a child never overwrites a parent that is still to be read.
+        for learner in reversed(range(target if self.learner_losses else 0)):
+            parent = self.loss_of(None if active == 1 else learner // each)
             for own, inherited in zip(self.loss_of(learner).parameters(), parent.parameters(), strict=True):
                 own.copy_(inherited)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -15,9 +16,9 @@ from .learners import LEARNERS
 class DivideAndConquerEmbedding(BaseModule):
     """K learners over the D neurons of one linear layer.
 
-    All learners are allocated at once, for the final K. ``num_active`` of them are in use: 1 before the first
-    division, when the layer is the plain one, bit by bit. A division copies parents to children in place; parameters
-    never change shape.
+    All learners are allocated at once, for the final K. ``num_active`` of them are in use, which is saved with the
+    weights: 1 before the first division, when the layer is the plain one, bit by bit. A division copies parents to
+    children in place; parameters never change shape.
 
     Args:
         in_channels: width C of the features.
@@ -54,13 +55,25 @@ class DivideAndConquerEmbedding(BaseModule):
             raise ValueError("learned is an option of division='masks'")
         self.embed_dim = embed_dim
         self.num_learners = num_learners
-        self.num_active = 1
+        # A buffer, because it says how the weights are to be read: whoever loads them must have it.
+        self.register_buffer('active_learners', torch.ones((), dtype=torch.int64))
+        self._num_active = 1
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         layer = nn.Linear(in_channels, embed_dim)
         nn.init.kaiming_normal_(layer.weight, a=0, mode='fan_out')
         nn.init.zeros_(layer.bias)
         options = {} if learned is None else dict(learned=learned)
         self.learners = LEARNERS[division](layer, num_learners, **options)
+
+    @property
+    def num_active(self) -> int:
+        """Learners in use."""
+        return self._num_active
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        # The forward pass reads a Python number: asking the buffer would wait for the accelerator.
+        self._num_active = int(self.active_learners)
 
     def forward(self, features: Tensor, learner: int | None = None) -> Tensor:
         """``(B, C)`` -> raw ``(B, D)``; gradient reaches the rows of ``learner`` only, of all learners for None."""
@@ -92,12 +105,5 @@ class DivideAndConquerEmbedding(BaseModule):
             )
         if num_active > self.num_active:
             self.learners.divide(self.num_active, num_active)
-            self.num_active = num_active
-
-    def run_state(self) -> dict[str, int]:
-        """How many learners are in use."""
-        return {'num_active': self.num_active}
-
-    def load_run_state(self, state: dict[str, int]) -> None:
-        """Take it back; the weights come with the checkpoint."""
-        self.num_active = int(state['num_active'])
+            self.active_learners.fill_(num_active)
+            self._num_active = num_active

@@ -50,6 +50,10 @@ class SliceLearners(nn.Module):
     def divide(self, active: int, target: int) -> None:
         """Nothing to copy: a slice is cut where its children's slices meet."""
 
+    def copied(self) -> list[nn.Parameter]:
+        """Parameters that a division overwrites: none."""
+        return []
+
     def diversity(self, active: int) -> Tensor:
         """Disjoint slices are as diverse as can be: 0."""
         return self.weights[0].new_zeros(())
@@ -102,6 +106,10 @@ class MaskLearners(nn.Module):
             self.masks.zero_()
             for learner, part in enumerate(self.partition.merged(target).slices):
                 self.masks[learner, part] = 1
+
+    def copied(self) -> list[nn.Parameter]:
+        """Parameters that a division overwrites: learned masks."""
+        return [self.masks] if self.learned else []
 
     def diversity(self, active: int) -> Tensor:
         """``R = 1 / (K (K - 1)) sum_{i != j} cos(relu(m_i), relu(m_j))`` in [0, 1], one matrix product; 0 for K = 1."""
