@@ -6,7 +6,6 @@ import torch
 from mmengine.dist import broadcast, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor
@@ -24,6 +23,7 @@ from mmdml.engine.division import (
     overlap_share,
     released_match_clusters,
 )
+from mmdml.engine.model_of import model_of
 from mmdml.engine.progress import Progress
 from mmdml.engine.sweep import Embeddings
 from mmdml.registry import HOOKS
@@ -109,7 +109,7 @@ class DivisionHook(Hook):
 
     def before_train(self, runner) -> None:
         """Check what would otherwise fail late, or silently train something else."""
-        loader, model = runner.train_dataloader, _unwrapped(runner)
+        loader, model = runner.train_dataloader, model_of(runner)
         if not isinstance(runner.train_loop, EpochBasedTrainLoop) or runner.iter % len(loader):
             raise ValueError(
                 'DivisionHook divides between epochs: use an epoch-based loop, and resume from whole epochs'
@@ -141,7 +141,7 @@ class DivisionHook(Hook):
         vectors = embeddings.features if self.cluster_on == 'features' else embeddings.raw
         vectors = F.normalize(vectors, dim=1).cpu()
         labels = embeddings.labels.cpu()
-        neck = _unwrapped(self._runner).neck
+        neck = model_of(self._runner).neck
         num_active = self.num_clusters
         if self.hierarchical:
             num_active = num_clusters_at(progress.epoch - self.stages.warm_up, self.num_clusters, self.interval)
@@ -163,7 +163,7 @@ class DivisionHook(Hook):
         self, vectors: Tensor, labels: Tensor, old: Tensor | None, num_active: int, progress: Progress
     ) -> Tensor:
         seed = (progress.seed if self.seed is None else self.seed) % 2**30
-        previous = 1 if old is None else _unwrapped(self._runner).neck.num_active
+        previous = 1 if old is None else model_of(self._runner).neck.num_active
         doubles = self.hierarchical and num_active == 2 * previous
         flat = previous if doubles else num_active
         clusters, _, _ = kmeans_with_classes(vectors, labels, flat, seed, self.restarts)
@@ -195,7 +195,7 @@ class DivisionHook(Hook):
         before = neck.num_active
         if num_active <= before:
             return
-        head = _unwrapped(self._runner).head
+        head = model_of(self._runner).head
         neck.divide(num_active)
         head.divide(before, num_active)
         self._forget([*neck.learners.copied(), *head.learner_losses.parameters()])
@@ -219,7 +219,7 @@ class DivisionHook(Hook):
     priority = 'BELOW_NORMAL'
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        head = _unwrapped(runner).head
+        head = model_of(runner).head
         head.learner = None
         if self.stage(Progress.of(runner)) != 'divide':
             return
@@ -228,7 +228,7 @@ class DivisionHook(Hook):
         if len(learners) != 1 or learners[0] < 0:
             raise RuntimeError(f'a batch of the divide stage must come from one cluster, got images of {learners}')
         # A single learner is the whole embedding.
-        head.learner = learners[0] if _unwrapped(runner).neck.num_active > 1 else None
+        head.learner = learners[0] if model_of(runner).neck.num_active > 1 else None
 
     def before_val(self, runner) -> None:
         self._join(runner)
@@ -238,7 +238,7 @@ class DivisionHook(Hook):
 
     @staticmethod
     def _join(runner) -> None:
-        head = _unwrapped(runner).head
+        head = model_of(runner).head
         if head is not None:
             head.learner = None
 
@@ -251,7 +251,3 @@ class DivisionHook(Hook):
         """Take it back; nothing is clustered because of a restart."""
         self.clusters = state['clusters'].cpu() if 'clusters' in state else None
         self.assignment = state['assignment'].cpu() if 'assignment' in state else None
-
-
-def _unwrapped(runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -2,8 +2,8 @@
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmdml.engine.model_of import model_of
 from mmdml.engine.progress import Progress
 from mmdml.registry import HOOKS
 
@@ -37,7 +37,7 @@ class FreezeBackboneHook(Hook):
             raise ValueError('FreezeBackboneHook in a distributed run needs find_unused_parameters=True in the config')
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = model_of(runner)
         parameters = list(model.backbone.parameters())
         frozen = Progress.of(runner).epoch < self.epochs
         if frozen and self._flags is None:

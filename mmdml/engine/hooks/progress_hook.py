@@ -1,8 +1,8 @@
 """Where the run stands, told to the head."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mmdml.engine.model_of import model_of
 from mmdml.engine.progress import Progress
 from mmdml.registry import HOOKS
 
@@ -33,5 +33,5 @@ class ProgressHook(Hook):
             )
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = model_of(runner)
         model.head.progress = Progress.of(runner)

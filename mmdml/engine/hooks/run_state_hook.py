@@ -7,10 +7,10 @@ from typing import Any
 from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
+from mmdml.engine.model_of import model_of
 from mmdml.registry import HOOKS
 
 
@@ -40,7 +40,7 @@ class RunStateHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if get_world_size() > 1:
-            buffers = [buffer for buffer in _unwrapped(runner).buffers() if buffer.is_floating_point()]
+            buffers = [buffer for buffer in model_of(runner).buffers() if buffer.is_floating_point()]
             all_reduce_params(buffers, op='mean')
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
@@ -61,22 +61,18 @@ class RunStateHook(Hook):
             )
         for name, part in parts.items():
             part.load_run_state(saved[name])
-        parameters = dict(_unwrapped(runner).named_parameters())
+        parameters = dict(model_of(runner).named_parameters())
         for name, gradient in saved['gradients'].items():
             parameters[name].grad = gradient
 
     @staticmethod
     def _parts(runner) -> Iterator[tuple[str, Any]]:
-        named = [(f'model.{name}', module) for name, module in _unwrapped(runner).named_modules()]
+        named = [(f'model.{name}', module) for name, module in model_of(runner).named_modules()]
         named += [(f'hook.{type(hook).__name__}', hook) for hook in runner.hooks]
         named.append(('sampler', runner.train_dataloader.sampler))
         for name, part in named:
             if hasattr(part, 'run_state'):
                 yield name, part
-
-
-def _unwrapped(runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _pending_gradients(runner) -> dict[str, Tensor]:
@@ -95,5 +91,5 @@ def _pending_gradients(runner) -> dict[str, Tensor]:
             level=logging.WARNING,
         )
         return {}
-    parameters = _unwrapped(runner).named_parameters()
+    parameters = model_of(runner).named_parameters()
     return {name: parameter.grad for name, parameter in parameters if parameter.grad is not None}

@@ -7,10 +7,10 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 
 from mmdml.engine.bank import EmbeddingBank
 from mmdml.engine.gather import gather_detached
+from mmdml.engine.model_of import model_of
 from mmdml.engine.progress import Progress
 from mmdml.engine.sweep import Embeddings, EmbeddingSubscriber, num_classes_of, sweep
 from mmdml.registry import HOOKS
@@ -47,7 +47,7 @@ class SweepHook(Hook):
         self._served = -1
 
     def before_train(self, runner) -> None:
-        model = _unwrapped(runner)
+        model = model_of(runner)
         self._subscribers = [
             part for part in chain(model.modules(), runner.hooks) if isinstance(part, EmbeddingSubscriber)
         ]
@@ -81,7 +81,7 @@ class SweepHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if self.bank is None:
             return
-        head = _unwrapped(runner).head
+        head = model_of(runner).head
         rows = head.last_rows
         if get_world_size() > 1 and not head.gather:
             rows = gather_detached(rows)
@@ -119,7 +119,7 @@ class SweepHook(Hook):
         # A stream of its own: an epoch of the training loader must not repeat these crops.
         dataset.set_seed(derive_seed(progress.seed, progress.iter, 1) % 2**31)
         embeddings = sweep(
-            _unwrapped(runner),
+            model_of(runner),
             dataset,
             self.batch_size or _test_batch_size(runner.cfg) or loader.batch_size,
             loader.num_workers if self.num_workers is None else self.num_workers,
@@ -136,10 +136,6 @@ class SweepHook(Hook):
     def load_run_state(self, state: dict[str, Any]) -> None:
         """Take the bank; it goes to its device when training starts."""
         self._saved_bank = state.get('bank')
-
-
-def _unwrapped(runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _test_loader_cfg(cfg) -> dict[str, Any]:
