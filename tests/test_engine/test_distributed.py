@@ -1,5 +1,6 @@
 """Two processes on the CPU (gloo) against one."""
 
+import gc
 import os
 import os.path as osp
 import socket
@@ -33,8 +34,18 @@ def start(rank, world_size, port):
     dist.init_process_group('gloo', rank=rank, world_size=world_size)
 
 
-def in_two_processes(target, *args):
-    mp.spawn(target, args=(2, free_port(), *args), nprocs=2)
+def in_two_processes(work, *args):
+    mp.spawn(on_a_rank, args=(2, free_port(), work, *args), nprocs=2)
+
+
+def on_a_rank(rank, world_size, port, work, *args):
+    start(rank, world_size, port)
+    work(rank, world_size, *args)
+    # Only now, when the work's DDP wrapper is gone: a process group that dies with its last wrapper joins its threads
+    # while it holds the interpreter lock, which these threads may be waiting for.
+    gc.collect()
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def model_with(loss, gather=True):
@@ -65,8 +76,7 @@ def gradients(model):
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def global_loss_on_a_rank(rank, world_size, port, loss, out):
-    start(rank, world_size, port)
+def global_loss_on_a_rank(rank, world_size, loss, out):
     model = model_with(loss)
     model.head.progress = Progress(3, 10, 5, rank=rank, world_size=world_size)
     wrapped = DistributedDataParallel(model)
@@ -75,7 +85,6 @@ def global_loss_on_a_rank(rank, world_size, port, loss, out):
     value = wrapped(inputs[part], samples[part], mode='loss')['loss']
     value.backward()
     torch.save((value.detach(), gradients(model)), osp.join(out, f'{rank}.pth'))
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize('loss', ['ContrastiveLoss', 'TripletLoss', 'MultiSimilarityLoss'])
@@ -93,15 +102,13 @@ def test_gathered_loss_and_gradient_with_iaa_equal_one_process_on_the_global_bat
             torch.testing.assert_close(ranks_gradients[name], gradient, rtol=1e-4, atol=1e-6)
 
 
-def gather_on_a_rank(rank, world_size, port, out):
-    start(rank, world_size, port)
+def gather_on_a_rank(rank, world_size, out):
     raw = torch.full((2, 1), float(rank + 1), requires_grad=True)
     rows = gather_rows(Rows.of_batch(raw, torch.tensor([rank, 9]), torch.tensor([10 * rank, 10 * rank + 1])))
     (rows.embeddings[:, 0] * torch.tensor([1.0, 2, 3, 4])).sum().backward()
     torch.save(
         (rows.embeddings.detach(), rows.labels, rows.views, rows.indices, raw.grad), osp.join(out, f'{rank}.pth')
     )
-    dist.destroy_process_group()
 
 
 def test_gathered_rows_are_the_same_on_all_ranks_in_rank_order_with_views_of_the_global_batch(tmp_path):
