@@ -38,7 +38,7 @@ def build(pictures, **options):
 def test_rows_come_in_data_set_order_for_any_batch_size_and_number_of_workers(pictures):
     model, dataset = build(pictures)
     whole = sweep(model, dataset, batch_size=100, with_features=True)
-    assert torch.equal(whole.labels, torch.as_tensor(dataset.labels)) and whole.num_classes == 8
+    assert torch.equal(whole.labels, torch.tensor(dataset.labels)) and whole.num_classes == 8
     assert torch.equal(whole.indices, torch.arange(36)) and whole.features.shape == (36, 6)
     for batch_size, workers in ((5, 0), (7, 2)):
         other = sweep(model, dataset, batch_size=batch_size, num_workers=workers)

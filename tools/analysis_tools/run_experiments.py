@@ -290,7 +290,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    # SIGINT too: a shell starts what runs in its background with Ctrl-C ignored, and Python keeps that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         failures = run_all(missing, plan.work_root, csv, args.jobs, args.train_script)
     except KeyboardInterrupt:
