@@ -108,7 +108,7 @@ def test_a_run_too_short_for_the_onset_is_refused_before_it_starts(pictures, tmp
         train(cfg)
 
 
-def test_a_run_ends_with_one_line_of_updates_scores_and_checkpoint(pictures, tmp_path, capfd):
+def test_a_run_ends_with_one_line_of_updates_scores_and_checkpoint(pictures, tmp_path):
     cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_cfg__max_epochs=1, log_level='INFO')
     cfg.val_dataloader.dataset.split = 'test'
     train(cfg)
