@@ -3,4 +3,4 @@
 _base_ = './dcplus_k8_fixed_margin_conv4_omniglot.py'
 
 model = dict(neck=dict(learned=True), head=dict(diversity_weight=0.01))
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'neck.learners.masks': dict(lr_mult=100)}))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'masks': dict(lr_mult=100)}))

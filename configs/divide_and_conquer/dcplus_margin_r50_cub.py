@@ -7,6 +7,6 @@ model = dict(
     neck=dict(embed_dim=512, division='masks', learned=True),
     head=dict(diversity_weight=0.01),
 )
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'neck.learners.masks': dict(lr_mult=100)}))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'masks': dict(lr_mult=100)}))
 train_cfg = dict(max_epochs=180)
 custom_hooks = [dict(type='DivisionHook', num_clusters=4, hierarchical=True, divide_until=80, interval=2)]

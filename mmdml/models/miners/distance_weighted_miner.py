@@ -9,7 +9,7 @@ from mmdml.structures import PairBatch, Triplets
 FALLBACKS = ('skip', 'uniform')
 
 
-def log_inverse_density(distance: Tensor, dim: int) -> Tensor:
+def log_inverse_density(distance: Tensor, dim: int | Tensor) -> Tensor:
     r"""Logarithm of 1 / q, up to a constant, q being the density of distances on the unit sphere.
 
     Wu et al., ICCV 2017, Sec. 4: between points that are uniform on the sphere in :math:`R^n`, distances have
@@ -17,7 +17,7 @@ def log_inverse_density(distance: Tensor, dim: int) -> Tensor:
 
     Args:
         distance: Euclidean distances in (0, 2), any shape.
-        dim: n.
+        dim: n, a number or a scalar tensor.
 
     Returns:
         :math:`(2 - n) \ln D - \frac{n-3}{2} \ln(1 - D^2/4)`, same shape.
@@ -64,8 +64,8 @@ class DistanceWeightedMiner:
     Args:
         lower: :math:`\lambda`: negatives nearer than this are drawn as if they were this far, in (0, 2).
         upper: u: negatives this far and farther have no loss and are never drawn, in (lower, 2].
-        dim: n in q. Default: the width of the compared vectors, which is right for whole embeddings and slices. For
-            masked vectors, most of whose entries are 0, give their effective width.
+        dim: n in q. Default: the width of the compared vectors; columns that are 0 in all of them, which a mask has cut
+            off, do not count.
         fallback: what an anchor does all of whose negatives are at ``upper`` or beyond. 'uniform', as in the code of
             Wu et al., draws among all of them, so that the anchor's positives keep their loss; 'skip' gives no
             triplet.
@@ -108,7 +108,8 @@ class DistanceWeightedMiner:
         # Detached here, not under no_grad: the pairs cache the similarity, and the loss needs its graph.
         distance = (2 - 2 * pairs.similarity.detach()).clamp_min(self.lower**2).sqrt()
         admissible = pairs.negative_mask & (distance < self.upper)
-        dim = pairs.anchors.shape[1] if self.dim is None else self.dim
+        # A tensor: counting the columns must not wait for the accelerator.
+        dim = (pairs.candidates != 0).any(0).sum().clamp_min(2) if self.dim is None else self.dim
         log_weight = log_inverse_density(distance, dim).masked_fill(~admissible, float('-inf'))
         if self.fallback == 'uniform':
             stranded = pairs.negative_mask & ~admissible.any(1, keepdim=True)
