@@ -7,4 +7,4 @@ _base_ = [
 
 model = dict(head=dict(loss=dict(type='NPairsLoss', scale=1.0, learn_scale=True)))
 # The scale learns at a rate of 1 (1000 times the schedule's 1e-3) and does not decay.
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'loss_fn.scale': dict(lr_mult=1000, decay_mult=0)}))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.scale': dict(lr_mult=1000, decay_mult=0)}))

@@ -82,7 +82,8 @@ def test_masks_on_omniglot_have_the_tpami_stages():
         assert division.num_clusters == 8 and division.interval == 1 and cfg.model.neck.division == 'masks'
     assert [cfg.model.neck.learned for cfg in (learned, fixed, released)] == [True, False, True]
     assert [cfg.model.head.get('diversity_weight', 0) for cfg in (learned, fixed, released)] == [0.01, 0, 0.01]
-    assert [division_of(cfg).matching for cfg in (learned, fixed, released)] == ['overlap', 'overlap', 'released']
+    matchings = [division_of(cfg).divider.matching for cfg in (learned, fixed, released)]
+    assert matchings == ['overlap', 'overlap', 'released']
 
 
 def test_learned_masks_learn_a_hundred_times_as_fast_as_the_rest():

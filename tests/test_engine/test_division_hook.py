@@ -1,6 +1,7 @@
 """Division in real runs: stages, purity, resume, IAA inside."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -159,3 +160,72 @@ def test_what_cannot_work_is_refused(pictures, tmp_path, change, message):
         cfg.train_dataloader.sampler = change['sampler']
     with pytest.raises(ValueError, match=message):
         train(cfg)
+
+
+@HOOKS.register_module()
+class WatchUpdates(Hook):
+    """For every epoch, whether backbone and neck moved."""
+
+    def __init__(self):
+        self.moved = []
+
+    def before_train_epoch(self, runner):
+        self.before = weights(runner)
+
+    def after_train_epoch(self, runner):
+        moved = {key for key, value in weights(runner).items() if not torch.equal(value, self.before[key])}
+        # Running statistics move whether or not the backbone trains.
+        self.moved.append(('backbone.blocks.0.weight' in moved, any(key.startswith('neck.learners') for key in moved)))
+
+
+def moved_of(cfg):
+    cfg.custom_hooks.append(dict(type='WatchUpdates'))
+    return next(hook.moved for hook in train(cfg).hooks if isinstance(hook, WatchUpdates))
+
+
+def test_the_backbone_rests_after_each_clustering_and_the_neck_goes_on(pictures, tmp_path):
+    # Clusterings at epochs 1 and 3; weight decay would move a backbone whose gradient is zero instead of missing.
+    hook = dict(interval=2, freeze_backbone=1)
+    moved = moved_of(division_config(pictures, tmp_path, hook=hook, optim_wrapper__optimizer__weight_decay=0.1))
+    assert moved == [(True, True), (False, True), (True, True), (False, True), (True, True), (True, True)]
+
+
+def test_fine_tuning_may_leave_the_backbone_alone(pictures, tmp_path):
+    moved = moved_of(division_config(pictures, tmp_path, hook=dict(fine_tune_backbone=False)))
+    assert moved == [(True, True)] * 5 + [(False, True)]
+
+
+@pytest.mark.parametrize('value', [-1, 2])
+def test_a_freeze_that_leaves_the_backbone_no_epoch_is_refused(value):
+    with pytest.raises(ValueError, match=rf'freeze_backbone must be in 0\.\.1, .*interval=2, got {value}'):
+        HOOKS.build(dict(type='DivisionHook', num_clusters=2, divide_until=4, freeze_backbone=value))
+
+
+def test_proxies_of_slices_train_with_their_learner_only(pictures, tmp_path):
+    cfg = division_config(pictures, tmp_path, train_cfg__max_epochs=1, hook=dict(warm_up=0))
+    cfg.model.head.loss = dict(
+        type='ProxyNCALoss', num_classes=len(list(Path(pictures).iterdir())), embed_dim=6, num_slices=2
+    )
+    cfg.model.head.update(miner=None, diversity_weight=0.0)
+    cfg.optim_wrapper.optimizer.weight_decay = 0.1
+    cfg.custom_hooks.append(dict(type='WatchProxies'))
+    runner = train(cfg)
+    watch = next(hook for hook in runner.hooks if isinstance(hook, WatchProxies))
+    assert len(watch.moved) == 6 and set(watch.moved) == {(0,), (1,)}
+    assert [(learner,) for _, learner, *_ in steps_of(runner)] == watch.moved
+
+
+@HOOKS.register_module()
+class WatchProxies(Hook):
+    """For every step, whose proxies moved."""
+
+    def __init__(self):
+        self.moved = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.before = [part.proxies.detach().clone() for part in runner.model.head.loss_fn.slices]
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        tables = [part.proxies for part in runner.model.head.loss_fn.slices]
+        pairs = enumerate(zip(self.before, tables, strict=True))
+        self.moved.append(tuple(part for part, (old, new) in pairs if not torch.equal(old, new)))

@@ -1,11 +1,14 @@
 """How the training images are divided among the learners (D&C): clustering, matching, schedule; no state, no runner."""
 
+from .divider import Divider, Division
 from .kmeans import bisect, cluster_means, every_cluster_has_classes, kmeans, kmeans_with_classes
 from .matching import match_clusters, overlap_share, released_match_clusters
 from .schedule import Stage, Stages, num_clusters_at
 from .singletons import Kept, class_table, drop_singletons, move_singletons
 
 __all__ = [
+    'Divider',
+    'Division',
     'Kept',
     'Stage',
     'Stages',

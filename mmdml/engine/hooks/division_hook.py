@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast, get_world_size
+from mmengine.dist import broadcast, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapperDict
@@ -11,26 +11,13 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdml.engine.division import (
-    Stages,
-    bisect,
-    cluster_means,
-    drop_singletons,
-    kmeans_with_classes,
-    match_clusters,
-    move_singletons,
-    num_clusters_at,
-    overlap_share,
-    released_match_clusters,
-)
+from mmdml.engine.division import Divider, Stages, num_clusters_at
 from mmdml.engine.model_of import model_of
 from mmdml.engine.progress import Progress
 from mmdml.engine.sweep import Embeddings
 from mmdml.registry import HOOKS
 
-_MATCHINGS = {'overlap': match_clusters, 'released': released_match_clusters}
 _VECTORS = ('features', 'embedding')
-_LONE_IMAGES = ('drop', 'move')
 
 
 @HOOKS.register_module()
@@ -39,7 +26,8 @@ class DivisionHook(Hook):
 
     Sweep -> k-means -> matching by maximum overlap -> assignment. The sampler draws single-cluster batches from it, and
     the head trains the learner of the batch's cluster. Clusters are made anew every ``interval`` epochs from the end of
-    the warm-up until the fine-tuning; see :class:`~mmdml.engine.division.Stages`.
+    the warm-up until the fine-tuning; see :class:`~mmdml.engine.division.Stages` for the stages and
+    :class:`~mmdml.engine.division.Divider` for the clusters.
 
     Args:
         num_clusters: K, as in neck and head; a power of two with ``hierarchical``.
@@ -54,6 +42,10 @@ class DivisionHook(Hook):
             to the nearest cluster that has its class.
         seed: of k-means. Default: the run's.
         restarts: of k-means, >= 1.
+        freeze_backbone: F, epochs after each clustering in which only what follows the backbone trains, < T (TPAMI
+            2021; 1 of every 2 in the release, 0 here). The backbone's backward pass is skipped.
+        fine_tune_backbone: False: the fine-tune stage trains only what follows the backbone (CVPR 2019, Sec. 3.3; the
+            release trains everything).
 
     Raises:
         ValueError: for values out of range, an iteration-based loop, a sampler other than ``ClusterPKSampler``, another
@@ -65,9 +57,9 @@ class DivisionHook(Hook):
             dict(type='DivisionHook', num_clusters=8, divide_until=80, fine_tune_from=190, interval=2)]
     """
 
+    priority = 'BELOW_NORMAL'
     embedding_source = 'sweep'
     sweep_transform = 'test'
-    needs_features = True
 
     def __init__(
         self,
@@ -82,14 +74,19 @@ class DivisionHook(Hook):
         lone_images: str = 'drop',
         seed: int | None = None,
         restarts: int = 1,
+        freeze_backbone: int = 0,
+        fine_tune_backbone: bool = True,
     ) -> None:
-        choices = (('cluster_on', cluster_on, _VECTORS), ('matching', matching, _MATCHINGS))
-        for name, value, known in (*choices, ('lone_images', lone_images, _LONE_IMAGES)):
-            if value not in known:
-                raise ValueError(f'{name} must be one of {list(known)}, got {value!r}')
-        for name, value in (('num_clusters', num_clusters), ('interval', interval), ('restarts', restarts)):
+        if cluster_on not in _VECTORS:
+            raise ValueError(f'cluster_on must be one of {list(_VECTORS)}, got {cluster_on!r}')
+        for name, value in (('num_clusters', num_clusters), ('interval', interval)):
             if value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
+        if not 0 <= freeze_backbone < interval:
+            raise ValueError(
+                f'freeze_backbone must be in 0..{interval - 1}, fewer epochs than interval={interval}, '
+                f'got {freeze_backbone}'
+            )
         if hierarchical:
             num_clusters_at(0, num_clusters, interval)  # refuses what is no power of two
         self.num_clusters = num_clusters
@@ -97,10 +94,11 @@ class DivisionHook(Hook):
         self.interval = interval
         self.hierarchical = hierarchical
         self.cluster_on = cluster_on
-        self.matching = matching
-        self.lone_images = lone_images
+        self.needs_features = cluster_on == 'features'
+        self.divider = Divider(matching, lone_images, restarts)
         self.seed = seed
-        self.restarts = restarts
+        self.freeze_backbone = freeze_backbone
+        self.fine_tune_backbone = fine_tune_backbone
         #: ``(N,)`` clusters of the last division, before lone images are left out; None before the first.
         self.clusters: Tensor | None = None
         #: ``(N,)`` what the sampler draws from, -1 for images left out.
@@ -140,55 +138,28 @@ class DivisionHook(Hook):
         """Divide."""
         vectors = embeddings.features if self.cluster_on == 'features' else embeddings.raw
         vectors = F.normalize(vectors, dim=1).cpu()
-        labels = embeddings.labels.cpu()
+        labels, indices = embeddings.labels.cpu(), embeddings.indices.cpu()
         neck = model_of(self._runner).neck
-        num_active = self.num_clusters
+        old = None if self.clusters is None else self.clusters[indices]
+        num_old = 1 if old is None else neck.num_active
+        target = self.num_clusters
         if self.hierarchical:
-            num_active = num_clusters_at(progress.epoch - self.stages.warm_up, self.num_clusters, self.interval)
-        old = None if self.clusters is None else self.clusters[embeddings.indices.cpu()]
-        clusters = self._divide(vectors, labels, old, num_active, progress)
-        # The same on all ranks, whatever their k-means did.
+            target = num_clusters_at(progress.epoch - self.stages.warm_up, self.num_clusters, self.interval)
+
+        clusters = torch.empty(len(vectors), dtype=torch.int64)
+        if is_main_process():
+            seed = (progress.seed if self.seed is None else self.seed) % 2**30
+            doubles = self.hierarchical and target == 2 * num_old
+            clusters = self.divider.cluster(vectors, labels, target, seed, old, num_old, doubles)
         broadcast(clusters)
-        self._report(clusters, old, num_active // neck.num_active)
+        division = self.divider.settle(clusters, labels, vectors, target, old, num_old)
+        print_log(str(division), logger='current')
         # Images without a row (unreadable ones) have no cluster.
-        self.clusters = torch.full((len(self._runner.train_dataloader.dataset),), -1)
-        self.clusters[embeddings.indices.cpu()] = clusters
-        kept = self._settle_lone_images(clusters, labels, vectors, num_active)
-        self.assignment = torch.full_like(self.clusters, -1)
-        self.assignment[embeddings.indices.cpu()] = kept
-        self._grow(neck, num_active)
-        self._runner.train_dataloader.sampler.set_assignment(self.assignment, num_active)
-
-    def _divide(
-        self, vectors: Tensor, labels: Tensor, old: Tensor | None, num_active: int, progress: Progress
-    ) -> Tensor:
-        seed = (progress.seed if self.seed is None else self.seed) % 2**30
-        previous = 1 if old is None else model_of(self._runner).neck.num_active
-        doubles = self.hierarchical and num_active == 2 * previous
-        flat = previous if doubles else num_active
-        clusters, _, _ = kmeans_with_classes(vectors, labels, flat, seed, self.restarts)
-        if old is not None and flat > 1:
-            clusters = _MATCHINGS[self.matching](clusters, old, flat)
-        if doubles:
-            clusters = bisect(vectors, clusters, flat, seed, self.restarts, labels=labels)
-        return clusters
-
-    @staticmethod
-    def _report(clusters: Tensor, old: Tensor | None, children: int) -> None:
-        sizes = torch.bincount(clusters).tolist()
-        # A child counts as its parent.
-        kept = ''
-        if old is not None:
-            kept = f', {overlap_share(clusters // children, old):.1%} of the images keep their learner'
-        print_log(f'Division into {len(sizes)} clusters of {sizes} images{kept}', logger='current')
-
-    def _settle_lone_images(self, clusters: Tensor, labels: Tensor, vectors: Tensor, num_active: int) -> Tensor:
-        if self.lone_images == 'drop':
-            kept = drop_singletons(clusters, labels)
-        else:
-            kept = move_singletons(clusters, labels, vectors, cluster_means(vectors, clusters, num_active))
-        print_log(f'{kept.lone:.1%} lone images, {kept.dropped:.1%} left out until the next division', logger='current')
-        return kept.assignment
+        everywhere = torch.full((len(self._runner.train_dataloader.dataset),), -1)
+        self.clusters = everywhere.index_copy(0, indices, division.clusters)
+        self.assignment = everywhere.index_copy(0, indices, division.assignment)
+        self._grow(neck, target)
+        self._runner.train_dataloader.sampler.set_assignment(self.assignment, target)
 
     def _grow(self, neck: Any, num_active: int) -> None:
         """More learners in use: children are copied from parents, and the optimiser forgets what it knew of these."""
@@ -216,19 +187,29 @@ class DivisionHook(Hook):
             missed = runner.train_dataloader.sampler.unreached()
             print_log(f'{missed:.1%} of the images are not drawn in this epoch', logger='current')
 
-    priority = 'BELOW_NORMAL'
-
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        head = model_of(runner).head
+        model, progress = model_of(runner), Progress.of(runner)
+        head = model.head
         head.learner = None
-        if self.stage(Progress.of(runner)) != 'divide':
+        if self._freezes(progress):
+            model.backbone_frozen_by.add('DivisionHook')
+        else:
+            model.backbone_frozen_by.discard('DivisionHook')
+        if self.stage(progress) != 'divide':
             return
         indices = [sample.sample_idx for sample in data_batch['data_samples']]
         learners = self.assignment[indices].unique().tolist()
         if len(learners) != 1 or learners[0] < 0:
             raise RuntimeError(f'a batch of the divide stage must come from one cluster, got images of {learners}')
         # A single learner is the whole embedding.
-        head.learner = learners[0] if model_of(runner).neck.num_active > 1 else None
+        head.learner = learners[0] if model.neck.num_active > 1 else None
+
+    def _freezes(self, progress: Progress) -> bool:
+        stage = self.stage(progress)
+        if stage in ('divide', 'joint'):
+            since = progress.epoch - self.stages.warm_up
+            return self.num_clusters > 1 and since % self.interval < self.freeze_backbone
+        return stage == 'fine_tune' and not self.fine_tune_backbone
 
     def before_val(self, runner) -> None:
         self._join(runner)

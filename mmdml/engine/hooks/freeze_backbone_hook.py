@@ -12,8 +12,8 @@ from mmdml.registry import HOOKS
 class FreezeBackboneHook(Hook):
     """Train only what follows the backbone for the first epochs, so that a random head does not spoil the features.
 
-    Parameters are frozen after the optimiser was built, which therefore knows them all; their old flags come back when
-    the warm-up ends. Batch-norm statistics are not touched (``ImageEmbedder.freeze_bn_stats`` does that).
+    The backbone's backward pass is skipped meanwhile. Batch-norm statistics are not touched
+    (``ImageEmbedder.freeze_bn_stats`` does that).
 
     Args:
         epochs: length of the warm-up in epochs, > 0.
@@ -30,21 +30,14 @@ class FreezeBackboneHook(Hook):
         if epochs <= 0:
             raise ValueError(f'epochs must be > 0, got {epochs}')
         self.epochs = epochs
-        self._flags: list[bool] | None = None
 
     def before_train(self, runner) -> None:
         if get_world_size() > 1 and not runner.cfg.get('find_unused_parameters', False):
             raise ValueError('FreezeBackboneHook in a distributed run needs find_unused_parameters=True in the config')
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        model = model_of(runner)
-        parameters = list(model.backbone.parameters())
-        frozen = Progress.of(runner).epoch < self.epochs
-        if frozen and self._flags is None:
-            self._flags = [parameter.requires_grad for parameter in parameters]
-            for parameter in parameters:
-                parameter.requires_grad_(False)
-        elif not frozen and self._flags is not None:
-            for parameter, flag in zip(parameters, self._flags, strict=True):
-                parameter.requires_grad_(flag)
-            self._flags = None
+        reasons = model_of(runner).backbone_frozen_by
+        if Progress.of(runner).epoch < self.epochs:
+            reasons.add('FreezeBackboneHook')
+        else:
+            reasons.discard('FreezeBackboneHook')

@@ -51,6 +51,8 @@ class ImageEmbedder(BaseModel):
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(head) if head else None
         self.freeze_bn_stats = freeze_bn_stats
+        #: Names of the hooks that want the backbone frozen at the moment: while there is one, its backward is skipped.
+        self.backbone_frozen_by: set[str] = set()
 
     def init_weights(self) -> None:
         """Initialise by the ``init_cfg`` of the parts; missing pretrained weights end in an explanation."""
@@ -68,7 +70,11 @@ class ImageEmbedder(BaseModel):
 
     def extract(self, inputs: Tensor, learner: int | None = None) -> tuple[Tensor, Tensor]:
         """Preprocessed pictures -> pooled features ``(B, C)`` and raw embeddings ``(B, D)``."""
-        features = self.pooling(self.backbone(inputs))
+        # Without a graph there is nothing to go back through, and parameters without gradient are left alone by the
+        # optimiser, whatever its momentum and weight decay; their own flags are not touched.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_frozen_by):
+            maps = self.backbone(inputs)
+        features = self.pooling(maps)
         return features, self.neck(features, learner)
 
     def forward(

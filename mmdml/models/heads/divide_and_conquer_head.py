@@ -17,13 +17,16 @@ class DivideAndConquerHead(EmbeddingHead):
 
     ``DivisionHook`` sets ``learner`` before every step: the learner of the batch's cluster in the divide stage, None
     otherwise (the merged embedding). A loss with parameters (learned margins) exists once per learner, and once for the
-    merged embedding.
+    merged embedding; one that is cut as the embedding is (``ProxyNCALoss(num_slices=K)``) brings its learners' losses.
 
     Args:
         num_learners: K, as in the neck.
         diversity_weight: lambda of the term that keeps learned masks apart (D&C+, TPAMI 2021; README value 0.01),
             added in the divide stage.
         kwargs: see :class:`EmbeddingHead`.
+
+    Raises:
+        ValueError: if ``diversity_weight`` is negative, or the loss is cut into another number of slices.
 
     Config::
 
@@ -37,12 +40,20 @@ class DivideAndConquerHead(EmbeddingHead):
         self.num_learners = num_learners
         self.diversity_weight = diversity_weight
         # Learners and the merged embedding have parameters of their own; one learner is the merged embedding.
-        own = num_learners if num_learners > 1 and any(True for _ in self.loss_fn.parameters()) else 0
+        has_parameters = any(True for _ in self.loss_fn.parameters())
+        own = num_learners if num_learners > 1 and has_parameters and self._slices is None else 0
         self.learner_losses = nn.ModuleList([MODELS.build(loss) for _ in range(own)])
+        if self._slices is not None and len(self._slices) != num_learners:
+            raise ValueError(f'the loss has num_slices={len(self._slices)} for num_learners={num_learners}')
+
+    @property
+    def _slices(self) -> nn.ModuleList | None:
+        return getattr(self.loss_fn, 'slices', None)
 
     def loss_of(self, learner: int | None) -> BaseModule:
         """The loss that scores a learner."""
-        return self.learner_losses[learner] if learner is not None and self.learner_losses else self.loss_fn
+        own = self._slices or self.learner_losses
+        return self.loss_fn if learner is None or not own else own[learner]
 
     @torch.no_grad()
     def divide(self, active: int, target: int) -> None:

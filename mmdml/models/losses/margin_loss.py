@@ -29,7 +29,7 @@ class MarginLoss(PairLoss):
     :math:`\nu |\beta_{y_a}| / 2`. A pair that was mined twice counts twice, in the sum and in the divisor.
 
     The boundary belongs to the class of the anchor. A learned one is the parameter ``beta``; exempt it from weight
-    decay by ``paramwise_cfg=dict(custom_keys={'loss_fn.beta': dict(decay_mult=0)})``.
+    decay by ``paramwise_cfg=dict(custom_keys={'.beta': dict(decay_mult=0)})``.
 
     Args:
         alpha: margin on both sides of the boundary, a distance.

@@ -24,7 +24,7 @@ class NPairsLoss(PairLoss):
     and the positives' shares of the mean.
 
     The TPAMI release trains :math:`\gamma` from 1 with a learning rate of 1 and no weight decay:
-    ``paramwise_cfg=dict(custom_keys={'loss_fn.scale': dict(lr_mult=1 / lr, decay_mult=0)})``. Such steps can cross
+    ``paramwise_cfg=dict(custom_keys={'.scale': dict(lr_mult=1 / lr, decay_mult=0)})``. Such steps can cross
     zero, and with a negative :math:`\gamma` the loss would reward the opposite of what it is for; so :math:`\gamma` is
     the absolute value of the parameter.
 

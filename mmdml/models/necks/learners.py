@@ -21,16 +21,16 @@ class SliceLearners(nn.Module):
     def __init__(self, layer: nn.Linear, num_learners: int) -> None:
         super().__init__()
         self.partition = Partition(layer.out_features, num_learners)
-        parts = self.partition.slices
-        self.weights = nn.ParameterList([nn.Parameter(layer.weight.detach()[part].clone()) for part in parts])
-        self.biases = nn.ParameterList([nn.Parameter(layer.bias.detach()[part].clone()) for part in parts])
+        # Layers, not bare parameters: what an optimiser's settings say about biases holds for these, too.
+        self.slices = nn.ModuleList([_cut(layer, part) for part in self.partition.slices])
 
     def linear(self, features: Tensor, learner: int | None, active: int) -> Tensor:
         """``(B, C)`` -> raw ``(B, D)``; only the rows of ``learner`` get gradient, all of them for None."""
         each = len(self.partition) // active
         own = range(len(self.partition)) if learner is None else range(learner * each, (learner + 1) * each)
-        weights = [weight if part in own else weight.detach() for part, weight in enumerate(self.weights)]
-        biases = [bias if part in own else bias.detach() for part, bias in enumerate(self.biases)]
+        rows = [(layer.weight, layer.bias) for layer in self.slices]
+        rows = [row if part in own else (row[0].detach(), row[1].detach()) for part, row in enumerate(rows)]
+        weights, biases = zip(*rows, strict=True)
         return F.linear(features, torch.cat(weights), torch.cat(biases))
 
     def unit(self, raw: Tensor, learner: int | None, active: int) -> Tensor:
@@ -42,8 +42,7 @@ class SliceLearners(nn.Module):
 
     def scale(self, learner: int, active: int) -> Tensor:
         """``(D,)``: 1 for the learner's neurons, 0 for the others."""
-        weight = self.weights[0]
-        scale = torch.zeros(self.partition.dim, device=weight.device)
+        scale = torch.zeros(self.partition.dim, device=self.slices[0].weight.device)
         scale[self.partition.merged(active).slices[learner]] = 1
         return scale
 
@@ -56,7 +55,7 @@ class SliceLearners(nn.Module):
 
     def diversity(self, active: int) -> Tensor:
         """Disjoint slices are as diverse as can be: 0."""
-        return self.weights[0].new_zeros(())
+        return self.slices[0].weight.new_zeros(())
 
 
 class MaskLearners(nn.Module):
@@ -117,6 +116,14 @@ class MaskLearners(nn.Module):
             return self.masks.new_zeros(())
         unit = F.normalize(self.masks[:active].relu(), dim=1)
         return ((unit @ unit.t()).sum() - (unit * unit).sum()) / (active * (active - 1))
+
+
+def _cut(layer: nn.Linear, part: slice) -> nn.Linear:
+    """Some rows of a layer as a layer of their own."""
+    rows = layer.weight[part]
+    own = nn.utils.skip_init(nn.Linear, rows.shape[1], rows.shape[0])
+    own.load_state_dict({'weight': rows, 'bias': layer.bias[part]})
+    return own
 
 
 #: Values of ``division``.

@@ -145,3 +145,18 @@ def test_another_width_and_a_label_without_proxy_are_named():
     for label in (-1, 5):
         with pytest.raises(ValueError, match=rf'num_classes=5, so labels must lie in 0\.\.4, got {label}'):
             seeded()(PairBatch.from_embeddings(unit, torch.tensor([0, label, 1])))
+
+
+def test_merged_proxies_are_those_of_the_slices_side_by_side():
+    loss = ProxyNCALoss(5, 7, num_slices=3)
+    tables = [normalize(part.proxies) for part in loss.slices]
+    assert [table.shape[1] for table in tables] == [3, 2, 2]
+    torch.testing.assert_close(loss.unit_proxies(), torch.cat(tables, 1) / 3**0.5)
+    torch.testing.assert_close(loss.unit_proxies().norm(dim=1), torch.ones(5))
+
+    whole = ProxyNCALoss(5, 7)
+    whole.proxies.data = loss.unit_proxies().detach()
+    pairs = PairBatch.from_embeddings(normalize(torch.randn(6, 7)), torch.tensor([0, 1, 2, 3, 4, 0]))
+    torch.testing.assert_close(loss(pairs), whole(pairs))
+    with pytest.raises(ValueError, match='embed_dim=2, but the embeddings have 7 columns .*num_slices'):
+        loss.slices[1](pairs)

@@ -37,7 +37,7 @@ def test_one_learner_is_the_plain_layer_bit_by_bit(options, learner):
         value.backward()
         results.append(value)
     assert torch.equal(*results)
-    own = neck.learners.weights[0] if not options else neck.learners.layer.weight
+    own = neck.learners.slices[0].weight if not options else neck.learners.layer.weight
     assert torch.equal(own.grad, plain.linear.weight.grad)
 
 
@@ -56,9 +56,9 @@ def test_gradient_reaches_the_slice_of_the_active_learner_only_and_the_others_st
         dc_head(4).loss(neck(inputs, learner), LABELS, None, neck, learner)['loss'].backward()
         optimizer.step()
     moved = [not torch.equal(old, new) for old, new in zip(before, neck.learners.parameters(), strict=True)]
-    assert moved == [part == learner for part in range(4)] * 2
+    assert moved == [part == learner for part in range(4) for _ in ("weight", "bias")]
     assert inputs.grad.abs().sum() > 0
-    assert all(neck.learners.weights[part].grad is None for part in range(4) if part != learner)
+    assert all(neck.learners.slices[part].weight.grad is None for part in range(4) if part != learner)
 
 
 def test_merged_embedding_is_the_concatenation_of_the_learners_over_the_root_of_k():
@@ -76,8 +76,8 @@ def test_scaling_one_slice_changes_neither_loss_nor_embedding():
     neck = neck_with(4)
     before = neck.unit(neck(features()))
     with torch.no_grad():
-        neck.learners.weights[1].mul_(3)
-        neck.learners.biases[1].mul_(3)
+        neck.learners.slices[1].weight.mul_(3)
+        neck.learners.slices[1].bias.mul_(3)
     torch.testing.assert_close(neck.unit(neck(features())), before)
 
 
@@ -88,7 +88,7 @@ def test_a_hierarchy_of_slices_joins_what_its_children_will_own():
     torch.testing.assert_close(neck.unit(raw, 1), normalize(raw[:, 6:], dim=1))
     loss = neck.unit(neck(features(), 1), 1).sum()
     loss.backward()
-    assert [weight.grad is None for weight in neck.learners.weights] == [True, True, False, False]
+    assert [part.weight.grad is None for part in neck.learners.slices] == [True, True, False, False]
 
 
 def test_children_start_from_their_parents_mask():
