@@ -1,28 +1,48 @@
 """Data sets, their samplers and transforms."""
 
 from .base import GALLERY, QUERY, QUERY_AND_GALLERY, RetrievalDataset, Samples, UnreadableImageError
+from .cars196 import Cars196
 from .concat import RetrievalConcatDataset
 from .cub200 import CUB200
+from .fgvc_aircraft import FGVCAircraft
+from .food101 import Food101
 from .image_folder import ImageFolder
 from .image_list import ImageList
+from .in_shop import InShop
+from .market1501 import Market1501
 from .omniglot import Omniglot
+from .oxford_flowers102 import OxfordFlowers102
+from .oxford_pets import OxfordPets
 from .samplers import ClusterPKSampler, Draw, PKSampler
+from .stanford_dogs import StanfordDogs
+from .stanford_online_products import StanfordOnlineProducts
 from .transforms import RandomAffine
+from .vehicle_id import VehicleID
 
 __all__ = [
     'CUB200',
+    'Cars196',
     'ClusterPKSampler',
     'GALLERY',
     'QUERY',
     'QUERY_AND_GALLERY',
     'Draw',
+    'FGVCAircraft',
+    'Food101',
     'ImageFolder',
     'ImageList',
+    'InShop',
+    'Market1501',
     'Omniglot',
+    'OxfordFlowers102',
+    'OxfordPets',
     'PKSampler',
     'RandomAffine',
     'RetrievalConcatDataset',
     'RetrievalDataset',
     'Samples',
+    'StanfordDogs',
+    'StanfordOnlineProducts',
     'UnreadableImageError',
+    'VehicleID',
 ]

@@ -30,6 +30,9 @@ class CUB200(RetrievalDataset):
         >>> dataset = dict(type='CUB200', data_root='data/CUB_200_2011', split='train', pipeline=[...])
     """
 
+    #: Classes and images of each split.
+    COUNTS = {'train': (100, 5864), 'test': (100, 5924)}
+
     def __init__(self, data_root: str = 'data/CUB_200_2011', train_classes: int = 100, **kwargs) -> None:
         self.train_classes = train_classes
         kwargs.setdefault('data_prefix', 'images')

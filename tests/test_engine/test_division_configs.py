@@ -13,14 +13,14 @@ from mmdml.registry import HOOKS, MODELS
 FOLDER = Path(REPO, 'configs/divide_and_conquer')
 IAA_DC = Path(REPO, 'configs/iaa/iaa_dc_margin_conv4_omniglot.py')
 BASELINE = FOLDER / 'dc_k1_margin_conv4_omniglot.py'
-DIVIDED = sorted(path for path in [*FOLDER.glob('*.py'), IAA_DC] if path != BASELINE)
+DIVIDED = sorted(path for path in [*FOLDER.glob('*.py'), IAA_DC] if '_k1_' not in path.stem)
+DATA_SETS = ('cub', 'cars', 'sop', 'inshop', 'vehicleid')
 OMNIGLOT = [path for path in DIVIDED if path.stem.endswith('omniglot')]
 
 
-def load(name):
-    """A config of the folder by the part of its name before the loss."""
-    (path,) = [*FOLDER.glob(f'{name}_margin_*.py')]
-    return Config.fromfile(path)
+def load(name, data='conv4_omniglot'):
+    """A config of the folder by the parts of its name before and after the loss."""
+    return Config.fromfile(FOLDER / f'{name}_margin_{data}.py')
 
 
 def division_of(cfg):
@@ -86,19 +86,19 @@ def test_masks_on_omniglot_have_the_tpami_stages():
     assert matchings == ['overlap', 'overlap', 'released']
 
 
-def test_learned_masks_learn_a_hundred_times_as_fast_as_the_rest():
+def test_learned_masks_learn_faster_than_the_rest():
     cfg = load('dcplus_k8')
     model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     rates = {id(parameter): group['lr'] for group in optimizer.param_groups for parameter in group['params']}
-    fast = {name for name, parameter in model.named_parameters() if rates[id(parameter)] == pytest.approx(0.1)}
+    fast = {name for name, parameter in model.named_parameters() if rates[id(parameter)] == pytest.approx(1e-2)}
     slow = {name for name, parameter in model.named_parameters() if rates[id(parameter)] == pytest.approx(1e-3)}
     assert fast == {'neck.learners.masks'} and len(fast | slow) == len(rates)
-    assert load('dcplus').optim_wrapper.paramwise_cfg == cfg.optim_wrapper.paramwise_cfg
+    assert load('dcplus', 'r50_cub').optim_wrapper.paramwise_cfg.custom_keys.masks.lr_mult == 100
 
 
 def test_the_cvpr_preset_for_cub():
-    cfg = load('dc')
+    cfg = load('dc', 'r50_cub')
     assert cfg.model.neck == dict(
         type='DivideAndConquerEmbedding', in_channels=2048, embed_dim=128, num_learners=4, dropout=0.01
     )
@@ -112,12 +112,46 @@ def test_the_cvpr_preset_for_cub():
 
 
 def test_the_tpami_preset_for_cub():
-    cfg = load('dcplus')
+    cfg = load('dcplus', 'r50_cub')
     neck, division = cfg.model.neck, division_of(cfg)
     assert (neck.embed_dim, neck.num_learners, neck.division, neck.learned) == (512, 4, 'masks', True)
     assert cfg.optim_wrapper.optimizer == dict(type='Adam', lr=1e-5, weight_decay=1e-4)
     assert cfg.model.head.diversity_weight == 0.01 and cfg.train_cfg.max_epochs == 180
     assert division.stages == Stages.tpami() == Stages(0, 80) and division.hierarchical and division.interval == 2
+
+
+@pytest.mark.parametrize('data', DATA_SETS)
+@pytest.mark.parametrize(
+    ('divided', 'plain'), [('dc', 'dc_k1'), ('dcplus', 'dcplus_k1'), ('dcplus_fixed', 'dcplus_k1')]
+)
+def test_benchmark_configs_have_their_baseline_beside_them(divided, plain, data):
+    cfg, baseline = load(divided, f'r50_{data}'), load(plain, f'r50_{data}')
+    for part in ('train_dataloader', 'val_dataloader', 'val_evaluator', 'train_cfg'):
+        assert cfg[part] == baseline[part], part
+    assert cfg.optim_wrapper.optimizer == baseline.optim_wrapper.optimizer
+    assert (cfg.model.head.loss, cfg.model.head.miner) == (baseline.model.head.loss, baseline.model.head.miner)
+    assert cfg.model.neck.embed_dim == baseline.model.neck.embed_dim == (128 if divided == 'dc' else 512)
+    assert baseline.model.neck.type == 'LinearEmbedding' and 'custom_hooks' not in baseline
+    assert (cfg.model.neck.get('learned'), cfg.model.head.get('diversity_weight')) == {
+        'dc': (None, None),
+        'dcplus': (True, 0.01),
+        'dcplus_fixed': (False, None),
+    }[divided]
+
+
+@pytest.mark.parametrize(
+    ('name', 'data', 'learners', 'batch'),
+    [
+        *(('dc', data, 8, (80, 4)) for data in ('sop', 'inshop', 'vehicleid')),
+        *(('dc', data, 4, (128, 4)) for data in ('cub', 'cars')),
+        ('dcplus', 'sop', 32, (80, 2)),
+    ],
+)
+def test_learners_and_batches_are_those_of_paper_and_releases(name, data, learners, batch):
+    cfg = load(name, f'r50_{data}')
+    sampler = cfg.train_dataloader.sampler
+    assert division_of(cfg).num_clusters == learners and cfg.train_dataloader.batch_size == batch[0]
+    assert (sampler.batch_size, sampler.images_per_class) == batch
 
 
 def test_divide_and_conquer_with_iaa_is_the_warmed_up_run_plus_iaa():

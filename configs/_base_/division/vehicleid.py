@@ -1,0 +1,13 @@
+# PKU VehicleID with the input of CUB; batches of 80, as both releases.
+_base_ = './cub200.py'
+
+source = dict(type='VehicleID', data_root='data/VehicleID_V1.0')
+train_dataloader = dict(
+    batch_size=80,
+    sampler=dict(batch_size=80),
+    dataset=source,
+)
+val_dataloader = dict(dataset=dict(**source, size='small'))
+test_dataloader = val_dataloader
+val_evaluator = dict(recall_at=(1, 5))
+test_evaluator = val_evaluator
