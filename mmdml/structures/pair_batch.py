@@ -55,6 +55,7 @@ class PairBatch:
         anchor_indices: ``(A,)`` data-set indices, -1 for none. Default: all -1.
         candidate_indices: ``(X,)`` data-set indices, -1 for none. Default: all -1.
         exclude_same_image: also treat pairs with one data-set index as neither, e.g. old memory rows of an image.
+        random: what miners draw from. Default: torch's global generator.
 
     Raises:
         ValueError: if lengths do not fit together.
@@ -71,6 +72,7 @@ class PairBatch:
         anchor_indices: Tensor | None = None,
         candidate_indices: Tensor | None = None,
         exclude_same_image: bool = False,
+        random: torch.Generator | None = None,
     ) -> None:
         if anchors.ndim != 2 or candidates.ndim != 2 or anchors.shape[1] != candidates.shape[1]:
             raise ValueError(
@@ -98,6 +100,7 @@ class PairBatch:
         self.anchor_indices = anchor_indices
         self.candidate_indices = candidate_indices
         self.exclude_same_image = exclude_same_image
+        self.random = random
 
     @classmethod
     def from_embeddings(cls, unit: Tensor, labels: Tensor, ids: Tensor | None = None) -> 'PairBatch':

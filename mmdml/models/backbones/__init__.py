@@ -1,5 +1,8 @@
 """Backbones that mmpretrain lacks."""
 
+from .bn_inception import BNInception
 from .conv4 import Conv4
+from .efficientnet_lite import EfficientNetLite0
+from .googlenet import GoogLeNet
 
-__all__ = ['Conv4']
+__all__ = ['BNInception', 'Conv4', 'EfficientNetLite0', 'GoogLeNet']

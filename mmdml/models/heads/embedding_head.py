@@ -11,6 +11,10 @@ from mmdml.engine.gather import gather_rows
 from mmdml.engine.progress import Progress
 from mmdml.registry import MODELS, TASK_UTILS
 from mmdml.structures import PairBatch, Rows
+from mmdml.utils.seeding import derive_seed
+
+#: Keeps the draws of miners apart from those of generators.
+_STREAM = 2
 
 
 @MODELS.register_module()
@@ -107,7 +111,7 @@ class EmbeddingHead(BaseModule):
         active = neck.active(learner) if self.sources and learner is not None else None
         added = {name: source(anchors, progress, active) for name, source in self.sources.items()}
         added = {name: rows for name, rows in added.items() if rows is not None and len(rows)}
-        pairs = self._pair_batch(anchors, added, neck, learner)
+        pairs = self._pair_batch(anchors, added, neck, learner, progress)
         mined = self.miner(pairs) if self.miner else None
         loss_fn = self.loss_of(learner)
         losses = {'loss': loss_fn(pairs, mined)}
@@ -121,10 +125,15 @@ class EmbeddingHead(BaseModule):
         return self.loss_fn
 
     def _pair_batch(
-        self, anchors: Rows, added: dict[str, Rows], neck: nn.Module, learner: int | None = None
+        self, anchors: Rows, added: dict[str, Rows], neck: nn.Module, learner: int | None, progress: Progress | None
     ) -> PairBatch:
         candidates = Rows.cat([anchors, *added.values()])
         unit = neck.unit(candidates.embeddings, learner)
+        random = None
+        if progress is not None and self.miner is not None:
+            # Ranks that share their rows mine the same tuples, and so does a single process with all these rows.
+            random = torch.Generator(unit.device)
+            random.manual_seed(derive_seed(progress.seed, _STREAM, progress.iter, progress.rank))
         return PairBatch(
             unit[: len(anchors)],
             unit,
@@ -135,6 +144,7 @@ class EmbeddingHead(BaseModule):
             anchors.indices,
             candidates.indices,
             exclude_same_image=self.exclude_same_image,
+            random=random,
         )
 
     @torch.no_grad()

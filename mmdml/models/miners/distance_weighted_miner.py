@@ -25,7 +25,9 @@ def log_inverse_density(distance: Tensor, dim: int | Tensor) -> Tensor:
     return (2 - dim) * distance.log() - (dim - 3) / 2 * torch.log1p(-(distance**2) / 4)
 
 
-def draw_without_replacement(log_weight: Tensor, number: int) -> tuple[Tensor, Tensor]:
+def draw_without_replacement(
+    log_weight: Tensor, number: int, random: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """Draw columns of every row, one after the other, in proportion to the weights of those that are left.
 
     The largest of the log-weights plus Gumbel noise are such a draw; no weight is ever exponentiated.
@@ -33,12 +35,15 @@ def draw_without_replacement(log_weight: Tensor, number: int) -> tuple[Tensor, T
     Args:
         log_weight: ``(A, X)``; -inf is never drawn.
         number: draws M per row, at most X.
+        random: what to draw from. Default: torch's global generator.
 
     Returns:
         ``(A, M)`` columns in the order of the draws, and ``(A, M)`` bool: False where a row had nothing left to draw.
     """
     # Minus the logarithm of an exponential variable is a Gumbel one. The bound turns a possible 0 into a finite value.
-    exponential = torch.empty_like(log_weight).exponential_().clamp_min(torch.finfo(log_weight.dtype).tiny)
+    exponential = (
+        torch.empty_like(log_weight).exponential_(generator=random).clamp_min(torch.finfo(log_weight.dtype).tiny)
+    )
     top = (log_weight - exponential.log()).topk(number, dim=1)
     return top.indices, top.values > float('-inf')
 
@@ -58,8 +63,8 @@ class DistanceWeightedMiner:
     without replacement, and fewer only where it has fewer to draw from. Positives are put beside them in random
     order: repeated at random if there are too few, sub-sampled if there are too many.
 
-    Draws come from torch's global generator of the device. Ranks that gather their batches draw apart from each other:
-    the update is the mean over their draws.
+    Draws come from ``pairs.random``, which the head seeds from (run seed, iteration), so that ranks which share their
+    rows draw alike.
 
     Args:
         lower: :math:`\lambda`: negatives nearer than this are drawn as if they were this far, in (0, 2).
@@ -99,8 +104,8 @@ class DistanceWeightedMiner:
         if len(anchor) == 0:
             return Triplets(anchor, anchor, anchor)
         number = max(1, round(int(positives.sum()) / len(positives)))
-        negative, drawn = draw_without_replacement(log_weight[anchor], number)
-        positive = _draw_positives(positives[anchor], number)
+        negative, drawn = draw_without_replacement(log_weight[anchor], number, pairs.random)
+        positive = _draw_positives(positives[anchor], number, pairs.random)
         return Triplets(anchor[:, None].expand_as(drawn)[drawn], positive[drawn], negative[drawn])
 
     def log_weights(self, pairs: PairBatch) -> Tensor:
@@ -122,11 +127,11 @@ class DistanceWeightedMiner:
         )
 
 
-def _draw_positives(positives: Tensor, number: int) -> Tensor:
+def _draw_positives(positives: Tensor, number: int, random: torch.Generator | None) -> Tensor:
     """``(A, M)`` columns: all of a row's positives before any is repeated. Every row of ``(A, X)`` has one."""
     equal = torch.zeros_like(positives, dtype=torch.float32).masked_fill(~positives, float('-inf'))
-    column, drawn = draw_without_replacement(equal, number)
+    column, drawn = draw_without_replacement(equal, number, random)
     have = drawn.sum(1, keepdim=True)
-    again = (torch.rand(column.shape, device=column.device) * have).long().clamp_max(have - 1)
+    again = (torch.rand(column.shape, device=column.device, generator=random) * have).long().clamp_max(have - 1)
     slot = torch.arange(number, device=column.device).expand_as(column)
     return column.gather(1, torch.where(drawn, slot, again))

@@ -19,6 +19,7 @@ class LinearEmbedding(BaseModule):
     Args:
         in_channels: width C of the features.
         embed_dim: width D of the embedding.
+        dropout: on the pooled features, in [0, 1).
         init_cfg: MMEngine's initialisation config, applied over the one above.
 
     Config::
@@ -26,9 +27,12 @@ class LinearEmbedding(BaseModule):
         neck=dict(type='LinearEmbedding', in_channels=2048, embed_dim=512)
     """
 
-    def __init__(self, in_channels: int, embed_dim: int, init_cfg: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, in_channels: int, embed_dim: int, dropout: float = 0.0, init_cfg: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(init_cfg)
         self.embed_dim = embed_dim
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.linear = nn.Linear(in_channels, embed_dim)
         nn.init.kaiming_normal_(self.linear.weight, a=0, mode='fan_out')
         nn.init.zeros_(self.linear.bias)
@@ -43,7 +47,7 @@ class LinearEmbedding(BaseModule):
             raise ValueError(
                 f'the backbone gives {features.shape[1]} features, but neck.in_channels is {self.linear.in_features}'
             )
-        return self.linear(features)
+        return self.linear(self.dropout(features))
 
     def unit(self, raw: Tensor, learner: int | None = None) -> Tensor:
         """Raw ``(R, D)`` -> unit rows ``(R, D)``, in fp32 or better; a zero row stays zero.

@@ -56,7 +56,7 @@ def test_gradient_reaches_the_slice_of_the_active_learner_only_and_the_others_st
         dc_head(4).loss(neck(inputs, learner), LABELS, None, neck, learner)['loss'].backward()
         optimizer.step()
     moved = [not torch.equal(old, new) for old, new in zip(before, neck.learners.parameters(), strict=True)]
-    assert moved == [part == learner for part in range(4) for _ in ("weight", "bias")]
+    assert moved == [part == learner for part in range(4) for _ in ('weight', 'bias')]
     assert inputs.grad.abs().sum() > 0
     assert all(neck.learners.slices[part].weight.grad is None for part in range(4) if part != learner)
 
