@@ -11,22 +11,13 @@ import os
 # Before torch is imported: its thread pools are sized once.
 os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = '1'
 
-import argparse
-import platform
-import re
-import shlex
-import statistics
 import sys
-import time
-import warnings
-from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
-from pathlib import Path
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
+from common import SOP_CLASSES, SOP_IMAGES, Page, Table, class_labels, cpu_seconds, milliseconds, repeated_cpu_seconds
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,44 +25,7 @@ from mmdml.engine.progress import Progress
 from mmdml.registry import DATA_SAMPLERS, MODELS
 from mmdml.structures import PairBatch, Rows
 
-PAGE = Path(__file__).resolve().parents[1] / 'docs/benchmarks/iaa.md'
-SOP_IMAGES, SOP_CLASSES, DIM, BATCH, COPIES = 59_551, 11_318, 512, 128, 3
-
-Table = tuple[Sequence[str], list[Sequence[str]]]
-_START, _END = '<!-- benchmark: {} -->', '<!-- /benchmark -->'
-
-
-def cpu_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
-    """Median process CPU time of a call."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return statistics.median(times)
-
-
-def repeated_cpu_seconds(function: Callable[[], Any], least: float = 0.2) -> float:
-    """`cpu_seconds` of a short call: each of the five timings covers enough calls to last ``least`` seconds."""
-    function()
-    calls = max(1, int(least / max(cpu_seconds(function, 3), 1e-6)))
-    return cpu_seconds(lambda: [function() for _ in range(calls)]) / calls
-
-
-def milliseconds(seconds: float) -> str:
-    return f'{1000 * seconds:.1f} ms'
-
-
-def class_labels(images: int, classes: int, low: int, high: int, seed: int = 0) -> np.ndarray:
-    """``(images,)`` labels of ``classes`` classes with ``low`` to ``high`` images each."""
-    random = np.random.default_rng(seed)
-    share = (images / classes - low) / (high - low)
-    sizes = low + random.binomial(high - low, share, size=classes)
-    while (gap := images - sizes.sum()) != 0:
-        step = int(np.sign(gap))
-        movable = np.flatnonzero(sizes < high if step > 0 else sizes > low)
-        sizes[random.choice(movable, size=min(abs(gap), len(movable)), replace=False)] += step
-    return np.repeat(np.arange(classes), sizes)
+DIM, BATCH, COPIES = 512, 128, 3
 
 
 def clustered(labels: Tensor, seed: int = 0) -> Tensor:
@@ -228,60 +182,13 @@ SECTIONS: dict[str, Callable[[], Table]] = {
 }
 
 
-# ---- the page --------------------------------------------------------------------------------------------------------
-
-
-def machine() -> str:
-    """Processor and versions, in words."""
-    cpuinfo = Path('/proc/cpuinfo')
-    names = re.findall(r'^model name\s*:\s*(.+)$', cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
-    processor = names[0] if names else platform.processor() or platform.machine()
-    return f'one core of {processor}, torch {torch.__version__}, Python {platform.python_version()}'
-
-
-def render(section: str, table: Table, date: str) -> str:
-    """One section in markdown, with machine and command."""
-    headers, lines = table
-    rows = [headers, ['---'] * len(headers), *lines]
-    body = '\n'.join('| ' + ' | '.join(map(str, row)) + ' |' for row in rows)
-    command = shlex.join(['python', 'benchmarks/iaa.py', '--sections', section])
-    return f'{SECTIONS[section].__doc__}\n\n{body}\n\nOn {machine()}, {date}: `{command}`'
-
-
-def empty_page() -> str:
-    """The page before anything was measured."""
-    head = '# What IAA costs\n\nMedian process CPU time of five runs on one core (three for ResNet-50), random data.\n'
-    return head + ''.join(f'\n## {name.capitalize()}\n\n{_START.format(name)}\n{_END}\n' for name in SECTIONS)
-
-
-def write_section(page: Path, section: str, text: str) -> None:
-    """Put a section between its markers.
-
-    Raises:
-        ValueError: if the page has no markers for it.
-    """
-    page.parent.mkdir(parents=True, exist_ok=True)
-    old = page.read_text(encoding='utf-8') if page.exists() else empty_page()
-    start = _START.format(section)
-    block = re.compile(re.escape(start) + '.*?' + re.escape(_END), flags=re.DOTALL)
-    if not block.search(old):
-        raise ValueError(f'{page} has no "{start}" ... "{_END}" to write to')
-    page.write_text(block.sub(lambda _: f'{start}\n\n{text}\n\n{_END}', old), encoding='utf-8')
+HEADING = '# What IAA costs\n\nMedian process CPU time of five runs on one core (three for ResNet-50), random data.\n'
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--sections', nargs='+', choices=list(SECTIONS), default=list(SECTIONS))
-    parser.add_argument('--output', type=Path, default=PAGE, help='markdown page to write')
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    warnings.filterwarnings('ignore', category=DeprecationWarning)
-    date = datetime.now(timezone.utc).strftime('%Y-%m-%d')
-    for section in args.sections:
-        text = render(section, SECTIONS[section](), date)
-        print(f'{text}\n', flush=True)
-        write_section(args.output, section, text)
+    page = Page('iaa', HEADING, SECTIONS)
+    args = page.parser(__doc__).parse_args()
+    page.measure(args.sections, args.output)
     return 0
 
 

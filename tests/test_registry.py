@@ -14,6 +14,7 @@ import mmdml.engine
 import mmdml.evaluation
 import mmdml.models  # noqa: F401
 from mmdml import registry
+from mmdml.engine import Progress
 from mmdml.models.losses.base import PairLoss
 from mmdml.models.necks import GlobalPooling
 from mmdml.structures import PairBatch, Pairs, Triplets
@@ -116,15 +117,8 @@ def test_every_loss_counts_only_active_pairs_that_are_positive_or_negative(loss)
 
 
 @pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
-def test_every_config_builds_its_model_and_pipelines_and_scores_a_batch(config):
+def test_every_config_names_parts_that_exist_and_agrees_with_itself(config):
     cfg = Config.fromfile(str(config))
-    model = cfg.model
-    model.backbone.pop('init_cfg', None)
-    embedder = registry.MODELS.build(model).eval()
-    channels = len(model.data_preprocessor.mean)
-    unit = embedder(torch.randn(2, channels, 64, 64) if channels == 3 else torch.randn(2, 1, 28, 28))
-    torch.testing.assert_close(unit.norm(dim=1), torch.ones(2))
-    assert unit.shape[1] == model.neck.embed_dim
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert registry.DATASETS.get(loader.dataset.type) and registry.DATA_SAMPLERS.get(loader.sampler.type)
         for transform in loader.dataset.pipeline:
@@ -134,3 +128,33 @@ def test_every_config_builds_its_model_and_pipelines_and_scores_a_batch(config):
     )
     for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
         assert registry.HOOKS.get(hook.type), hook.type
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        registry.METRICS.build(evaluator)
+
+
+def distinct_models():
+    """The models of all configs, each once, under the name of the first config that has it."""
+    models = {}
+    for path in CONFIGS:
+        model = Config.fromfile(str(path)).model.to_dict()
+        model['backbone'].pop('init_cfg', None)
+        models.setdefault(repr(model), pytest.param(model, id=path.stem))
+    return list(models.values())
+
+
+@pytest.mark.parametrize('model', distinct_models())
+def test_every_model_learns_from_a_small_batch_and_embeds_it(model):
+    from mmpretrain.structures import DataSample
+
+    embedder = registry.MODELS.build(model)
+    channels = len(model['data_preprocessor']['mean'])
+    inputs = list(torch.randint(0, 256, (4, channels, 64, 64), dtype=torch.uint8))
+    samples = [DataSample(metainfo=dict(sample_idx=at)).set_gt_label(at // 2) for at in range(4)]
+    data = embedder.data_preprocessor(dict(inputs=inputs, data_samples=samples), True)
+    embedder.head.progress = Progress(iter=0, max_iters=1000, epoch_length=10)
+    losses = embedder(**data, mode='loss')
+    losses['loss'].backward()
+    assert torch.isfinite(losses['loss'])
+    found = torch.stack([sample.embedding for sample in embedder.eval()(**data, mode='predict')])
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
+    assert found.shape[1] == model['neck']['embed_dim']

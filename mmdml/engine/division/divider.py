@@ -1,5 +1,6 @@
 """From vectors to an assignment: one division (D&C; dossier 2.2, 2.3 and 3.1)."""
 
+import logging
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -103,7 +104,13 @@ class Divider:
             doubles: cluster into ``num_old`` first and bisect these, so that children 2c, 2c + 1 come from cluster c.
         """
         flat = num_old if doubles else num_clusters
-        clusters, _, _ = kmeans_with_classes(vectors, labels, flat, seed, self.restarts)
+        clusters, _, works = kmeans_with_classes(vectors, labels, flat, seed, self.restarts)
+        if not works:
+            logging.getLogger('mmdml').warning(
+                'no seed of k-means gave each of %d clusters two classes with two images: some batches will have no '
+                'negatives, or no positives. Fewer clusters may help',
+                flat,
+            )
         if old is not None and flat > 1:
             clusters = MATCHINGS[self.matching](clusters, old, flat)
         return bisect(vectors, clusters, flat, seed, self.restarts, labels=labels) if doubles else clusters

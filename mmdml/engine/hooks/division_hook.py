@@ -1,5 +1,6 @@
 """Divide and conquer: who learns from which images, and when that changes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from mmdml.engine.sweep import Embeddings
 from mmdml.registry import HOOKS
 
 _VECTORS = ('features', 'embedding')
+_FAILED = -2
 
 
 @HOOKS.register_module()
@@ -36,7 +38,7 @@ class DivisionHook(Hook):
         warm_up: epochs on the full embedding and the whole training set before the first division.
         interval: T, epochs between two clusterings, >= 1.
         hierarchical: 1, 2, 4, ... clusters, one doubling every ``interval`` epochs (TPAMI 2021), instead of K at once.
-        cluster_on: 'features' (pooled, of the backbone) or 'embedding'; unit vectors in both cases.
+        cluster_on: 'features' (pooled, of the backbone) or 'embedding' (merged); unit vectors in both cases.
         matching: 'overlap' (Hungarian), or 'released': the inverse permutation, as both official releases have it.
         lone_images: 'drop' an image that is alone of its class in its cluster until the next clustering, or 'move' it
             to the nearest cluster that has its class.
@@ -136,22 +138,21 @@ class DivisionHook(Hook):
 
     def receive_embeddings(self, embeddings: Embeddings, progress: Progress) -> None:
         """Divide."""
-        vectors = embeddings.features if self.cluster_on == 'features' else embeddings.raw
-        vectors = F.normalize(vectors, dim=1).cpu()
-        labels, indices = embeddings.labels.cpu(), embeddings.indices.cpu()
         neck = model_of(self._runner).neck
+        features = self.cluster_on == 'features'
+        vectors = (F.normalize(embeddings.features, dim=1) if features else neck.unit(embeddings.raw)).cpu()
+        labels, indices = embeddings.labels.cpu(), embeddings.indices.cpu()
         old = None if self.clusters is None else self.clusters[indices]
         num_old = 1 if old is None else neck.num_active
         target = self.num_clusters
         if self.hierarchical:
             target = num_clusters_at(progress.epoch - self.stages.warm_up, self.num_clusters, self.interval)
 
-        clusters = torch.empty(len(vectors), dtype=torch.int64)
-        if is_main_process():
-            seed = (progress.seed if self.seed is None else self.seed) % 2**30
-            doubles = self.hierarchical and target == 2 * num_old
-            clusters = self.divider.cluster(vectors, labels, target, seed, old, num_old, doubles)
-        broadcast(clusters)
+        seed = (progress.seed if self.seed is None else self.seed) % 2**30
+        doubles = self.hierarchical and target == 2 * num_old
+        clusters = _on_main_process(
+            len(vectors), lambda: self.divider.cluster(vectors, labels, target, seed, old, num_old, doubles)
+        )
         division = self.divider.settle(clusters, labels, vectors, target, old, num_old)
         print_log(str(division), logger='current')
         # Images without a row (unreadable ones) have no cluster.
@@ -232,3 +233,19 @@ class DivisionHook(Hook):
         """Take it back; nothing is clustered because of a restart."""
         self.clusters = state['clusters'].cpu() if 'clusters' in state else None
         self.assignment = state['assignment'].cpu() if 'assignment' in state else None
+
+
+def _on_main_process(length: int, function: Callable[[], Tensor]) -> Tensor:
+    """``(length,)`` int64 >= -1 that one process computes for all; what goes wrong there stops the others, too."""
+    result, error = torch.full((length,), _FAILED), None
+    if is_main_process():
+        try:
+            result = function()
+        except Exception as caught:  # the others wait for the result
+            error = caught
+    broadcast(result)
+    if error is not None:
+        raise error
+    if length and result[0] == _FAILED:
+        raise RuntimeError('the division failed on rank 0: see its message')
+    return result

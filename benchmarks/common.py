@@ -1,0 +1,154 @@
+"""What the benchmarks share: CPU times, data of the size of Stanford Online Products, pages of measured tables."""
+
+import argparse
+import inspect
+import platform
+import random
+import re
+import shlex
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+REPO = Path(__file__).resolve().parents[1]
+SOP_IMAGES, SOP_CLASSES = 59_551, 11_318
+
+Table = tuple[Sequence[str], list[Sequence[Any]]]
+_START, _END = '<!-- benchmark: {} -->', '<!-- /benchmark -->'
+
+
+# ---- times -----------------------------------------------------------------------------------------------------------
+
+
+def cpu_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
+    """Median process CPU time of a call."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return statistics.median(times)
+
+
+def repeated_cpu_seconds(function: Callable[[], Any], least: float = 0.2) -> float:
+    """`cpu_seconds` of a short call: each of the five timings covers enough calls to last ``least`` seconds."""
+    function()
+    calls = max(1, int(least / max(cpu_seconds(function, 3), 1e-6)))
+    return cpu_seconds(lambda: [function() for _ in range(calls)]) / calls
+
+
+def alternating_cpu_seconds(
+    functions: Mapping[str, Callable[[], Any]], rounds: int, uncounted: int = 1
+) -> dict[str, list[float]]:
+    """Process CPU times of calls that take turns, in a new random order each round, so that all meet the same machine.
+
+    The ``uncounted`` rounds come before the others.
+    """
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    order = random.Random(0)
+    for counted in [False] * uncounted + [True] * rounds:
+        for name in order.sample(list(functions), len(functions)):
+            start = time.process_time()
+            functions[name]()
+            if counted:
+                times[name].append(time.process_time() - start)
+    return times
+
+
+def milliseconds(seconds: float) -> str:
+    return f'{1000 * seconds:.1f} ms'
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def class_labels(images: int, classes: int, low: int, high: int, seed: int = 0) -> np.ndarray:
+    """``(images,)`` labels of ``classes`` classes with ``low`` to ``high`` images each."""
+    random = np.random.default_rng(seed)
+    share = (images / classes - low) / (high - low)
+    sizes = low + random.binomial(high - low, share, size=classes)
+    while (gap := images - sizes.sum()) != 0:
+        step = int(np.sign(gap))
+        movable = np.flatnonzero(sizes < high if step > 0 else sizes > low)
+        sizes[random.choice(movable, size=min(abs(gap), len(movable)), replace=False)] += step
+    return np.repeat(np.arange(classes), sizes)
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def machine() -> str:
+    """Processor and versions, in words."""
+    cpuinfo = Path('/proc/cpuinfo')
+    names = re.findall(r'^model name\s*:\s*(.+)$', cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f'one core of {processor}, torch {torch.__version__}, Python {platform.python_version()}'
+
+
+@dataclass(frozen=True)
+class Page:
+    """A markdown page of measured tables.
+
+    Attributes:
+        name: of the script and of the page, without ending.
+        heading: what stands above the sections.
+        sections: what measures each table; its docstring stands above the table.
+    """
+
+    name: str
+    heading: str
+    sections: Mapping[str, Callable[[], Table]]
+
+    def parser(self, description: str) -> argparse.ArgumentParser:
+        """The options that all benchmarks have."""
+        parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument('--sections', nargs='+', choices=list(self.sections), default=list(self.sections))
+        path = REPO / f'docs/benchmarks/{self.name}.md'
+        parser.add_argument('--output', type=Path, default=path, help='markdown page to write')
+        return parser
+
+    def measure(self, sections: Sequence[str], output: Path) -> None:
+        """Measure sections with one thread, print each, and put it where it belongs in the page."""
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        warnings.filterwarnings('ignore', category=DeprecationWarning)
+        date = datetime.now(timezone.utc).strftime('%Y-%m-%d')
+        for section in sections:
+            text = self._render(section, date)
+            print(f'{text}\n', flush=True)
+            self._write(output, section, text)
+
+    def _render(self, section: str, date: str) -> str:
+        """One section in markdown, with machine and command."""
+        headers, lines = self.sections[section]()
+        rows = [headers, ['---'] * len(headers), *lines]
+        body = '\n'.join('| ' + ' | '.join(map(str, row)) + ' |' for row in rows)
+        command = shlex.join(['python', f'benchmarks/{self.name}.py', '--sections', section])
+        return f'{inspect.getdoc(self.sections[section])}\n\n{body}\n\nOn {machine()}, {date}: `{command}`'
+
+    def _empty(self) -> str:
+        """The page before anything was measured."""
+        parts = [f'\n## {name.capitalize()}\n\n{_START.format(name)}\n{_END}\n' for name in self.sections]
+        return self.heading + ''.join(parts)
+
+    def _write(self, path: Path, section: str, text: str) -> None:
+        """Put a section between its markers.
+
+        Raises:
+            ValueError: if the page has no markers for it.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        old = path.read_text(encoding='utf-8') if path.exists() else self._empty()
+        start = _START.format(section)
+        block = re.compile(re.escape(start) + '.*?' + re.escape(_END), flags=re.DOTALL)
+        if not block.search(old):
+            raise ValueError(f'{path} has no "{start}" ... "{_END}" to write to')
+        path.write_text(block.sub(lambda _: f'{start}\n\n{text}\n\n{_END}', old), encoding='utf-8')
