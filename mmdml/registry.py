@@ -23,6 +23,8 @@ DATASETS = _child(roots.DATASETS, 'mmdml.datasets')
 DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'mmdml.datasets')
 TRANSFORMS = _child(roots.TRANSFORMS, 'mmdml.datasets')
 METRICS = _child(roots.METRICS, 'mmdml.evaluation')
+#: Who searches whom in a test set. MMEngine knows no such parts.
+PROTOCOLS = Registry('protocol', scope='mmdml', locations=['mmdml.evaluation.protocols'])
 HOOKS = _child(roots.HOOKS, 'mmdml.engine')
 # MMEngine looks these up under the scope of the run; without a child registry it warns each time.
 LOOPS = _child(roots.LOOPS, 'mmdml.engine')

@@ -24,14 +24,17 @@ def parse_args() -> argparse.Namespace:
 
 
 def write_embeddings(runner: Runner, path: str) -> None:
-    """Unit embeddings ``(N, D)``, labels ``(N,)`` and paths ``(N,)`` in data-set order."""
+    """Unit embeddings ``(N, D)``, labels, roles and paths ``(N,)``, and groups if there are any, in data-set order."""
     from mmdml.evaluation.metrics import RetrievalMetric
 
     metric = next((part for part in runner.test_evaluator.metrics if isinstance(part, RetrievalMetric)), None)
     if metric is None:
         raise SystemExit('--out takes the embeddings from RetrievalMetric, but test_evaluator has none')
     results = metric.results_matrix()
-    np.savez(path, embeddings=results.embeddings.numpy(), labels=results.labels.numpy(), paths=np.array(results.paths))
+    columns = dict(labels=results.labels.numpy(), roles=results.roles.numpy(), paths=np.array(results.paths))
+    if results.groups is not None:
+        columns['groups'] = results.groups.numpy()
+    np.savez(path, embeddings=results.embeddings.numpy(), **columns)
     print(f'wrote {len(results.labels)} embeddings to {path}')
 
 

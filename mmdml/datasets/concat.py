@@ -77,6 +77,7 @@ class RetrievalConcatDataset(ConcatDataset):
             self.datasets[0].metainfo,
             classes=classes,
             num_images=offsets[-1],
+            part_sizes=[len(part) for part in self.datasets],
             has_roles=any(part.metainfo['has_roles'] for part in self.datasets),
         )
         self._labels = np.concatenate([part.labels for part in self.datasets])

@@ -1,5 +1,31 @@
 """The maths of retrieval scores: pure functions, no MMEngine."""
 
-from .retrieval import DISTANCES, METRIC_FUNCTIONS, retrieval_scores
+from .clustering import (
+    CLUSTERING_METRICS,
+    adjusted_mutual_information,
+    clustering_scores,
+    normalized_mutual_information,
+    pairwise_f1,
+)
+from .measures import parse_measures
+from .progress import LogProgress
+from .query_expansion import alpha_query_expansion
+from .reranking import KReciprocalEncoding
+from .retrieval import retrieval_scores
+from .spaces import DISTANCES
+from .whitening import PCAWhitening
 
-__all__ = ['DISTANCES', 'METRIC_FUNCTIONS', 'retrieval_scores']
+__all__ = [
+    'CLUSTERING_METRICS',
+    'DISTANCES',
+    'KReciprocalEncoding',
+    'LogProgress',
+    'PCAWhitening',
+    'adjusted_mutual_information',
+    'alpha_query_expansion',
+    'clustering_scores',
+    'normalized_mutual_information',
+    'pairwise_f1',
+    'parse_measures',
+    'retrieval_scores',
+]

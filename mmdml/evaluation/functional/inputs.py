@@ -28,6 +28,31 @@ def check_finite(name: str, rows: Tensor) -> None:
         raise ValueError(f'{name} embeddings are not finite (NaN or inf) in {len(bad)} of {len(rows)} rows: {first}')
 
 
+def to_sides(
+    query: Tensor | np.ndarray, gallery: Tensor | np.ndarray | None, device: str | torch.device | None
+) -> tuple[Tensor, Tensor]:
+    """Query and gallery as finite matrices of one type on one device; the same tensor twice without a gallery.
+
+    Raises:
+        ValueError: if one is no matrix, empty or not finite, or their widths differ.
+    """
+    query = to_matrix('query', query, device)
+    own_gallery = gallery is None
+    gallery = query if own_gallery else to_matrix('gallery', gallery, query.device)
+    if len(gallery) == 0:
+        raise ValueError('the gallery is empty: there is nothing to search')
+    if len(query) == 0:
+        raise ValueError('there are no queries')
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(f'query has {query.shape[1]} dimensions, the gallery {gallery.shape[1]}')
+    check_finite('query', query)
+    if own_gallery:
+        return query, query
+    check_finite('gallery', gallery)
+    dtype = torch.promote_types(query.dtype, gallery.dtype)
+    return query.to(dtype), gallery.to(dtype)
+
+
 def encode(
     name: str, query_keys: Any, gallery_keys: Any | None, query: Tensor, gallery: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -58,9 +83,14 @@ def encode(
 
 def _keys(name: str, keys: Any, rows: int) -> np.ndarray:
     """Keys as a vector of int64 or str."""
-    keys = np.asarray(keys.detach().cpu() if isinstance(keys, Tensor) else keys)
-    if keys.dtype.kind not in 'iubUS':
+    # numpy cannot even hold bfloat16 to complain about it.
+    is_float = isinstance(keys, Tensor) and keys.is_floating_point()
+    if not is_float:
+        keys = np.asarray(keys.detach().cpu() if isinstance(keys, Tensor) else keys)
+    if is_float or keys.dtype.kind not in 'iubUS':
         raise TypeError(f'{name} must be integers or strings, got {keys.dtype}')
     if keys.shape != (rows,):
         raise ValueError(f'{name} must have shape ({rows},), one per embedding, got {keys.shape}')
+    if keys.dtype == np.uint64 and (keys > np.iinfo(np.int64).max).any():
+        raise ValueError(f'{name} must fit int64, got {keys.max()}')
     return keys.astype(np.int64) if keys.dtype.kind in 'iub' else keys.astype(np.str_)

@@ -9,10 +9,10 @@ from mmengine.dist import all_gather, all_reduce, broadcast_object_list, get_wor
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from mmdml.evaluation.functional import retrieval_scores
+from mmdml.evaluation.protocols import BOTH, GALLERY, QUERY, Protocol, RowFacts
+from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.registry import METRICS
 
-BOTH, QUERY, GALLERY = 0, 1, 2
 # Rows that one rank sends at a time: bounds what an accelerator holds while parts are exchanged.
 _ROWS_PER_MESSAGE = 65536
 
@@ -25,12 +25,14 @@ class ResultsMatrix(NamedTuple):
         labels: ``(N,)`` int64.
         roles: ``(N,)`` int64: 0 query and gallery, 1 query, 2 gallery.
         paths: N image paths, '' where unknown.
+        groups: ``(N,)`` int64, such as cameras; None if the metric has none.
     """
 
     embeddings: Tensor
     labels: Tensor
     roles: Tensor
     paths: list[str]
+    groups: Tensor | None = None
 
 
 class _Collector:
@@ -39,8 +41,8 @@ class _Collector:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.embeddings = torch.empty(0, 0)
-        # Columns: label, role. Rows that were never written have role -1.
-        self.facts = torch.full((capacity, 2), -1, dtype=torch.int64)
+        # Columns: label, role, group. Rows that were never written have role -1.
+        self.facts = torch.full((capacity, 3), -1, dtype=torch.int64)
         self.paths = [''] * capacity
 
     def put(self, index: Tensor, embeddings: Tensor, facts: Tensor, paths: Sequence[str]) -> None:
@@ -65,7 +67,7 @@ class _Collector:
         width = self.embeddings.shape[1]
         if width:
             self.embeddings = torch.cat([self.embeddings, torch.empty(more, width)])
-        self.facts = torch.cat([self.facts, torch.full((more, 2), -1, dtype=torch.int64)])
+        self.facts = torch.cat([self.facts, torch.full((more, 3), -1, dtype=torch.int64)])
         self.paths += [''] * more
         self.capacity = capacity
 
@@ -74,21 +76,41 @@ class _Collector:
 class RetrievalMetric(BaseMetric):
     """Recall@K, MAP@R and R-precision of a data set, in percent.
 
-    A thin class around :func:`~mmdml.evaluation.functional.retrieval_scores`. Without roles every image searches all
-    the others; where some images are queries (role 1) and some gallery (role 2), the queries search the gallery, and
-    images of role 0 are in both. An image never finds itself.
+    A thin class around :class:`~mmdml.evaluation.scoring.RetrievalScoring`, and that around
+    :func:`~mmdml.evaluation.functional.retrieval_scores`. By default roles decide who searches whom: without roles
+    every image searches all the others; where some images are queries (role 1) and some gallery (role 2), the queries
+    search the gallery, and images of role 0 are in both. An image never finds itself.
 
-    Each sample brings ``embedding (D,)``, ``gt_label (1,)``, ``sample_idx``, and optionally ``role`` (0, 1, 2) and
-    ``img_path``. The matrix is allocated once if ``dataset_meta`` has ``num_images``, and grows otherwise. On several
-    ranks every rank sends its rows as tensors, and rank 0 scores.
+    Each sample brings ``embedding (D,)``, ``gt_label (1,)``, ``sample_idx``, and optionally ``role`` (0, 1, 2),
+    ``img_path`` and the field that ``groups`` names. The matrix is allocated once if ``dataset_meta`` has
+    ``num_images``, and grows otherwise; ``dataset_meta['part_sizes']`` tells ``PerPart`` the parts. On several ranks
+    every rank sends its rows as tensors, and rank 0 scores.
+
+    K-means takes longer than all else together: give ``clustering`` to ``test_evaluator`` only, not to the
+    ``val_evaluator`` that scores every epoch. Whitening fitted on the gallery, query expansion and re-ranking let the
+    test images help each other: name them beside the figures.
 
     Args:
         recall_at: the K of Recall@K.
         metrics: names known to ``retrieval_scores``.
         distance: 'cosine', 'dot' or 'euclidean'.
+        ties: 'pessimistic' or 'optimistic'.
+        no_positive: 'skip' or 'miss': what becomes of queries without a positive.
+        backend: 'torch' or 'faiss'.
         block_size: queries scored at a time.
         device: where to score. Default: where the model's embeddings were.
+        protocol: config of a protocol, who searches whom. Default: roles decide.
+        groups: sample field with an integer, such as 'camera'; gallery images of the query's label and group are junk.
+            Put it into the ``meta_keys`` of ``PackInputs``.
+        clustering: options of ``clustering_scores``, such as ``dict(metrics=('NMI',), restarts=5)``. Default: none.
+        whitening: ``dict(dim=128, fit='gallery')``, or ``fit`` a file of saved embeddings. Default: none.
+        query_expansion: ``dict(k=10, alpha=3.0)``. Default: none.
+        reranking: ``dict(k1=20, k2=6, weight=0.3)``. Default: none.
         prefix: of the keys, ``retrieval/Recall@1``.
+
+    Raises:
+        ValueError: if an option is unknown, out of range, or does not go with another.
+        TypeError: if a dict of options has one that does not exist.
 
     Example:
         >>> val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
@@ -101,13 +123,36 @@ class RetrievalMetric(BaseMetric):
         recall_at: Sequence[int] = (1, 2, 4, 8),
         metrics: Sequence[str] = ('Recall@K', 'MAP@R', 'RP'),
         distance: str = 'cosine',
+        ties: str = 'pessimistic',
+        no_positive: str = 'skip',
+        backend: str = 'torch',
         block_size: int = 1024,
         device: str | torch.device | None = None,
+        protocol: dict | Protocol | None = None,
+        groups: str | None = None,
+        clustering: dict[str, Any] | None = None,
+        whitening: dict[str, Any] | None = None,
+        query_expansion: dict[str, Any] | None = None,
+        reranking: dict[str, Any] | None = None,
         prefix: str | None = None,
     ) -> None:
         super().__init__(prefix=prefix)
-        self.options = dict(recall_at=recall_at, metrics=metrics, distance=distance, block_size=block_size)
+        self.scoring = RetrievalScoring(
+            protocol,
+            clustering=clustering,
+            whitening=whitening,
+            query_expansion=query_expansion,
+            reranking=reranking,
+            recall_at=recall_at,
+            metrics=metrics,
+            distance=distance,
+            ties=ties,
+            no_positive=no_positive,
+            backend=backend,
+            block_size=block_size,
+        )
         self.device = device
+        self.groups = groups
         self._seen_device: torch.device | None = None
         self._collector: _Collector | None = None
         self._matrix: ResultsMatrix | None = None
@@ -118,6 +163,7 @@ class RetrievalMetric(BaseMetric):
         Raises:
             KeyError: if a sample lacks a field.
             ValueError: if a data-set index is negative or a role unknown.
+            TypeError: if a group is no integer.
         """
         if self._collector is None:
             self._matrix = None  # the last evaluation's; two at once would double the memory
@@ -138,7 +184,8 @@ class RetrievalMetric(BaseMetric):
         if not {BOTH, QUERY, GALLERY}.issuperset(roles):
             raise ValueError(f'role must be 0 (both), 1 (query) or 2 (gallery), got {sorted(set(roles))}')
         paths = [str(sample.get('img_path', '')) for sample in data_samples]
-        facts = torch.stack([labels.long(), torch.tensor(roles)], dim=1)
+        groups = [0] * len(roles) if self.groups is None else [_integer(sample, self.groups) for sample in data_samples]
+        facts = torch.stack([labels.long(), torch.tensor(roles), torch.tensor(groups)], dim=1)
         self._collector.put(index, embeddings.detach().float().cpu(), facts, paths)
 
     def evaluate(self, size: int) -> dict[str, float]:
@@ -162,6 +209,8 @@ class RetrievalMetric(BaseMetric):
             # An error must reach the other ranks too: they wait for the result.
             try:
                 self._matrix = _complete(collector, size)
+                if self.groups is None:
+                    self._matrix = self._matrix._replace(groups=None)
                 scores = self.compute_metrics(self._matrix)
                 outcome = [{f'{self.prefix}/{name}': value for name, value in scores.items()}]
             except Exception as error:
@@ -174,24 +223,20 @@ class RetrievalMetric(BaseMetric):
 
     def compute_metrics(self, results: ResultsMatrix) -> dict[str, float]:
         """Percentages by name, without prefix."""
-        embeddings, labels, roles, _ = results
-        device = self.device or self._seen_device
-        if (roles == BOTH).all():
-            scores = retrieval_scores(embeddings, labels, device=device, **self.options)
-        else:
-            query = (roles != GALLERY).nonzero().squeeze(1)
-            gallery = (roles != QUERY).nonzero().squeeze(1)
-            scores = retrieval_scores(
-                embeddings[query],
-                labels[query],
-                embeddings[gallery],
-                labels[gallery],
-                query_ids=query,
-                gallery_ids=gallery,
-                device=device,
-                **self.options,
-            )
+        facts = RowFacts.of(
+            results.labels, results.roles, groups=results.groups, parts=self._parts(len(results.labels))
+        )
+        scores = self.scoring(results.embeddings, facts, self.device or self._seen_device)
         return {name: 100 * value for name, value in scores.items()}
+
+    def _parts(self, size: int) -> np.ndarray | None:
+        """``(N,)`` number of the part of each image, if the data set tells."""
+        sizes = (self.dataset_meta or {}).get('part_sizes')
+        if sizes is None:
+            return None
+        if sum(sizes) != size:
+            raise ValueError(f'the parts of the data set have {list(sizes)} images, together not {size}')
+        return np.repeat(np.arange(len(sizes)), sizes)
 
     def results_matrix(self) -> ResultsMatrix:
         """What the last evaluation scored; on rank 0 only, until the next one begins.
@@ -210,6 +255,15 @@ def _field(sample: dict, name: str) -> Any:
     return sample[name]
 
 
+def _integer(sample: dict, name: str) -> int:
+    value = _field(sample, name)
+    if isinstance(value, Tensor):
+        value = value.item()
+    if not isinstance(value, (int, np.integer)):
+        raise TypeError(f'groups={name!r} must name a field with integers, got {value!r}')
+    return int(value)
+
+
 def _complete(collector: _Collector, size: int) -> ResultsMatrix:
     """Rows 0 to ``size - 1``, all there and finite."""
     seen = collector.seen()
@@ -226,8 +280,8 @@ def _complete(collector: _Collector, size: int) -> ResultsMatrix:
     if bad:
         first = ', '.join(f'{row} ({collector.paths[row]})' for row in bad[:5])
         raise ValueError(f'the embeddings of {len(bad)} of {size} images are not finite (NaN or inf): {first}')
-    labels, roles = collector.facts[:size].unbind(1)
-    return ResultsMatrix(embeddings, labels.clone(), roles.clone(), collector.paths[:size])
+    labels, roles, groups = (column.clone() for column in collector.facts[:size].unbind(1))
+    return ResultsMatrix(embeddings, labels, roles, collector.paths[:size], groups)
 
 
 def _merge_ranks(collector: _Collector) -> None:
@@ -243,7 +297,7 @@ def _merge_ranks(collector: _Collector) -> None:
         rows = min(longest - start, _ROWS_PER_MESSAGE)
         part = index[start : start + rows]
         # Index -1 marks the padding that makes all ranks' messages equally long.
-        own_facts = torch.full((rows, 3), -1, dtype=torch.int64)
+        own_facts = torch.full((rows, 4), -1, dtype=torch.int64)
         own_embeddings = torch.zeros(rows, width)
         own_paths = torch.zeros(rows, path_width, dtype=torch.uint8)
         if len(part):

@@ -1,0 +1,65 @@
+"""Ranks of the positives from faiss's exact search: its nearest rows hold all that shallow measures need."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from .measures import Measure, Ranks
+from .ranks import Ahead, Depth, find_thresholds, rank
+from .relevance import Answers, Relevance
+from .spaces import Space
+
+
+class FaissSearch:
+    """Exact search by inner product on the CPU (``faiss.IndexFlatIP``), in fp32.
+
+    Args:
+        space: of queries and gallery.
+        relevance: who answers whom.
+        ties: 'pessimistic' or 'optimistic'.
+        measures: what is computed from the ranks; none may need all of them.
+        rows: most queries at a time; faiss bounds its own memory.
+
+    Raises:
+        ValueError: if a measure needs ranks of any depth.
+    """
+
+    def __init__(self, space: Space, relevance: Relevance, ties: str, measures: Iterable[Measure], rows: int) -> None:
+        import faiss
+
+        self.measures = list(measures)
+        deep = [measure.key for measure in self.measures if np.inf in (measure.every, measure.nearest)]
+        if deep:
+            raise ValueError(
+                f"{deep} need the ranks of all positives, faiss finds the nearest only: use backend='torch'"
+            )
+        self.space = space
+        self.relevance = relevance
+        self.ties = ties
+        self.index = faiss.IndexFlatIP(space.gallery.shape[1])
+        self.index.add(_array(space.gallery))
+
+    def ranks(self, part: slice, answers: Answers) -> Ranks:
+        """Ranks of the positives of some queries."""
+        num_relevant = answers.relevant.sum(1)
+        depth = int(max(Depth.of(self.measures, int(num_relevant.max()))))
+        # So many rows hold ``depth`` negatives, or all there are: whoever is not among them stands deeper.
+        own = answers.columns.shape[1] + answers.hidden.shape[1]
+        k = min(depth + own, len(self.space.gallery))
+        found, columns = self.index.search(_array(self.space.query[part]), k)
+        found, columns = torch.from_numpy(found), torch.from_numpy(columns)
+
+        same_label, counts = self.relevance.compare(part, columns)
+        positives = found.masked_fill(~(same_label & counts), float('-inf')).sort(1, descending=True).values
+        thresholds = find_thresholds(positives[:, : answers.columns.shape[1]], self.space.tie, self.ties)
+        everything = k == len(self.space.gallery)
+        lowest = torch.full_like(found[:, -1], torch.finfo(found.dtype).min) if everything else found[:, -1]
+        reach = torch.where(thresholds > float('-inf'), thresholds, torch.inf).amin(1)
+        cut = torch.maximum(lowest, reach)
+        kept = ~same_label & counts & (found >= cut[:, None])
+        return rank(thresholds, num_relevant, cut, [Ahead(kept.nonzero()[:, 0], found[kept])])
+
+
+def _array(rows: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(rows.cpu().numpy(), dtype=np.float32)

@@ -1,0 +1,136 @@
+"""Retrieval measures as functions of the ranks of a query's positives."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Ranks(NamedTuple):
+    """Where the positives of each query stand in its results.
+
+    Attributes:
+        ranks: ``(Q, P)`` float64, the 1-based ranks in rising order; inf where there are fewer than P positives, or
+            where a positive stands deeper than anybody asked.
+        num_relevant: ``(Q,)`` int64 R, the number of positives.
+    """
+
+    ranks: Tensor
+    num_relevant: Tensor
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number in [0, 1] per query, and how deep its ranks must be known.
+
+    Attributes:
+        key: in the results.
+        values: :class:`Ranks` -> ``(Q,)`` float64; 0 for queries without a positive.
+        nearest: deepest rank of the nearest positive that matters; inf: all, 0: none.
+        every: deepest rank of any positive that matters; inf: all, 0: none.
+        within_r: whether the ranks up to R matter.
+    """
+
+    key: str
+    values: Callable[[Ranks], Tensor]
+    nearest: float = 0
+    every: float = 0
+    within_r: bool = False
+
+
+def _precision_sum(ranks: Tensor, depth: float | Tensor = math.inf) -> Tensor:
+    """Sum of precision@i over the positives at ranks i <= depth: the n-th positive at rank i has precision n / i."""
+    number = torch.arange(1, ranks.shape[1] + 1, dtype=ranks.dtype)
+    return (number / ranks * (ranks <= depth)).sum(1)
+
+
+def _hit(k: int) -> Callable[[Ranks], Tensor]:
+    return lambda found: (found.ranks[:, 0] <= k).double()
+
+
+def _recall(k: int) -> Measure:
+    return Measure(f'Recall@{k}', _hit(k), nearest=k)
+
+
+def _cmc(k: int) -> Measure:
+    return Measure(f'CMC@{k}', _hit(k), nearest=k)
+
+
+def _precision(k: int) -> Measure:
+    return Measure(f'Precision@{k}', lambda found: (found.ranks <= k).sum(1).double() / k, every=k)
+
+
+def _map_at_k(k: int) -> Measure:
+    return Measure(
+        f'mAP@{k}',
+        lambda found: _precision_sum(found.ranks, k) / found.num_relevant.clamp(1, k),
+        every=k,
+    )
+
+
+def _up_to_r(found: Ranks) -> Tensor:
+    return found.num_relevant[:, None]
+
+
+#: Measures without a K, by name.
+FIXED: dict[str, Measure] = {
+    measure.key: measure
+    for measure in (
+        Measure(
+            'MAP@R',
+            lambda found: _precision_sum(found.ranks, _up_to_r(found)) / found.num_relevant.clamp_min(1),
+            within_r=True,
+        ),
+        Measure(
+            'RP',
+            lambda found: (found.ranks <= _up_to_r(found)).sum(1).double() / found.num_relevant.clamp_min(1),
+            within_r=True,
+        ),
+        Measure('mAP', lambda found: _precision_sum(found.ranks) / found.num_relevant.clamp_min(1), every=math.inf),
+        Measure('MRR', lambda found: 1 / found.ranks[:, 0], nearest=math.inf),
+    )
+}
+
+#: Measures with a K, by the part of the name before the @.
+AT_K: dict[str, Callable[[int], Measure]] = {
+    'Recall': _recall,
+    'CMC': _cmc,
+    'Precision': _precision,
+    'mAP': _map_at_k,
+}
+
+
+def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measure]:
+    """Measures by name: 'MAP@R', 'RP', 'mAP', 'MRR', 'mAP@10', 'CMC@1', 'Precision@5'; 'Recall@K' for all K at once.
+
+    Args:
+        names: K stands in the name; only 'Recall@K' takes it from ``recall_at``.
+        recall_at: the K of 'Recall@K'.
+
+    Raises:
+        ValueError: if there are no names, one is unknown, or a K is no positive integer.
+    """
+    if isinstance(names, str):
+        raise ValueError(f'metrics must be a sequence of names, got the single string {names!r}')
+    if any(k != int(k) or k < 1 for k in recall_at):
+        raise ValueError(f'recall_at must hold positive integers, got {tuple(recall_at)}')
+    measures: list[Measure] = []
+    unknown = []
+    for name in names:
+        family, _, k = name.partition('@')
+        if name == 'Recall@K':
+            measures += [_recall(int(k)) for k in recall_at]
+        elif name in FIXED:
+            measures.append(FIXED[name])
+        elif family in AT_K and re.fullmatch('[1-9][0-9]*', k):
+            measures.append(AT_K[family](int(k)))
+        else:
+            unknown.append(name)
+    if unknown or not measures:
+        known = ['Recall@K', *FIXED, *(f'{family}@5' for family in AT_K)]
+        raise ValueError(f'unknown metrics {unknown}; known are {known}, the last {len(AT_K)} with any K')
+    return measures

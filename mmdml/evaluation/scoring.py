@@ -1,0 +1,177 @@
+"""Scores of a whole test set: who searches whom, what is done before the search, and clustering."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .embedding_files import read_columns
+from .functional.clustering import clustering_scores
+from .functional.inputs import to_matrix
+from .functional.progress import LogProgress
+from .functional.query_expansion import alpha_query_expansion
+from .functional.retrieval import retrieval_scores
+from .functional.whitening import PCAWhitening
+from .protocols import Protocol, RowFacts, Split, build_protocol
+
+Scores = dict[str, float]
+
+
+class RetrievalScoring:
+    """Every score of a test set, as fractions; what :class:`RetrievalMetric` and ``eval_embeddings.py`` share.
+
+    For each search of the protocol: whitening, then query expansion, then the search with its scores, over re-ranked
+    distances if asked for. Scores of several draws become their mean and standard deviation (of a sample, divisor
+    ``draws - 1``, as 'Recall@1_std'). Clustering scores are of the embeddings as they come, over all images of a
+    search, queries and gallery together; draws of the same images are clustered once.
+
+    Options are tried on four rows at once, so that a wrong one ends a run before it begins.
+
+    Args:
+        protocol: config or protocol. Default: roles decide, see :func:`mmdml.evaluation.protocols.by_roles`.
+        clustering: options of :func:`~mmdml.evaluation.functional.clustering.clustering_scores`, an empty dict for its
+            defaults. None: no clustering.
+        whitening: ``dim`` and ``eps`` of :meth:`PCAWhitening.fit`, and ``fit``: 'gallery' (of each search, with
+            leave-one-out all its images: the scores are then transductive), or an ``.npz``, ``.npy`` or ``.parquet``
+            file of embeddings, those of the training images best. Cosine: of unit vectors. None: none.
+        query_expansion: ``k`` and ``alpha`` of
+            :func:`~mmdml.evaluation.functional.query_expansion.alpha_query_expansion`, for the cosine only. Where the
+            queries search each other all of them move, so also the gallery. None: none.
+        reranking: ``k1``, ``k2`` and ``weight`` of
+            :class:`~mmdml.evaluation.functional.reranking.KReciprocalEncoding`. None: none.
+        options: of :func:`~mmdml.evaluation.functional.retrieval_scores`, as ``metrics`` or ``ties``.
+
+    Raises:
+        ValueError: if a setting is out of range, unknown, or does not go with another.
+        TypeError: if there is no option of that name.
+    """
+
+    def __init__(
+        self,
+        protocol: dict | Protocol | None = None,
+        *,
+        clustering: dict[str, Any] | None = None,
+        whitening: dict[str, Any] | None = None,
+        query_expansion: dict[str, Any] | None = None,
+        reranking: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.protocol = build_protocol(protocol)
+        self.options = options if reranking is None else dict(options, reranking=reranking)
+        self.clustering = clustering
+        self.query_expansion = query_expansion
+        distance = options.get('distance', 'cosine')
+
+        rows, labels = torch.eye(4), [0, 0, 1, 1]
+        retrieval_scores(rows, labels, **self.options)
+        if clustering is not None:
+            clustering_scores(rows, labels, **{**clustering, 'num_clusters': 2})
+        if query_expansion is not None:
+            if distance != 'cosine':
+                raise ValueError(f"query expansion is made for distance='cosine', got {distance!r}")
+            alpha_query_expansion(rows, **query_expansion)
+        self.whitening = None if whitening is None else _Whitening(distance, **whitening)
+
+    def __call__(
+        self, embeddings: Tensor | np.ndarray, facts: RowFacts, device: str | torch.device | None = None
+    ) -> Scores:
+        """Scores by name, with the prefixes of the protocol.
+
+        Args:
+            embeddings: ``(N, D)``.
+            facts: of the same N images.
+            device: where to search. Default: where the embeddings are.
+
+        Raises:
+            ValueError: if the protocol or its scores cannot be had of these images.
+        """
+        embeddings = to_matrix('embeddings', embeddings, None)
+        draws: dict[str, list[Scores]] = {}
+        clusters: dict[str, Scores] = {}
+        for split in self.protocol(facts):
+            draws.setdefault(split.prefix, []).append(self._search(embeddings, facts, split, device))
+            if self.clustering is not None and split.prefix not in clusters:
+                clusters[split.prefix] = self._cluster(embeddings, facts, split)
+        if not draws:
+            raise ValueError(f'the protocol {self.protocol} has no search')
+        scores: Scores = {}
+        for prefix, tables in draws.items():
+            found = _mean_and_std(tables) | clusters.get(prefix, {})
+            scores |= {prefix + name: value for name, value in found.items()}
+        return scores
+
+    def _search(self, embeddings: Tensor, facts: RowFacts, split: Split, device: str | torch.device | None) -> Scores:
+        query = _take(embeddings, split.query)
+        gallery = None if split.gallery is None else _take(embeddings, split.gallery)
+        keys = _keys('query', facts, split.query)
+        if split.gallery is not None:
+            keys |= _keys('gallery', facts, split.gallery)
+        if self.whitening is not None:
+            query, gallery = self.whitening(query, gallery)
+        if self.query_expansion is not None:
+            ids = {name: values for name, values in keys.items() if name.endswith('_ids')}
+            query = alpha_query_expansion(query, gallery, device=device, **ids, **self.query_expansion)
+        # A progress of its own: each search starts at nought.
+        return retrieval_scores(query, gallery=gallery, device=device, progress=LogProgress(), **keys, **self.options)
+
+    def _cluster(self, embeddings: Tensor, facts: RowFacts, split: Split) -> Scores:
+        rows = split.query if split.gallery is None else np.union1d(split.query, split.gallery)
+        return clustering_scores(_take(embeddings, rows), facts.labels[rows], **self.clustering)
+
+
+class _Whitening:
+    """PCA-whitening of both sides of a search.
+
+    Args:
+        distance: of the search: unit vectors are whitened for the cosine, and become unit vectors again.
+        fit: see :class:`RetrievalScoring`.
+        settings: of :meth:`PCAWhitening.fit`.
+    """
+
+    def __init__(self, distance: str, fit: str = 'gallery', **settings: Any) -> None:
+        dim = settings.get('dim')
+        if dim is not None and (dim != int(dim) or dim < 1):
+            raise ValueError(f'whitening: dim must be an integer of at least 1, got {dim}')
+        self.is_cosine = distance == 'cosine'
+        self.settings = settings
+        PCAWhitening.fit(torch.eye(4), **{**settings, 'dim': 1})
+        self.fitted = None if fit == 'gallery' else self._fit(read_columns(fit)['embeddings'])
+
+    def __call__(self, query: Tensor, gallery: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        whitening = self.fitted
+        if whitening is None:
+            whitening = self._fit(query if gallery is None else gallery)
+        query, gallery = (
+            None if rows is None else whitening.transform(self._as_searched(rows), normalize=self.is_cosine)
+            for rows in (query, gallery)
+        )
+        return query, gallery
+
+    def _fit(self, rows: Tensor | np.ndarray) -> PCAWhitening:
+        return PCAWhitening.fit(self._as_searched(to_matrix('embeddings', rows, None)), **self.settings)
+
+    def _as_searched(self, rows: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(rows) if self.is_cosine else rows
+
+
+def _take(embeddings: Tensor, rows: np.ndarray) -> Tensor:
+    # All rows in order need no copy.
+    if len(rows) == len(embeddings) and (rows == np.arange(len(rows))).all():
+        return embeddings
+    return embeddings[torch.from_numpy(rows)]
+
+
+def _keys(side: str, facts: RowFacts, rows: np.ndarray) -> dict[str, np.ndarray]:
+    known = dict(labels=facts.labels, ids=facts.ids, groups=facts.groups)
+    return {f'{side}_{name}': values[rows] for name, values in known.items() if values is not None}
+
+
+def _mean_and_std(draws: Sequence[Scores]) -> Scores:
+    rows = np.array([list(draw.values()) for draw in draws])
+    scores = dict(zip(draws[0], rows.mean(0).tolist(), strict=True))
+    if len(draws) > 1:
+        deviations = rows.std(0, ddof=1).tolist()
+        scores |= {f'{name}_std': value for name, value in zip(draws[0], deviations, strict=True)}
+    return scores

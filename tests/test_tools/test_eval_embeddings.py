@@ -1,0 +1,267 @@
+"""tools/analysis_tools/eval_embeddings.py: every kind of file, every option, and what it says of bad input."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from mmdml.evaluation import RetrievalScoring, RowFacts, retrieval_scores
+
+SCRIPT = Path(__file__).parents[2] / 'tools/analysis_tools/eval_embeddings.py'
+spec = importlib.util.spec_from_file_location('eval_embeddings', SCRIPT)
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+ROWS = 30
+LABELS = np.arange(ROWS) % 4
+X = np.random.default_rng(0).normal(size=(4, 5))[LABELS] + np.random.default_rng(1).normal(size=(ROWS, 5))
+X = X.astype(np.float32)
+NAMES = np.array(['ash', 'beech', 'cedar', 'dogwood'])[LABELS]
+QUERIES = 12
+ROLES = np.repeat([1, 2], [QUERIES, ROWS - QUERIES])
+
+
+@pytest.fixture
+def score(capsys):
+    """Scores as fractions, of the tool with these arguments."""
+
+    def run(*arguments):
+        tool.main([*map(str, arguments), '--json', '-'])
+        return {name: value / 100 for name, value in json.loads(capsys.readouterr().out)['scores'].items()}
+
+    return run
+
+
+@pytest.fixture
+def fails():
+    """What the tool says before it ends with an error."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            tool.main([*map(str, arguments)])
+        return str(caught.value)
+
+    return run
+
+
+@pytest.fixture
+def plain(tmp_path):
+    path = tmp_path / 'plain.npz'
+    # tools/test.py --out writes paths as well.
+    np.savez(path, embeddings=X, labels=LABELS, paths=np.array(['a.png'] * ROWS))
+    return path
+
+
+def expected(**options):
+    return pytest.approx(retrieval_scores(X, LABELS, **options))
+
+
+def between_sides(**options):
+    sides = (X[:QUERIES], LABELS[:QUERIES], X[QUERIES:], LABELS[QUERIES:])
+    return pytest.approx(retrieval_scores(*sides, **options))
+
+
+# ---- files ----
+
+
+def test_a_table_is_printed_and_the_json_file_has_the_same_scores(plain, tmp_path, capsys):
+    tool.main([str(plain), '--recall-at', '1', '4', '--json', str(tmp_path / 'scores.json')])
+    title, header, line = capsys.readouterr().out.splitlines()
+    found = json.loads((tmp_path / 'scores.json').read_text())
+    assert title == '30 embeddings of 5 dimensions, 4 classes; percent'
+    assert header.split() == ['Recall@1', 'Recall@4', 'MAP@R', 'RP'] == list(found['scores'])
+    assert line.split() == [f'{value:.2f}' for value in found['scores'].values()]
+    assert (found['embeddings'], found['dimensions'], found['classes']) == (30, 5, 4)
+    assert found['options']['recall_at'] == [1, 4] and found['options']['distance'] == 'cosine'
+
+
+def test_it_runs_as_a_program(plain):
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', SCRIPT, plain, '--metrics', 'RP', '--json', '-'],
+        cwd=SCRIPT.parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)['scores']['RP'] / 100 == expected(metrics=['RP']).expected['RP']
+
+
+@pytest.mark.parametrize('dtype', [np.float16, np.float64])
+def test_half_and_double_precision_and_names_in_the_singular_are_read(score, tmp_path, dtype):
+    np.savez(tmp_path / 'x.npz', embedding=X.astype(dtype), label=NAMES)
+    assert score(tmp_path / 'x.npz') == pytest.approx(retrieval_scores(X.astype(dtype).astype(np.float64), NAMES))
+
+
+def test_roles_ids_and_groups_of_a_file_are_used(score, tmp_path):
+    groups = np.arange(ROWS) // 3 % 3
+    # Query 0 is gallery image 12 under another row.
+    ids = np.where(np.arange(ROWS) == 12, 0, np.arange(ROWS))
+    np.savez(tmp_path / 'x.npz', embeddings=X, labels=LABELS, roles=ROLES, ids=ids, groups=groups)
+    query, gallery = slice(QUERIES), slice(QUERIES, ROWS)
+    keys = dict(query_ids=ids[query], gallery_ids=ids[gallery])
+    keys |= dict(query_groups=groups[query], gallery_groups=groups[gallery])
+    assert score(tmp_path / 'x.npz') == between_sides(**keys)
+    assert score(tmp_path / 'x.npz') != between_sides()
+
+
+def test_query_and_gallery_may_be_arrays_of_their_own(score, tmp_path):
+    sides = dict(query_embeddings=X[:QUERIES], query_labels=NAMES[:QUERIES])
+    sides |= dict(gallery_embeddings=X[QUERIES:], gallery_labels=NAMES[QUERIES:])
+    np.savez(tmp_path / 'x.npz', **sides)
+    assert score(tmp_path / 'x.npz') == between_sides()
+
+
+def test_labels_may_be_in_a_file_of_their_own(score, tmp_path):
+    np.save(tmp_path / 'x.npy', X)
+    np.save(tmp_path / 'labels.npy', LABELS)
+    (tmp_path / 'labels.txt').write_text('\n'.join(NAMES) + '\n')
+    for name in ('labels.npy', 'labels.txt'):
+        assert score(tmp_path / 'x.npy', '--labels', tmp_path / name) == expected()
+    rows = ['label,camera,roles', *(f'{name},1,{role}' for name, role in zip(NAMES, ROLES, strict=True))]
+    (tmp_path / 'labels.csv').write_text('\n'.join(rows))
+    assert score(tmp_path / 'x.npy', '--labels', tmp_path / 'labels.csv') == between_sides()
+
+
+@pytest.mark.parametrize('kind', [pyarrow.list_(pyarrow.float32()), pyarrow.list_(pyarrow.float32(), 5)])
+@pytest.mark.parametrize('labels', [LABELS, NAMES], ids=['integers', 'strings'])
+def test_parquet_files_are_read(score, tmp_path, kind, labels):
+    columns = dict(embedding=pyarrow.array(X.tolist(), kind), label=labels, role=ROLES, note=['x'] * ROWS)
+    # Several row groups arrive as several chunks.
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / 'x.parquet', row_group_size=7)
+    assert score(tmp_path / 'x.parquet') == between_sides()
+
+
+def test_parquet_without_pyarrow_is_explained(fails, tmp_path, monkeypatch):
+    (tmp_path / 'x.parquet').write_bytes(b'')
+    monkeypatch.setitem(sys.modules, 'pyarrow.parquet', None)
+    assert 'needs pyarrow: pip install pyarrow' in fails(tmp_path / 'x.parquet')
+
+
+# ---- options ----
+
+
+def test_options_of_the_search_are_passed_on(score, plain):
+    arguments = ['--metrics', 'CMC@1', 'mAP', '--distance', 'euclidean', '--ties', 'optimistic', '--block-size', 7]
+    assert score(plain, *arguments) == expected(metrics=['CMC@1', 'mAP'], distance='euclidean', ties='optimistic')
+    assert score(plain, '--backend', 'faiss') == expected()
+    assert score(plain, '--device', 'cpu', '--no-positive', 'miss') == expected()
+
+
+@pytest.mark.parametrize(
+    'arguments, options',
+    [
+        (['--expand', 'k=3', 'alpha=0.5'], dict(query_expansion=dict(k=3, alpha=0.5))),
+        (['--whiten', 'dim=2'], dict(whitening=dict(dim=2))),
+        (['--whiten'], dict(whitening={})),
+        (['--clustering', 'NMI', 'F1', 'restarts=2'], dict(clustering=dict(metrics=['NMI', 'F1'], restarts=2))),
+        (['--clustering'], dict(clustering={})),
+        (['--protocol', 'SingleGalleryShot', 'repeats=3'], dict(protocol=dict(type='SingleGalleryShot', repeats=3))),
+        (['--rerank', 'k1=5', 'weight=0.5'], dict(reranking=dict(k1=5, weight=0.5))),
+    ],
+    ids=lambda value: ' '.join(value) if isinstance(value, list) else '',
+)
+def test_options_with_settings_are_passed_on(score, plain, arguments, options):
+    scores = score(plain, *arguments)
+    assert scores == pytest.approx(RetrievalScoring(**options)(X, RowFacts.of(LABELS)))
+    assert scores != expected()
+
+
+def test_parts_of_a_file_are_scored_each_by_itself(tmp_path, capsys):
+    parts = np.repeat(['small', 'large'], [10, 20])
+    np.savez(tmp_path / 'x.npz', embeddings=X, labels=LABELS, parts=parts)
+    arguments = ['--protocol', 'SingleGalleryShot', 'repeats=2', '--recall-at', '1', '--metrics', 'Recall@K']
+    tool.main([str(tmp_path / 'x.npz'), *arguments])
+    _, header, small, large = capsys.readouterr().out.splitlines()
+    scores = RetrievalScoring(
+        dict(type='PerPart', protocol=dict(type='SingleGalleryShot', repeats=2)), recall_at=[1], metrics=['Recall@K']
+    )(X, RowFacts.of(LABELS, parts=parts))
+    assert header.split() == ['Recall@1']
+    for line, part in ((small, 'small'), (large, 'large')):
+        mean, std = (100 * scores[f'{part}/Recall@1{end}'] for end in ('', '_std'))
+        assert line.split() == [part, f'{mean:.2f}', '±', f'{std:.2f}']
+
+
+# ---- bad input ----
+
+
+def test_files_that_are_not_there_or_of_another_kind_are_named(fails, tmp_path):
+    assert 'there is no file' in fails(tmp_path / 'none.npz')
+    (tmp_path / 'x.mat').write_bytes(b'')
+    assert "unknown kind '.mat'; known are ['.npz', '.npy', '.parquet']" in fails(tmp_path / 'x.mat')
+
+
+@pytest.mark.parametrize(
+    'arrays, words',
+    [
+        (dict(feats=X, labels=LABELS), "no array 'embeddings' (or 'query_embeddings'), only ['feats', 'labels']"),
+        (dict(embeddings=X), 'has no labels'),
+        (dict(embeddings=X, labels=LABELS[:5]), '30 embeddings, but 5 labels'),
+        (dict(embeddings=X, labels=LABELS, label=LABELS), "'labels' both in the singular and in the plural"),
+        (dict(embeddings=X[0], labels=LABELS), 'must be numbers of shape (N, D), got float32 of shape (5,)'),
+        (dict(embeddings=X, labels=LABELS, roles=LABELS + 1), 'got [3, 4]'),
+        (dict(embeddings=X, labels=LABELS, roles=NAMES), 'roles must be of (0, 1, 2)'),
+        (dict(embeddings=X, labels=LABELS.astype(float)), 'must be integers or strings, got float64'),
+        (dict(query_embeddings=X, query_labels=LABELS), 'the same arrays with query_ as with gallery_'),
+        (
+            dict(query_embeddings=X, query_labels=LABELS, gallery_embeddings=X, gallery_labels=NAMES),
+            'nothing would match',
+        ),
+        (dict(embeddings=np.full((ROWS, 2), np.nan), labels=LABELS), 'not finite'),
+    ],
+    ids=lambda value: ' '.join(value) if isinstance(value, dict) else '',
+)
+def test_arrays_that_do_not_fit_are_named(fails, tmp_path, arrays, words):
+    np.savez(tmp_path / 'x.npz', **arrays)
+    assert words in fails(tmp_path / 'x.npz')
+
+
+def test_objects_are_not_unpickled(fails, tmp_path):
+    np.savez(tmp_path / 'x.npz', embeddings=X, labels=NAMES.astype(object))
+    message = fails(tmp_path / 'x.npz')
+    assert 'labels cannot be read' in message and 'np.array(labels, dtype=str)' in message
+
+
+def test_two_sets_of_labels_and_tables_without_labels_are_refused(fails, plain, tmp_path):
+    np.save(tmp_path / 'labels.npy', LABELS)
+    assert "['labels'] are in" in fails(plain, '--labels', tmp_path / 'labels.npy')
+    np.save(tmp_path / 'x.npy', X)
+    (tmp_path / 'x.csv').write_text('class,id\n1,2\n')
+    assert "no column 'labels'" in fails(tmp_path / 'x.npy', '--labels', tmp_path / 'x.csv')
+    (tmp_path / 'x.csv').write_text('label,id\n1,2\n3\n')
+    assert "row 3: expected 2 values, got ['3']" in fails(tmp_path / 'x.npy', '--labels', tmp_path / 'x.csv')
+
+
+@pytest.mark.parametrize(
+    'column, words',
+    [
+        (pyarrow.array([[1.0, 2.0], [1.0]]), r'must be of one length, got [1, 2]'),
+        (pyarrow.array([[1.0, 2.0], None]), 'lacks 1 of 2 values'),
+        (pyarrow.array([1.0, 2.0]), 'must hold lists of numbers, got double'),
+    ],
+    ids=['ragged', 'null', 'numbers'],
+)
+def test_parquet_columns_that_are_no_matrix_are_named(fails, tmp_path, column, words):
+    pyarrow.parquet.write_table(pyarrow.table(dict(embeddings=column, labels=[0, 0])), tmp_path / 'x.parquet')
+    assert words in fails(tmp_path / 'x.parquet')
+
+
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['--expand', '5'], "expected key=value, got '5'"),
+        (['--expand', 'n=5'], "unexpected keyword argument 'n'"),
+        (['--protocol', 'LeaveTwoOut'], 'LeaveTwoOut'),
+        (['--protocol', 'QueryGallery'], 'every image is both'),
+        (['--clustering', 'ARI'], 'ARI'),
+        (['--metrics', 'Recall'], "unknown metrics ['Recall']"),
+    ],
+    ids=lambda value: ' '.join(value) if isinstance(value, list) else '',
+)
+def test_wrong_settings_are_named(fails, plain, arguments, words):
+    assert words in fails(plain, *arguments)

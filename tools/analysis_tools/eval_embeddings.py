@@ -1,0 +1,158 @@
+"""Score saved embeddings of any origin.
+
+    python tools/analysis_tools/eval_embeddings.py test.npz
+    python tools/analysis_tools/eval_embeddings.py test.npy --labels labels.txt --recall-at 1 10 100 --json scores.json
+    python tools/analysis_tools/eval_embeddings.py test.npz --protocol SingleGalleryShot repeats=10 --clustering NMI F1
+
+FILE comes first. What it may hold is described in ``mmdml/evaluation/embedding_files.py``, every option in
+``docs/evaluation.md``; ``tools/test.py --out`` writes such files. Scores are percentages. Options that take settings
+take them as ``key=value``, lists with commas.
+"""
+
+import argparse
+import ast
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
+from mmdml.evaluation.embedding_files import read_columns, read_facts
+from mmdml.evaluation.functional.ranks import TIES
+from mmdml.evaluation.functional.retrieval import NO_POSITIVE, SEARCHES
+from mmdml.evaluation.functional.spaces import DISTANCES
+from mmdml.evaluation.protocols import PerPart
+from mmdml.evaluation.scoring import RetrievalScoring
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command-line flags."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition('\n')[0], epilog='KEY=VALUE settings: see docs/evaluation.md'
+    )
+    parser.add_argument('file', help='.npz, .npy or .parquet file of embeddings')
+    parser.add_argument('--labels', metavar='FILE', help='.npy, .txt or .csv file of labels, if FILE has none')
+    parser.add_argument('--metrics', nargs='+', default=['Recall@K', 'MAP@R', 'RP'], help='default: %(default)s')
+    parser.add_argument('--recall-at', nargs='+', type=int, default=[1, 2, 4, 8], help='K of Recall@K')
+    parser.add_argument('--distance', choices=list(DISTANCES), default='cosine')
+    parser.add_argument('--ties', choices=TIES, default=TIES[0], help='who comes first of those at one distance')
+    parser.add_argument('--no-positive', choices=NO_POSITIVE, default=NO_POSITIVE[0], help='queries without positive')
+    parser.add_argument('--protocol', nargs='+', metavar=('NAME', 'KEY=VALUE'), help='default: roles decide')
+    parser.add_argument('--rerank', nargs='*', metavar='KEY=VALUE', help='re-ranking: k1=20 k2=6 weight=0.3')
+    parser.add_argument('--expand', nargs='*', metavar='KEY=VALUE', help='query expansion: k=10 alpha=3.0')
+    parser.add_argument('--whiten', nargs='*', metavar='KEY=VALUE', help='PCA-whitening: dim=128 fit=train.npz')
+    parser.add_argument('--clustering', nargs='*', metavar='NAME or KEY=VALUE', help='NMI AMI F1 restarts=1 repeats=1')
+    parser.add_argument('--backend', choices=list(SEARCHES), default='torch')
+    parser.add_argument('--device', help='default: cpu')
+    parser.add_argument('--block-size', type=int, default=1024, help='queries searched at a time')
+    parser.add_argument('--json', metavar='FILE', help='write scores and settings there; - for the terminal, no table')
+    return parser.parse_args(arguments)
+
+
+def settings(words: Sequence[str] | None) -> dict[str, Any] | None:
+    """``['k=5', 'alpha=0.5']`` -> ``{'k': 5, 'alpha': 0.5}``; None stays None."""
+    if words is None:
+        return None
+    pairs = {}
+    for word in words:
+        key, equals, value = word.partition('=')
+        if not key or not equals:
+            raise ValueError(f'expected key=value, got {word!r}')
+        pairs[key] = [_value(item) for item in value.split(',')] if ',' in value else _value(value)
+    return pairs
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def build_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of :class:`RetrievalScoring`; of files with parts the protocol is that of each part."""
+    clustering = None
+    if args.clustering is not None:
+        names = [word for word in args.clustering if '=' not in word]
+        clustering = settings([word for word in args.clustering if '=' in word])
+        if names:
+            clustering['metrics'] = names
+    protocol = None
+    if args.protocol is not None:
+        protocol = dict(type=args.protocol[0], **settings(args.protocol[1:]))
+    return dict(
+        protocol=protocol,
+        clustering=clustering,
+        whitening=settings(args.whiten),
+        query_expansion=settings(args.expand),
+        reranking=settings(args.rerank),
+        recall_at=args.recall_at,
+        metrics=args.metrics,
+        distance=args.distance,
+        ties=args.ties,
+        no_positive=args.no_positive,
+        backend=args.backend,
+        block_size=args.block_size,
+    )
+
+
+def table(scores: dict[str, float]) -> str:
+    """One line a part, one column a score: ``mean`` or ``mean ± standard deviation``."""
+    lines: dict[str, dict[str, str]] = {}
+    for key, value in scores.items():
+        if not key.endswith('_std'):
+            part, _, name = key.rpartition('/')
+            std = scores.get(f'{key}_std')
+            lines.setdefault(part, {})[name] = f'{value:.2f}' + ('' if std is None else f' ± {std:.2f}')
+    names = list(dict.fromkeys(name for line in lines.values() for name in line))
+    rows = [['', *names], *([part, *(line.get(name, '') for name in names)] for part, line in lines.items())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    text = []
+    for first, *cells in rows:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        text.append('  '.join([first.ljust(widths[0]), *padded]).rstrip())
+    return '\n'.join(text)
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    """What goes to ``--json``: the file, its sizes, the options, and the scores in percent."""
+    options = build_options(args)
+    columns = read_columns(args.file, args.labels)
+    facts = read_facts(args.file, columns)
+    protocol = options['protocol'] if facts.parts is None else PerPart(options['protocol'])
+    scoring = RetrievalScoring(**{**options, 'protocol': protocol})
+    scores = scoring(columns['embeddings'], facts, args.device)
+    rows, width = columns['embeddings'].shape
+    return dict(
+        file=args.file,
+        embeddings=rows,
+        dimensions=width,
+        classes=len(set(facts.labels.tolist())),
+        options=options,
+        scores={name: 100 * value for name, value in scores.items()},
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run."""
+    args = parse_args(arguments)
+    logging.basicConfig(format='%(message)s', stream=sys.stderr)
+    logging.getLogger('mmdml').setLevel(logging.INFO)
+    try:
+        result = evaluate(args)
+    except (ValueError, TypeError, KeyError, OSError, ImportError) as error:
+        sys.exit(f'eval_embeddings: {error}')
+    text = json.dumps(result, indent=2)
+    if args.json == '-':
+        print(text)
+        return
+    print('{embeddings} embeddings of {dimensions} dimensions, {classes} classes; percent'.format(**result))
+    print(table(result['scores']))
+    if args.json:
+        with open(args.json, 'w', encoding='utf-8') as file:
+            file.write(text + '\n')
+
+
+if __name__ == '__main__':
+    main()
