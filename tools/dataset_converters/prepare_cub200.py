@@ -7,36 +7,27 @@ downloaded to that place; an interrupted download goes on where it stopped.
 """
 
 import argparse
-import os
 import os.path as osp
-import shutil
-import tarfile
-import urllib.error
-import urllib.request
+
+from mmdml.utils import archives
 
 PAGE = 'https://data.caltech.edu/records/65de6-vp158'
 ADDRESS = f'{PAGE}/files/CUB_200_2011.tgz?download=1'
+CHECKSUM = 'md5:97eceeb196236b17998738112f37df78'
 NUM_CLASSES, NUM_IMAGES = 200, 11788
-FOLDER = 'CUB_200_2011'
+ARCHIVE = archives.OfficialFile('CUB_200_2011.tgz', folder='CUB_200_2011', address=ADDRESS, checksum=CHECKSUM)
 
 
 def download(path: str, address: str = ADDRESS) -> None:
     """Fetch the archive to ``path``; ``path.part`` holds what has come so far."""
-    part = path + '.part'
-    done = osp.getsize(part) if osp.exists(part) else 0
-    request = urllib.request.Request(address, headers={'Range': f'bytes={done}-'} if done else {})
-    print(f'downloading {address} to {path}')
+    instead = (
+        f'Get CUB_200_2011.tgz from {PAGE} in another way, then run this again with its path '
+        f'(looked for {osp.abspath(path)})'
+    )
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            # 206: the server goes on where we stopped; anything else sends the file from its beginning.
-            with open(part, 'ab' if response.status == 206 else 'wb') as file:
-                shutil.copyfileobj(response, file, 1 << 20)
-    except (urllib.error.URLError, OSError) as error:
-        raise SystemExit(
-            f'cannot download {address}: {error}\nGet CUB_200_2011.tgz from {PAGE} in another way, then run this again '
-            f'with its path (looked for {osp.abspath(path)})'
-        ) from error
-    os.replace(part, path)
+        archives.download(address, path, instead)
+    except archives.ArchiveError as error:
+        raise SystemExit(str(error)) from error
 
 
 def verify(root: str, num_classes: int = NUM_CLASSES, num_images: int = NUM_IMAGES) -> None:
@@ -59,23 +50,10 @@ def verify(root: str, num_classes: int = NUM_CLASSES, num_images: int = NUM_IMAG
 
 def prepare(archive: str, target: str, num_classes: int = NUM_CLASSES, num_images: int = NUM_IMAGES) -> None:
     """Unpack, verify, and only then move to ``target``."""
-    if osp.exists(target):
-        raise SystemExit(f'{osp.abspath(target)} is there already; remove it first to unpack again')
-    staging = target.rstrip('/') + '.unpacking'
-    shutil.rmtree(staging, ignore_errors=True)
     try:
-        with tarfile.open(archive) as tar:
-            members = [member for member in tar if member.name.startswith(f'{FOLDER}/')]
-            if not members:
-                raise SystemExit(f'{osp.abspath(archive)} holds no folder {FOLDER}: this is not the official archive')
-            tar.extractall(staging, members, filter='data')
-        verify(osp.join(staging, FOLDER), num_classes, num_images)
-        os.makedirs(osp.dirname(osp.abspath(target)), exist_ok=True)
-        os.replace(osp.join(staging, FOLDER), target)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise SystemExit(f'cannot unpack {osp.abspath(archive)}: {error}; remove it and download it again') from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        archives.lay_out([(ARCHIVE, archive)], target, lambda tree: verify(tree, num_classes, num_images))
+    except archives.ArchiveError as error:
+        raise SystemExit(str(error)) from error
     print(f'{num_images} images of {num_classes} classes in {osp.abspath(target)}')
 
 
@@ -84,9 +62,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description='Lay CUB-200-2011 out for mmdml')
     parser.add_argument('archive', help='CUB_200_2011.tgz; downloaded to this path if it is not there')
     parser.add_argument('target', nargs='?', default='data/CUB_200_2011', help='folder to make')
+    parser.add_argument('--skip-checksum', action='store_true', help='take an archive that was repacked')
     args = parser.parse_args()
-    if not osp.exists(args.archive):
-        download(args.archive)
+    try:
+        archives.require_absent(args.target)
+        if not osp.exists(args.archive):
+            download(args.archive)
+        if not args.skip_checksum:
+            archives.check_checksum(args.archive, CHECKSUM)
+    except archives.ArchiveError as error:
+        raise SystemExit(str(error)) from error
     prepare(args.archive, args.target)
 
 

@@ -1,0 +1,547 @@
+import hashlib
+import importlib
+import inspect
+import io
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from mmdml import datasets
+from mmdml.registry import DATASETS
+from mmdml.utils import archives
+from mmdml.utils.archives import ArchiveError
+from mmdml.utils.progress_line import ProgressLine, bytes_as_text
+
+ROOT = Path(__file__).parents[2]
+CONVERTERS = ROOT / 'tools/dataset_converters'
+sys.path.insert(0, str(CONVERTERS))
+recipe_module = importlib.import_module('_recipe')
+NAMES = sorted(
+    path.stem.removeprefix('prepare_')
+    for path in CONVERTERS.glob('prepare_*.py')
+    if path.stem not in ('prepare_cub200', 'prepare_omniglot')
+)
+RECIPES = {name: importlib.import_module(f'prepare_{name}').RECIPE for name in NAMES}
+PICTURE = cv2.imencode('.jpg', np.full((4, 4, 3), 120, np.uint8))[1].tobytes()
+
+
+def matlab(**variables):
+    file = io.BytesIO()
+    savemat(file, variables)
+    return file.getvalue()
+
+
+def cells(values):
+    array = np.empty((1, len(values)), dtype=object)
+    array[0] = values
+    return array
+
+
+def lines(rows):
+    return ''.join(f'{row}\n' for row in rows).encode()
+
+
+def write_tar(path, members, mode='w:gz'):
+    with tarfile.open(path, mode) as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+def write_zip(path, members):
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+# ---- the official files, each with the least that its class loads ----------------------------------------------------
+
+
+def cars196():
+    annotations = np.empty((1, 2), dtype=[('relative_im_path', object), ('class', object)])
+    annotations[0] = [('car_ims/000001.jpg', 1), ('car_ims/000002.jpg', 99)]
+    names = cells([f'Make Model {i}' for i in range(196)])
+    return {
+        'car_ims.tgz': {f'car_ims/00000{i}.jpg': PICTURE for i in (1, 2)},
+        'cars_annos.mat': matlab(annotations=annotations, class_names=names),
+    }
+
+
+def sop():
+    header = 'image_id class_id super_class_id path'
+    members = {'Ebay_info.txt': b'', 'bicycle_final/1_0.JPG': PICTURE, 'bicycle_final/2_0.JPG': PICTURE}
+    members['Ebay_train.txt'] = lines([header, '1 1 1 bicycle_final/1_0.JPG'])
+    members['Ebay_test.txt'] = lines([header, '2 11319 1 bicycle_final/2_0.JPG'])
+    folder = {f'Stanford_Online_Products/{name}': data for name, data in members.items()}
+    return {'Stanford_Online_Products.zip': {**folder, '__MACOSX/._x': b'left out'}}
+
+
+def inshop():
+    rows = [f'img/MEN/id_{i:08d}/01_1_front.jpg id_{i:08d} {part}' for i, part in enumerate(('train', 'query'), 1)]
+    rows.append('img/MEN/id_00000002/01_2_side.jpg id_00000002 gallery')
+    return {
+        'Img/img.zip': {row.split()[0]: PICTURE for row in rows},
+        'Eval/list_eval_partition.txt': lines(['3', 'image_name item_id evaluation_status', *rows]),
+    }
+
+
+def vehicleid():
+    tests = {f'train_test_split/test_list_{size}.txt': b'0000002 2\n' for size in (800, 1600, 2400, 13164)}
+    members = {'image/0000001.jpg': PICTURE, 'image/0000002.jpg': PICTURE, **tests}
+    members['train_test_split/train_list.txt'] = b'0000001 1\n'
+    return {'VehicleID_V1.0.zip': {f'VehicleID_V1.0/{name}': data for name, data in members.items()}}
+
+
+def oxford_flowers102():
+    images = {f'jpg/image_0000{i}.jpg': PICTURE for i in (1, 2)}
+    return {'102flowers.tgz': images, 'imagelabels.mat': matlab(labels=np.array([[1, 52]]))}
+
+
+def oxford_pets():
+    rows = [f'breed_{i}_1 {i} 1 1' for i in range(1, 38)]
+    return {
+        'images.tar.gz': {f'images/breed_{i}_1.jpg': PICTURE for i in range(1, 38)},
+        'annotations.tar.gz': {'./annotations/list.txt': lines(['#Image CLASS-ID SPECIES BREED ID', *rows])},
+    }
+
+
+def fgvc_aircraft():
+    members = {'images/1.jpg': PICTURE, 'images/2.jpg': PICTURE}
+    members['variants.txt'] = lines(f'variant {i}' for i in range(1, 101))
+    members['images_variant_trainval.txt'] = b'1 variant 1\n'
+    members['images_variant_test.txt'] = b'2 variant 100\n'
+    return {'fgvc-aircraft-2013b.tar.gz': {f'fgvc-aircraft-2013b/data/{k}': data for k, data in members.items()}}
+
+
+def stanford_dogs():
+    paths = [f'n{i:08d}-breed_{i}/n{i:08d}_1.jpg' for i in range(1, 121)]
+    labels = np.arange(1.0, 121)[:, None]
+    return {
+        'images.tar': {f'Images/{path}': PICTURE for path in paths},
+        'lists.tar': {'file_list.mat': matlab(file_list=cells(paths).T, labels=labels), 'train_list.mat': b''},
+    }
+
+
+def market1501():
+    names = ['bounding_box_train/0002_c1s1_000451_03.jpg', 'query/0001_c1s1_001051_00.jpg']
+    names.append('bounding_box_test/0001_c2s1_000151_01.jpg')
+    return {'Market-1501-v15.09.15.zip': {f'Market-1501-v15.09.15/{name}': PICTURE for name in names}}
+
+
+def food101():
+    dishes = [f'dish_{i:03d}' for i in range(1, 102)]
+    members = {'images/dish_001/1.jpg': PICTURE, 'images/dish_101/2.jpg': PICTURE}
+    members.update({'meta/classes.txt': lines(dishes), 'meta/train.txt': b'dish_001/1\n'})
+    members['meta/test.txt'] = b'dish_101/2\n'
+    return {'food-101.tar.gz': {f'food-101/{name}': data for name, data in members.items()}}
+
+
+def write_official(name, folder, nested=False):
+    """The official files of a data set; archives in the format that their names say."""
+    for file, content in globals()[name]().items():
+        path = folder / (file if nested else Path(file).name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif path.suffix == '.zip':
+            write_zip(path, content)
+        else:
+            write_tar(path, content, 'w' if path.suffix == '.tar' else 'w:gz')
+    return folder
+
+
+def prepare(name, source, target, checks=False):
+    return recipe_module.prepare(RECIPES[name], str(source), str(target), checks=checks)
+
+
+def build(name, target, **options):
+    recipe = RECIPES[name]
+    return DATASETS.build(dict(type=recipe.dataset, data_root=str(target / recipe.root), **options))
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_recipe_agrees_with_its_data_set_class(name):
+    recipe = RECIPES[name]
+    dataset = DATASETS.get(recipe.dataset)
+    default = inspect.signature(dataset).parameters['data_root'].default
+    assert os.path.normpath(f'{recipe.target}/{recipe.root}') == default
+    source = Path(inspect.getfile(dataset)).read_text()
+    assert recipe.page in source
+    for file in recipe.files:
+        assert Path(file.name).name in source or Path(file.name).stem in source
+        assert (
+            file.checksum == ''
+            or len(file.checksum.partition(':')[2]) == {'md5': 32, 'sha256': 64}[file.checksum.partition(':')[0]]
+        )
+
+
+def test_every_data_set_with_official_counts_has_a_command():
+    counted = {name for name in datasets.__all__ if hasattr(getattr(datasets, name), 'COUNTS')}
+    assert counted - {'CUB200', 'Omniglot'} == {recipe.dataset for recipe in RECIPES.values()}
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_documentation_has_the_files_of_a_recipe_and_the_counts_of_its_class(name):
+    page = (ROOT / 'docs/datasets.md').read_text()
+    recipe = RECIPES[name]
+    folder = os.path.normpath(f'{recipe.target}/{recipe.root}')
+    assert f'| `{recipe.dataset}` | `{folder}` | `prepare_{name}.py` |' in page
+    kinds = {file.checksum.partition(':')[0] for file in recipe.files}
+    assert len(kinds) == 1
+    kind = {'md5': 'MD5', 'sha256': 'SHA-256', '': 'none known'}[kinds.pop()]
+    row = next(line for line in page.splitlines() if line.startswith('|') and f'`{recipe.files[0].name}`' in line)
+    assert all(f'`{file.name}`' in row for file in recipe.files)
+    _, _, _, downloaded, checksum, _ = (cell.strip() for cell in row.split('|'))
+    assert checksum.startswith(kind) and downloaded.startswith('yes') == all(file.address for file in recipe.files)
+    counts = DATASETS.get(recipe.dataset).COUNTS
+    assert [split for split, (_, images) in counts.items() if f'{images:,}' not in page] == []
+
+
+def test_cub_archive_with_another_checksum_is_refused(tmp_path, monkeypatch):
+    write_tar(tmp_path / 'CUB_200_2011.tgz', {'CUB_200_2011/images.txt': b''})
+    converter = importlib.import_module('prepare_cub200')
+    arguments = ['prepare_cub200.py', str(tmp_path / 'CUB_200_2011.tgz'), str(tmp_path / 'tree')]
+    monkeypatch.setattr(sys, 'argv', arguments)
+    with pytest.raises(SystemExit, match='is not the official file: its md5 is .* expected 97eceeb196236b17'):
+        converter.main()
+    monkeypatch.setattr(sys, 'argv', [*arguments, '--skip-checksum'])
+    with pytest.raises(SystemExit, match='image_class_labels.txt is missing'):
+        converter.main()
+    assert os.listdir(tmp_path) == ['CUB_200_2011.tgz']
+
+
+# ---- laying out ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_official_files_become_a_tree_that_the_class_loads(name, tmp_path):
+    source = write_official(name, tmp_path / 'downloads')
+    target = tmp_path / 'data' / 'tree'
+    summary = prepare(name, source, target)
+    assert summary.startswith(f'{RECIPES[name].dataset} in {target}: ') and 'test' in summary
+    for split in ('train', 'test'):
+        dataset = build(name, target, split=split, pipeline=[dict(type='LoadImageFromFile')])
+        assert {dataset[i]['img'].shape for i in range(len(dataset))} == {(4, 4, 3)}
+    assert [path.name for path in target.parent.iterdir()] == ['tree']
+    assert not list(target.rglob('__MACOSX'))
+
+
+def test_files_in_their_official_folders_are_found(tmp_path):
+    source = write_official('inshop', tmp_path / 'downloads', nested=True)
+    prepare('inshop', source, tmp_path / 'tree')
+    assert len(build('inshop', tmp_path / 'tree', split='query')) == 1
+
+
+def test_single_archive_may_be_named_itself(tmp_path):
+    source = write_official('food101', tmp_path / 'downloads') / 'food-101.tar.gz'
+    source.rename(tmp_path / 'renamed')
+    prepare('food101', tmp_path / 'renamed', tmp_path / 'tree')
+    assert len(build('food101', tmp_path / 'tree')) == 1
+
+
+def test_file_in_place_of_the_folder_of_several_is_an_error(tmp_path):
+    source = write_official('cars196', tmp_path / 'downloads') / 'car_ims.tgz'
+    with pytest.raises(ArchiveError, match=r'several files \(car_ims\.tgz, cars_annos\.mat\): give the folder'):
+        prepare('cars196', source, tmp_path / 'tree')
+
+
+def test_counts_decide_whether_a_tree_is_complete(tmp_path, monkeypatch):
+    source = write_official('market1501', tmp_path)
+    recipe = RECIPES['market1501']
+    monkeypatch.setitem(RECIPES, 'market1501', replace(recipe, files=(replace(recipe.files[0], checksum=''),)))
+    with pytest.raises(
+        ArchiveError, match=r'split train .*751 classes and 12,936 images, found 1 classes and 1 images'
+    ):
+        prepare('market1501', source, tmp_path / 'tree', checks=True)
+    assert sorted(os.listdir(tmp_path)) == ['Market-1501-v15.09.15.zip']
+    monkeypatch.setattr(DATASETS.get('Market1501'), 'COUNTS', {'train': (1, 1), 'test': (1, 2)})
+    summary = prepare('market1501', source, tmp_path / 'tree', checks=True)
+    assert summary.endswith('train 1 classes, 1 images; test 1 classes, 2 images')
+
+
+def test_listed_image_that_the_archive_lacks_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(DATASETS.get('Food101'), 'COUNTS', {'train': (50, 2), 'test': (51, 1)})
+    members = food101()['food-101.tar.gz']
+    members['food-101/meta/train.txt'] = b'dish_001/1\ndish_001/77\n'
+    write_tar(tmp_path / 'food-101.tar.gz', members)
+    recipe = RECIPES['food101']
+    recipe = replace(recipe, files=(replace(recipe.files[0], checksum=''),))
+    with pytest.raises(ArchiveError, match=r'1 listed images of Food101 .* e\.g\. images/dish_001/77\.jpg'):
+        recipe_module.prepare(recipe, str(tmp_path / 'food-101.tar.gz'), str(tmp_path / 'tree'))
+    assert os.listdir(tmp_path) == ['food-101.tar.gz']
+
+
+def test_archive_with_another_checksum_is_refused(tmp_path):
+    source = write_official('sop', tmp_path) / 'Stanford_Online_Products.zip'
+    found = hashlib.sha256(source.read_bytes()).hexdigest()
+    with pytest.raises(ArchiveError, match=rf'its sha256 is {found}, expected b04fa78210e69'):
+        prepare('sop', source, tmp_path / 'tree', checks=True)
+    assert not (tmp_path / 'tree').exists()
+    archives.check_checksum(str(source), f'sha256:{found}')
+
+
+def test_target_that_is_there_is_not_touched(tmp_path):
+    (tmp_path / 'tree').mkdir()
+    with pytest.raises(ArchiveError, match=f'{tmp_path}/tree is there already'):
+        prepare('food101', tmp_path / 'nothing', tmp_path / 'tree')
+
+
+# ---- hostile and broken archives -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('write', [write_tar, write_zip])
+@pytest.mark.parametrize('name', ['../evil', 'top/../../evil', '/tmp/evil'])
+@pytest.mark.parametrize('folder', ['top', ''])
+def test_entry_that_points_outside_is_refused_and_nothing_is_left(tmp_path, write, name, folder):
+    write(tmp_path / 'archive', {'top/a.jpg': PICTURE, name: b'evil'})
+    part = archives.OfficialFile('archive', folder=folder)
+    with pytest.raises(ArchiveError, match=f'{tmp_path}/archive holds the entry {name!r}, which points outside'):
+        archives.lay_out([(part, str(tmp_path / 'archive'))], str(tmp_path / 'tree'), lambda tree: None)
+    assert os.listdir(tmp_path) == ['archive'] and not Path('/tmp/evil').exists()
+
+
+def test_links_and_devices_are_left_out(tmp_path):
+    (tmp_path / 'outside').mkdir()
+    with tarfile.open(tmp_path / 'archive', 'w') as archive:
+        for name, kind in (
+            ('top/link', tarfile.SYMTYPE),
+            ('top/hard', tarfile.LNKTYPE),
+            ('top/pipe', tarfile.FIFOTYPE),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, str(tmp_path / 'outside')
+            archive.addfile(info)
+        info = tarfile.TarInfo('top/link/through.txt')
+        info.size, info.mode = 4, 0o4777
+        archive.addfile(info, io.BytesIO(b'evil'))
+    archives.unpack(str(tmp_path / 'archive'), 'top', str(tmp_path / 'tree'))
+    assert not os.listdir(tmp_path / 'outside')
+    assert [str(path.relative_to(tmp_path / 'tree')) for path in (tmp_path / 'tree').rglob('*')] == [
+        'link',
+        'link/through.txt',
+    ]
+    assert (tmp_path / 'tree/link/through.txt').stat().st_mode & 0o7111 == 0
+
+
+def encrypted(data):
+    """The bytes of a zip archive with the flag that says it is encrypted."""
+    data = bytearray(data)
+    for signature, offset in ((b'PK\x03\x04', 6), (b'PK\x01\x02', 8)):
+        at = data.find(signature)
+        struct.pack_into('<H', data, at + offset, 1)
+    return bytes(data)
+
+
+@pytest.mark.parametrize('write', [write_tar, write_zip])
+@pytest.mark.parametrize('damage', [lambda data: data[:-60], lambda data: b'<html>moved</html>', lambda data: b''])
+def test_broken_archive_leaves_nothing_behind(tmp_path, write, damage):
+    path = tmp_path / 'archive'
+    write(path, {'top/a.jpg': np.random.default_rng(0).bytes(5000), 'top/b.jpg': PICTURE})
+    path.write_bytes(damage(path.read_bytes()))
+    part = archives.OfficialFile('archive', folder='top')
+    with pytest.raises(ArchiveError, match=f'cannot unpack {path}: .*; remove it and download it again'):
+        archives.lay_out([(part, str(path))], str(tmp_path / 'tree'), lambda tree: None)
+    assert os.listdir(tmp_path) == ['archive']
+
+
+def test_encrypted_archive_is_an_error(tmp_path):
+    write_zip(tmp_path / 'a.zip', {'top/a.jpg': PICTURE})
+    (tmp_path / 'a.zip').write_bytes(encrypted((tmp_path / 'a.zip').read_bytes()))
+    with pytest.raises(ArchiveError, match=r'cannot unpack .*a\.zip: .*encrypted, password required for extraction$'):
+        archives.unpack(str(tmp_path / 'a.zip'), 'top', str(tmp_path / 'tree'))
+
+
+def test_archive_without_the_official_folder_says_what_it_holds(tmp_path):
+    write_zip(tmp_path / 'a.zip', {'other/a.jpg': PICTURE, 'top.jpg': PICTURE})
+    with pytest.raises(ArchiveError, match=r'no file in a folder top: .*\(its top level: other, top\.jpg\)'):
+        archives.unpack(str(tmp_path / 'a.zip'), 'top', str(tmp_path / 'tree'))
+
+
+def test_this_machines_errors_do_not_blame_the_archive(tmp_path):
+    write_zip(tmp_path / 'a.zip', {'top/a/b.jpg': PICTURE})
+    (tmp_path / 'tree').mkdir()
+    (tmp_path / 'tree/a').write_bytes(b'a file where a folder must be')
+    with pytest.raises(ArchiveError) as error:
+        archives.unpack(str(tmp_path / 'a.zip'), 'top', str(tmp_path / 'tree'))
+    assert 'download it again' not in str(error.value) and str(tmp_path / 'tree/a') in str(error.value)
+
+
+# ---- download --------------------------------------------------------------------------------------------------------
+
+
+class Server(BaseHTTPRequestHandler):
+    """Sends ``content`` from the byte that is asked for, but breaks off after ``at_most`` bytes."""
+
+    content = bytes(range(256)) * 40
+    at_most = None
+    ranges = True
+    asked: list = []
+
+    def do_GET(self):
+        self.asked.append(self.headers.get('Range'))
+        if self.path == '/missing':
+            self.send_error(404)
+            return
+        total = len(self.content)
+        start = int(self.headers['Range'][6:-1]) if self.ranges and 'Range' in self.headers else 0
+        if start >= total:
+            self.send_response(416)
+            self.send_header('Content-Range', f'bytes */{total}')
+            self.send_header('Content-Length', '0')
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header('Content-Range', f'bytes {start}-{total - 1}/{total}')
+        self.send_header('Content-Length', str(total - start))
+        self.end_headers()
+        self.wfile.write(self.content[start:][: self.at_most])
+
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def serving(**options):
+    handler = type('Handler', (Server,), dict(options, asked=[]))
+    server = HTTPServer(('127.0.0.1', 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs=dict(poll_interval=0.02))
+    thread.start()
+    try:
+        yield f'http://127.0.0.1:{server.server_port}/', handler
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_download_goes_on_after_a_broken_connection(tmp_path):
+    path = tmp_path / 'new' / 'file'
+    with serving(at_most=4000) as (address, handler):
+        for done in (4000, 8000):
+            with pytest.raises(ArchiveError, match=rf'ended after {done:,} of 10,240 bytes; run this again.*\nGET IT'):
+                archives.download(address, str(path), 'GET IT')
+            assert not path.exists() and path.with_name('file.part').stat().st_size == done
+        archives.download(address, str(path), 'GET IT')
+        assert handler.asked == [None, 'bytes=4000-', 'bytes=8000-']
+    assert path.read_bytes() == Server.content and os.listdir(path.parent) == ['file']
+
+
+def test_server_that_cannot_resume_sends_the_file_from_its_beginning(tmp_path):
+    (tmp_path / 'file.part').write_bytes(b'x' * 100)
+    with serving(ranges=False) as (address, _):
+        archives.download(address, str(tmp_path / 'file'), '')
+    assert (tmp_path / 'file').read_bytes() == Server.content
+
+
+@pytest.mark.parametrize('too_much, requests', [(0, 1), (7, 2)])
+def test_part_that_is_complete_is_taken_and_one_that_is_too_long_fetched_anew(tmp_path, too_much, requests):
+    (tmp_path / 'file.part').write_bytes(Server.content + b'x' * too_much)
+    with serving() as (address, handler):
+        archives.download(address, str(tmp_path / 'file'), '')
+        assert len(handler.asked) == requests
+    assert (tmp_path / 'file').read_bytes() == Server.content
+
+
+def recipe_from(address, content):
+    """Food-101 with another address; its checksum is that of ``content``."""
+    file = replace(RECIPES['food101'].files[0], address=address, checksum=f'md5:{hashlib.md5(content).hexdigest()}')
+    return replace(RECIPES['food101'], files=(file,))
+
+
+def test_what_is_missing_is_downloaded_checked_and_laid_out(tmp_path, monkeypatch):
+    content = (write_official('food101', tmp_path / 'elsewhere') / 'food-101.tar.gz').read_bytes()
+    monkeypatch.setattr(DATASETS.get('Food101'), 'COUNTS', {'train': (50, 1), 'test': (51, 1)})
+    with serving(content=content) as (address, _):
+        recipe = recipe_from(address, content)
+        recipe_module.prepare(recipe, f'{tmp_path}/downloads/', str(tmp_path / 'tree'))
+    assert (tmp_path / 'downloads/food-101.tar.gz').read_bytes() == content
+    assert len(build('food101', tmp_path / 'tree', split='test')) == 1
+
+
+def test_download_with_another_checksum_is_not_laid_out(tmp_path):
+    with serving(content=b'another file') as (address, _):
+        with pytest.raises(ArchiveError, match='food-101.tar.gz is not the official file: its md5 is'):
+            recipe = recipe_from(address, b'the file')
+            recipe_module.prepare(recipe, str(tmp_path / 'food-101.tar.gz'), str(tmp_path / 'tree'))
+    assert os.listdir(tmp_path) == ['food-101.tar.gz']
+
+
+@pytest.mark.parametrize('network', [True, False])
+def test_without_the_file_or_the_network_the_message_names_page_file_and_place(tmp_path, network):
+    with serving() as (address, _):
+        recipe = recipe_from(f'{address}missing' if network else 'http://127.0.0.1:9/', b'')
+        with pytest.raises(ArchiveError) as error:
+            recipe_module.prepare(recipe, str(tmp_path / 'food-101.tar.gz'), str(tmp_path / 'tree'))
+    message = str(error.value)
+    assert ('404' if network else 'refused') in message
+    assert f'Get food-101.tar.gz from {recipe.page}, put it as {tmp_path}/food-101.tar.gz, and run this' in message
+
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+
+def run_command(name, *arguments):
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    command = [sys.executable, CONVERTERS / f'prepare_{name}.py', *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_data_set_behind_a_form_says_what_to_get_where(tmp_path):
+    done = run_command('inshop', tmp_path, tmp_path / 'tree')
+    assert done.returncode == 1 and not done.stdout
+    assert 'Get Img/img.zip, Eval/list_eval_partition.txt from https://mmlab.ie.cuhk.edu.hk/' in done.stderr
+    assert f'(after their agreement), put them into {tmp_path}, and run this again.' in done.stderr
+
+
+def test_command_lays_out_a_repacked_copy_and_names_the_next_command(tmp_path, capsys):
+    source = write_official('fgvc_aircraft', tmp_path / 'downloads')
+    recipe_module.main(RECIPES['fgvc_aircraft'], [str(source), str(tmp_path / 'tree'), '--skip-checks'])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f'FGVCAircraft in {tmp_path}/tree: train 50 classes, 1 images; test 50 classes, 1 images'
+    assert printed[1].endswith(f'tools/misc/verify_dataset.py FGVCAircraft --data-root {tmp_path}/tree/data')
+    with pytest.raises(SystemExit, match='is there already'):
+        recipe_module.main(RECIPES['fgvc_aircraft'], [str(source), str(tmp_path / 'tree')])
+
+
+# ---- progress --------------------------------------------------------------------------------------------------------
+
+
+def test_progress_tells_share_rate_and_time_left():
+    line = ProgressLine('file', total=2_000_000, done=500_000, in_bytes=True, stream=io.StringIO())
+    line.set(1_000_000)
+    assert line.line(5.0) == f'file [{"#" * 12:<24}]  50%  1.0 MB of 2.0 MB, 100.0 kB/s, 10 s left'
+    assert ProgressLine('file', total=None, stream=io.StringIO()).line(1.0) == 'file 0, 0/s'
+    assert [bytes_as_text(number) for number in (999, 1234, 3.1e9)] == ['999 B', '1.2 kB', '3.10 GB']
+
+
+def test_short_job_leaves_no_line_in_a_log_file():
+    stream = io.StringIO()
+    with ProgressLine('file', total=3, stream=stream) as progress:
+        progress.add(3)
+    assert stream.getvalue() == ''
+
+
+def test_terminal_sees_the_end_of_a_job():
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    with ProgressLine('images', total=3, stream=stream) as progress:
+        progress.add(3)
+    assert '100%  3 of 3' in stream.getvalue() and stream.getvalue().endswith('\n')

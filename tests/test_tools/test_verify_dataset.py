@@ -1,0 +1,164 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmdml.registry import DATASETS
+from mmdml.utils.dataset_counts import official_splits
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / 'tools/misc/verify_dataset.py'
+spec = importlib.util.spec_from_file_location('verify_dataset', SCRIPT)
+verify_dataset = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(verify_dataset)
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+JPEG, PNG = (cv2.imencode(suffix, NOISE)[1].tobytes() for suffix in ('.jpg', '.png'))
+
+
+@pytest.fixture
+def market(tmp_path, monkeypatch):
+    """A whole Market-1501 of three training persons and one that is searched."""
+    root = tmp_path / 'market'
+    names = [f'bounding_box_train/000{i}_c1s1_000451_03.jpg' for i in (2, 3, 4)]
+    names += ['query/0001_c1s1_001051_00.jpg', 'bounding_box_test/0001_c2s1_000151_01.jpg']
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(JPEG)
+    monkeypatch.setattr(DATASETS.get('Market1501'), 'COUNTS', {'train': (3, 3), 'test': (1, 2)})
+    return root
+
+
+def verify(capsys, *arguments):
+    """Exit code and what was printed."""
+    code = verify_dataset.main(list(map(str, arguments)))
+    return code, capsys.readouterr().out
+
+
+def test_whole_data_set_is_counted_and_opened(market, capsys):
+    code, printed = verify(capsys, 'Market1501', '--data-root', market)
+    assert code == 0
+    assert printed.splitlines() == [
+        f'Market1501 in {market}',
+        '  split  classes  expected  images  expected',
+        '  train        3         3       3         3  ok',
+        '  test         1         1       2         2  ok',
+        '5 images open, 0 do not',
+    ]
+
+
+def test_wrong_count_is_named_and_sets_the_exit_code(market, capsys):
+    next(market.glob('bounding_box_train/0003*')).unlink()
+    code, printed = verify(capsys, 'Market1501', '--data-root', market, '--no-images')
+    assert code == 1
+    assert '  train        2         3       2         3  WRONG' in printed.splitlines()
+    assert printed.splitlines()[-1] == ('split train: expected 3 classes and 3 images, found 2 classes and 2 images')
+    assert verify(capsys, 'Market1501', '--data-root', market, '--split', 'test')[0] == 0
+
+
+def write_list(root, contents):
+    """An ImageList of pictures with these bytes; None for one that is not there."""
+    names = [f'{i:02d}.jpg' for i in range(len(contents))]
+    for name, data in zip(names, contents, strict=True):
+        if data is not None:
+            (root / name).write_bytes(data)
+    (root / 'train.txt').write_text(''.join(f'{name} {i % 2}\n' for i, name in enumerate(names)))
+    config = dict(type='ImageList', data_root=str(root), ann_file='train.txt')
+    (root / 'config.py').write_text(f'train_dataloader = dict(dataset={config!r})\n')
+    return root / 'config.py'
+
+
+@pytest.mark.parametrize('workers', [1, 3])
+def test_every_kind_of_broken_image_is_named(tmp_path, capsys, workers):
+    # Bytes behind the end mark are no fault, and a name may say another format.
+    contents = [JPEG, None, b'', b'<html>', JPEG[: len(JPEG) // 2], PNG[:300], JPEG + b'\0' * 40, PNG]
+    config = write_list(tmp_path, contents)
+    code, printed = verify(capsys, config, '--num-workers', workers)
+    assert code == 1
+    assert printed.splitlines()[-6:] == [
+        '3 images open, 5 do not',
+        f'  {tmp_path}/01.jpg is missing',
+        f'  {tmp_path}/02.jpg is empty',
+        f"  {tmp_path}/03.jpg is no picture that OpenCV decodes; it begins with b'<html>'",
+        f'  {tmp_path}/04.jpg is cut short',
+        rf"  {tmp_path}/05.jpg is no picture that OpenCV decodes; it begins with b'\x89PNG\r\n\x1a\n'",
+    ]
+
+
+def test_only_the_first_broken_images_are_listed_but_json_has_all(tmp_path, capsys):
+    config = write_list(tmp_path, [JPEG, *[b''] * 25])
+    code, printed = verify(capsys, config)
+    assert code == 1 and printed.splitlines()[-1] == '  and 5 more' and printed.count('is empty') == 20
+    code, printed = verify(capsys, config, '--json')
+    report = json.loads(printed)
+    assert code == 1 and len(report) == 1 and report[0]['ok'] is False
+    assert report[0]['images']['opened'] == 1 and len(report[0]['images']['broken']) == 25
+    assert report[0]['images']['broken'][0] == {'path': f'{tmp_path}/01.jpg', 'problem': 'is empty'}
+    assert report[0]['splits'] == [{'split': 'train', 'classes': 2, 'images': 26, 'expected': None, 'problem': ''}]
+
+
+def test_missing_folder_is_an_error_of_each_split(tmp_path, capsys):
+    code, printed = verify(capsys, 'Market1501', '--data-root', tmp_path / 'none', '--json')
+    problems = [split['problem'] for split in json.loads(printed)[0]['splits']]
+    assert code == 1 and len(problems) == 2
+    assert all(f'{tmp_path}/none; missing:' in problem for problem in problems)
+
+
+def test_config_stands_for_its_data_set_whatever_part_the_loaders_take(market, tmp_path, capsys):
+    part = dict(type='Market1501', data_root=str(market), val_classes=1)
+    (tmp_path / 'config.py').write_text(
+        f'train_dataloader = dict(dataset=dict(type="RepeatDataset", times=2, dataset={part!r}))\n'
+        f'val_dataloader = dict(dataset=dict(split="val", **{part!r}))\n'
+        f'test_dataloader = dict(dataset=dict(split="test", test_mode=True, **{part!r}))\n'
+    )
+    code, printed = verify(capsys, tmp_path / 'config.py')
+    assert code == 0 and printed.count('Market1501 in') == 1
+    assert printed.splitlines()[-1] == '5 images open, 0 do not'
+
+
+def test_parts_of_a_concatenation_are_checked_each(pictures, market, tmp_path, capsys):
+    parts = [dict(type='ImageFolder', data_root=pictures), dict(type='Market1501', data_root=str(market))]
+    dataset = dict(type='RetrievalConcatDataset', label_space='disjoint', datasets=parts)
+    (tmp_path / 'config.py').write_text(f'train_dataloader = dict(dataset={dataset!r})\n')
+    code, printed = verify(capsys, tmp_path / 'config.py', '--no-images')
+    assert code == 0
+    assert '  train        8         -      36         -  no official count' in printed.splitlines()
+    assert '  test         1         1       2         2  ok' in printed.splitlines()
+
+
+def test_official_config_is_understood(market, capsys):
+    config = ROOT / 'configs/_base_/datasets/vehicleid.py'
+    sources = verify_dataset.sources_of(str(config), None, None)
+    assert [(each.type_name, each.options) for each in sources] == [('VehicleID', {'data_root': 'data/VehicleID_V1.0'})]
+    assert list(sources[0].splits) == ['train', 'small', 'medium', 'large', 'full']
+
+
+def test_images_that_a_data_set_holds_in_memory_need_no_file(capsys):
+    code, printed = verify(capsys, 'Omniglot', '--split', 'test')
+    assert code == 0 and printed.splitlines()[-1] == '13,180 images open, 0 do not'
+
+
+@pytest.mark.parametrize(
+    'name, split, parts, expected',
+    [
+        ('InShop', 'query', [dict(split='query')], (3985, 14218)),
+        ('VehicleID', 'medium', [dict(split='test', size='medium')], (1600, 13377)),
+        ('VehicleID', 'train', [dict(split='train')], (13164, 113346)),
+        ('OxfordPets', 'all', [dict(split='train'), dict(split='test')], (37, 7349)),
+        ('OxfordPets', 'test', [dict(split='test')], None),
+    ],
+)
+def test_official_splits_and_their_counts(name, split, parts, expected):
+    assert official_splits(name)[split] == (parts, expected)
+
+
+def test_unknown_data_set_or_split_names_the_known_ones(market, capsys):
+    with pytest.raises(SystemExit, match=r"Birds: 'Birds' is no retrieval data set .* CUB200, Cars196, "):
+        verify_dataset.main(['Birds'])
+    with pytest.raises(SystemExit, match='--split small is unknown, choose one of train, test'):
+        verify_dataset.main(['Market1501', '--data-root', str(market), '--split', 'small'])
+    with pytest.raises(SystemExit, match='ann_file'):
+        verify_dataset.main(['ImageList', '--data-root', str(market)])
