@@ -1,10 +1,12 @@
 """Scores of a whole test set: who searches whom, what is done before the search, and clustering."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor
 
 from .embedding_files import read_columns
@@ -13,10 +15,12 @@ from .functional.inputs import to_matrix
 from .functional.progress import LogProgress
 from .functional.query_expansion import alpha_query_expansion
 from .functional.retrieval import retrieval_scores
+from .functional.sharded import sharded_retrieval_scores
 from .functional.whitening import PCAWhitening
 from .protocols import Protocol, RowFacts, Split, build_protocol
 
 Scores = dict[str, float]
+T = TypeVar('T')
 
 
 class RetrievalScoring:
@@ -74,6 +78,16 @@ class RetrievalScoring:
             alpha_query_expansion(rows, **query_expansion)
         self.whitening = None if whitening is None else _Whitening(distance, **whitening)
 
+    @property
+    def works_on_shards(self) -> bool:
+        """Whether :meth:`on_shards` can do what is asked for.
+
+        It cannot compare gallery rows of two ranks with each other, and searches with matrix products only.
+        """
+        fits_on_gallery = self.whitening is not None and self.whitening.fitted is None
+        compares = self.clustering is not None or self.query_expansion is not None or 'reranking' in self.options
+        return not (fits_on_gallery or compares) and self.options.get('backend', 'torch') == 'torch'
+
     def __call__(
         self, embeddings: Tensor | np.ndarray, facts: RowFacts, device: str | torch.device | None = None
     ) -> Scores:
@@ -88,12 +102,51 @@ class RetrievalScoring:
             ValueError: if the protocol or its scores cannot be had of these images.
         """
         embeddings = to_matrix('embeddings', embeddings, None)
+        search = partial(retrieval_scores, device=device, **self.options)
         draws: dict[str, list[Scores]] = {}
         clusters: dict[str, Scores] = {}
         for split in self.protocol(facts):
-            draws.setdefault(split.prefix, []).append(self._search(embeddings, facts, split, device))
+            draws.setdefault(split.prefix, []).append(self._search(search, embeddings, facts, split, device))
             if self.clustering is not None and split.prefix not in clusters:
                 clusters[split.prefix] = self._cluster(embeddings, facts, split)
+        return self._summary(draws, clusters)
+
+    def on_shards(
+        self, embeddings: Tensor, rows: np.ndarray, facts: RowFacts, device: str | torch.device | None = None
+    ) -> Scores:
+        """Scores of embeddings that are spread over the ranks, on every rank those of all; all ranks must call it.
+
+        Rank 0 asks the protocol, so that no draw can differ between the ranks; each rank searches with its part of
+        every split, see :func:`~mmdml.evaluation.functional.sharded_retrieval_scores`.
+
+        Args:
+            embeddings: ``(n, D)`` of this rank; ``(0, D)`` if it has none.
+            rows: ``(n,)`` which of the N images they are of. Every image must be on one rank.
+            facts: of all N images.
+            device: where to search. Default: where the embeddings are.
+
+        Raises:
+            ValueError: on all ranks, as a call does, or if an option needs all rows at one place.
+        """
+        if not self.works_on_shards:
+            raise ValueError(
+                're-ranking, query expansion, whitening fitted on the gallery, clustering and faiss need all rows at '
+                'one place: gather them, and call the scoring itself'
+            )
+        options = {name: value for name, value in self.options.items() if name != 'backend'}
+        search = partial(sharded_retrieval_scores, device=device, **options)
+        own = facts.take(rows)
+        place = np.full(len(facts), -1)
+        place[rows] = np.arange(len(rows))
+        draws: dict[str, list[Scores]] = {}
+        for query, gallery, prefix in on_main_process(lambda: list(self.protocol(facts))):
+            query, gallery = (None if side is None else place[side][place[side] >= 0] for side in (query, gallery))
+            split = Split(query, gallery, prefix)
+            draws.setdefault(prefix, []).append(self._search(search, embeddings, own, split, device))
+        return self._summary(draws, {})
+
+    def _summary(self, draws: dict[str, list[Scores]], clusters: dict[str, Scores]) -> Scores:
+        """Scores by prefixed name, from those of every draw and the clustering scores by prefix."""
         if not draws:
             raise ValueError(f'the protocol {self.protocol} has no search')
         scores: Scores = {}
@@ -102,7 +155,14 @@ class RetrievalScoring:
             scores |= {prefix + name: value for name, value in found.items()}
         return scores
 
-    def _search(self, embeddings: Tensor, facts: RowFacts, split: Split, device: str | torch.device | None) -> Scores:
+    def _search(
+        self,
+        search: Callable[..., Scores],
+        embeddings: Tensor,
+        facts: RowFacts,
+        split: Split,
+        device: str | torch.device | None,
+    ) -> Scores:
         query = _take(embeddings, split.query)
         gallery = None if split.gallery is None else _take(embeddings, split.gallery)
         keys = _keys('query', facts, split.query)
@@ -114,7 +174,8 @@ class RetrievalScoring:
             ids = {name: values for name, values in keys.items() if name.endswith('_ids')}
             query = alpha_query_expansion(query, gallery, device=device, **ids, **self.query_expansion)
         # A progress of its own: each search starts at nought.
-        return retrieval_scores(query, gallery=gallery, device=device, progress=LogProgress(), **keys, **self.options)
+        progress = LogProgress() if is_main_process() else None
+        return search(query, gallery=gallery, progress=progress, **keys)
 
     def _cluster(self, embeddings: Tensor, facts: RowFacts, split: Split) -> Scores:
         rows = split.query if split.gallery is None else np.union1d(split.query, split.gallery)
@@ -154,6 +215,26 @@ class _Whitening:
 
     def _as_searched(self, rows: Tensor) -> Tensor:
         return torch.nn.functional.normalize(rows) if self.is_cosine else rows
+
+
+def on_main_process(function: Callable[[], T]) -> T:
+    """What ``function`` returns on rank 0, on all ranks; if it fails there, all raise.
+
+    Raises:
+        ValueError: if it did.
+        RuntimeError: for every other error, whose type stands in the message.
+    """
+    outcome: list[Any] = [None]
+    if is_main_process():
+        try:
+            outcome = [function()]
+        except Exception as error:
+            # What is sent must survive pickling, which not every exception does.
+            outcome = [error if type(error) is ValueError else RuntimeError(f'{type(error).__name__}: {error}')]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
 
 
 def _take(embeddings: Tensor, rows: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""The maths of retrieval scores: pure functions, no MMEngine."""
+"""The maths of retrieval scores: pure functions; only sharded_retrieval_scores needs torch.distributed, by MMEngine."""
 
 from .clustering import (
     CLUSTERING_METRICS,
@@ -12,6 +12,7 @@ from .progress import LogProgress
 from .query_expansion import alpha_query_expansion
 from .reranking import KReciprocalEncoding
 from .retrieval import retrieval_scores
+from .sharded import sharded_retrieval_scores
 from .spaces import DISTANCES
 from .whitening import PCAWhitening
 
@@ -28,4 +29,5 @@ __all__ = [
     'pairwise_f1',
     'parse_measures',
     'retrieval_scores',
+    'sharded_retrieval_scores',
 ]

@@ -5,16 +5,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather, all_reduce, broadcast_object_list, get_world_size, is_main_process
+from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from mmdml.evaluation.protocols import BOTH, GALLERY, QUERY, Protocol, RowFacts
-from mmdml.evaluation.scoring import RetrievalScoring
+from mmdml.evaluation.scoring import RetrievalScoring, on_main_process
 from mmdml.registry import METRICS
 
-# Rows that one rank sends at a time: bounds what an accelerator holds while parts are exchanged.
-_ROWS_PER_MESSAGE = 65536
+from .collector import CollectedRows, Collector, facts_of_all, gather_rows, keep_own
 
 
 class ResultsMatrix(NamedTuple):
@@ -35,43 +34,6 @@ class ResultsMatrix(NamedTuple):
     groups: Tensor | None = None
 
 
-class _Collector:
-    """One preallocated matrix by data-set index, so that a padded duplicate lands on its own row."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.embeddings = torch.empty(0, 0)
-        # Columns: label, role, group. Rows that were never written have role -1.
-        self.facts = torch.full((capacity, 3), -1, dtype=torch.int64)
-        self.paths = [''] * capacity
-
-    def put(self, index: Tensor, embeddings: Tensor, facts: Tensor, paths: Sequence[str]) -> None:
-        if len(index) == 0:
-            return
-        needed = int(index.max()) + 1
-        if needed > self.capacity:
-            self._grow(max(needed, 2 * self.capacity))
-        if self.embeddings.shape[1] == 0:
-            self.embeddings = torch.empty(self.capacity, embeddings.shape[1])
-        self.embeddings[index] = embeddings
-        self.facts[index] = facts
-        for row, path in zip(index.tolist(), paths, strict=True):
-            self.paths[row] = path
-
-    def seen(self) -> Tensor:
-        """``(S,)`` indices of the rows that were written."""
-        return (self.facts[:, 1] >= 0).nonzero().squeeze(1)
-
-    def _grow(self, capacity: int) -> None:
-        more = capacity - self.capacity
-        width = self.embeddings.shape[1]
-        if width:
-            self.embeddings = torch.cat([self.embeddings, torch.empty(more, width)])
-        self.facts = torch.cat([self.facts, torch.full((more, 3), -1, dtype=torch.int64)])
-        self.paths += [''] * more
-        self.capacity = capacity
-
-
 @METRICS.register_module()
 class RetrievalMetric(BaseMetric):
     """Recall@K, MAP@R and R-precision of a data set, in percent.
@@ -83,8 +45,13 @@ class RetrievalMetric(BaseMetric):
 
     Each sample brings ``embedding (D,)``, ``gt_label (1,)``, ``sample_idx``, and optionally ``role`` (0, 1, 2),
     ``img_path`` and the field that ``groups`` names. The matrix is allocated once if ``dataset_meta`` has
-    ``num_images``, and grows otherwise; ``dataset_meta['part_sizes']`` tells ``PerPart`` the parts. On several ranks
-    every rank sends its rows as tensors, and rank 0 scores.
+    ``num_images``, and grows otherwise; ``dataset_meta['part_sizes']`` tells ``PerPart`` the parts.
+
+    On several ranks every rank keeps the embeddings that its model made, and
+    :func:`~mmdml.evaluation.functional.sharded_retrieval_scores` scores them where they are; an image that the sampler
+    gave to two ranks counts once. What compares gallery images with each other or searches by other means needs all
+    embeddings at one place: with re-ranking, query expansion, whitening fitted on the gallery, clustering or
+    ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are those of one process either way.
 
     K-means takes longer than all else together: give ``clustering`` to ``test_evaluator`` only, not to the
     ``val_evaluator`` that scores every epoch. Whitening fitted on the gallery, query expansion and re-ranking let the
@@ -154,20 +121,23 @@ class RetrievalMetric(BaseMetric):
         self.device = device
         self.groups = groups
         self._seen_device: torch.device | None = None
-        self._collector: _Collector | None = None
-        self._matrix: ResultsMatrix | None = None
+        self._collector: Collector | None = None
+        # Of the last evaluation, on this rank.
+        self._rows: CollectedRows | None = None
+        self._size = 0
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Put the embeddings of a batch into their rows.
+        """Take the embeddings of a batch.
 
         Raises:
             KeyError: if a sample lacks a field.
-            ValueError: if a data-set index is negative or a role unknown.
+            ValueError: if a data-set index is negative, a role unknown, or embeddings have another width than before.
             TypeError: if a group is no integer.
         """
         if self._collector is None:
-            self._matrix = None  # the last evaluation's; two at once would double the memory
-            self._collector = _Collector(int((self.dataset_meta or {}).get('num_images', 0)))
+            self._rows = None  # the last evaluation's; two at once would double the memory
+            images = int((self.dataset_meta or {}).get('num_images', 0))
+            self._collector = Collector(-(-images // get_world_size()))
         embeddings = torch.stack([_field(sample, 'embedding') for sample in data_samples])
         self._seen_device = embeddings.device
         index = torch.tensor([int(_field(sample, 'sample_idx')) for sample in data_samples])
@@ -200,34 +170,38 @@ class RetrievalMetric(BaseMetric):
         Raises:
             ValueError: if an image has no embedding, or one that is not finite, or no query has a positive.
         """
-        collector = self._collector or _Collector(0)
-        self._collector = None
-        if get_world_size() > 1:
-            _merge_ranks(collector)
-        outcome: list[Any] = [None]
-        if is_main_process():
-            # An error must reach the other ranks too: they wait for the result.
-            try:
-                self._matrix = _complete(collector, size)
-                if self.groups is None:
-                    self._matrix = self._matrix._replace(groups=None)
-                scores = self.compute_metrics(self._matrix)
-                outcome = [{f'{self.prefix}/{name}': value for name, value in scores.items()}]
-            except Exception as error:
-                # What is sent must survive pickling, which not every exception does.
-                outcome = [error if type(error) is ValueError else RuntimeError(f'{type(error).__name__}: {error}')]
-        broadcast_object_list(outcome)
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
-        return outcome[0]
+        collector = self._collector or Collector(0)
+        self._collector = self._rows = None
+        # From here on an error must reach all ranks: they wait for each other.
+        rows = keep_own(collector.rows(), size)
+        del collector  # rank 0 may soon hold all rows, and needs no others
+        on_shards = get_world_size() > 1 and self.scoring.works_on_shards
+        if not on_shards:
+            rows = gather_rows(rows, size)
+        self._rows, self._size = rows, size
+        if on_shards:
+            scores = self._compute_on_shards(rows)
+        else:
+            scores = on_main_process(lambda: self.compute_metrics(self._results()))
+        return {f'{self.prefix}/{name}': value for name, value in scores.items()}
 
     def compute_metrics(self, results: ResultsMatrix) -> dict[str, float]:
-        """Percentages by name, without prefix."""
-        facts = RowFacts.of(
-            results.labels, results.roles, groups=results.groups, parts=self._parts(len(results.labels))
-        )
-        scores = self.scoring(results.embeddings, facts, self.device or self._seen_device)
-        return {name: 100 * value for name, value in scores.items()}
+        """Percentages by name, without prefix, of all images at one place."""
+        facts = self._facts(results.labels, results.roles, results.groups)
+        return _percent(self.scoring(results.embeddings, facts, self._where()))
+
+    def _compute_on_shards(self, rows: CollectedRows) -> dict[str, float]:
+        """The same of images that are spread over the ranks, on every rank."""
+        facts = self._facts(*facts_of_all(rows, self._size).unbind(1))
+        return _percent(self.scoring.on_shards(rows.embeddings, rows.index.numpy(), facts, self._where()))
+
+    def _facts(self, labels: Tensor, roles: Tensor, groups: Tensor | None) -> RowFacts:
+        """Of all images."""
+        groups = None if self.groups is None else groups
+        return RowFacts.of(labels, roles, groups=groups, parts=self._parts(len(labels)))
+
+    def _where(self) -> str | torch.device | None:
+        return self.device or self._seen_device
 
     def _parts(self, size: int) -> np.ndarray | None:
         """``(N,)`` number of the part of each image, if the data set tells."""
@@ -238,15 +212,27 @@ class RetrievalMetric(BaseMetric):
             raise ValueError(f'the parts of the data set have {list(sizes)} images, together not {size}')
         return np.repeat(np.arange(len(sizes)), sizes)
 
-    def results_matrix(self) -> ResultsMatrix:
-        """What the last evaluation scored; on rank 0 only, until the next one begins.
+    def results_matrix(self) -> ResultsMatrix | None:
+        """What the last evaluation scored, until the next one begins: on rank 0, None on the others.
+
+        All ranks must call it, as they send what they have to rank 0.
 
         Raises:
             RuntimeError: if there is none.
         """
-        if self._matrix is None:
-            raise RuntimeError('no results: call evaluate() first, and ask on rank 0')
-        return self._matrix
+        has_rows = torch.tensor(int(self._rows is not None))
+        all_reduce(has_rows, 'min')
+        if not has_rows:
+            raise RuntimeError('no results: call evaluate() first')
+        self._rows = gather_rows(self._rows, self._size)
+        return self._results() if is_main_process() else None
+
+    def _results(self) -> ResultsMatrix:
+        """Of the rows of this rank, which are all."""
+        labels, roles, groups = (column.clone() for column in self._rows.facts.unbind(1))
+        return ResultsMatrix(
+            self._rows.embeddings, labels, roles, self._rows.paths, None if self.groups is None else groups
+        )
 
 
 def _field(sample: dict, name: str) -> Any:
@@ -264,49 +250,5 @@ def _integer(sample: dict, name: str) -> int:
     return int(value)
 
 
-def _complete(collector: _Collector, size: int) -> ResultsMatrix:
-    """Rows 0 to ``size - 1``, all there and finite."""
-    seen = collector.seen()
-    if len(seen) and int(seen[-1]) >= size:
-        raise ValueError(f'sample_idx {int(seen[-1])} lies outside the data set of {size} images')
-    if len(seen) < size:
-        missing = np.setdiff1d(np.arange(size), seen.numpy())
-        raise ValueError(
-            f'{len(missing)} of {size} images have no embedding; the first are {missing[:5].tolist()}. '
-            'Does sample_idx run over the whole data set?'
-        )
-    embeddings = collector.embeddings[:size]
-    bad = (~torch.isfinite(embeddings).all(1)).nonzero().squeeze(1).tolist()
-    if bad:
-        first = ', '.join(f'{row} ({collector.paths[row]})' for row in bad[:5])
-        raise ValueError(f'the embeddings of {len(bad)} of {size} images are not finite (NaN or inf): {first}')
-    labels, roles, groups = (column.clone() for column in collector.facts[:size].unbind(1))
-    return ResultsMatrix(embeddings, labels, roles, collector.paths[:size], groups)
-
-
-def _merge_ranks(collector: _Collector) -> None:
-    """Write the rows of all ranks into rank 0's collector, as three tensors per message."""
-    index = collector.seen()
-    paths = np.array([collector.paths[row].encode() for row in index.tolist()], dtype=np.bytes_)
-    extent = torch.tensor([len(index), collector.embeddings.shape[1], paths.dtype.itemsize])
-    all_reduce(extent, op='max')
-    longest, width, path_width = extent.tolist()
-    paths = paths.astype(f'S{path_width}').view(np.uint8).reshape(len(index), path_width)
-
-    for start in range(0, longest, _ROWS_PER_MESSAGE):
-        rows = min(longest - start, _ROWS_PER_MESSAGE)
-        part = index[start : start + rows]
-        # Index -1 marks the padding that makes all ranks' messages equally long.
-        own_facts = torch.full((rows, 4), -1, dtype=torch.int64)
-        own_embeddings = torch.zeros(rows, width)
-        own_paths = torch.zeros(rows, path_width, dtype=torch.uint8)
-        if len(part):
-            own_facts[: len(part)] = torch.cat([part[:, None], collector.facts[part]], 1)
-            own_embeddings[: len(part)] = collector.embeddings[part]
-            own_paths[: len(part)] = torch.from_numpy(paths[start : start + rows])
-        messages = (all_gather(own_facts), all_gather(own_embeddings), all_gather(own_paths))
-        if is_main_process():
-            for facts, embeddings, names in zip(*messages, strict=True):
-                used = facts[:, 0] >= 0
-                texts = names[used].numpy().view(f'S{path_width}').reshape(-1)
-                collector.put(facts[used, 0], embeddings[used], facts[used, 1:], [text.decode() for text in texts])
+def _percent(scores: dict[str, float]) -> dict[str, float]:
+    return {name: 100 * value for name, value in scores.items()}
