@@ -24,16 +24,24 @@ def parse_args() -> argparse.Namespace:
 
 
 def write_embeddings(runner: Runner, path: str) -> None:
-    """Unit embeddings ``(N, D)``, labels, roles and paths ``(N,)``, and groups if there are any, in data-set order."""
+    """Unit embeddings ``(N, D)``, labels, roles and paths ``(N,)``, and groups and parts if there are any.
+
+    In data-set order. All ranks call it, as they send what they hold; rank 0 writes.
+    """
     from mmdml.evaluation.metrics import RetrievalMetric
 
     metric = next((part for part in runner.test_evaluator.metrics if isinstance(part, RetrievalMetric)), None)
     if metric is None:
         raise SystemExit('--out takes the embeddings from RetrievalMetric, but test_evaluator has none')
     results = metric.results_matrix()
+    if not is_main_process():
+        return
     columns = dict(labels=results.labels.numpy(), roles=results.roles.numpy(), paths=np.array(results.paths))
     if results.groups is not None:
         columns['groups'] = results.groups.numpy()
+    sizes = (metric.dataset_meta or {}).get('part_sizes')
+    if sizes is not None:
+        columns['parts'] = np.repeat(np.arange(len(sizes)), sizes)
     np.savez(path, embeddings=results.embeddings.numpy(), **columns)
     print(f'wrote {len(results.labels)} embeddings to {path}')
 
@@ -46,7 +54,7 @@ def main() -> None:
     cfg.resume = False
     runner = Runner.from_cfg(cfg)
     runner.test()
-    if args.out and is_main_process():
+    if args.out:
         write_embeddings(runner, args.out)
 
 

@@ -5,12 +5,15 @@ import os.path as osp
 
 import pytest
 import torch
+from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmpretrain.structures import DataSample
 from test_distributed import in_two_processes
 from tiny import tiny_config, train
 from torch.nn.parallel import DistributedDataParallel
 
+from mmdml.engine import Progress
+from mmdml.engine.hooks.division_hook import _on_main_process
 from mmdml.engine.launch import start_processes
 from mmdml.engine.model_of import model_of
 from mmdml.models import ImageEmbedder
@@ -131,7 +134,13 @@ def model_with(neck):
     model = ImageEmbedder(
         backbone=dict(type='Conv4', channels=6),
         neck=dict(type='DivideAndConquerEmbedding', in_channels=6, embed_dim=6, num_learners=3, **NECKS[neck]),
-        head=dict(type='DivideAndConquerHead', num_learners=3, loss=dict(type='MultiSimilarityLoss')),
+        head=dict(
+            type='DivideAndConquerHead',
+            num_learners=3,
+            loss=dict(type='MarginLoss'),
+            # Draws at random, the same on all ranks.
+            miner=dict(type='DistanceWeightedMiner'),
+        ),
         freeze_bn_stats=True,  # batch statistics would differ between a half and a whole batch
     ).train()
     model.neck.divide(3)
@@ -145,6 +154,7 @@ def global_batch():
 
 def loss_and_gradients(wrapped, model, learner, part=slice(None)):
     model.head.learner = learner
+    model.head.progress = Progress(3, 10, 5, seed=1, rank=get_rank(), world_size=get_world_size())
     model.zero_grad()
     inputs, samples = global_batch()
     value = sum(wrapped(inputs[part], samples[part], mode='loss').values())
@@ -174,6 +184,14 @@ def work_of_a_rank(rank, world_size, pictures, out):
     with pytest.raises(ValueError, match='needs find_unused_parameters=True'):
         train_on_a_rank(cfg)
     torch.save(True, osp.join(out, f'refused_{rank}.pth'))
+
+    with pytest.raises(ValueError if rank == 0 else RuntimeError) as error:
+        _on_main_process((2, 3), fail)
+    torch.save(str(error.value), osp.join(out, f'failed_{rank}.pth'))
+
+
+def fail():
+    raise ValueError('these vectors cannot be divided')
 
 
 @pytest.fixture(scope='module')
@@ -262,3 +280,8 @@ def test_gathered_loss_and_gradient_of_a_learner_equal_one_process_on_the_global
 def test_a_distributed_run_that_waits_for_every_learner_is_refused(two_ranks):
     for rank in range(2):
         assert torch.load(two_ranks / f'refused_{rank}.pth')
+
+
+def test_a_division_that_fails_on_the_main_process_stops_both(two_ranks):
+    messages = [torch.load(two_ranks / f'failed_{rank}.pth') for rank in range(2)]
+    assert messages == ['these vectors cannot be divided', 'the division failed on rank 0: see its message']

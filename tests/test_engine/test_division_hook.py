@@ -229,3 +229,64 @@ class WatchProxies(Hook):
         tables = [part.proxies for part in runner.model.head.loss_fn.slices]
         pairs = enumerate(zip(self.before, tables, strict=True))
         self.moved.append(tuple(part for part, (old, new) in pairs if not torch.equal(old, new)))
+
+
+def test_the_merged_embedding_takes_over_what_its_learners_learned():
+    head = DivideAndConquerHead(dict(type='MarginLoss', beta_mode='global'), num_learners=4)
+    with torch.no_grad():
+        for value, loss in zip((1.0, 0.6, 5.0, 5.0), head.learner_losses, strict=True):
+            loss.beta.fill_(value)
+    head.join(2)
+    assert head.loss_fn.beta.item() == pytest.approx(0.8)
+
+
+def test_boundaries_are_joined_once_when_the_divide_stage_ends(pictures, tmp_path):
+    cfg = division_config(pictures, tmp_path, train_cfg__max_epochs=5)
+    cfg.model.head.update(loss=dict(type='MarginLoss', beta_mode='global'), miner=None)
+    runner = train(cfg)
+    head = runner.model.head
+    before = torch.load(tmp_path / 'epoch_4.pth', weights_only=False)['state_dict']
+    mean = torch.stack([before[f'head.learner_losses.{learner}.beta'] for learner in range(2)]).mean(0)
+    steps = runner.optim_wrapper.optimizer.state[head.loss_fn.beta]['step']
+    # Adam moves it by the learning rate a step at most, from the mean on and from fresh moments.
+    assert steps == 6 and (head.loss_fn.beta - mean).abs() <= 6 * 1.1e-3
+    assert (before['head.loss_fn.beta'] - mean).abs() > 6 * 1.1e-3
+
+
+def test_one_loss_may_serve_all_learners():
+    head = DivideAndConquerHead(dict(type='MarginLoss', beta_mode='global'), num_learners=4, shared_loss=True)
+    assert len(head.learner_losses) == 0 and head.loss_of(3) is head.loss_fn
+
+
+def test_divided_weights_without_their_clusters_are_refused(pictures, tmp_path):
+    cfg = division_config(pictures, tmp_path / 'first', train_cfg__max_epochs=2)
+    train(cfg)
+    cfg.work_dir, cfg.load_from = str(tmp_path / 'second'), str(tmp_path / 'first' / 'epoch_2.pth')
+    with pytest.raises(ValueError, match='divided among 2 learners, but their clusters are not known: resume'):
+        train(cfg)
+
+
+def test_a_loss_cut_into_slices_is_refused_in_a_hierarchy(pictures, tmp_path):
+    cfg = division_config(pictures, tmp_path, hook=dict(hierarchical=True))
+    cfg.model.head.update(loss=dict(type='ProxyNCALoss', num_classes=9, embed_dim=6, num_slices=2), miner=None)
+    with pytest.raises(ValueError, match='num_slices .* not for hierarchical=True'):
+        train(cfg)
+
+
+def test_batches_of_another_cluster_than_the_sampler_says_stop_the_run(pictures, tmp_path):
+    cfg = division_config(pictures, tmp_path)
+    cfg.custom_hooks.append(dict(type='OtherClusters'))
+    with pytest.raises(RuntimeError, match=r'batch 0 of epoch 2 is of cluster \d, but its images are of'):
+        train(cfg)
+
+
+@HOOKS.register_module()
+class OtherClusters(Hook):
+    """Exchanges the hook's clusters behind the sampler's back."""
+
+    priority = 'HIGH'
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.epoch == 2 and batch_idx == 0:
+            division = next(hook for hook in runner.hooks if type(hook).__name__ == 'DivisionHook')
+            division.assignment = torch.where(division.assignment < 0, -1, 1 - division.assignment)

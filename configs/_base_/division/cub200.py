@@ -17,3 +17,4 @@ train_dataloader = dict(
     sampler=dict(_delete_=True, type='ClusterPKSampler', batch_size=128, images_per_class=4),
     dataset=dict(pipeline=train_pipeline),
 )
+auto_scale_lr = dict(base_batch_size=128)

@@ -11,3 +11,4 @@ val_dataloader = dict(dataset=source)
 test_dataloader = val_dataloader
 val_evaluator = dict(recall_at=(1, 10, 20, 30, 40, 50))
 test_evaluator = val_evaluator
+auto_scale_lr = dict(base_batch_size=80)

@@ -12,3 +12,4 @@ val_dataloader = dict(dataset=dict(**source, size='small'))
 test_dataloader = val_dataloader
 val_evaluator = dict(recall_at=(1, 5), metrics=('Recall@K', 'MRR'), protocol=dict(type='SingleGalleryShot'))
 test_evaluator = val_evaluator
+auto_scale_lr = dict(base_batch_size=80)

@@ -63,14 +63,16 @@ class Divider:
         matching: 'overlap' (Hungarian), or 'released': the inverse permutation of both official releases.
         lone_images: 'drop' or 'move', see :mod:`mmdml.engine.division.singletons`.
         restarts: of k-means, at least 1.
+        trials: seeds of k-means to try until every cluster has classes to learn from, at least 1.
 
     Raises:
-        ValueError: for an unknown name, or ``restarts`` below 1.
+        ValueError: for an unknown name, or ``restarts`` or ``trials`` below 1.
     """
 
     matching: str = 'overlap'
     lone_images: str = 'drop'
     restarts: int = 1
+    trials: int = 30
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -79,8 +81,9 @@ class Divider:
         ):
             if value not in known:
                 raise ValueError(f'{name} must be one of {list(known)}, got {value!r}')
-        if self.restarts < 1:
-            raise ValueError(f'restarts must be at least 1, got {self.restarts}')
+        for name, value in (('restarts', self.restarts), ('trials', self.trials)):
+            if value < 1:
+                raise ValueError(f'{name} must be at least 1, got {value}')
 
     def cluster(
         self,
@@ -104,7 +107,7 @@ class Divider:
             doubles: cluster into ``num_old`` first and bisect these, so that children 2c, 2c + 1 come from cluster c.
         """
         flat = num_old if doubles else num_clusters
-        clusters, _, works = kmeans_with_classes(vectors, labels, flat, seed, self.restarts)
+        clusters, _, works = kmeans_with_classes(vectors, labels, flat, seed, self.restarts, trials=self.trials)
         if not works:
             logging.getLogger('mmdml').warning(
                 'no seed of k-means gave each of %d clusters two classes with two images: some batches will have no '
@@ -113,7 +116,9 @@ class Divider:
             )
         if old is not None and flat > 1:
             clusters = MATCHINGS[self.matching](clusters, old, flat)
-        return bisect(vectors, clusters, flat, seed, self.restarts, labels=labels) if doubles else clusters
+        if not doubles:
+            return clusters
+        return bisect(vectors, clusters, flat, seed, self.restarts, labels=labels, trials=self.trials)
 
     def settle(
         self,

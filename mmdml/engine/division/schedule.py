@@ -70,13 +70,20 @@ class Stages:
 
     @classmethod
     def cvpr(cls, max_epochs: int = 200, warm_up: int = 0) -> 'Stages':
-        """What the CVPR release does: joined from epoch 80 of 200, fine-tuned from 190; in proportion otherwise."""
-        return cls(warm_up, 80 * max_epochs // 200, 190 * max_epochs // 200)
+        """What the CVPR release does: joined from epoch 80 of 200, fine-tuned from 190; in proportion otherwise.
+
+        A warm-up comes first and shortens the joint stage.
+        """
+        fine_tune_from = 190 * max_epochs // 200
+        return cls(warm_up, min(warm_up + 80 * max_epochs // 200, fine_tune_from), fine_tune_from)
 
     @classmethod
     def tpami(cls, max_epochs: int = 180, warm_up: int = 0) -> 'Stages':
-        """What the TPAMI release does: joined from epoch 80 of 180, never fine-tuned; in proportion otherwise."""
-        return cls(warm_up, 80 * max_epochs // 180)
+        """What the TPAMI release does: joined from epoch 80 of 180, never fine-tuned; in proportion otherwise.
+
+        A warm-up comes first and shortens the joint stage.
+        """
+        return cls(warm_up, min(warm_up + 80 * max_epochs // 180, max_epochs))
 
     def at(self, epoch: int) -> Stage:
         """The stage of a 0-based epoch.

@@ -44,6 +44,8 @@ class DivisionHook(Hook):
             to the nearest cluster that has its class.
         seed: of k-means. Default: the run's.
         restarts: of k-means, >= 1.
+        trials: seeds of k-means to try until every cluster holds two classes with two images each, >= 1; the other
+            ranks wait meanwhile.
         freeze_backbone: F, epochs after each clustering in which only what follows the backbone trains, < T (TPAMI
             2021; 1 of every 2 in the release, 0 here). The backbone's backward pass is skipped.
         fine_tune_backbone: False: the fine-tune stage trains only what follows the backbone (CVPR 2019, Sec. 3.3; the
@@ -51,7 +53,8 @@ class DivisionHook(Hook):
 
     Raises:
         ValueError: for values out of range, an iteration-based loop, a sampler other than ``ClusterPKSampler``, another
-            number of learners in neck or head, or a distributed run without ``find_unused_parameters=True``.
+            number of learners in neck or head, divided weights without their clusters, or a distributed run without
+            ``find_unused_parameters=True``.
 
     Config::
 
@@ -76,6 +79,7 @@ class DivisionHook(Hook):
         lone_images: str = 'drop',
         seed: int | None = None,
         restarts: int = 1,
+        trials: int = 30,
         freeze_backbone: int = 0,
         fine_tune_backbone: bool = True,
     ) -> None:
@@ -97,7 +101,7 @@ class DivisionHook(Hook):
         self.hierarchical = hierarchical
         self.cluster_on = cluster_on
         self.needs_features = cluster_on == 'features'
-        self.divider = Divider(matching, lone_images, restarts)
+        self.divider = Divider(matching, lone_images, restarts, trials)
         self.seed = seed
         self.freeze_backbone = freeze_backbone
         self.fine_tune_backbone = fine_tune_backbone
@@ -122,6 +126,13 @@ class DivisionHook(Hook):
                 raise ValueError(
                     f'DivisionHook has num_clusters={self.num_clusters}, but {name}.num_learners is {learners}'
                 )
+        if self.clusters is None and model.neck.num_active > 1:
+            raise ValueError(
+                f'the weights are divided among {model.neck.num_active} learners, but their clusters are not known: '
+                'resume the run that made them, or start from weights without a division'
+            )
+        if self.hierarchical and getattr(model.head.loss_fn, 'slices', None) is not None:
+            raise ValueError('a loss with num_slices is cut for all learners at once: not for hierarchical=True')
         if get_world_size() > 1 and not runner.cfg.get('find_unused_parameters', False):
             raise ValueError('learners idle in turn: a distributed run needs find_unused_parameters=True in the config')
         self._runner = runner
@@ -131,34 +142,41 @@ class DivisionHook(Hook):
         return self.stages.at(progress.epoch)
 
     def wants_embeddings(self, progress: Progress) -> bool:
-        """At the start of every ``interval``-th epoch of the divide and the joint stage."""
+        """At the start of every ``interval``-th epoch of the divide and the joint stage, if there is a choice."""
         since = progress.epoch - self.stages.warm_up
         starts = progress.iter % progress.epoch_length == 0
-        return starts and since % self.interval == 0 and self.stage(progress) in ('divide', 'joint')
+        due = starts and since % self.interval == 0 and self.stage(progress) in ('divide', 'joint')
+        return due and self._target(progress) > 1
+
+    def _target(self, progress: Progress) -> int:
+        """Clusters that a division now makes."""
+        if not self.hierarchical:
+            return self.num_clusters
+        return num_clusters_at(progress.epoch - self.stages.warm_up, self.num_clusters, self.interval)
 
     def receive_embeddings(self, embeddings: Embeddings, progress: Progress) -> None:
         """Divide."""
         neck = model_of(self._runner).neck
-        features = self.cluster_on == 'features'
-        vectors = (F.normalize(embeddings.features, dim=1) if features else neck.unit(embeddings.raw)).cpu()
-        labels, indices = embeddings.labels.cpu(), embeddings.indices.cpu()
+        indices = embeddings.indices.cpu()
         old = None if self.clusters is None else self.clusters[indices]
         num_old = 1 if old is None else neck.num_active
-        target = self.num_clusters
-        if self.hierarchical:
-            target = num_clusters_at(progress.epoch - self.stages.warm_up, self.num_clusters, self.interval)
+        target = self._target(progress)
 
-        seed = (progress.seed if self.seed is None else self.seed) % 2**30
-        doubles = self.hierarchical and target == 2 * num_old
-        clusters = _on_main_process(
-            len(vectors), lambda: self.divider.cluster(vectors, labels, target, seed, old, num_old, doubles)
-        )
-        division = self.divider.settle(clusters, labels, vectors, target, old, num_old)
-        print_log(str(division), logger='current')
+        def divide() -> Tensor:
+            features = self.cluster_on == 'features'
+            vectors = (F.normalize(embeddings.features, dim=1) if features else neck.unit(embeddings.raw)).cpu()
+            labels = embeddings.labels.cpu()
+            seed = (progress.seed if self.seed is None else self.seed) % 2**30
+            doubles = self.hierarchical and target == 2 * num_old
+            clusters = self.divider.cluster(vectors, labels, target, seed, old, num_old, doubles)
+            division = self.divider.settle(clusters, labels, vectors, target, old, num_old)
+            print_log(str(division), logger='current')
+            return torch.stack([division.clusters, division.assignment])
+
+        divided = _on_main_process((2, len(indices)), divide)
         # Images without a row (unreadable ones) have no cluster.
         everywhere = torch.full((len(self._runner.train_dataloader.dataset),), -1)
-        self.clusters = everywhere.index_copy(0, indices, division.clusters)
-        self.assignment = everywhere.index_copy(0, indices, division.assignment)
+        self.clusters, self.assignment = (everywhere.index_copy(0, indices, column) for column in divided)
         self._grow(neck, target)
         self._runner.train_dataloader.sampler.set_assignment(self.assignment, target)
 
@@ -181,6 +199,10 @@ class DivisionHook(Hook):
 
     def before_train_epoch(self, runner) -> None:
         # Runs after the sweep of this epoch: SweepHook has a higher priority.
+        model = model_of(runner)
+        if runner.epoch == self.stages.divide_until and model.neck.num_active > 1:
+            model.head.join(model.neck.num_active)
+            self._forget([*model.head.loss_fn.parameters()] if model.head.learner_losses else [])
         if self.stage(Progress.of(runner)) == 'fine_tune' and self.assignment is not None:
             everything = torch.zeros_like(self.assignment)
             runner.train_dataloader.sampler.set_assignment(everything, 1)
@@ -196,14 +218,18 @@ class DivisionHook(Hook):
             model.backbone_frozen_by.add('DivisionHook')
         else:
             model.backbone_frozen_by.discard('DivisionHook')
-        if self.stage(progress) != 'divide':
-            return
-        indices = [sample.sample_idx for sample in data_batch['data_samples']]
-        learners = self.assignment[indices].unique().tolist()
-        if len(learners) != 1 or learners[0] < 0:
-            raise RuntimeError(f'a batch of the divide stage must come from one cluster, got images of {learners}')
         # A single learner is the whole embedding.
-        head.learner = learners[0] if model.neck.num_active > 1 else None
+        if self.stage(progress) != 'divide' or model.neck.num_active == 1:
+            return
+        # From the sampler, the same on all ranks: an unreadable image's substitute may be of another cluster.
+        learner = runner.train_dataloader.sampler.cluster_of_step(progress.epoch, batch_idx)
+        found = self.assignment[[sample.sample_idx for sample in data_batch['data_samples']]]
+        if 2 * int((found == learner).sum()) <= len(found):
+            raise RuntimeError(
+                f'batch {batch_idx} of epoch {progress.epoch} is of cluster {learner}, but its images are of '
+                f'{found.unique().tolist()}: does the loader draw from ClusterPKSampler?'
+            )
+        head.learner = learner
 
     def _freezes(self, progress: Progress) -> bool:
         stage = self.stage(progress)
@@ -235,9 +261,9 @@ class DivisionHook(Hook):
         self.assignment = state['assignment'].cpu() if 'assignment' in state else None
 
 
-def _on_main_process(length: int, function: Callable[[], Tensor]) -> Tensor:
-    """``(length,)`` int64 >= -1 that one process computes for all; what goes wrong there stops the others, too."""
-    result, error = torch.full((length,), _FAILED), None
+def _on_main_process(shape: tuple[int, ...], function: Callable[[], Tensor]) -> Tensor:
+    """int64 >= -1 that one process computes for all; what goes wrong there stops the others, too."""
+    result, error = torch.full(shape, _FAILED), None
     if is_main_process():
         try:
             result = function()
@@ -246,6 +272,6 @@ def _on_main_process(length: int, function: Callable[[], Tensor]) -> Tensor:
     broadcast(result)
     if error is not None:
         raise error
-    if length and result[0] == _FAILED:
+    if (result == _FAILED).any():
         raise RuntimeError('the division failed on rank 0: see its message')
     return result

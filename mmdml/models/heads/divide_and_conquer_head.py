@@ -23,6 +23,8 @@ class DivideAndConquerHead(EmbeddingHead):
         num_learners: K, as in the neck.
         diversity_weight: lambda of the term that keeps learned masks apart (D&C+, TPAMI 2021; README value 0.01),
             added in the divide stage.
+        shared_loss: one loss for all learners and the merged embedding (the TPAMI release), also where it has
+            parameters.
         kwargs: see :class:`EmbeddingHead`.
 
     Raises:
@@ -33,7 +35,14 @@ class DivideAndConquerHead(EmbeddingHead):
         head=dict(type='DivideAndConquerHead', num_learners=8, loss=dict(type='MarginLoss'))
     """
 
-    def __init__(self, loss: dict[str, Any], num_learners: int, diversity_weight: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        loss: dict[str, Any],
+        num_learners: int,
+        diversity_weight: float = 0.0,
+        shared_loss: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(loss, **kwargs)
         if diversity_weight < 0:
             raise ValueError(f'diversity_weight must be >= 0, got {diversity_weight}')
@@ -41,8 +50,8 @@ class DivideAndConquerHead(EmbeddingHead):
         self.diversity_weight = diversity_weight
         # Learners and the merged embedding have parameters of their own; one learner is the merged embedding.
         has_parameters = any(True for _ in self.loss_fn.parameters())
-        own = num_learners if num_learners > 1 and has_parameters and self._slices is None else 0
-        self.learner_losses = nn.ModuleList([MODELS.build(loss) for _ in range(own)])
+        own = num_learners > 1 and has_parameters and self._slices is None and not shared_loss
+        self.learner_losses = nn.ModuleList([MODELS.build(loss) for _ in range(num_learners if own else 0)])
         if self._slices is not None and len(self._slices) != num_learners:
             raise ValueError(f'the loss has num_slices={len(self._slices)} for num_learners={num_learners}')
 
@@ -64,6 +73,14 @@ class DivideAndConquerHead(EmbeddingHead):
             parent = self.loss_of(None if active == 1 else learner // each)
             for own, inherited in zip(self.loss_of(learner).parameters(), parent.parameters(), strict=True):
                 own.copy_(inherited)
+
+    @torch.no_grad()
+    def join(self, active: int) -> None:
+        """The merged embedding takes over the mean of its learners' parameters, where they have their own."""
+        if self.learner_losses:
+            learners = [self.loss_of(learner).parameters() for learner in range(active)]
+            for merged, *own in zip(self.loss_fn.parameters(), *learners, strict=True):
+                merged.copy_(torch.stack(own).mean(0))
 
     def loss(
         self, embeddings: Tensor, labels: Tensor, indices: Tensor | None, neck: nn.Module, learner: int | None = None

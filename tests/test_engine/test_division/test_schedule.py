@@ -56,8 +56,11 @@ def test_tpami_preset_joins_at_80_of_180_and_never_fine_tunes():
 
 
 def test_presets_scale_to_the_length_of_the_run():
-    assert Stages.cvpr(max_epochs=20, warm_up=3) == Stages(3, 8, 19)
-    assert Stages.tpami(max_epochs=18, warm_up=2) == Stages(2, 8, None)
+    assert Stages.cvpr(max_epochs=20, warm_up=3) == Stages(3, 11, 19)
+    assert Stages.tpami(max_epochs=18, warm_up=2) == Stages(2, 10, None)
+    # No more epochs than there are.
+    assert Stages.cvpr(max_epochs=20, warm_up=15) == Stages(15, 19, 19)
+    assert Stages.tpami(max_epochs=18, warm_up=14) == Stages(14, 18, None)
 
 
 @pytest.mark.parametrize(
