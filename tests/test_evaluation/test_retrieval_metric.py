@@ -1,15 +1,21 @@
 """RetrievalMetric: what it collects, over batches and ranks, and what it says of bad input."""
 
 import os
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from mmengine.dist import get_rank
 from mmengine.evaluator import Evaluator
 from mmengine.structures import BaseDataElement
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdml.evaluation import RetrievalMetric, retrieval_scores
+from mmdml.evaluation import RetrievalMetric, RetrievalScoring, RowFacts, Split, retrieval_scores
+from mmdml.evaluation.metrics import collector
 from mmdml.registry import METRICS
 
 ROWS = 23
@@ -29,6 +35,7 @@ def samples(x, labels, rows, roles=None):
             gt_label=labels[i : i + 1],
             sample_idx=i,
             img_path=f'images/é{i}.png',
+            camera=i // 2 % 4,
             **({} if roles is None else dict(role=int(roles[i]))),
         )
         for i in rows
@@ -168,40 +175,11 @@ def test_bad_index_or_role_is_named(change, words):
         RetrievalMetric().process(None, [{**sample, **change}])
 
 
-def _rank(rank, folder):
-    """One process of two: it holds every second row, and rank 1 a padding duplicate; writes what it got."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+def test_embeddings_of_another_width_are_refused():
     x, labels = data()
-    metric = feed(RetrievalMetric(), x, labels, [*range(rank, ROWS, 2), *([0] * rank)])
-    scores = metric.evaluate(ROWS)
-    matrix = metric.results_matrix() if rank == 0 else (None, None, None, None)
-    feed(metric, x, labels, range(rank, ROWS - 1, 2))
-    try:
-        metric.evaluate(ROWS)
-    except ValueError as error:
-        message = str(error)
-    torch.save((scores, matrix[0], matrix[3], message), os.path.join(folder, f'{rank}.pt'))
-    torch.distributed.destroy_process_group()
-
-
-@pytest.fixture(scope='module')
-def two_ranks(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp('ranks'))
-    torch.multiprocessing.spawn(_rank, (folder,), nprocs=2)
-    return [torch.load(os.path.join(folder, f'{rank}.pt')) for rank in range(2)]
-
-
-def test_two_processes_equal_one(two_ranks):
-    x, labels = data()
-    (first, embeddings, paths, _), (second, *_) = two_ranks
-    assert first == second == feed(RetrievalMetric(), x, labels, range(ROWS)).evaluate(ROWS)
-    assert torch.equal(embeddings, x) and paths == [f'images/é{i}.png' for i in range(ROWS)]
-
-
-def test_an_error_reaches_every_rank(two_ranks):
-    (*_, first), (*_, second) = two_ranks
-    assert first == second and '1 of 23 images have no embedding; the first are [22]' in first
+    metric = feed(RetrievalMetric(), x, labels, [0, 1])
+    with pytest.raises(ValueError, match='4 dimensions came after others of 6'):
+        feed(metric, x[:, :4], labels, [2])
 
 
 def test_samples_without_the_role_that_their_data_set_has_are_refused():
@@ -210,3 +188,258 @@ def test_samples_without_the_role_that_their_data_set_has_are_refused():
     sample = dict(embedding=torch.ones(2), gt_label=torch.tensor([0]), sample_idx=0)
     with pytest.raises(KeyError, match="do not carry 'role'.*meta_keys"):
         metric.process({}, [sample])
+
+
+# ---- several ranks ----
+
+
+def as_sampled(rank):
+    """Every second row, and on rank 1 what the sampler adds to make both parts equal."""
+    return [*range(rank, ROWS, 2), *([0] * rank)]
+
+
+def all_on_rank(holder):
+    return lambda rank: range(ROWS) if rank == holder else []
+
+
+class ByRank:
+    """A protocol that gives every rank another search."""
+
+    def __call__(self, facts):
+        yield Split(np.arange(len(facts) - 6 * get_rank()))
+
+
+class Case(NamedTuple):
+    """An evaluation of two ranks, which ends as that of one process does."""
+
+    options: dict[str, Any]
+    roles: torch.Tensor | None = None
+    rows: Callable[[int], Iterable[int]] = as_sampled
+
+    def fed(self, rows):
+        metric = RetrievalMetric(**self.options)
+        metric.dataset_meta = dict(num_images=ROWS, part_sizes=[9, 14])
+        return feed(metric, *data(), rows, self.roles)
+
+    def alone(self):
+        return self.fed(range(ROWS)).evaluate(ROWS)
+
+
+def cases(folder):
+    """Evaluations that every rank does with its rows, and some for which rank 0 needs all of them."""
+    roles = torch.arange(ROWS) % 3
+    everything = dict(metrics=('Recall@K', 'MAP@R', 'RP', 'mAP', 'MRR', 'Precision@3'), recall_at=(1, 3), block_size=4)
+    on_shards = {
+        'leave one out': Case(everything),
+        'euclidean': Case(dict(distance='euclidean', ties='optimistic', **everything)),
+        'query and gallery': Case(everything, torch.arange(ROWS) % 2 + 1),
+        'some are both': Case(everything, roles),
+        'groups': Case(dict(groups='camera', no_positive='miss', **everything), roles),
+        'single gallery shot': Case(dict(protocol=dict(type='SingleGalleryShot', repeats=3), **everything)),
+        'parts': Case(dict(protocol=dict(type='PerPart'))),
+        'a protocol that differs between ranks': Case(dict(protocol=ByRank())),
+        'whitening from a file, rank 0 has nothing': Case(
+            dict(whitening=dict(fit=f'{folder}/train.npz', dim=3)), rows=all_on_rank(1)
+        ),
+        'rank 1 has nothing': Case({}, roles, all_on_rank(0)),
+    }
+    at_one_place = {
+        'clustering': Case(dict(clustering=dict(metrics=('NMI',)))),
+        'reranking': Case(dict(reranking=dict(k1=4, k2=2)), roles),
+        'reranking, rank 0 has nothing': Case(dict(reranking=dict(k1=4, k2=2)), rows=all_on_rank(1)),
+        'query expansion': Case(dict(query_expansion=dict(k=2))),
+        'whitening from the gallery': Case(dict(whitening=dict(dim=3))),
+        'faiss': Case(dict(backend='faiss')),
+    }
+    return on_shards, at_one_place
+
+
+ON_SHARDS, AT_ONE_PLACE = (list(group) for group in cases(''))
+
+
+def none_is_held():
+    return RetrievalMetric().results_matrix()
+
+
+def wrong(options=None, spoil=None, rows=as_sampled, size=ROWS, labels=None, part_sizes=(9, 14)):
+    """A call on a rank that must fail; ``spoil`` makes of the rank's embeddings others."""
+
+    def call():
+        x, right = data()
+        metric = RetrievalMetric(**(options or {}))
+        metric.dataset_meta = dict(part_sizes=part_sizes)
+        feed(metric, x if spoil is None else spoil(x), right if labels is None else labels, rows(get_rank()))
+        metric.evaluate(size)
+
+    return call
+
+
+def not_finite(x):
+    x[5, 2], x[8, 0] = torch.nan, torch.inf
+    return x
+
+
+def bad_cases():
+    """Calls that fail on both ranks with the same words: name -> call, error, words."""
+    different = torch.arange(ROWS)
+    return {
+        'missing': (
+            wrong(rows=lambda rank: range(rank, ROWS - 1, 2)),
+            ValueError,
+            r'1 of 23 images have no embedding; the first are \[22\]',
+        ),
+        'no rows at all': (wrong(rows=lambda rank: []), ValueError, '23 of 23 images have no embedding'),
+        'beyond': (wrong(size=22), ValueError, 'sample_idx 22 lies outside the data set of 22 images'),
+        'not finite': (
+            wrong(spoil=not_finite),
+            ValueError,
+            r'2 of 23 images are not finite.*: 5 \(images/é5.png\), 8 \(images/é8.png\)$',
+        ),
+        'widths': (wrong(spoil=lambda x: x[:, : 6 - get_rank()]), ValueError, "got {'rank 0': 6, 'rank 1': 5}"),
+        'sizes of the parts': (wrong(part_sizes=(9, 13)), ValueError, r'have \[9, 13\] images, together not 23'),
+        'protocol': (wrong(dict(protocol=dict(type='QueryGallery'))), ValueError, 'QueryGallery needs roles'),
+        'no positives': (wrong(labels=different), ValueError, 'none of the 23 queries has a positive'),
+        'no positives, on rank 0': (
+            wrong(dict(query_expansion=dict(k=2)), labels=different),
+            ValueError,
+            'none of the 23 queries has a positive',
+        ),
+        'no results': (none_is_held, RuntimeError, 'call evaluate'),
+    }
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the most entries of any tensor of fractions that an operation returned."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+                self.entries = max(self.entries, tensor.numel())
+        return result
+
+
+def wide(rows):
+    """A metric with some rows of 128 x 64."""
+    metric = RetrievalMetric(block_size=8)
+    metric.dataset_meta = dict(num_images=128)
+    generator = torch.Generator().manual_seed(0)
+    return feed(metric, torch.randn(128, 64, generator=generator), torch.arange(128) % 5, rows)
+
+
+def on_a_rank(rank, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+    collector._ROWS_PER_MESSAGE = 5  # several messages, the last one shorter
+    found = {}
+    on_shards, at_one_place = cases(folder)
+    for name, case in (on_shards | at_one_place).items():
+        metric = case.fed(case.rows(rank))
+        scores, held = metric.evaluate(ROWS), len(metric._rows.index)
+        found[name] = scores, held, metric.results_matrix(), metric.results_matrix()
+    for name, (call, _, _) in bad_cases().items():
+        try:
+            call()
+        except Exception as error:
+            found[name] = type(error).__name__, str(error)
+
+    metric = Case({}).fed(as_sampled(rank))
+    x, labels = data()
+    if rank == 1:
+        feed(metric, x + 100, labels, [0, 2])  # rank 0 has both
+    found['twice'] = metric.evaluate(ROWS)
+
+    metric = wide(range(rank, 128, 2))
+    found['capacity'] = tuple(metric._collector.embeddings.shape)
+    with LargestTensor() as largest:
+        found['wide'] = metric.evaluate(128)
+    found['entries'] = largest.entries
+    torch.save(found, os.path.join(folder, f'{rank}.pth'))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('ranks')
+    x, labels = data(1)
+    np.savez(folder / 'train.npz', embeddings=x.numpy(), labels=labels.numpy())
+    return str(folder)
+
+
+@pytest.fixture(scope='module')
+def two_ranks(folder):
+    """What each of two gloo processes found, by name of the case."""
+    torch.multiprocessing.spawn(on_a_rank, (folder,), nprocs=2)
+    return [torch.load(os.path.join(folder, f'{rank}.pth'), weights_only=False) for rank in range(2)]
+
+
+def in_percent(scores):
+    return pytest.approx(scores, abs=1e-9)
+
+
+@pytest.mark.parametrize('name', [*ON_SHARDS, *AT_ONE_PLACE])
+def test_two_ranks_get_the_scores_of_one_process(two_ranks, folder, name):
+    on_shards, at_one_place = cases(folder)
+    expected = (on_shards | at_one_place)[name].alone()
+    first, second = (found[name][0] for found in two_ranks)
+    assert first == second == in_percent(expected)
+    assert list(first) == list(expected) and len(set(expected.values())) > 1
+
+
+@pytest.mark.parametrize('name', ON_SHARDS)
+def test_each_rank_keeps_its_own_rows(two_ranks, folder, name):
+    rows = cases(folder)[0][name].rows
+    own = [sum(rank == min(r for r in range(2) if i in rows(r)) for i in range(ROWS)) for rank in range(2)]
+    assert [found[name][1] for found in two_ranks] == own and sum(own) == ROWS
+
+
+@pytest.mark.parametrize('name', AT_ONE_PLACE)
+def test_what_compares_rows_of_the_gallery_has_them_on_rank_0(two_ranks, name):
+    assert [found[name][1] for found in two_ranks] == [ROWS, 0]
+
+
+@pytest.mark.parametrize('name', [*ON_SHARDS, *AT_ONE_PLACE])
+def test_rank_0_gets_the_results_matrix_in_data_set_order(two_ranks, folder, name):
+    x, labels = data()
+    on_shards, at_one_place = cases(folder)
+    case = (on_shards | at_one_place)[name]
+    (*_, results, again), (*_, nothing, _) = (found[name] for found in two_ranks)
+    assert nothing is None and torch.equal(again.embeddings, x)
+    assert torch.equal(results.embeddings, x) and torch.equal(results.labels, labels)
+    assert torch.equal(results.roles, torch.zeros(ROWS, dtype=torch.int64) if case.roles is None else case.roles)
+    assert results.paths == [f'images/é{i}.png' for i in range(ROWS)]
+    if 'groups' in case.options:
+        assert results.groups.tolist() == [i // 2 % 4 for i in range(ROWS)]
+    else:
+        assert results.groups is None
+
+
+def test_an_image_that_two_ranks_have_counts_as_the_lowest_has_it(two_ranks):
+    first, second = (found['twice'] for found in two_ranks)
+    assert first == second == in_percent(Case({}).alone())
+
+
+def test_no_rank_makes_a_tensor_larger_than_its_part(two_ranks):
+    expected = wide(range(128)).evaluate(128)
+    for found in two_ranks:
+        assert found['wide'] == in_percent(expected)
+        assert found['capacity'] == (64, 64) and found['entries'] == 64 * 64
+
+
+@pytest.mark.parametrize('name', bad_cases())
+def test_both_ranks_raise_the_same_error(two_ranks, name):
+    _, kind, words = bad_cases()[name]
+    first, second = (found[name] for found in two_ranks)
+    assert first == second and first[0] == kind.__name__
+    with pytest.raises(kind, match=words):
+        raise kind(first[1])
+
+
+def test_scoring_refuses_shards_where_it_needs_all_rows():
+    x, labels = data()
+    scoring = RetrievalScoring(reranking={})
+    with pytest.raises(ValueError, match='need all rows at one place'):
+        scoring.on_shards(x, np.arange(ROWS), RowFacts.of(labels))
