@@ -1,0 +1,166 @@
+"""The models of the model index by their names, in a checkout and in an installed package alike."""
+
+# Nothing here imports torch before a model is built: listing names takes no seconds.
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+import mmdml
+
+if TYPE_CHECKING:
+    import torch
+    from mmengine.config import Config
+
+    from mmdml.models import ImageEmbedder
+
+#: ``model-index.yml`` and ``configs/``: links into a checkout, copies in an installed package.
+_PACKAGED = Path(mmdml.__file__).parent / '.mim'
+
+
+def list_models(pattern: str | None = None) -> list[str]:
+    """Names of the models in the model index.
+
+    Args:
+        pattern: shell-style pattern (``*``, ``?``, ``[...]``) of whole names, e.g. ``'iaa_*_cub'``. Default: all.
+
+    Returns:
+        The names in natural order: a number counts as a number, so that ``k8`` comes before ``k16``. None that
+        matches is an empty list.
+
+    Example:
+        >>> from mmdml.apis import list_models
+        >>> list_models('iaa_ms_*_cub')
+        ['iaa_ms_bninception_cub', 'iaa_ms_googlenet_cub', 'iaa_ms_r50_cub', 'iaa_ms_vit_small_dino_cub']
+    """
+    names = [name for name in _index() if pattern is None or fnmatchcase(name, pattern)]
+    return sorted(names, key=_natural)
+
+
+def get_model(
+    model: str | Path | Config,
+    pretrained: bool | str | Path = False,
+    device: str | torch.device | None = None,
+    **overrides: Any,
+) -> ImageEmbedder:
+    """Build a model in evaluation mode.
+
+    Args:
+        model: a name from `list_models`, the path of a config (``.py``), or a config.
+        pretrained: False: random weights, those of the backbone too; ``model.init_weights()`` then loads what the
+            config's ``init_cfg`` names. True: the weights that were published under this name. A path or address:
+            the weights of that checkpoint, which must fit the model; only weights of the head, which embed nothing, may
+            lack or be left over. Checkpoints that could run code are refused.
+        device: where to put the model. Default: the CPU.
+        overrides: entries of the config's ``model`` to merge in, e.g. ``neck=dict(embed_dim=64)``.
+
+    Raises:
+        FileNotFoundError: there is no such config or checkpoint.
+        ValueError: no model has this name (says which are near); ``pretrained=True`` where nothing was published; a
+            config without ``model``; a checkpoint without weights, or with weights of other parts than the model's.
+        RuntimeError: a checkpoint that is damaged or whose weights have other shapes.
+        UnsafeCheckpointError: see :mod:`mmdml.utils.safe_checkpoint`.
+
+    Example:
+        >>> import torch
+        >>> from mmdml.apis import get_model
+        >>> model = get_model('ms_conv4_omniglot')
+        >>> with torch.no_grad():
+        ...     print(model(torch.rand(2, 1, 28, 28)).shape)
+        torch.Size([2, 128])
+    """
+    config, weights = _config_and_weights(model)
+    if 'model' not in config:
+        raise ValueError(f'{_called(model)} has no entry "model"')
+    if pretrained is True:
+        if weights is None:
+            raise ValueError(
+                f'no weights were published for {_called(model)}; pass pretrained="/path/to/checkpoint.pth" for '
+                'weights of your own, or pretrained=False for random ones'
+            )
+        pretrained = weights
+
+    from mmdml.registry import MODELS
+
+    if overrides:
+        config.merge_from_dict(dict(model=overrides))
+    embedder = MODELS.build(config.model)
+    if pretrained:
+        _load(embedder, str(pretrained))
+    if device is not None:
+        embedder.to(device)
+    return embedder.eval()
+
+
+@cache
+def _index() -> dict[str, dict[str, Any]]:
+    """Entries of all metafiles that the model index imports, by name."""
+    imports = _read(_PACKAGED / 'model-index.yml')['Import']
+    models = [model for file in imports for model in _read(_PACKAGED / file)['Models']]
+    return {model['Name']: model for model in models}
+
+
+def _read(path: Path) -> Any:
+    # libyaml reads the metafiles several times as fast, where PyYAML was built with it.
+    loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding='utf-8'), Loader=loader)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key that takes digits as numbers."""
+    return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', name)]
+
+
+def _config_and_weights(model: str | Path | Config) -> tuple[Config, str | None]:
+    """A config of one's own to change, and the address of the published weights."""
+    from mmengine.config import Config
+
+    if isinstance(model, Config):
+        return copy.deepcopy(model), None
+    if Path(model).suffix == '.py':
+        return Config.fromfile(model), None
+    entry = _index().get(str(model))
+    if entry is None:
+        near = difflib.get_close_matches(str(model), _index(), n=3)
+        hint = f'the nearest are {", ".join(near)}' if near else 'mmdml.apis.list_models() has all'
+        raise ValueError(f'the model index has no model {str(model)!r}; {hint} (the path of a config ends in .py)')
+    return Config.fromfile(_PACKAGED / entry['Config']), entry.get('Weights')
+
+
+def _called(model: str | Path | Config) -> str:
+    """A model as the caller named it; a config by its file, not by all its text."""
+    return str(model) if isinstance(model, (str, Path)) else f'the config {model.filename or "given"}'
+
+
+def _load(embedder: ImageEmbedder, checkpoint: str) -> None:
+    """Load weights, and refuse what would leave a part of the embedding random."""
+    from mmengine.runner import CheckpointLoader
+    from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+    content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    state = content.get('state_dict', content) if isinstance(content, dict) else None
+    if not state:
+        raise ValueError(f'{checkpoint} holds no weights')
+    state = dict(state)
+    consume_prefix_in_state_dict_if_present(state, 'module.')
+    found = embedder.load_state_dict(state, strict=False)
+    missing, left_over = (
+        [key for key in keys if not key.startswith('head.')] for keys in (found.missing_keys, found.unexpected_keys)
+    )
+    if missing or left_over:
+        raise ValueError(
+            f'{checkpoint} does not fit the model; weights that it lacks: {_some(missing)}; weights that the model '
+            f'lacks: {_some(left_over)}. Was it trained with this config?'
+        )
+
+
+def _some(keys: list[str]) -> str:
+    """Number and first few of a list of names."""
+    return f'{len(keys)} ({", ".join(keys[:3])}{", ..." if len(keys) > 3 else ""})' if keys else 'none'

@@ -1,0 +1,189 @@
+"""Write docs/model_zoo.md from model-index.yml, the metafiles and the configs that they list.
+
+    python tools/misc/make_model_zoo.py            # write
+    python tools/misc/make_model_zoo.py --check    # exit code 1 if the page is out of date
+
+One table for each collection and data set. A row is one result of a model, or the model alone where there is none;
+below the table stands where each figure is from. Backbone and data set are read from the config, the rest from the
+metafile; tools/analysis_tools/make_tables.py puts measured results there.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mmengine.config import Config
+
+import mmdml  # noqa: F401  (configs may inherit from mmdml::)
+
+PAGE = 'docs/model_zoo.md'
+
+INTRODUCTION = """# Model zoo
+
+<!-- Written by tools/misc/make_model_zoo.py from the metafiles; edit those. -->
+
+Every config, by method and data set. A figure is either quoted from a **paper**, with its table, or was **measured**
+with this code, with seeds, commit and command: the last epoch of each run, mean ± sample standard deviation over the
+seeds. All are in percent. "none": in no paper's table, and not trained to the end here yet.
+`mmdml.apis.get_model(NAME)` builds a model by the name in the first column."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """An entry of a metafile, with what only its config says."""
+
+    entry: dict[str, Any]
+    dataset: str
+    backbone: str
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        return self.entry.get('Results') or []
+
+    def metadata(self, key: str) -> str:
+        """An entry of ``Metadata``.
+
+        Raises:
+            ValueError: if it is not there.
+        """
+        if key not in (self.entry.get('Metadata') or {}):
+            raise ValueError(f'{self.entry["Name"]}: its metafile entry has no "{key}" under Metadata')
+        return str(self.entry['Metadata'][key])
+
+
+def backbone_name(config: dict[str, Any]) -> str:
+    """Type of a backbone without its scope, with depth or architecture.
+
+    >>> backbone_name(dict(type='mmpretrain.ResNet', depth=50))
+    'ResNet-50'
+    """
+    parts = [config['type'].rpartition('.')[2], *(str(config[key]) for key in ('depth', 'arch') if key in config)]
+    return '-'.join(parts)
+
+
+def read_collections(root: Path) -> Iterator[tuple[dict[str, Any], list[Model]]]:
+    """Each collection of the model index with its models."""
+    for file in yaml.safe_load((root / 'model-index.yml').read_text(encoding='utf-8'))['Import']:
+        content = yaml.safe_load((root / file).read_text(encoding='utf-8'))
+        models = []
+        for entry in content['Models']:
+            config = Config.fromfile(root / entry['Config'])
+            dataset = config.test_dataloader.dataset.type.rpartition('.')[2]
+            models.append(Model(entry, dataset, backbone_name(config.model.backbone)))
+        yield content['Collections'][0], models
+
+
+# ---- one table -------------------------------------------------------------------------------------------------------
+
+
+def metric_order(name: str) -> tuple[bool, str, int]:
+    """Recall at rising K before the others."""
+    base, _, rank = name.partition('@')
+    return (base != 'Recall', base, int(rank) if rank.isdigit() else 0)
+
+
+def render_value(result: dict[str, Any], metric: str) -> str:
+    """A figure, with its deviation where there is one; empty where there is no figure."""
+    value, std = result['Metrics'].get(metric), result.get('Std', {}).get(metric)
+    if value is None:
+        return ''
+    return f'{value:.2f} ± {std:.2f}' if std is not None else str(value)
+
+
+def render_source(result: dict[str, Any]) -> str:
+    """Where a result is from, as it stands below the table."""
+    if result['Source'] == 'paper':
+        return f'Quoted {result.get("Note", "from a paper")}.'
+    seeds = result['Seeds']
+    parts = [
+        f'Measured: {"seeds" if len(seeds) > 1 else "seed"} {", ".join(map(str, seeds))}',
+        *(f'{count} updates' for count in result.get('Updates', [])),
+        f'commit {result["Commit"]}',
+        *([f'on {result["Hardware"]}'] if 'Hardware' in result else []),
+        *([result['Note']] if 'Note' in result else []),
+        f'`{result["Command"]}`' + (' and likewise for the other seeds' if len(seeds) > 1 else ''),
+    ]
+    return '; '.join(parts) + '.'
+
+
+def render_table(models: Sequence[Model]) -> str:
+    """The models of one collection and data set, a row for each result, and the sources below."""
+    results = [result for model in models for result in model.results]
+    metrics = sorted({metric for result in results for metric in result['Metrics']}, key=metric_order)
+    # Lists of one data set, such as VehicleID's three, need a column; a data set alone does not.
+    tests = {result['Dataset'] for result in results}
+    headers = ['config', 'backbone', 'embedding size', 'batch', *(['test set'] if len(tests) > 1 else [])]
+    lines = [[*headers, 'figures', *metrics], [':--'] * len(headers) + [':--'] + ['--:'] * len(metrics)]
+    sources: list[str] = []
+    for model in models:
+        name = f'[{model.entry["Name"]}](../{model.entry["Config"]})'
+        shared = [name, model.backbone, model.metadata('Embedding Size'), model.metadata('Batch Size')]
+        for result in model.results:
+            source = render_source(result)
+            if source not in sources:
+                sources.append(source)
+            test = [result['Dataset']] if len(tests) > 1 else []
+            kind = 'paper' if result['Source'] == 'paper' else '**measured**'
+            figures = [render_value(result, metric) for metric in metrics]
+            lines.append([*shared, *test, f'{kind} ({sources.index(source) + 1})', *figures])
+        if not model.results:
+            lines.append([*shared, *([''] if len(tests) > 1 else []), 'none', *[''] * len(metrics)])
+    rows = ['| ' + ' | '.join(cell.replace('|', '\\|') for cell in line) + ' |' for line in lines]
+    notes = [f'{number}. {source}' for number, source in enumerate(sources, 1)]
+    return '\n'.join(rows + ([''] + notes if notes else []))
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def validated(models: Sequence[Model]) -> str:
+    """What was and what was never measured with this code."""
+    having = [model for model in models if any(result['Source'] == 'measured' for result in model.results)]
+    known = sorted({model.dataset for model in having}, key=str.lower)
+    never = sorted({model.dataset for model in models} - set(known), key=str.lower)
+    text = f'**Measured here:** {len(having)} of {len(models)} configs'
+    text += f', on {", ".join(known)}.' if known else '.'
+    if never:
+        text += (
+            f' **Never validated here:** every setting on {", ".join(never)}. There were neither the full benchmarks '
+            'nor the ImageNet or DINO weights of their backbones; their figures are those of the papers.'
+        )
+    return text
+
+
+def render(root: Path) -> str:
+    """The whole page."""
+    collections = list(read_collections(root))
+    blocks = [INTRODUCTION, validated([model for _, models in collections for model in models])]
+    for collection, models in collections:
+        blocks.append(f'## {collection["Name"]}\n\nSee [{collection["README"]}](../{collection["README"]}).')
+        for dataset in sorted({model.dataset for model in models}, key=str.lower):
+            table = render_table([model for model in models if model.dataset == dataset])
+            blocks.append(f'### {collection["Name"]}: {dataset}\n\n{table}')
+    return '\n\n'.join(blocks) + '\n'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write or check the page; the exit code says whether a check failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--check', action='store_true', help='write nothing; exit code 1 if the page is out of date')
+    root = Path(__file__).resolve().parents[2]
+    parser.add_argument('--root', type=Path, default=root, help='folder of the project')
+    args = parser.parse_args(arguments)
+    path, text = args.root / PAGE, render(args.root)
+    if path.exists() and path.read_text(encoding='utf-8') == text:
+        print(f'{path} is up to date')
+        return 0
+    print(f'{"out of date" if args.check else "written"}: {path}')
+    if not args.check:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding='utf-8')
+    return int(args.check)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
