@@ -134,7 +134,8 @@ def listed_configs(root: Path) -> set[Path]:
 
 def lint_configs(root: Path) -> list[str]:
     """Every config that can be run has a metafile entry."""
-    return [f'{config} is in no metafile' for config in configs(root) if config not in listed_configs(root)]
+    listed = listed_configs(root)
+    return [f'{config} is in no metafile' for config in configs(root) if config not in listed]
 
 
 def types_used(value: Any) -> set[str]:
