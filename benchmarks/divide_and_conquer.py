@@ -261,6 +261,13 @@ LEARNERS = {
 }
 
 
+class _Loader(list):
+    """Ten batches, as far as a hook can see."""
+
+    def __init__(self) -> None:
+        super().__init__(range(10))
+
+
 class Step:
     """A training step of a config, with other learners, on one batch of random pictures.
 
@@ -302,7 +309,9 @@ class Step:
 
         self.hook = None
         self.turn = 0
-        self.runner = SimpleNamespace(model=self.model, iter=0, max_iters=10, train_dataloader=range(10), seed=0)
+        loader = _Loader()
+        loader.sampler = SimpleNamespace(cluster_of_step=lambda epoch, step: self.turn)
+        self.runner = SimpleNamespace(model=self.model, iter=0, max_iters=10, train_dataloader=loader, seed=0)
         if self.model.neck.__class__.__name__ == NECK['type']:
             self.model.neck.divide(CLUSTERS)
             self.model.head.divide(1, CLUSTERS)

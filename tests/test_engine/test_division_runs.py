@@ -244,6 +244,9 @@ def divide(runner, embeddings, old=None, **options):
     """``(N,)`` clusters that a new hook finds for embeddings, after ``old`` ones if given."""
     number = runner.model.neck.num_learners
     hook = HOOKS.build(dict(type='DivisionHook', num_clusters=number, divide_until=9, interval=1, seed=5, **options))
+    # Divided weights come with their clusters, as in a run that goes on.
+    any_clusters = torch.zeros(len(runner.train_dataloader.dataset), dtype=torch.int64)
+    hook.load_run_state(dict(clusters=any_clusters, assignment=any_clusters))
     hook.before_train(runner)
     hook.load_run_state({} if old is None else dict(clusters=old, assignment=old))
     hook.receive_embeddings(embeddings, Progress(6, 60, 6))
@@ -395,21 +398,26 @@ def test_a_doubling_copies_masks_and_learned_margins_to_children_and_resets_the_
 @pytest.mark.parametrize(
     'options',
     [
-        pytest.param(dict(learners=3), id='slices'),
-        pytest.param(dict(neck=MASKS, hook=dict(hierarchical=True, lone_images='move')), id='hierarchy of masks'),
+        pytest.param((dict(learners=3), [1, 3, 5]), id='slices'),
+        # A hierarchy has one learner at first, and nothing to cluster.
+        pytest.param(
+            (dict(neck=MASKS, hook=dict(hierarchical=True, lone_images='move')), [3, 5]), id='hierarchy of masks'
+        ),
     ],
 )
 def test_a_run_resumed_in_any_stage_takes_the_same_steps_and_divides_only_when_it_is_time(pictures, tmp_path, options):
-    # Warm-up 0, divide 1-3, joint 4-5, fine-tune 6; divisions at the start of epochs 1, 3 and 5.
+    # Warm-up 0, divide 1-3, joint 4-5, fine-tune 6.
+    options, moments = options
     stages = dict(warm_up=1, divide_until=4, fine_tune_from=6, interval=2)
     options = {**options, 'hook': {**options.get('hook', {}), **stages}}
     cfg = config(pictures, tmp_path / 'whole', epochs=7, saved_every=1, **options)
     cfg.model.head.loss = LEARNED_MARGIN
     whole, diary = run(cfg)
     final = weights(whole)
-    assert log_of(cfg).count('Division into') == log_of(cfg).count('Swept') == 3
+    assert log_of(cfg).count('Division into') == log_of(cfg).count('Swept') == len(moments)
     assert {step['learner'] for step in diary.steps if step['epoch'] >= 4} == {None}
-    for epoch, divisions in ((1, 3), (2, 2), (4, 1), (6, 0)):
+    for epoch in (1, 2, 4, 6):
+        divisions = sum(moment >= epoch for moment in moments)
         again = copy.deepcopy(cfg)
         again.work_dir, again.resume = str(tmp_path / f'from_{epoch}'), True
         again.load_from = str(tmp_path / 'whole' / f'epoch_{epoch}.pth')
@@ -456,7 +464,8 @@ def test_a_run_with_one_learner_is_bit_equal_to_the_plain_layer_and_head(picture
     layer = 'neck.learners.slices.0' if neck is SLICES else 'neck.learners.layer'
     for name, value in expected.items():
         assert torch.equal(found[name.replace('neck.linear', layer)], value), name
-    assert set(diary.clusters) == {1, 2, 3} and diary.clusters[3].max() == 0
+    # A single cluster needs no clustering.
+    assert not diary.clusters and 'Swept' not in log_of(cfg)
 
 
 # Toy data
@@ -536,13 +545,19 @@ def test_more_clusters_than_images_are_an_error(tmp_path):
         run(cfg)
 
 
-@pytest.mark.parametrize('hierarchical, learners', [(False, [2, 2]), (True, [1, 1])])
-def test_an_interval_beyond_the_run_divides_once_at_its_start(pictures, tmp_path, hierarchical, learners):
-    cfg = config(pictures, tmp_path, hook=dict(interval=100, hierarchical=hierarchical))
+def test_an_interval_beyond_the_run_divides_once_at_its_start(pictures, tmp_path):
+    cfg = config(pictures, tmp_path, hook=dict(interval=100))
     _, diary = run(cfg)
-    assert list(diary.active.values()) == learners
+    assert list(diary.active.values()) == [2, 2]
     assert log_of(cfg).count('Division into') == log_of(cfg).count('Swept') == 1
     assert torch.equal(diary.clusters[0], diary.clusters[1])
+
+
+def test_a_hierarchy_with_an_interval_beyond_the_run_keeps_one_learner_and_clusters_nothing(pictures, tmp_path):
+    cfg = config(pictures, tmp_path, hook=dict(interval=100, hierarchical=True))
+    _, diary = run(cfg)
+    assert list(diary.active.values()) == [1, 1] and not diary.clusters
+    assert 'Division into' not in log_of(cfg) and 'Swept' not in log_of(cfg)
 
 
 @pytest.mark.parametrize(

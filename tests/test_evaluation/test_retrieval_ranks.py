@@ -69,8 +69,7 @@ def clustered(rows=60, classes=9, dim=12, seed=0, noise=1.0):
     return centres[labels] + noise * torch.randn(rows, dim, generator=generator), labels
 
 
-@pytest.mark.parametrize('backend', ['torch', 'faiss'])
-@pytest.mark.parametrize('ties', ranks.TIES)
+@pytest.mark.parametrize('ties, backend', [('pessimistic', 'torch'), ('optimistic', 'torch'), ('pessimistic', 'faiss')])
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_lattices_of_ties_with_junk_equal_the_reference(data, ties, backend):
@@ -351,6 +350,7 @@ BAD = {
     'no_positive': (dict(no_positive='nan'), r"unknown no_positive 'nan'.*'skip', 'miss'"),
     'backend': (dict(backend='annoy'), r"unknown backend 'annoy'.*'torch', 'faiss'"),
     'faiss and mAP': (dict(backend='faiss', metrics=['mAP', 'RP']), r"\['mAP'\] need.*backend='torch'"),
+    'faiss and optimistic ties': (dict(backend='faiss', ties='optimistic'), "ties='optimistic' needs backend='torch'"),
     'faiss and MRR': (dict(backend='faiss', metrics=['MRR']), r"\['MRR'\] need.*backend='torch'"),
     'groups alone': (dict(gallery_groups=[0, 0]), 'gallery_groups were given without a gallery'),
     'group count': (dict(query_groups=[0]), r'query_groups must have shape \(2,\)'),

@@ -17,12 +17,12 @@ class FaissSearch:
     Args:
         space: of queries and gallery.
         relevance: who answers whom.
-        ties: 'pessimistic' or 'optimistic'.
+        ties: 'pessimistic'.
         measures: what is computed from the ranks; none may need all of them.
         rows: most queries at a time; faiss bounds its own memory.
 
     Raises:
-        ValueError: if a measure needs ranks of any depth.
+        ValueError: if a measure needs ranks of any depth, or for other ties.
     """
 
     def __init__(self, space: Space, relevance: Relevance, ties: str, measures: Iterable[Measure], rows: int) -> None:
@@ -34,6 +34,9 @@ class FaissSearch:
             raise ValueError(
                 f"{deep} need the ranks of all positives, faiss finds the nearest only: use backend='torch'"
             )
+        if ties != 'pessimistic':
+            # A positive that ties at the end of the list may not be in it, and would have to go before what is.
+            raise ValueError(f"ties={ties!r} needs backend='torch': faiss may cut a list in the middle of a tie")
         self.space = space
         self.relevance = relevance
         self.ties = ties

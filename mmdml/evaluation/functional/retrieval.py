@@ -136,7 +136,7 @@ def retrieval_scores(
         ties: 'pessimistic' or 'optimistic'.
         no_positive: 'skip' or 'miss'.
         backend: 'torch', or 'faiss' for its exact search on the CPU in fp32, which finds the nearest rows only: it
-            refuses 'mAP' and 'MRR'; all other measures are the same.
+            refuses 'mAP', 'MRR' and optimistic ties; all other measures are the same.
         reranking: settings ``k1``, ``k2`` and ``weight`` of re-ranking by k-reciprocal encoding, see
             :class:`~mmdml.evaluation.functional.reranking.KReciprocalEncoding`; an empty dict for its defaults. For
             'cosine' and 'euclidean', not with 'faiss'. Default: none.
