@@ -22,7 +22,7 @@ TASK_UTILS = _child(roots.TASK_UTILS, 'mmdml.models')
 DATASETS = _child(roots.DATASETS, 'mmdml.datasets')
 DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'mmdml.datasets')
 TRANSFORMS = _child(roots.TRANSFORMS, 'mmdml.datasets')
-METRICS = _child(roots.METRICS, 'mmdml.evaluation')
+METRICS = _child(roots.METRICS, 'mmdml.evaluation.metrics')
 #: Who searches whom in a test set. MMEngine knows no such parts.
 PROTOCOLS = Registry('protocol', scope='mmdml', locations=['mmdml.evaluation.protocols'])
 HOOKS = _child(roots.HOOKS, 'mmdml.engine')

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 import mmdml.datasets
 import mmdml.engine
-import mmdml.evaluation
+import mmdml.evaluation.metrics
 import mmdml.models  # noqa: F401
 from mmdml import registry
 from mmdml.engine import Progress

@@ -1,6 +1,39 @@
 """Retrieval evaluation: pure functions, protocols, and thin metrics over them."""
 
+from importlib import import_module
+from typing import Any
+
 from .functional import *  # noqa: F401, F403
-from .metrics import *  # noqa: F401, F403
-from .protocols import *  # noqa: F401, F403
-from .scoring import RetrievalScoring  # noqa: F401
+
+# What needs MMEngine comes when it is asked for: the functions work without.
+_HOMES = {
+    **dict.fromkeys(('ResultsMatrix', 'RetrievalMetric'), '.metrics'),
+    **dict.fromkeys(
+        (
+            'BOTH',
+            'GALLERY',
+            'QUERY',
+            'LeaveOneOut',
+            'PerPart',
+            'Protocol',
+            'QueryGallery',
+            'RowFacts',
+            'SingleGalleryShot',
+            'Split',
+            'build_protocol',
+            'by_roles',
+        ),
+        '.protocols',
+    ),
+    'RetrievalScoring': '.scoring',
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(_HOMES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
+from .functional.inputs import plain_strings
 from .protocols.base import BOTH, GALLERY, QUERY, RowFacts
 
 #: What a file may hold, one entry or row an image; in the singular as well. Only embeddings must be there.
@@ -143,12 +144,13 @@ def _read_parquet(path: str) -> Columns:
 
     def get(name: str) -> np.ndarray:
         column = table.column(name)
+        if pyarrow.types.is_dictionary(column.type):
+            # Categories become what they stand for.
+            column = column.cast(column.type.value_type)
         if column.null_count:
             raise ValueError(f'{path}: column {name!r} lacks {column.null_count} of {len(column)} values')
         if known[name] != 'embeddings':
-            values = column.to_numpy()
-            # Strings arrive as objects.
-            return values.astype(np.str_) if pyarrow.types.is_string(column.type) else values
+            return plain_strings(column.to_numpy())
         if not hasattr(column.type, 'value_type'):
             raise ValueError(f'{path}: column {name!r} must hold lists of numbers, got {column.type}')
         widths = pyarrow.compute.unique(pyarrow.compute.list_value_length(column)).to_pylist()

@@ -101,6 +101,12 @@ def test_blocks_change_nothing_and_precision_is_kept(monkeypatch):
     assert alpha_query_expansion(query, query.double()).dtype == torch.float64
 
 
+def test_rows_of_any_norm_have_a_direction():
+    query = torch.randn(30, 8, generator=torch.Generator().manual_seed(0))
+    scale = 2.0 ** torch.linspace(-100, 100, 30).round()[:, None]
+    torch.testing.assert_close(alpha_query_expansion(query * scale), alpha_query_expansion(query), atol=0, rtol=0)
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [

@@ -159,6 +159,15 @@ def test_half_precision_and_autocast_are_computed_in_single():
         assert torch.equal(KReciprocalEncoding(x).distances(0, 40), expected)
 
 
+@pytest.mark.parametrize('distance', ['cosine', 'euclidean'])
+@pytest.mark.parametrize('exponent', [-100, 100])
+def test_the_unit_of_the_embeddings_does_not_matter(distance, exponent):
+    x = torch.from_numpy(clustered(40)[0]).float()
+    expected = KReciprocalEncoding(x, distance=distance).distances(0, 40)
+    scaled = KReciprocalEncoding(x * 2.0**exponent, distance=distance).distances(0, 40)
+    torch.testing.assert_close(scaled, expected, atol=0, rtol=0)
+
+
 def test_encoding_never_holds_a_dense_matrix():
     x = torch.from_numpy(clustered(6000, classes=600, dim=8)[0]).float()
     tracemalloc.start()
@@ -184,6 +193,7 @@ def test_encoding_never_holds_a_dense_matrix():
         (dict(gallery=torch.zeros(0, 3)), 'the gallery is empty'),
         (dict(gallery=torch.zeros(4, 2)), 'query has 3 dimensions, the gallery 2'),
         (dict(gallery=torch.full((4, 3), float('inf'))), 'gallery embeddings are not finite'),
+        (dict(gallery=torch.full((4, 3), 3e38), distance='euclidean'), 'too large: their sum overflows torch.float32'),
     ],
 )
 def test_bad_input_is_named(change, message):

@@ -12,6 +12,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
 from mmdml.evaluation.functional import retrieval as module
 from mmdml.evaluation.functional import retrieval_scores
+from mmdml.evaluation.functional.inputs import precision_on
 
 RECALL_AT = (1, 2, 4, 8)
 
@@ -134,6 +135,71 @@ def test_scaling_the_embeddings_changes_nothing(distance, scale):
     assert retrieval_scores(scale * x, labels, distance=distance) == pytest.approx(expected, abs=1e-12)
 
 
+# Powers of two: all products are those of the rows as they were, in other units.
+FAR_APART = 2.0 ** torch.linspace(-100, 100, 60).round()[:, None]
+
+
+def test_rows_of_any_norm_have_a_direction():
+    x, labels = clustered()
+    expected = retrieval_scores(x, labels)
+    assert 0 < expected['MAP@R'] < 1
+    assert retrieval_scores(x * FAR_APART, labels) == expected
+
+
+def test_squares_of_norms_need_not_be_finite():
+    x, labels = clustered(noise=2.0)
+    expected = retrieval_scores(x, labels, x, labels, distance='dot', exclude_self=False)
+    assert expected['MAP@R'] < 1
+    scaled = (x * 2.0**-80, labels, x * 2.0**80, labels)
+    assert retrieval_scores(*scaled, distance='dot', exclude_self=False) == expected
+
+
+@pytest.mark.parametrize('ties', ['pessimistic', 'optimistic'])
+@pytest.mark.parametrize('backend', ['torch', 'faiss'])
+def test_by_inner_product_the_norm_of_a_query_changes_nothing(ties, backend):
+    # A lattice: most scores tie, by more or less than rounding.
+    random = torch.Generator().manual_seed(0)
+    query, gallery = (torch.randint(-2, 3, (rows, 2), generator=random).float() for rows in (60, 40))
+    labels = torch.randint(0, 5, (100,), generator=random)
+    options = dict(distance='dot', ties=ties, backend=backend)
+    expected = retrieval_scores(query, labels[:60], gallery, labels[60:], **options)
+    assert 0 < expected['MAP@R'] < 1
+    scaled = retrieval_scores(query * FAR_APART, labels[:60], gallery, labels[60:], **options)
+    assert scaled == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize('distance', ['dot', 'euclidean'])
+def test_a_query_far_from_all_changes_no_others_figures(distance):
+    x, labels = clustered(80, noise=2.0)
+    sides = dict(gallery=x[30:], gallery_labels=labels[30:], distance=distance)
+    expected = retrieval_scores(x[:30], labels[:30], **sides)
+    assert 0 < expected['MAP@R'] < 1
+    # Its label is nobody's, so that it is left out of the means.
+    far = torch.cat([x[:30], 1e6 * x[:1]]), torch.cat([labels[:30], torch.tensor([99])])
+    assert retrieval_scores(*far, **sides) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('size', [1e6, 1e12])
+@pytest.mark.parametrize('distance', ['dot', 'euclidean'])
+@pytest.mark.parametrize('positive', [False, True])
+def test_one_far_gallery_row_changes_no_other_rank(distance, size, dtype, positive):
+    # All entries are positive: the far row, on the other side, is the last of all by either distance.
+    x, labels = clustered(80, noise=1.0)
+    x = x.abs().to(dtype)
+    gallery, gallery_labels = x[30:], labels[30:]
+    plain = retrieval_scores(x[:30], labels[:30], gallery, gallery_labels, distance=distance, metrics=['MAP@R', 'MRR'])
+    far = torch.cat([gallery, torch.full_like(x[:1], -size)])
+    # Where it is one more positive, MAP@R and R change: MRR does not, though its rank is asked for, and P@5 does not.
+    label = labels[:1] if positive else torch.tensor([99])
+    metrics = ['mAP', 'MRR', 'Precision@5'] if positive else ['MAP@R', 'MRR']
+    options = dict(distance=distance, metrics=metrics)
+    found = retrieval_scores(x[:30], labels[:30], far, torch.cat([gallery_labels, label]), **options)
+    assert found['MRR'] == pytest.approx(plain['MRR'], abs=1e-12) and plain['MRR'] < 1
+    if not positive:
+        assert found == pytest.approx(plain, abs=1e-12)
+
+
 def test_euclidean_survives_a_large_common_offset():
     x, labels = clustered(noise=2.0)
     expected = reference(x.numpy(), labels.numpy(), distance='euclidean')
@@ -222,8 +288,10 @@ def test_labels_may_be_any_int64(base):
         lambda labels: labels.numpy().astype(np.uint16),
         lambda labels: [f'class {label}' for label in labels.tolist()],
         lambda labels: np.array([f'c{label}' for label in labels.tolist()]),
+        lambda labels: np.array([f'c{label}' for label in labels.tolist()], dtype=object),
+        lambda labels: labels.flip(0).numpy()[::-1],
     ],
-    ids=['numpy', 'list', 'int32', 'uint16', 'strings', 'numpy strings'],
+    ids=['numpy', 'list', 'int32', 'uint16', 'strings', 'numpy strings', 'objects', 'backwards'],
 )
 def test_labels_may_be_of_any_kind(convert):
     x, labels = clustered()
@@ -269,6 +337,15 @@ def test_numpy_and_torch_input_agree_and_are_left_alone():
     array = x.numpy().copy()
     assert retrieval_scores(array, labels.numpy()) == retrieval_scores(x, labels)
     assert (array == x.numpy()).all()
+    backwards = np.ascontiguousarray(array[::-1])[::-1]
+    assert retrieval_scores(backwards, labels) == retrieval_scores(x, labels)
+
+
+def test_double_precision_is_kept_but_where_the_device_has_none():
+    cpu, mps = torch.device('cpu'), torch.device('mps')
+    assert precision_on(cpu, torch.float64) == torch.float64
+    assert precision_on(mps, torch.float64) == torch.float32
+    assert precision_on(cpu, torch.bfloat16) == precision_on(mps, torch.float16) == torch.float32
 
 
 @pytest.mark.parametrize('distance', ['cosine', 'dot', 'euclidean'])
@@ -312,6 +389,7 @@ BAD = {
     'widths': ((torch.ones(2, 3), [0, 1], torch.ones(2, 4), [0, 1]), {}, ValueError, '3 dimensions, the gallery 4'),
     'label count': ((torch.ones(2, 3), [0, 1, 2]), {}, ValueError, r'query_labels must have shape \(2,\)'),
     'float labels': ((torch.ones(2, 3), [0.5, 1.0]), {}, TypeError, 'query_labels must be integers or strings'),
+    'objects': ((torch.ones(2, 3), np.array(['a', 1], dtype=object)), {}, TypeError, 'integers or strings, got object'),
     'mixed labels': ((torch.ones(1, 3), ['0'], torch.ones(1, 3), [0]), {}, TypeError, 'nothing would match'),
     'no gallery labels': ((torch.ones(1, 3), [0], torch.ones(1, 3)), {}, ValueError, 'needs gallery_labels'),
     'labels alone': ((torch.ones(2, 3), [0, 0]), dict(gallery_labels=[0]), ValueError, 'without a gallery'),

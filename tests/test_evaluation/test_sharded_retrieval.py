@@ -141,13 +141,23 @@ def scores_cases():
     cases['shallow measures'] = Case(side(200, seed=13), metrics=('Recall@K', 'CMC@2'), recall_at=(1, 3))
 
     # 3e-6 apart: no tie among the short rows of rank 0 alone, one at the scale of all rows.
-    short = torch.tensor([[1.0, 0.0], [1 - 3e-6, 2.4e-3], [0.0, 10.0], [0.0, 10.0]])
+    short = torch.tensor([[1.0, 0.0], [1 - 3e-6, 2.4e-3], [0.0, 10.0], [0.0, 10.0], [0.0, -10.0], [0.0, -10.0]])
     for distance in ('dot', 'euclidean'):
         cases[f'norms that differ between the ranks {distance}'] = Case(
             Side(short[:1], torch.tensor([0]), [0]),
-            Side(short, torch.tensor([0, 1, 2, 2]), [0, 0, 1, 1]),
+            Side(short, torch.tensor([0, 1, 2, 2, 2, 2]), [0, 0, 1, 1, 1, 1]),
             distance=distance,
         )
+    far = side(20, seed=1)
+    far.rows *= torch.logspace(-6, 6, 20)[:, None]
+    for distance in DISTANCES:
+        cases[f'queries whose norms differ {distance}'] = Case(far, side(45, seed=2), distance=distance, block_size=3)
+    vast = side(30, seed=16)
+    vast.rows *= 2.0 ** torch.linspace(-100, 100, 30).round()[:, None]
+    cases['rows of any norm'] = Case(vast)
+    objects = side(30, seed=17)
+    objects.keys['labels'] = np.array(texts('class', objects.keys['labels']), dtype=object)
+    cases['strings as objects'] = Case(objects)
 
     three = side(40, seed=14, owner=random.integers(0, 3, 40))
     cases['three ranks'] = Case(three, world_size=3, block_size=4)
@@ -192,7 +202,11 @@ def bad_cases():
             r"labels must be all integers.*'query_labels on rank 1': 'strings'",
         ),
         'widths': ([call(), call(torch.ones(6, 4))], ValueError, "'query on rank 1': 4"),
-        'too large': ([call(), call(1e30 * rows, distance='cosine')], ValueError, 'embeddings are too large'),
+        'too large': (
+            [call(distance='dot'), call(1e30 * rows, distance='dot')],
+            ValueError,
+            'embeddings are too large: scores up to',
+        ),
         'options differ': (
             [call(), call(distance='dot')],
             ValueError,
@@ -337,3 +351,10 @@ def test_without_processes_the_part_is_everything(name):
     case = scores_cases()[name]
     whole = case.arguments(*range(case.world_size))
     assert sharded_retrieval_scores(**whole) == pytest.approx(case.alone(), abs=1e-12)
+
+
+def test_numpy_arrays_may_run_backwards():
+    whole = side(30, seed=18)
+    rows, labels = whole.rows.numpy(), whole.keys['labels'].numpy()
+    expected = retrieval_scores(rows[::-1].copy(), labels[::-1].copy(), metrics=ALL)
+    assert sharded_retrieval_scores(rows[::-1], labels[::-1], metrics=ALL) == pytest.approx(expected, abs=1e-12)

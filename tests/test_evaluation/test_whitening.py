@@ -66,6 +66,12 @@ def test_precision_of_the_input_is_kept_and_half_becomes_single():
     torch.testing.assert_close(whitening.transform(x.float()), whitening.transform(x).float(), atol=1e-4, rtol=0)
 
 
+def test_a_whitened_row_close_to_the_mean_has_a_direction():
+    whitening = PCAWhitening(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
+    row = 2.0**-100 * torch.tensor([[0.6, -0.8]])
+    torch.testing.assert_close(whitening.transform(row), torch.tensor([[0.6, -0.8]]))
+
+
 def test_state_survives_a_file_loaded_with_weights_only(tmp_path):
     x = torch.from_numpy(correlated())
     whitening = PCAWhitening.fit(x, dim=4)

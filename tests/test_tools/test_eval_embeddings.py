@@ -137,6 +137,18 @@ def test_parquet_files_are_read(score, tmp_path, kind, labels):
     assert score(tmp_path / 'x.parquet') == between_sides()
 
 
+CATEGORIES = pyarrow.dictionary(pyarrow.int8(), pyarrow.string())
+
+
+@pytest.mark.parametrize('kind', [pyarrow.string(), pyarrow.large_string(), pyarrow.string_view(), CATEGORIES], ids=str)
+def test_parquet_strings_may_be_of_any_type(score, tmp_path, kind):
+    labels = pyarrow.array(NAMES.tolist(), pyarrow.string()).cast(kind)
+    columns = dict(embedding=X.tolist(), label=labels, role=ROLES)
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / 'x.parquet', row_group_size=7)
+    assert pyarrow.parquet.read_schema(tmp_path / 'x.parquet').field('label').type == kind
+    assert score(tmp_path / 'x.parquet') == between_sides()
+
+
 def test_parquet_without_pyarrow_is_explained(fails, tmp_path, monkeypatch):
     (tmp_path / 'x.parquet').write_bytes(b'')
     monkeypatch.setitem(sys.modules, 'pyarrow.parquet', None)
@@ -243,8 +255,9 @@ def test_two_sets_of_labels_and_tables_without_labels_are_refused(fails, plain, 
         (pyarrow.array([[1.0, 2.0], [1.0]]), r'must be of one length, got [1, 2]'),
         (pyarrow.array([[1.0, 2.0], None]), 'lacks 1 of 2 values'),
         (pyarrow.array([1.0, 2.0]), 'must hold lists of numbers, got double'),
+        (pyarrow.array(['a', 'b']).dictionary_encode(), 'must hold lists of numbers, got string'),
     ],
-    ids=['ragged', 'null', 'numbers'],
+    ids=['ragged', 'null', 'numbers', 'categories'],
 )
 def test_parquet_columns_that_are_no_matrix_are_named(fails, tmp_path, column, words):
     pyarrow.parquet.write_table(pyarrow.table(dict(embeddings=column, labels=[0, 0])), tmp_path / 'x.parquet')

@@ -1,4 +1,4 @@
-"""What came out of a run, in one line."""
+"""What a run has to say: all of it in one log, and in the end in one line."""
 
 import time
 from typing import Any
@@ -7,6 +7,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.logging import print_log
 from mmengine.optim import ReduceOnPlateauParamScheduler
 
+from mmdml.engine.run_log import join_run_log, leave_run_log
 from mmdml.registry import HOOKS
 
 _CLASSES = {'train': 'training classes', 'val': 'validation classes', 'test': 'test classes'}
@@ -18,6 +19,8 @@ class SummaryHook(Hook):
 
     Scores on test classes during training are a monitor: they are logged under that name and select nothing. A best
     checkpoint or early stopping needs a validation data set of held-out *training* classes (``split='val'``).
+    The log of the run also gets what is told to the logger 'mmdml': the progress of a long evaluation,
+    and warnings such as queries that have no positive.
 
     Raises:
         ValueError: before training, if a best checkpoint, early stopping or a plateau schedule selects by scores on
@@ -34,6 +37,12 @@ class SummaryHook(Hook):
         self._start = 0.0
         self._first_iter = 0
         self._last_scores: dict[str, float] | None = None
+
+    def before_run(self, runner) -> None:
+        join_run_log()
+
+    def after_run(self, runner) -> None:
+        leave_run_log()
 
     def before_train(self, runner) -> None:
         self._start = time.time()

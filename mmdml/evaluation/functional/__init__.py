@@ -1,4 +1,4 @@
-"""The maths of retrieval scores: pure functions; only sharded_retrieval_scores needs torch.distributed, by MMEngine."""
+"""The maths of retrieval scores: pure functions of numpy, scipy and torch; none needs MMEngine."""
 
 from .clustering import (
     CLUSTERING_METRICS,

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from .measures import Measure, Ranks
-from .ranks import Ahead, Depth, find_thresholds, rank
+from .ranks import Ahead, Depth, find_thresholds, multiply, new_scores, rank, ranks_in_block
 from .relevance import Answers, Relevance
 from .spaces import Space
 
@@ -17,12 +17,12 @@ class FaissSearch:
     Args:
         space: of queries and gallery.
         relevance: who answers whom.
-        ties: 'pessimistic'.
+        ties: 'pessimistic' or 'optimistic'.
         measures: what is computed from the ranks; none may need all of them.
         rows: most queries at a time; faiss bounds its own memory.
 
     Raises:
-        ValueError: if a measure needs ranks of any depth, or for other ties.
+        ValueError: if a measure needs ranks of any depth.
     """
 
     def __init__(self, space: Space, relevance: Relevance, ties: str, measures: Iterable[Measure], rows: int) -> None:
@@ -34,9 +34,6 @@ class FaissSearch:
             raise ValueError(
                 f"{deep} need the ranks of all positives, faiss finds the nearest only: use backend='torch'"
             )
-        if ties != 'pessimistic':
-            # A positive that ties at the end of the list may not be in it, and would have to go before what is.
-            raise ValueError(f"ties={ties!r} needs backend='torch': faiss may cut a list in the middle of a tie")
         self.space = space
         self.relevance = relevance
         self.ties = ties
@@ -47,21 +44,39 @@ class FaissSearch:
         """Ranks of the positives of some queries."""
         num_relevant = answers.relevant.sum(1)
         depth = int(max(Depth.of(self.measures, int(num_relevant.max()))))
-        # So many rows hold ``depth`` negatives, or all there are: whoever is not among them stands deeper.
+        # So many rows hold ``depth`` negatives, or all there are.
         own = answers.columns.shape[1] + answers.hidden.shape[1]
         k = min(depth + own, len(self.space.gallery))
         found, columns = self.index.search(_array(self.space.query[part]), k)
         found, columns = torch.from_numpy(found), torch.from_numpy(columns)
 
         same_label, counts = self.relevance.compare(part, columns)
+        tie = self.space.tie[part].to(found.dtype)
         positives = found.masked_fill(~(same_label & counts), float('-inf')).sort(1, descending=True).values
-        thresholds = find_thresholds(positives[:, : answers.columns.shape[1]], self.space.tie, self.ties)
+        thresholds = find_thresholds(positives[:, : answers.columns.shape[1]], tie, self.ties)
         everything = k == len(self.space.gallery)
         lowest = torch.full_like(found[:, -1], torch.finfo(found.dtype).min) if everything else found[:, -1]
         reach = torch.where(thresholds > float('-inf'), thresholds, torch.inf).amin(1)
         cut = torch.maximum(lowest, reach)
         kept = ~same_label & counts & (found >= cut[:, None])
-        return rank(thresholds, num_relevant, cut, [Ahead(kept.nonzero()[:, 0], found[kept])])
+        ranks = rank(thresholds, num_relevant, cut, [Ahead(kept.nonzero()[:, 0], found[kept])])
+
+        # A positive that was not found scores no more than the last row that was: it stands deeper if ``depth``
+        # negatives stand before a positive of that score. Where the last rows tie they may not.
+        negatives = found.masked_fill(same_label | ~counts, float('-inf'))
+        deepest = negatives.topk(min(depth, k), dim=1).values[:, -1]
+        missing = (same_label & counts).sum(1) < num_relevant
+        unsure = missing & (find_thresholds(found[:, -1:], tie, self.ties)[:, 0] > deepest)
+        if unsure.any():
+            ranks.ranks[unsure] = self._by_product(part, answers, unsure).ranks
+        return ranks
+
+    def _by_product(self, part: slice, answers: Answers, chosen: torch.Tensor) -> Ranks:
+        """Ranks of the positives of the chosen queries, from their scores against the whole gallery."""
+        query, gallery = self.space.query[part][chosen], self.space.gallery
+        scores = multiply(query, gallery, new_scores(len(query), gallery))
+        answers = Answers(*(field[chosen] for field in answers))
+        return ranks_in_block(scores, answers, self.space.tie[part][chosen], self.ties, self.measures)
 
 
 def _array(rows: torch.Tensor) -> np.ndarray:

@@ -8,16 +8,30 @@ from torch import Tensor
 
 
 def to_matrix(name: str, rows: Tensor | np.ndarray, device: str | torch.device | None) -> Tensor:
-    """``(N, D)`` embeddings as a tensor of fp32, or of fp64 if they come so.
+    """``(N, D)`` embeddings as a tensor of fp32, or of fp64 if they come so and the device knows it.
 
     Raises:
         ValueError: if they are no matrix.
     """
-    rows = torch.as_tensor(rows)
+    # torch takes no views of numpy that run backwards.
+    rows = torch.as_tensor(np.ascontiguousarray(rows) if isinstance(rows, np.ndarray) else rows)
     if rows.ndim != 2:
         raise ValueError(f'{name} must be a matrix (N, D), got shape {tuple(rows.shape)}')
-    dtype = rows.dtype if rows.dtype == torch.float64 else torch.float32
-    return rows.detach().to(device=rows.device if device is None else device, dtype=dtype)
+    device = rows.device if device is None else torch.device(device)
+    # The type first: MPS refuses to take fp64.
+    return rows.detach().to(precision_on(device, rows.dtype)).to(device)
+
+
+def precision_on(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """What embeddings of a type are computed in: fp32, or fp64 if they come so; MPS has no fp64."""
+    return dtype if dtype == torch.float64 and device.type != 'mps' else torch.float32
+
+
+def plain_strings(values: np.ndarray) -> np.ndarray:
+    """Objects that are all ``str``, as pandas and pyarrow hand out, as numpy's strings; other arrays as they are."""
+    if values.dtype == object and all(isinstance(value, str) for value in values.flat):
+        return values.astype(np.str_)
+    return values
 
 
 def check_finite(name: str, rows: Tensor) -> None:
@@ -86,7 +100,7 @@ def _keys(name: str, keys: Any, rows: int) -> np.ndarray:
     # numpy cannot even hold bfloat16 to complain about it.
     is_float = isinstance(keys, Tensor) and keys.is_floating_point()
     if not is_float:
-        keys = np.asarray(keys.detach().cpu() if isinstance(keys, Tensor) else keys)
+        keys = plain_strings(np.asarray(keys.detach().cpu() if isinstance(keys, Tensor) else keys))
     if is_float or keys.dtype.kind not in 'iubUS':
         raise TypeError(f'{name} must be integers or strings, got {keys.dtype}')
     if keys.shape != (rows,):

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from .inputs import check_finite, encode, to_matrix
+from .spaces import exact_products, unit_rows
 
 Keys = Tensor | np.ndarray | list[int] | list[str]
 
@@ -80,7 +81,7 @@ def alpha_query_expansion(
 
     expanded = torch.empty_like(query)
     rows_at_once = max(1, min(block_size, _MAX_BLOCK_ENTRIES // len(gallery)))
-    with torch.autocast(query.device.type, enabled=False):
+    with exact_products(query.device):
         for start in range(0, len(query), rows_at_once):
             part = slice(start, start + rows_at_once)
             scores = query[part] @ gallery.t()
@@ -93,7 +94,7 @@ def alpha_query_expansion(
             # One neighbour at a time: gathering all k of them would take k blocks of embeddings.
             for column in range(neighbours.shape[1]):
                 moved += weights[:, column, None] * gallery[neighbours[:, column]]
-            expanded[part] = torch.nn.functional.normalize(moved)
+            expanded[part] = unit_rows(moved)
     return expanded
 
 
@@ -102,4 +103,4 @@ def _unit(name: str, rows: Tensor | np.ndarray, device: str | torch.device | Non
     if len(rows) == 0:
         raise ValueError(f'the {name} is empty')
     check_finite(name, rows)
-    return torch.nn.functional.normalize(rows)
+    return unit_rows(rows)

@@ -18,6 +18,9 @@ _FAR = float('-inf')
 
 TIES = ('pessimistic', 'optimistic')
 
+#: Device types where ``out=`` into some columns of a tensor writes elsewhere (pytorch#104832).
+NO_OUT_COLUMNS = ('mps',)
+
 
 class Depth(NamedTuple):
     """How deep ranks must be known (see :class:`Measure`)."""
@@ -43,13 +46,40 @@ class Ahead(NamedTuple):
     scores: Tensor
 
 
-def ranks_in_block(scores: Tensor, answers: Answers, tie: float, ties: str, measures: Iterable[Measure]) -> Ranks:
+def new_scores(rows: int, gallery: Tensor) -> Tensor:
+    """``(rows, L)`` of -inf, to be filled by :func:`multiply`; L is the next multiple of :data:`CHUNK` from G on.
+
+    Whole chunks, so that the last one needs no rule of its own, and one where the gallery has no row; nobody ever
+    writes to the columns beyond the gallery.
+    """
+    width = max(-(-len(gallery) // CHUNK), 1) * CHUNK
+    return torch.full((rows, width), _FAR, dtype=gallery.dtype, device=gallery.device)
+
+
+def multiply(query: Tensor, gallery: Tensor, scores: Tensor) -> Tensor:
+    """Products of a block of queries ``(Q, D)`` with the gallery ``(G, D)``, in the first Q rows of ``scores``.
+
+    Returns:
+        ``(Q, L)``, part of ``scores``: fresh memory would cost as much as a fifth of the product.
+    """
+    scores = scores[: len(query)]
+    products = scores[:, : len(gallery)]
+    if scores.device.type in NO_OUT_COLUMNS:
+        products.copy_(query @ gallery.t())
+    else:
+        torch.mm(query, gallery.t(), out=products)
+    return scores
+
+
+def ranks_in_block(
+    scores: Tensor, answers: Answers, tie: float | Tensor, ties: str, measures: Iterable[Measure]
+) -> Ranks:
     """Ranks of the positives of a block of queries from its scores against the whole gallery.
 
     Args:
         scores: ``(Q, L)``, overwritten; L is a multiple of :data:`CHUNK`, columns beyond the gallery hold -inf.
         answers: of these queries.
-        tie: scores this close tie.
+        tie: scores this close tie; one for all, or ``(Q, 1)``.
         ties: 'pessimistic' or 'optimistic'.
         measures: what is computed from the ranks.
     """
@@ -68,7 +98,7 @@ def ranks_in_block(scores: Tensor, answers: Answers, tie: float, ties: str, meas
     return rank(thresholds, num_relevant, cut, _above(scores, maxima, cut))
 
 
-def find_thresholds(positives: Tensor, tie: float, ties: str) -> Tensor:
+def find_thresholds(positives: Tensor, tie: float | Tensor, ties: str) -> Tensor:
     """``(Q, P)`` falling: a negative that scores at least so much stands before the positive; -inf where there is none.
 
     nextafter: a negative exactly ``tie`` above still ties, and where ``tie`` is lost in rounding equal scores do.
@@ -119,23 +149,18 @@ def rank(thresholds: Tensor, num_relevant: Tensor, cut: Tensor, ahead: Iterable[
         cut: ``(Q,)``; all negatives that score at least so much are in ``ahead``, and no others.
         ahead: the negatives.
     """
-    # Sums of row and score need float64 (53 bits hold the row number and a float32), which MPS lacks.
+    # MPS has no float64.
     device = torch.device('cpu') if thresholds.device.type == 'mps' else thresholds.device
-    thresholds, cut = thresholds.to(device).double(), cut.to(device).double()
+    thresholds, cut = thresholds.to(device), cut.to(device)
     known = thresholds >= cut[:, None]
     rows, width = thresholds.shape
     histogram = torch.zeros(rows * width, dtype=torch.int64, device=device)
     if known.any():
-        # Each row gets a stretch of its own on one axis, so that one search finds row and thresholds.
-        least = cut.amin()
-        # Twice the range keeps the stretches apart; a range of 0 needs no more than some distance.
-        span = float(2 * (thresholds.amax() - least)) or 1.0
-        start = span * torch.arange(rows, dtype=torch.float64, device=device)
-        bounds = (thresholds.clamp_min(least) - least) + start[:, None]
-        highest, bounds = bounds[:, 0], bounds.flip(1).flatten()
+        # One axis for all rows, each with a stretch of its own, so that one search finds row and thresholds.
+        numbers = torch.arange(rows, device=device)
+        bounds = _places(thresholds, numbers[:, None], rows).flip(1).flatten()
         for part in ahead:
-            row = part.rows.to(device)
-            place = torch.minimum((part.scores.to(device).double() - least) + start[row], highest[row])
+            place = _places(part.scores.to(device), part.rows.to(device), rows)
             # Each reaches at least one bound, the lowest of its row: less 1, none falls into the next row's places.
             reached = torch.bucketize(place, bounds, right=True) - 1
             histogram += torch.bincount(reached, minlength=len(histogram))
@@ -143,3 +168,18 @@ def rank(thresholds: Tensor, num_relevant: Tensor, cut: Tensor, ahead: Iterable[
     counts = histogram.view(rows, width).flip(1).cumsum(1)
     ranks = (counts + torch.arange(1, width + 1, device=device)).double().masked_fill(~known, math.inf)
     return Ranks(ranks.cpu(), num_relevant.cpu())
+
+
+def _places(scores: Tensor, rows: Tensor, number: int) -> Tensor:
+    """int64 that are ordered by row (of ``number``), and within a row as the scores are, however far these are apart.
+
+    The bits of a float, read as an integer, are in the order of the floats; a sum of row and score would be rounded as
+    the largest score of all rows is. A few of the 64 bits make room for the row: fp32 keeps all of its own up to 2^27
+    rows, fp64 is compared to 12 digits.
+    """
+    # + 0: -0 is equal to 0, but its bits are not.
+    bits = (scores.double() + 0.0).view(torch.int64)
+    # Of negative numbers the larger bits are the lower number.
+    ordered = bits ^ ((bits >> 63) & torch.iinfo(torch.int64).max)
+    shift = number.bit_length() + 1
+    return (rows << (64 - shift)) + (ordered >> shift)

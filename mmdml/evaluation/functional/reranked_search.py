@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable
 
-import torch
-
 from .measures import Measure, Ranks
-from .ranks import CHUNK, ranks_in_block
+from .ranks import new_scores, ranks_in_block
 from .relevance import Answers, Relevance
 from .reranking import DISTANCES, KReciprocalEncoding
 from .spaces import TIE, Space
@@ -58,13 +56,11 @@ class RerankedSearch:
         )
         self.ties = ties
         self.measures = list(measures)
-        # Whole chunks, as ranks_in_block wants them; nobody writes to the columns beyond the gallery.
-        width = -(-len(gallery) // CHUNK) * CHUNK
-        self.buffer = torch.full((rows, width), float('-inf'), dtype=gallery.dtype, device=gallery.device)
+        self.buffer = new_scores(rows, gallery)
 
     def ranks(self, part: slice, answers: Answers) -> Ranks:
         """Ranks of the positives of some queries."""
         distances = self.encoding.distances(part.start, part.stop)
         scores = self.buffer[: len(distances)]
-        torch.neg(distances, out=scores[:, : distances.shape[1]])
+        scores[:, : distances.shape[1]] = distances.neg_()
         return ranks_in_block(scores, answers, TIE, self.ties, self.measures)

@@ -6,6 +6,7 @@ from scipy import sparse
 from torch import Tensor
 
 from .inputs import check_finite, to_matrix
+from .spaces import exact_products, unit_rows
 
 DISTANCES = ('cosine', 'euclidean')
 
@@ -83,9 +84,8 @@ class KReciprocalEncoding:
                 raise ValueError(f'query has {query.shape[1]} dimensions, the gallery {gallery.shape[1]}')
             rows = torch.cat([query, gallery])
             self.gallery_start = len(query)
-        # A common offset would only cost digits.
-        self._rows = torch.nn.functional.normalize(rows) if distance == 'cosine' else rows - rows.mean(0)
-        self._squares = self._rows.square().sum(1)
+        self._rows = unit_rows(rows) if distance == 'cosine' else _centred(rows)
+        self._squares = torch.linalg.vector_norm(self._rows, dim=1).square_()
         self._weight = weight
         self._block_size = block_size
 
@@ -149,7 +149,7 @@ class KReciprocalEncoding:
         return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])
 
     def _squared_distances(self, rows: slice, columns: slice) -> Tensor:
-        with torch.autocast(self._rows.device.type, enabled=False):
+        with exact_products(self._rows.device):
             products = self._rows[rows] @ self._rows[columns].t()
         return products.mul_(-2).add_(self._squares[rows, None]).add_(self._squares[columns]).clamp_min_(0)
 
@@ -226,6 +226,15 @@ def _rows(name: str, rows: Tensor | np.ndarray, device: str | torch.device | Non
         raise ValueError(f'the {name} is empty')
     check_finite(name, rows)
     return rows
+
+
+def _centred(rows: Tensor) -> Tensor:
+    """Rows about their mean, as a common offset would only cost digits; in units of the largest entry."""
+    rows = rows - rows.mean(0)
+    largest = torch.linalg.vector_norm(rows, float('inf'))
+    if not torch.isfinite(largest):
+        raise ValueError(f'embeddings are too large: their sum overflows {rows.dtype}; scale them down')
+    return rows.div_(largest) if largest > 0 else rows
 
 
 def _rows_at_once(block_size: int, columns: int) -> int:

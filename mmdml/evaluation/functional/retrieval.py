@@ -11,7 +11,7 @@ from torch import Tensor
 from .faiss_search import FaissSearch
 from .inputs import encode, to_sides
 from .measures import Measure, Ranks, parse_measures
-from .ranks import CHUNK, TIES, ranks_in_block
+from .ranks import TIES, multiply, new_scores, ranks_in_block
 from .relevance import Answers, Relevance
 from .reranked_search import RerankedSearch
 from .spaces import DISTANCES, Space, exact_products
@@ -42,17 +42,12 @@ class MatrixSearch:
         self.relevance = relevance
         self.ties = ties
         self.measures = list(measures)
-        # One buffer for all blocks: fresh memory would cost as much as a fifth of the product. Whole chunks, so that
-        # the last one needs no rule of its own; nobody ever writes to the columns beyond the gallery.
-        width = -(-len(space.gallery) // CHUNK) * CHUNK
-        self.buffer = torch.full((rows, width), float('-inf'), dtype=space.gallery.dtype, device=space.gallery.device)
+        self.buffer = new_scores(rows, space.gallery)
 
     def ranks(self, part: slice, answers: Answers) -> Ranks:
         """Ranks of the positives of some queries."""
-        query = self.space.query[part]
-        scores = self.buffer[: len(query)]
-        torch.mm(query, self.space.gallery.t(), out=scores[:, : len(self.space.gallery)])
-        return ranks_in_block(scores, answers, self.space.tie, self.ties, self.measures)
+        scores = multiply(self.space.query[part], self.space.gallery, self.buffer)
+        return ranks_in_block(scores, answers, self.space.tie[part], self.ties, self.measures)
 
 
 #: name -> search for the positives' ranks.
@@ -107,11 +102,13 @@ def retrieval_scores(
 
     Rules:
         - Scores within 1e-6 tie. 'pessimistic': negatives come first, so that ties never flatter; 'optimistic':
-          positives do. For 'dot' and 'euclidean' the 1e-6 is relative to the root mean square norms, so that scaling
-          the embeddings changes nothing. fp32 scores carry rounding of some 1e-7, which differs with the block size,
-          the order of the data and the device. Equal embeddings therefore always tie; a negative whose distance from
-          a positive is by chance 1e-6 to within that rounding may fall on either side. Embeddings with norms a
-          thousand times the root mean square round by more than a tie: use 'cosine' or fp64 for those.
+          positives do. For 'dot' the 1e-6 is relative to the query's norm |q| times the median norm s of the gallery;
+          for 'euclidean' it is of :math:`|q - g|^2 / 2`, relative to s max(|q|, s) with norms about the gallery's
+          median. So scaling the embeddings changes nothing, nor does one query or one far row of the gallery change
+          what ties for the others. fp32 scores carry rounding of some 1e-7, which differs with the block size, the
+          order of the data and the device. Equal embeddings therefore always tie; a negative whose distance from a
+          positive is by chance 1e-6 to within that rounding may fall on either side. Gallery rows with norms ten
+          times the median round by more than a tie: use 'cosine' or fp64 for those.
         - A query is kept from finding itself by its id, not by its rank.
         - With groups (camera, sequence), gallery rows of the query's label *and* group are junk: neither positives
           nor negatives, as in Market-1501.
@@ -136,7 +133,7 @@ def retrieval_scores(
         ties: 'pessimistic' or 'optimistic'.
         no_positive: 'skip' or 'miss'.
         backend: 'torch', or 'faiss' for its exact search on the CPU in fp32, which finds the nearest rows only: it
-            refuses 'mAP', 'MRR' and optimistic ties; all other measures are the same.
+            refuses 'mAP' and 'MRR'; all other measures are the same.
         reranking: settings ``k1``, ``k2`` and ``weight`` of re-ranking by k-reciprocal encoding, see
             :class:`~mmdml.evaluation.functional.reranking.KReciprocalEncoding`; an empty dict for its defaults. For
             'cosine' and 'euclidean', not with 'faiss'. Default: none.

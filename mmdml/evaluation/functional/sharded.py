@@ -1,30 +1,20 @@
 """Retrieval scores where every rank keeps its part of the gallery: ranks are counts, and counts over parts add up."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dist import (
-    all_gather,
-    all_gather_object,
-    all_reduce,
-    broadcast,
-    broadcast_object_list,
-    get_rank,
-    get_world_size,
-    is_main_process,
-)
 from torch import Tensor
 
+from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
 from .inputs import _keys, check_finite, to_matrix
 from .measures import Measure, Ranks, parse_measures
-from .ranks import _FAR, CHUNK, TIES, Depth, _above, _cut, find_thresholds, rank
+from .ranks import _FAR, CHUNK, TIES, Depth, _above, _cut, find_thresholds, multiply, new_scores, rank
 from .relevance import Answers, Relevance
 from .retrieval import _ENTRIES_PER_POSITIVE, MAX_BLOCK_ENTRIES, NO_POSITIVE, Keys, _mean
-from .spaces import TIE, Space, exact_products
+from .spaces import DISTANCES, Space, exact_products
 
 # 128 bits: among a billion different strings, two share a digest with a probability of 1e-21.
 _DIGEST_BYTES = 16
@@ -65,7 +55,7 @@ def sharded_retrieval_scores(
 
     Measures, ties, junk and half precision follow the rules of ``retrieval_scores``, less its faiss search and its
     re-ranking, which compares gallery rows with each other. What depends on all rows (the centre of 'euclidean', the
-    norms that scale its ties and those of 'dot') is taken over all ranks.
+    norm that scales its ties and those of 'dot') is taken over all ranks.
 
     Every image must be in the parts once: rows that several ranks hold count as different images, which find each
     other unless they share an id. Drop what a sampler has added to make the parts equal.
@@ -143,13 +133,13 @@ def sharded_retrieval_scores(
     width = max(fact.rows['gallery'] for fact in facts) + _ENTRIES_PER_POSITIVE * int(widest)
     rows = max(1, min(block_size, max(counts), MAX_BLOCK_ENTRIES // width))
     with exact_products(query.device):
-        space = _SPACES[distance](query, gallery)
+        space = DISTANCES[distance](query, gallery, gather_rows)
         del query, gallery, part  # the space has what is needed; copies that were made here go
-        shard = _Shard(space, relevance, ties, measures, rows)
+        shard = _Shard(space.gallery, relevance, ties, measures, rows)
         done = 0
-        for block in _blocks(space.query, counts, rows):
+        for block, tie in _blocks(space, counts, rows):
             now = slice(done, done + len(block))
-            found = shard.ranks(block, now)
+            found = shard.ranks(block, tie, now)
             answered[now] = found.num_relevant > 0
             for measure in measures:
                 values[measure.key][now] = measure.values(found)
@@ -159,9 +149,7 @@ def sharded_retrieval_scores(
 
     # All ranks know all values; one of them speaks. Where there is nothing to say, all raise.
     nothing = no_positive == 'skip' and not answered.any()
-    outcome = [_mean(values, answered, no_positive) if nothing or is_main_process() else None]
-    broadcast_object_list(outcome)
-    return outcome[0]
+    return all_gather_object(_mean(values, answered, no_positive) if nothing or get_rank() == 0 else None)[0]
 
 
 class _Facts(NamedTuple):
@@ -219,7 +207,7 @@ def _part(
 ) -> _Part:
     """All checks of one rank's arguments that need no other rank."""
     parse_measures(options['metrics'], options['recall_at'])
-    for name, known in (('distance', _SPACES), ('ties', TIES), ('no_positive', NO_POSITIVE)):
+    for name, known in (('distance', DISTANCES), ('ties', TIES), ('no_positive', NO_POSITIVE)):
         if options[name] not in known:
             raise ValueError(f'unknown {name} {options[name]!r}; known are {list(known)}')
     if options['block_size'] < 1:
@@ -351,7 +339,7 @@ def _common_keys(part: _Part, facts: list[_Facts], name: str, device: torch.devi
     kind = next(iter(kinds.values()))
     if set(kinds.values()) != {kind}:
         raise TypeError(f'{name} must be all integers or all strings, got {kinds}: nothing would match')
-    queries = _gather(_to_numbers(part.keys['query'][name], kind), [fact.rows['query'] for fact in facts])
+    queries = gather_rows(_to_numbers(part.keys['query'][name], kind))
     gallery = _to_numbers(part.keys['gallery'][name], kind)
     codes = torch.cat([queries, gallery])
     if codes.shape[1] > 1:
@@ -373,72 +361,25 @@ def _to_numbers(keys: np.ndarray, kind: str) -> Tensor:
     return torch.from_numpy(np.frombuffer(digests, np.int64).reshape(len(texts), -1)[number.reshape(-1)])
 
 
-def _gather(rows: Tensor, counts: list[int]) -> Tensor:
-    """Rows of all ranks in their order; ``counts`` says how many each has."""
-    padded = rows.new_zeros(max(counts), rows.shape[1])
-    padded[: len(rows)] = rows
-    return torch.cat([found[:count] for found, count in zip(all_gather(padded), counts, strict=True)])
-
-
-def _global_mean(rows: Tensor) -> Tensor:
-    """``(D,)`` float64 on the CPU: the mean over the rows of all ranks."""
-    total = torch.cat([rows.sum(0).cpu().double(), torch.tensor([len(rows)], dtype=torch.float64)])
-    all_reduce(total)
-    return total[:-1] / total[-1]
-
-
-def _rms_norm(name: str, rows: Tensor) -> float:
-    norm = math.sqrt(float(_global_mean(rows.square().sum(1, keepdim=True))))
-    if not math.isfinite(norm):
-        raise ValueError(f'{name} embeddings are too large: their squared norms overflow {rows.dtype}; scale them down')
-    return max(norm, 1e-12)  # as in spaces.py: rows that are all zero must still tie
-
-
-# As in spaces.py, with means over the rows of all ranks.
-
-
-def _cosine(query: Tensor, gallery: Tensor) -> Space:
-    for name, rows in {'query': query, 'gallery': gallery}.items():
-        _rms_norm(name, rows)
-    unit_gallery = torch.nn.functional.normalize(gallery)
-    unit_query = unit_gallery if query is gallery else torch.nn.functional.normalize(query)
-    return Space(unit_query, unit_gallery, TIE)
-
-
-def _dot(query: Tensor, gallery: Tensor) -> Space:
-    return Space(query, gallery, TIE * _rms_norm('query', query) * _rms_norm('gallery', gallery))
-
-
-def _euclidean(query: Tensor, gallery: Tensor) -> Space:
-    centre = _global_mean(gallery).to(gallery.dtype).to(gallery.device)
-    query, gallery = query - centre, gallery - centre
-    scale = _rms_norm('gallery', gallery)
-    tie = TIE * scale * max(_rms_norm('query', query), scale)
-    bias = gallery.square().sum(1, keepdim=True) / -2
-    return Space(torch.cat([query, torch.ones_like(query[:, :1])], 1), torch.cat([gallery, bias], 1), tie)
-
-
-_SPACES: dict[str, Callable[[Tensor, Tensor], Space]] = {'cosine': _cosine, 'dot': _dot, 'euclidean': _euclidean}
-
-
-def _blocks(query: Tensor, counts: list[int], rows: int) -> Iterator[Tensor]:
-    """The queries of all ranks in their order, some at a time, on every rank."""
+def _blocks(space: Space, counts: list[int], rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The queries of all ranks and their ties in their order, some at a time, on every rank."""
     for source, count in enumerate(counts):
         for start in range(0, count, rows):
             size = min(rows, count - start)
-            if source == get_rank():
-                block = query[start : start + size]
-            else:
-                block = query.new_empty(size, query.shape[1])
+            block, tie = (
+                values[start : start + size] if source == get_rank() else values.new_empty(size, values.shape[1])
+                for values in (space.query, space.tie)
+            )
             broadcast(block, source)
-            yield block
+            broadcast(tie, source)
+            yield block, tie
 
 
 class _Shard:
     """A rank's part of the gallery, and the positives' ranks in the whole.
 
     Args:
-        space: of this rank's queries and gallery.
+        gallery: ``(G_r, D)`` of this rank.
         relevance: of the queries of all ranks in this gallery; None if that has no rows.
         ties: 'pessimistic' or 'optimistic'.
         measures: what is computed from the ranks.
@@ -446,36 +387,33 @@ class _Shard:
     """
 
     def __init__(
-        self, space: Space, relevance: Relevance | None, ties: str, measures: Iterable[Measure], rows: int
+        self, gallery: Tensor, relevance: Relevance | None, ties: str, measures: Iterable[Measure], rows: int
     ) -> None:
-        self.gallery = space.gallery
-        self.tie = space.tie
+        self.gallery = gallery
         self.relevance = relevance
         self.ties = ties
         self.measures = list(measures)
-        # Whole chunks, and one where there is no row at all; nobody writes to the columns beyond the gallery.
-        width = max(-(-len(self.gallery) // CHUNK), 1) * CHUNK
-        self.buffer = torch.full((rows, width), _FAR, dtype=self.gallery.dtype, device=self.gallery.device)
+        self.buffer = new_scores(rows, gallery)
 
-    def ranks(self, block: Tensor, part: slice) -> Ranks:
+    def ranks(self, block: Tensor, tie: Tensor, part: slice) -> Ranks:
         """Ranks of the positives of a block of queries, the same on all ranks.
 
         Args:
             block: ``(Q, D)``, the same on all ranks.
+            tie: ``(Q, 1)``, the same on all ranks.
             part: its place among all queries.
         """
-        scores = self.buffer[: len(block)]
-        torch.mm(block, self.gallery.t(), out=scores[:, : len(self.gallery)])
+        scores = multiply(block, self.gallery, self.buffer)
         positives = _merge_columns(self._take_positives(scores, part))
         # From here on scores holds negatives only.
         num_relevant = (positives > _FAR).sum(1)
         most = int(num_relevant.max())
-        thresholds = find_thresholds(positives, self.tie, self.ties)[:, : max(most, 1)].contiguous()
+        thresholds = find_thresholds(positives, tie, self.ties)[:, : max(most, 1)].contiguous()
 
         maxima = scores.unflatten(1, (-1, CHUNK)).amax(2)
         cut = _cut(thresholds, maxima, Depth.of(self.measures, most))
         # What is too deep in one part is too deep in the whole.
-        all_reduce(cut, 'max')
+        all_reduce(cut, 'MAX')
         ranks = rank(thresholds, num_relevant, cut, _above(scores, maxima, cut)).ranks.contiguous()
         all_reduce(ranks)
         # A rank is a count of negatives and of positives, and every part has counted the same positives.
@@ -498,6 +436,6 @@ class _Shard:
 def _merge_columns(scores: Tensor) -> Tensor:
     """The columns of all ranks side by side; -inf fills up what is missing."""
     width = torch.tensor(scores.shape[1])
-    all_reduce(width, 'max')
+    all_reduce(width, 'MAX')
     padded = torch.nn.functional.pad(scores, (0, int(width) - scores.shape[1]), value=_FAR)
     return torch.cat(all_gather(padded.contiguous()), 1)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .inputs import check_finite, to_matrix
+from .spaces import exact_products, unit_rows
 
 #: Rows in float64 at once: 64 MB at 512 dimensions.
 _ROWS = 16384
@@ -102,9 +103,13 @@ class PCAWhitening:
         if embeddings.shape[1] != len(self.mean):
             raise ValueError(f'the whitening was fitted on {len(self.mean)} dimensions, got {embeddings.shape[1]}')
         check_finite('the', embeddings)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            whitened = (embeddings - self.mean.to(embeddings)) @ self.projection.to(embeddings).t()
-        return torch.nn.functional.normalize(whitened) if normalize else whitened
+        with exact_products(embeddings.device):
+            # The type first: MPS refuses to take fp64.
+            mean, projection = (
+                fitted.to(embeddings.dtype).to(embeddings.device) for fitted in (self.mean, self.projection)
+            )
+            whitened = (embeddings - mean) @ projection.t()
+        return unit_rows(whitened) if normalize else whitened
 
     def state_dict(self) -> dict[str, Tensor]:
         """Plain tensors, which load with weights-only loading."""

@@ -1,0 +1,30 @@
+"""One log for a run: what the parts without MMEngine have to say goes to the others' file and console."""
+
+import logging
+
+from mmengine.logging import MMLogger
+
+
+class _RunLog(logging.Handler):
+    """Hands records to the logger of the current run, whichever that is by then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # MMEngine shows a warning once, and knows it by its text before the numbers are put in.
+        told = logging.makeLogRecord({**record.__dict__, 'msg': record.getMessage(), 'args': None})
+        MMLogger.get_current_instance().handle(told)
+
+
+_RUN_LOG = _RunLog()
+
+
+def join_run_log() -> None:
+    """Let the logger 'mmdml' write to the log of the run, from INFO on unless its level was set before."""
+    logger = logging.getLogger('mmdml')
+    logger.addHandler(_RUN_LOG)  # once, however often it is called
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+
+
+def leave_run_log() -> None:
+    """Undo :func:`join_run_log`: what comes after a run is none of its business."""
+    logging.getLogger('mmdml').removeHandler(_RUN_LOG)

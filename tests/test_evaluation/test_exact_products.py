@@ -1,0 +1,73 @@
+"""No product of the evaluation is in TF32 or bf16, whatever training has set, and the settings come back."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmdml.evaluation.functional import (
+    KReciprocalEncoding,
+    PCAWhitening,
+    alpha_query_expansion,
+    retrieval_scores,
+    sharded_retrieval_scores,
+    spaces,
+)
+
+X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(40) % 5
+WHITENING = PCAWhitening.fit(X)
+
+WORK = {
+    'search': lambda: retrieval_scores(X, LABELS),
+    'sharded': lambda: sharded_retrieval_scores(X, LABELS),
+    're-ranked search': lambda: retrieval_scores(X, LABELS, reranking={}),
+    'encoding': lambda: KReciprocalEncoding(X),
+    'expansion': lambda: alpha_query_expansion(X),
+    'whitening': lambda: WHITENING.transform(X),
+}
+
+
+def precision():
+    """What products may be computed in now."""
+    settings = [backend.fp32_precision for backend in spaces._BACKENDS]
+    return settings or [torch.get_float32_matmul_precision()]
+
+
+class Precisions(TorchDispatchMode):
+    """Settings and types of all matrix products."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm):
+            self.seen.add((*precision(), *(tensor.dtype for tensor in args)))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def rough():
+    """Products in bf16 where the device can."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision('medium')
+    yield precision()
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize('name', WORK)
+def test_products_are_exact_whatever_training_has_set(rough, name):
+    with torch.autocast('cpu', torch.bfloat16), Precisions() as products:
+        WORK[name]()
+    exact = ['ieee'] * len(spaces._BACKENDS) or ['highest']
+    assert exact != rough
+    assert products.seen == {(*exact, torch.float32, torch.float32)}
+    assert precision() == rough
+
+
+@pytest.mark.parametrize('scores', [retrieval_scores, sharded_retrieval_scores])
+def test_settings_are_restored_after_an_error(rough, scores):
+    with pytest.raises(ValueError, match='too large'):
+        scores(torch.full((2, 3), 1e30), [0, 0], distance='dot')
+    assert precision() == rough
+    assert torch.get_float32_matmul_precision() == 'medium'
