@@ -391,7 +391,7 @@ def step_section() -> Table:
 
 HEADING = """# What divide and conquer costs
 
-Process CPU time on one core, random data; a count for the sweeps.
+Process CPU time on one core of a machine that did other work, random data; a count for the sweeps.
 """
 SECTIONS = {
     'division': division_section,
