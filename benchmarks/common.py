@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 import platform
 import random
 import re
@@ -85,12 +86,17 @@ def class_labels(images: int, classes: int, low: int, high: int, seed: int = 0) 
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
 def machine() -> str:
     """Processor and versions, in words."""
     cpuinfo = Path('/proc/cpuinfo')
     names = re.findall(r'^model name\s*:\s*(.+)$', cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
     processor = names[0] if names else platform.processor() or platform.machine()
-    return f'one core of {processor}, torch {torch.__version__}, Python {platform.python_version()}'
+    return f'{cores()} cores of {processor}, torch {torch.__version__}, Python {platform.python_version()}'
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,8 @@ class Page:
         rows = [headers, ['---'] * len(headers), *lines]
         body = '\n'.join('| ' + ' | '.join(map(str, row)) + ' |' for row in rows)
         command = shlex.join(['python', f'benchmarks/{self.name}.py', '--sections', section])
-        return f'{inspect.getdoc(self.sections[section])}\n\n{body}\n\nOn {machine()}, {date}: `{command}`'
+        where = f'On {machine()}, CPU times of one thread, {date}: `{command}`'
+        return f'{inspect.getdoc(self.sections[section])}\n\n{body}\n\n{where}'
 
     def _empty(self) -> str:
         """The page before anything was measured."""

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from contextlib import contextmanager
 from functools import partial
 
 import hypothesis.strategies as st
@@ -70,6 +71,20 @@ def clustered(rows=60, classes=9, dim=12, seed=0, noise=1.0):
     return centres[labels] + noise * torch.randn(rows, dim, generator=generator), labels
 
 
+# Each score is sorted in among the positives; whole rows are compared with each positive; as the sizes decide.
+COUNTING = {'sorted': 1e-9, 'compared': 1e9, 'chosen': ranks._COMPARISONS}
+
+
+@contextmanager
+def counting(name):
+    """Ranks are counted in one of two ways, and rows are compared in parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, '_COMPARISONS', COUNTING[name])
+        patch.setattr(ranks, '_COMPARED_AT_ONCE', {'cpu': 3 * ranks.CHUNK})
+        patch.setattr(ranks, '_EXACT', 40)
+        yield
+
+
 @pytest.mark.parametrize('backend', ['torch', 'faiss'])
 @pytest.mark.parametrize('ties', ranks.TIES)
 @settings(max_examples=100, deadline=None)
@@ -103,19 +118,22 @@ def test_lattices_of_ties_with_junk_equal_the_reference(data, ties, backend):
         with pytest.raises(ValueError, match='has a positive'):
             retrieval_scores(*call, **keys, **options)
     else:
-        actual = retrieval_scores(*call, **keys, **options, block_size=data.draw(st.integers(1, 4)))
+        with counting(data.draw(st.sampled_from(list(COUNTING)))):
+            actual = retrieval_scores(*call, **keys, **options, block_size=data.draw(st.integers(1, 4)))
         assert actual == pytest.approx({key: expected[key] for key in actual}, abs=1e-9)
         assert len(actual) == len(metrics) + ('Recall@K' in metrics) * (len(RECALL_AT) - 1)
 
 
+@pytest.mark.parametrize('way', COUNTING)
 @pytest.mark.parametrize('noise', [0.5, 2.0, 50.0])
 @pytest.mark.parametrize('metrics', [ALL, *([name] for name in ALL)], ids=lambda metrics: '+'.join(metrics))
-def test_every_measure_alone_and_together_equals_the_reference(metrics, noise):
+def test_every_measure_alone_and_together_equals_the_reference(metrics, noise, way):
     """Alone, because what is asked for decides how deep ranks are known. Many chunks, and one that is not full."""
     x, labels = clustered(rows=8 * ranks.CHUNK + 5, classes=30, noise=noise)
     similarity, none = unit(x) @ unit(x).T, np.zeros((len(x), len(x)), bool)
     expected = reference(similarity, labels.numpy(), labels.numpy(), np.eye(len(x), dtype=bool), none)
-    actual = retrieval_scores(x, labels, metrics=metrics, recall_at=RECALL_AT)
+    with counting(way):
+        actual = retrieval_scores(x, labels, metrics=metrics, recall_at=RECALL_AT)
     assert actual == pytest.approx({key: expected[key] for key in actual}, abs=1e-9)
 
 
@@ -357,7 +375,7 @@ def test_values_far_apart_in_a_block_do_not_disturb_each_other(ties, dtype):
 def test_zeros_of_either_sign_are_equal(zeros):
     threshold, score = (torch.tensor([zero]) for zero in zeros)
     negative = ranks.Ahead(torch.tensor([0]), score)
-    assert ranks.rank(threshold[None], torch.tensor([1]), threshold, [negative]).ranks.tolist() == [[2]]
+    assert ranks.count_listed(threshold[None], threshold, [negative]).tolist() == [[1]]
 
 
 def test_progress_is_reported_after_every_block():

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from .measures import Measure, Ranks
-from .ranks import Ahead, Depth, find_thresholds, multiply, new_scores, rank, ranks_in_block
+from .ranks import Ahead, Depth, count_listed, find_thresholds, multiply, new_scores, ranks_in_block, to_ranks
 from .relevance import Answers, Relevance
 from .spaces import Space
 
@@ -59,7 +59,8 @@ class FaissSearch:
         reach = torch.where(thresholds > float('-inf'), thresholds, torch.inf).amin(1)
         cut = torch.maximum(lowest, reach)
         kept = ~same_label & counts & (found >= cut[:, None])
-        ranks = rank(thresholds, num_relevant, cut, [Ahead(kept.nonzero()[:, 0], found[kept])])
+        before = count_listed(thresholds, cut, [Ahead(kept.nonzero()[:, 0], found[kept])])
+        ranks = to_ranks(before, thresholds, cut, num_relevant)
 
         # A positive that was not found scores no more than the last row that was: it stands deeper if ``depth``
         # negatives stand before a positive of that score. Where the last rows tie they may not.

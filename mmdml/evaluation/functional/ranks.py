@@ -12,9 +12,16 @@ from .relevance import Answers
 
 #: Scores in a row that are looked at together: most such runs hold none that stands before a positive.
 CHUNK = 32
-# Chunks whose scores are compared with the positives' at a time; bounds memory where most stand before a positive.
+# Chunks whose scores are sorted in among the positives at a time; bounds memory.
 _CHUNKS_AT_ONCE = 2**15
-_FAR = float('-inf')
+# To sort a score in among the positives costs as much as to compare about so many scores with one positive.
+_COMPARISONS = 200
+# Scores that are compared with a positive at a time; on a CPU they should fit into its cache.
+_COMPARED_AT_ONCE = {'cpu': 2**17}
+_COMPARED_AT_ONCE_ELSEWHERE = 2**24
+# fp32 holds whole numbers up to here.
+_EXACT = 2**24
+FAR = float('-inf')
 
 TIES = ('pessimistic', 'optimistic')
 
@@ -53,7 +60,7 @@ def new_scores(rows: int, gallery: Tensor) -> Tensor:
     writes to the columns beyond the gallery.
     """
     width = max(-(-len(gallery) // CHUNK), 1) * CHUNK
-    return torch.full((rows, width), _FAR, dtype=gallery.dtype, device=gallery.device)
+    return torch.full((rows, width), FAR, dtype=gallery.dtype, device=gallery.device)
 
 
 def multiply(query: Tensor, gallery: Tensor, scores: Tensor) -> Tensor:
@@ -84,18 +91,23 @@ def ranks_in_block(
         measures: what is computed from the ranks.
     """
     num_relevant = answers.relevant.sum(1)
-    positives = scores.gather(1, answers.columns).masked_fill(~answers.relevant, _FAR)
+    positives = scores.gather(1, answers.columns).masked_fill(~answers.relevant, FAR)
     # What is left are negatives. Padding may repeat a column: -inf is added (0 there), not written.
     zeros = torch.zeros_like(positives)
-    scores.scatter_add_(1, answers.columns, zeros.masked_fill(answers.same_label, _FAR))
+    scores.scatter_add_(1, answers.columns, zeros.masked_fill(answers.same_label, FAR))
     zeros = torch.zeros_like(answers.hidden, dtype=scores.dtype)
-    scores.scatter_add_(1, answers.hidden, zeros.masked_fill(answers.is_hidden, _FAR))
+    scores.scatter_add_(1, answers.hidden, zeros.masked_fill(answers.is_hidden, FAR))
 
     depth = Depth.of(measures, int(num_relevant.max()))
     thresholds = find_thresholds(positives, tie, ties)
-    maxima = scores.unflatten(1, (-1, CHUNK)).amax(2)
-    cut = _cut(thresholds, maxima, depth)
-    return rank(thresholds, num_relevant, cut, _above(scores, maxima, cut))
+    maxima = chunk_maxima(scores)
+    cut = find_cut(thresholds, maxima, depth)
+    return to_ranks(count_ahead(scores, maxima, thresholds, cut), thresholds, cut, num_relevant)
+
+
+def chunk_maxima(scores: Tensor) -> Tensor:
+    """``(Q, L / CHUNK)`` largest score of each chunk."""
+    return scores.unflatten(1, (-1, CHUNK)).amax(2)
 
 
 def find_thresholds(positives: Tensor, tie: float | Tensor, ties: str) -> Tensor:
@@ -107,13 +119,13 @@ def find_thresholds(positives: Tensor, tie: float | Tensor, ties: str) -> Tensor
     if ties == 'pessimistic':
         return positives - tie
     above = torch.nextafter(positives + tie, torch.full_like(positives, math.inf))
-    return torch.where(positives > _FAR, above, _FAR)
+    return torch.where(positives > FAR, above, FAR)
 
 
-def _cut(thresholds: Tensor, maxima: Tensor, depth: Depth) -> Tensor:
+def find_cut(thresholds: Tensor, maxima: Tensor, depth: Depth) -> Tensor:
     """``(Q,)`` score below which no negative matters: it stands behind all positives, or deeper than anybody asked."""
-    none = thresholds[:, 0] == _FAR
-    lowest = thresholds.masked_fill(thresholds == _FAR, math.inf).amin(1)
+    none = thresholds[:, 0] == FAR
+    lowest = thresholds.masked_fill(thresholds == FAR, math.inf).amin(1)
     cuts = [
         torch.maximum(threshold, _bound(maxima, deep))
         for threshold, deep in ((lowest, depth.every), (thresholds[:, 0], depth.nearest))
@@ -125,37 +137,68 @@ def _cut(thresholds: Tensor, maxima: Tensor, depth: Depth) -> Tensor:
 def _bound(maxima: Tensor, depth: float) -> Tensor:
     """``(Q,)``: at least ``depth`` negatives score so much, for as many chunks hold one that does."""
     if depth > maxima.shape[1]:
-        return maxima.new_full((len(maxima),), _FAR)
+        return maxima.new_full((len(maxima),), FAR)
     return maxima.topk(int(depth), dim=1, sorted=False).values.amin(1)
 
 
-def _above(scores: Tensor, maxima: Tensor, cut: Tensor) -> Iterator[Ahead]:
-    """The scores that reach the cut of their row, some at a time."""
+def count_ahead(scores: Tensor, maxima: Tensor, thresholds: Tensor, cut: Tensor) -> Tensor:
+    """``(Q, P)`` how many scores of its row reach each threshold; of no meaning for thresholds below the cut.
+
+    Where few scores reach the cut, each is sorted in among the thresholds. Where many do, the row is compared with one
+    threshold after another, which costs less for each score.
+    """
+    hits = maxima >= cut[:, None]
+    known = (thresholds >= cut[:, None]).sum(1)
+    few = known * scores.shape[1] / _COMPARISONS
+    # Not all scores of a chunk need reach the cut: rows where many may are looked at.
+    rows = (hits.sum(1) * CHUNK > few).nonzero().squeeze(1)
+    rows = rows[_compare(scores, rows, cut[:, None], torch.ones_like(known))[:, 0] > few[rows]]
+    hits[rows] = False
+    counts = count_listed(thresholds, cut, _above(scores, hits, cut))
+    counts[rows.to(counts.device)] = _compare(scores, rows, thresholds, known).to(counts.device)
+    return counts
+
+
+def _above(scores: Tensor, hits: Tensor, cut: Tensor) -> Iterator[Ahead]:
+    """The scores in the chunks ``hits`` that reach the cut of their row, some at a time."""
     chunks = scores.view(-1, CHUNK)
-    per_row = maxima.shape[1]
-    hits = (maxima >= cut[:, None]).flatten().nonzero().squeeze(1)
-    for part in hits.split(_CHUNKS_AT_ONCE):
+    per_row = hits.shape[1]
+    for part in hits.flatten().nonzero().squeeze(1).split(_CHUNKS_AT_ONCE):
         rows, found = part // per_row, chunks[part]
         kept = found >= cut[rows, None]
         yield Ahead(rows.repeat_interleave(kept.sum(1)), found[kept])
 
 
-def rank(thresholds: Tensor, num_relevant: Tensor, cut: Tensor, ahead: Iterable[Ahead]) -> Ranks:
-    """Ranks from the negatives that may stand before a positive.
+def _compare(scores: Tensor, rows: Tensor, thresholds: Tensor, known: Tensor) -> Tensor:
+    """``(len(rows), P)`` how many scores of these rows reach each of their first ``known`` thresholds."""
+    at_once = max(1, _COMPARED_AT_ONCE.get(scores.device.type, _COMPARED_AT_ONCE_ELSEWHERE) // scores.shape[1])
+    counts = torch.zeros(len(rows), thresholds.shape[1], dtype=torch.int64, device=scores.device)
+    reached = scores.new_empty(min(at_once, len(rows)), scores.shape[1])
+    for start in range(0, len(rows), at_once):
+        part, count = rows[start : start + at_once], counts[start : start + at_once]
+        some, bounds = scores[part], thresholds[part]
+        # Ones and zeros as floats: their sums are several times as fast as those of booleans.
+        ones = reached[: len(part)]
+        for place in range(int(known[part].max())):
+            torch.ge(some, bounds[:, place, None], out=ones)
+            count[:, place] = sum(columns.sum(1).long() for columns in ones.split(_EXACT, dim=1))
+    return counts
+
+
+def count_listed(thresholds: Tensor, cut: Tensor, ahead: Iterable[Ahead]) -> Tensor:
+    """``(Q, P)`` how many of the listed negatives of its row reach each threshold.
 
     Args:
         thresholds: ``(Q, P)``, falling; the scores from which on a negative stands before a positive.
-        num_relevant: ``(Q,)``.
-        cut: ``(Q,)``; all negatives that score at least so much are in ``ahead``, and no others.
+        cut: ``(Q,)``; negatives that score less are not listed, so thresholds below it get no count.
         ahead: the negatives.
     """
     # MPS has no float64.
     device = torch.device('cpu') if thresholds.device.type == 'mps' else thresholds.device
     thresholds, cut = thresholds.to(device), cut.to(device)
-    known = thresholds >= cut[:, None]
     rows, width = thresholds.shape
     histogram = torch.zeros(rows * width, dtype=torch.int64, device=device)
-    if known.any():
+    if (thresholds >= cut[:, None]).any():
         # One axis for all rows, each with a stretch of its own, so that one search finds row and thresholds.
         numbers = torch.arange(rows, device=device)
         bounds = _places(thresholds, numbers[:, None], rows).flip(1).flatten()
@@ -165,9 +208,21 @@ def rank(thresholds: Tensor, num_relevant: Tensor, cut: Tensor, ahead: Iterable[
             reached = torch.bucketize(place, bounds, right=True) - 1
             histogram += torch.bincount(reached, minlength=len(histogram))
     # bounds rise within a row: who reaches the a-th reaches all before it.
-    counts = histogram.view(rows, width).flip(1).cumsum(1)
-    ranks = (counts + torch.arange(1, width + 1, device=device)).double().masked_fill(~known, math.inf)
-    return Ranks(ranks.cpu(), num_relevant.cpu())
+    return histogram.view(rows, width).flip(1).cumsum(1)
+
+
+def to_ranks(counts: Tensor, thresholds: Tensor, cut: Tensor, num_relevant: Tensor) -> Ranks:
+    """Ranks of the positives, infinite where their thresholds lie below the cut.
+
+    Args:
+        counts: ``(Q, P)`` negatives before each positive.
+        thresholds: ``(Q, P)``, falling.
+        cut: ``(Q,)``.
+        num_relevant: ``(Q,)``.
+    """
+    unknown = thresholds < cut[:, None]
+    places = counts.cpu() + torch.arange(1, counts.shape[1] + 1)
+    return Ranks(places.double().masked_fill(unknown.cpu(), math.inf), num_relevant.cpu())
 
 
 def _places(scores: Tensor, rows: Tensor, number: int) -> Tensor:

@@ -11,7 +11,18 @@ from torch import Tensor
 from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
 from .inputs import _keys, check_finite, to_matrix
 from .measures import Measure, Ranks, parse_measures
-from .ranks import _FAR, CHUNK, TIES, Depth, _above, _cut, find_thresholds, multiply, new_scores, rank
+from .ranks import (
+    FAR,
+    TIES,
+    Depth,
+    chunk_maxima,
+    count_ahead,
+    find_cut,
+    find_thresholds,
+    multiply,
+    new_scores,
+    to_ranks,
+)
 from .relevance import Answers, Relevance
 from .retrieval import _ENTRIES_PER_POSITIVE, MAX_BLOCK_ENTRIES, NO_POSITIVE, Keys, _mean
 from .spaces import DISTANCES, Space, exact_products
@@ -406,15 +417,16 @@ class _Shard:
         scores = multiply(block, self.gallery, self.buffer)
         positives = _merge_columns(self._take_positives(scores, part))
         # From here on scores holds negatives only.
-        num_relevant = (positives > _FAR).sum(1)
+        num_relevant = (positives > FAR).sum(1)
         most = int(num_relevant.max())
         thresholds = find_thresholds(positives, tie, self.ties)[:, : max(most, 1)].contiguous()
 
-        maxima = scores.unflatten(1, (-1, CHUNK)).amax(2)
-        cut = _cut(thresholds, maxima, Depth.of(self.measures, most))
+        maxima = chunk_maxima(scores)
+        cut = find_cut(thresholds, maxima, Depth.of(self.measures, most))
         # What is too deep in one part is too deep in the whole.
         all_reduce(cut, 'MAX')
-        ranks = rank(thresholds, num_relevant, cut, _above(scores, maxima, cut)).ranks.contiguous()
+        counts = count_ahead(scores, maxima, thresholds, cut)
+        ranks = to_ranks(counts, thresholds, cut, num_relevant).ranks
         all_reduce(ranks)
         # A rank is a count of negatives and of positives, and every part has counted the same positives.
         again = (get_world_size() - 1) * torch.arange(1, ranks.shape[1] + 1)
@@ -425,10 +437,10 @@ class _Shard:
         if self.relevance is None:
             return scores[:, :0]
         answers: Answers = self.relevance.of(part)
-        positives = scores.gather(1, answers.columns).masked_fill(~answers.relevant, _FAR)
+        positives = scores.gather(1, answers.columns).masked_fill(~answers.relevant, FAR)
         for columns, used in ((answers.columns, answers.same_label), (answers.hidden, answers.is_hidden)):
             # Padding may repeat a column: -inf is added (0 there), not written.
-            taken = torch.zeros_like(columns, dtype=scores.dtype).masked_fill(used, _FAR)
+            taken = torch.zeros_like(columns, dtype=scores.dtype).masked_fill(used, FAR)
             scores.scatter_add_(1, columns, taken)
         return positives
 
@@ -437,5 +449,5 @@ def _merge_columns(scores: Tensor) -> Tensor:
     """The columns of all ranks side by side; -inf fills up what is missing."""
     width = torch.tensor(scores.shape[1])
     all_reduce(width, 'MAX')
-    padded = torch.nn.functional.pad(scores, (0, int(width) - scores.shape[1]), value=_FAR)
+    padded = torch.nn.functional.pad(scores, (0, int(width) - scores.shape[1]), value=FAR)
     return torch.cat(all_gather(padded.contiguous()), 1)
