@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Page, Table, cores
+from common import SOP_CLASSES, SOP_IMAGES, Page, Table, cores
 
 RECALL_AT = (1, 10, 100, 1000)
 TOP_R = ('Recall@K', 'MAP@R', 'RP')
@@ -87,6 +87,32 @@ def draws(sides: Sides, method: Callable[[Sides], dict[str, float]], number: int
     return {name: float(np.mean([result[name] for result in results])) for name in results[0]}
 
 
+def clustering(sides: Sides) -> dict[str, float]:
+    """NMI, AMI and F1 of k-means with as many clusters as classes, 20 iterations, no restart."""
+    from mmdml.evaluation.functional import clustering_scores
+
+    return clustering_scores(*sides[:2])
+
+
+def expansion(sides: Sides) -> dict[str, float]:
+    """Alpha query expansion of all rows, then the scores."""
+    import torch
+
+    from mmdml.evaluation.functional import alpha_query_expansion
+
+    return mmdml_scores((alpha_query_expansion(torch.from_numpy(sides[0])).numpy(), *sides[1:]))
+
+
+def whitening(sides: Sides) -> dict[str, float]:
+    """PCA-whitening to a quarter of the dimensions, fitted on the rows, then the scores."""
+    import torch
+
+    from mmdml.evaluation.functional import PCAWhitening
+
+    rows = torch.from_numpy(sides[0])
+    return mmdml_scores((PCAWhitening.fit(rows, dim=rows.shape[1] // 4).transform(rows).numpy(), *sides[1:]))
+
+
 MMDML = 'mmdml'
 METHODS: dict[str, Callable[[Sides], dict[str, float]]] = {
     'bare product': bare_product,
@@ -95,6 +121,12 @@ METHODS: dict[str, Callable[[Sides], dict[str, float]]] = {
     MMDML: mmdml_scores,
     'mmdml with mAP': partial(mmdml_scores, metrics=(*TOP_R, 'mAP', 'MRR', 'mAP@10')),
     'mmdml on faiss': partial(mmdml_scores, backend='faiss'),
+}
+OPTIONS: dict[str, Callable[[Sides], dict[str, float]]] = {
+    'PCA-whitening to 128': whitening,
+    'query expansion, k = 10': expansion,
+    're-ranking, k1 = 20, k2 = 6': partial(mmdml_scores, reranking={}),
+    'k-means, 20 iterations': clustering,
 }
 
 
@@ -122,7 +154,7 @@ def work(method: str, folder: Path, repeated_galleries: bool) -> None:
     names = ('query', 'query_labels', 'gallery', 'gallery_labels')
     files = [folder / f'{name}.npy' for name in names]
     sides = tuple(np.load(file) if file.exists() else None for file in files)
-    run = partial(draws, method=METHODS[method]) if repeated_galleries else METHODS[method]
+    run = partial(draws, method=METHODS[method]) if repeated_galleries else (METHODS | OPTIONS)[method]
     Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
     before, cpu, wall = memory('VmRSS'), time.process_time(), time.perf_counter()
     scores = run(sides)
@@ -268,12 +300,24 @@ def large_section(scale: float, repeats: int) -> Table:
     return HEADERS, lines
 
 
+def options_section(scale: float, repeats: int) -> Table:
+    """What the options cost beside the plain search, at the size of SOP, one run each; the scores are included.
+
+    K-means computes NMI, AMI and F1 and no retrieval score.
+    """
+    images = int(SOP_IMAGES * scale)
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder), *clustered(images, int(SOP_CLASSES * scale), 512))
+        return HEADERS, compare(f'{images:,} x 512', ['bare product', MMDML, *OPTIONS], Path(folder), 1)
+
+
 SECTIONS: dict[str, Callable[[float, int], Table]] = {
     'self': self_section,
     'untrained': untrained_section,
     'inshop': inshop_section,
     'vehicleid': vehicleid_section,
     'large': large_section,
+    'options': options_section,
 }
 
 HEADING = """# What retrieval scores cost

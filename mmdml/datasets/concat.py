@@ -103,6 +103,11 @@ class RetrievalConcatDataset(ConcatDataset):
         return 'test' if 'test' in splits else '+'.join(sorted(splits))
 
     @property
+    def pipeline(self) -> Callable:
+        """The pipeline of the first part."""
+        return self.datasets[0].pipeline
+
+    @property
     def seed(self) -> int | None:
         """The seed of the augmentation."""
         return self.datasets[0].seed

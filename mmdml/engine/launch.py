@@ -6,6 +6,7 @@ import inspect
 import os
 import os.path as osp
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -112,7 +113,9 @@ def start_processes(cfg: Config) -> None:
             f"on a machine without CUDA, only --launcher pytorch can start processes, got '{cfg.launcher}'"
         )
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group(backend='gloo')
+        seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+        timeout = None if seconds is None else timedelta(seconds=seconds)
+        torch.distributed.init_process_group(backend='gloo', timeout=timeout)
     cfg.setdefault(
         'model_wrapper_cfg',
         dict(

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from mmengine.dataset import Compose
 from mmengine.hooks import Hook
 from test_distributed import free_port
 from tiny import tiny_config, train
@@ -151,6 +152,17 @@ def test_iaa_follows_a_subscriber_that_asks_for_the_test_transform(pictures, tmp
     _, passes = run_with_listeners(pictures, tmp_path, monkeypatch, 'test')
     assert len(passes) == 2
     assert not any('RandomAffine' in repr(transform) for data in passes for transform in data.pipeline.transforms)
+
+
+def test_the_test_transform_may_stand_in_the_parts_of_a_concatenation(pictures, tmp_path, monkeypatch):
+    """As the three test lists of VehicleID."""
+    cfg = tiny_config(pictures, tmp_path)
+    part = dict(cfg.test_dataloader.dataset)
+    lists = dict(_delete_=True, type='RetrievalConcatDataset', label_space='shared', datasets=[part, part])
+    _, passes = run_with_listeners(pictures, tmp_path, monkeypatch, 'test', test_dataloader__dataset=lists)
+    assert len(passes) == 2
+    kinds = [type(transform) for transform in Compose(part['pipeline']).transforms]
+    assert all([type(transform) for transform in data.pipeline.transforms] == kinds for data in passes)
 
 
 def test_a_transform_of_ones_own_costs_a_pass_of_its_own(pictures, tmp_path, monkeypatch):

@@ -198,12 +198,29 @@ def test_facts_that_do_not_fit_are_named(known, words):
 # ---- configs ----
 
 
+def name_of(protocol):
+    return getattr(protocol, '__name__', type(protocol).__name__)
+
+
 @pytest.mark.parametrize(
     'name, expected',
-    [('vehicleid', 'SingleGalleryShot'), ('vehicleid_all_versus_all', 'LeaveOneOut'), ('inshop', 'by_roles')],
+    [
+        ('datasets/vehicleid', 'SingleGalleryShot'),
+        ('division/vehicleid', 'SingleGalleryShot'),
+        ('datasets/vehicleid_all_versus_all', 'LeaveOneOut'),
+        ('datasets/inshop', 'by_roles'),
+    ],
 )
 def test_data_sets_are_scored_by_their_protocol(name, expected):
-    cfg = Config.fromfile(f'{REPO}/configs/_base_/datasets/{name}.py')
-    assert cfg.val_evaluator == cfg.test_evaluator
-    protocol = METRICS.build(cfg.test_evaluator).scoring.protocol
-    assert getattr(protocol, '__name__', type(protocol).__name__) == expected
+    cfg = Config.fromfile(f'{REPO}/configs/_base_/{name}.py')
+    validation, test = (METRICS.build(cfg[f'{phase}_evaluator']).scoring.protocol for phase in ('val', 'test'))
+    assert name_of(validation) == expected
+    if 'vehicleid' not in name:
+        assert cfg.val_evaluator == cfg.test_evaluator
+        return
+    # The three test lists in one run, each by the same protocol.
+    assert [name_of(part) for part in test.protocols] == [expected]
+    assert list(test.names) == [part.size for part in cfg.test_dataloader.dataset.datasets]
+    assert list(test.names) == ['small', 'medium', 'large']
+    pipelines = [part.pipeline for part in cfg.test_dataloader.dataset.datasets]
+    assert pipelines == 3 * [cfg.val_dataloader.dataset.pipeline]

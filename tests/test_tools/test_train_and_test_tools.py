@@ -3,6 +3,7 @@
 import os
 import os.path as osp
 import pickle
+import re
 import subprocess
 import sys
 
@@ -12,9 +13,9 @@ import torch
 from tiny import REPO, tiny_config
 
 
-def run(tool, *args, fails=False, **env):
+def run(tool, *args, fails=False, launch=(), **env):
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', osp.join(REPO, 'tools', tool), *map(str, args)],
+        [sys.executable, '-W', 'ignore', *launch, osp.join(REPO, 'tools', tool), *map(str, args)],
         env=dict(os.environ, OMP_NUM_THREADS='1', **env),
         cwd=REPO,
         capture_output=True,
@@ -80,6 +81,24 @@ def test_testing_scores_and_writes_embeddings_labels_and_paths(trained, tmp_path
     assert [osp.basename(osp.dirname(path)) for path in saved['paths']] == [
         f'class_{label}' for label in saved['labels']
     ]
+
+
+@pytest.mark.slow
+def test_two_ranks_write_what_one_process_writes(trained, tmp_path):
+    config, work_dir, _ = trained
+    arguments = (config, work_dir / 'epoch_1.pth', '--work-dir', tmp_path)
+    alone = run('test.py', *arguments, '--out', tmp_path / 'one.npz')
+    launch = ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2')
+    options = ('--launcher', 'pytorch', '--out', tmp_path / 'two.npz')
+    together = run('test.py', *arguments, *options, launch=launch)
+    figures = [re.findall(r'Done: (.*) \(36 images\)', log) for log in (alone, together)]
+    assert figures[0] and figures[0] == figures[1]
+    assert together.count('wrote 36 embeddings') == 1
+    one, two = np.load(tmp_path / 'one.npz'), np.load(tmp_path / 'two.npz')
+    assert sorted(one) == sorted(two) == ['embeddings', 'labels', 'paths', 'roles']
+    np.testing.assert_allclose(one['embeddings'], two['embeddings'], atol=1e-6)
+    for name in ('labels', 'paths', 'roles'):
+        np.testing.assert_array_equal(one[name], two[name])
 
 
 def test_out_must_be_an_npz_file(trained):

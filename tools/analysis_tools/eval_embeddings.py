@@ -19,8 +19,9 @@ from typing import Any
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.evaluation.embedding_files import read_columns, read_facts
+from mmdml.evaluation.functional.arguments import NO_POSITIVE
 from mmdml.evaluation.functional.ranks import TIES
-from mmdml.evaluation.functional.retrieval import NO_POSITIVE, SEARCHES
+from mmdml.evaluation.functional.retrieval import SEARCHES
 from mmdml.evaluation.functional.spaces import DISTANCES
 from mmdml.evaluation.protocols import PerPart
 from mmdml.evaluation.scoring import RetrievalScoring

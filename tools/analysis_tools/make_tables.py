@@ -37,6 +37,7 @@ from typing import Any
 
 import yaml
 
+from mmdml.utils.dataset_configs import leaf_datasets
 from mmdml.utils.experiments import Run, metric_names, read_rows, train_arguments
 
 MARKDOWN = ('*.md', 'docs/**/*.md', 'configs/**/*.md', 'projects/**/*.md', 'experiments/*.md')
@@ -239,7 +240,7 @@ def test_dataset(config: str | Path) -> str:
     """Name of the data set that a config is tested on."""
     from mmengine.config import Config
 
-    return Config.fromfile(config).test_dataloader.dataset.type.rpartition('.')[2]
+    return next(leaf_datasets(Config.fromfile(config).test_dataloader.dataset)).type.rpartition('.')[2]
 
 
 # ---- all files -------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
-import mmdml  # noqa: F401  (configs may inherit from mmdml::)
+from mmdml.utils.dataset_configs import leaf_datasets
 
 PAGE = 'docs/model_zoo.md'
 
@@ -72,7 +72,7 @@ def read_collections(root: Path) -> Iterator[tuple[dict[str, Any], list[Model]]]
         models = []
         for entry in content['Models']:
             config = Config.fromfile(root / entry['Config'])
-            dataset = config.test_dataloader.dataset.type.rpartition('.')[2]
+            dataset = next(leaf_datasets(config.test_dataloader.dataset)).type.rpartition('.')[2]
             models.append(Model(entry, dataset, backbone_name(config.model.backbone)))
         yield content['Collections'][0], models
 

@@ -24,6 +24,7 @@ from mmengine.fileio import get
 from mmengine.registry import init_default_scope
 
 from mmdml.datasets import RetrievalDataset
+from mmdml.utils.dataset_configs import leaf_datasets
 from mmdml.utils.dataset_counts import SplitReport, load_split, official_splits, retrieval_class
 from mmdml.utils.progress_line import ProgressLine
 
@@ -61,16 +62,7 @@ def dataset_configs(config: dict) -> Iterator[dict]:
     for phase in ('train', 'val', 'test'):
         loader = config.get(f'{phase}_dataloader')
         if loader:
-            yield from _leaves(loader['dataset'])
-
-
-def _leaves(dataset: dict) -> Iterator[dict]:
-    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else None)
-    if inner is None:
-        yield dataset
-        return
-    for part in inner:
-        yield from _leaves(part)
+            yield from leaf_datasets(loader['dataset'])
 
 
 def sources_of_config(configs: Iterable[dict]) -> list[Source]:

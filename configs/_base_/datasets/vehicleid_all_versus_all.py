@@ -3,4 +3,4 @@
 _base_ = './vehicleid.py'
 
 val_evaluator = dict(metrics=('Recall@K', 'MAP@R', 'RP'), protocol=dict(type='AllVersusAll'))
-test_evaluator = val_evaluator
+test_evaluator = dict(metrics=('Recall@K', 'MAP@R', 'RP'), protocol=dict(protocol=dict(type='AllVersusAll')))

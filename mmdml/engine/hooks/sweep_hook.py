@@ -14,6 +14,7 @@ from mmdml.engine.model_of import model_of
 from mmdml.engine.progress import Progress
 from mmdml.engine.sweep import Embeddings, EmbeddingSubscriber, num_classes_of, sweep
 from mmdml.registry import HOOKS
+from mmdml.utils.dataset_configs import leaf_datasets
 from mmdml.utils.seeding import derive_seed
 
 
@@ -143,7 +144,8 @@ def _test_loader_cfg(cfg) -> dict[str, Any]:
 
 
 def _test_pipeline(cfg) -> list[dict[str, Any]]:
-    pipeline = _test_loader_cfg(cfg).get('dataset', {}).get('pipeline')
+    # All parts of a concatenation are read alike.
+    pipeline = next(leaf_datasets(_test_loader_cfg(cfg).get('dataset', {}))).get('pipeline')
     if pipeline is None:
         raise ValueError(
             'a sweep with the test transform takes the pipeline of test_dataloader.dataset or val_dataloader.dataset, '

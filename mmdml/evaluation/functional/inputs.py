@@ -85,9 +85,9 @@ def encode(
         TypeError: if keys are neither integers nor strings, or not the same on both sides.
         ValueError: if their number differs from that of the embeddings.
     """
-    sides = [_keys(f'query_{name}', query_keys, len(query))]
+    sides = [to_keys(f'query_{name}', query_keys, len(query))]
     if gallery_keys is not None:
-        sides.append(_keys(f'gallery_{name}', gallery_keys, len(gallery)))
+        sides.append(to_keys(f'gallery_{name}', gallery_keys, len(gallery)))
         if sides[0].dtype.kind != sides[1].dtype.kind:
             raise TypeError(f'query_{name} are {sides[0].dtype}, gallery_{name} {sides[1].dtype}: nothing would match')
     codes = np.unique(np.concatenate(sides), return_inverse=True)[1].reshape(-1)
@@ -95,7 +95,7 @@ def encode(
     return codes[: len(query)], codes if gallery_keys is None else codes[len(query) :]
 
 
-def _keys(name: str, keys: Any, rows: int) -> np.ndarray:
+def to_keys(name: str, keys: Any, rows: int) -> np.ndarray:
     """Keys as a vector of int64 or str."""
     # numpy cannot even hold bfloat16 to complain about it.
     is_float = isinstance(keys, Tensor) and keys.is_floating_point()

@@ -1,6 +1,5 @@
 """Retrieval scores in blocks of queries: exact, and never an N x N matrix."""
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -8,22 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arguments import Keys, check_options, check_sides, resolve_exclude_self
 from .faiss_search import FaissSearch
 from .inputs import encode, to_sides
-from .measures import Measure, Ranks, parse_measures
-from .ranks import TIES, multiply, new_scores, ranks_in_block
+from .measures import Measure, Ranks
+from .query_values import QueryValues, rows_per_block
+from .ranks import multiply, new_scores, ranks_in_block
 from .relevance import Answers, Relevance
 from .reranked_search import RerankedSearch
 from .spaces import DISTANCES, Space, exact_products
-
-Keys = Tensor | np.ndarray | Sequence[int] | Sequence[str]
-
-#: A block of scores holds at most so many entries (128 MB in fp32), however large the gallery.
-MAX_BLOCK_ENTRIES = 2**25
-# Entries of a block that one padded place for a positive costs: indices, masks, and ranks in float64.
-_ENTRIES_PER_POSITIVE = 12
-
-NO_POSITIVE = ('skip', 'miss')
 
 
 class MatrixSearch:
@@ -150,36 +142,23 @@ def retrieval_scores(
             query has a positive (with ``no_positive='skip'``).
         TypeError: if labels, ids or groups are neither integers nor strings.
     """
-    measures = parse_measures(metrics, recall_at)
-    for name, value, known in (
-        ('distance', distance, list(DISTANCES)),
-        ('ties', ties, TIES),
-        ('no_positive', no_positive, NO_POSITIVE),
-        ('backend', backend, list(SEARCHES)),
-    ):
-        if value not in known:
-            raise ValueError(f'unknown {name} {value!r}; known are {list(known)}')
+    options = dict(
+        metrics=metrics, recall_at=recall_at, distance=distance, ties=ties, no_positive=no_positive, backend=backend
+    )
+    measures = check_options(dict(options, block_size=block_size), backend=SEARCHES)
     if reranking is not None and backend != 'torch':
         raise ValueError(f"re-ranking needs backend='torch', got {backend!r}")
-    if block_size < 1:
-        raise ValueError(f'block_size must be at least 1, got {block_size}')
 
     own_gallery = gallery is None
-    if own_gallery:
-        for name, value in dict(labels=gallery_labels, ids=gallery_ids, groups=gallery_groups).items():
-            if value is not None:
-                raise ValueError(f'gallery_{name} were given without a gallery')
-    elif gallery_labels is None:
-        raise ValueError('a gallery needs gallery_labels')
-    elif (query_groups is None) != (gallery_groups is None):
-        raise ValueError('query_groups and gallery_groups must be given together: junk is what both sides share')
+    check_sides(
+        own_gallery,
+        dict(labels=query_labels, ids=query_ids, groups=query_groups),
+        dict(labels=gallery_labels, ids=gallery_ids, groups=gallery_groups),
+    )
     if own_gallery and query_ids is None:
         query_ids = np.arange(len(query))
     ids_known = query_ids is not None and (own_gallery or gallery_ids is not None)
-    if exclude_self is None:
-        exclude_self = ids_known
-    if exclude_self and not ids_known:
-        raise ValueError('exclude_self needs query_ids and gallery_ids: which gallery row is the query itself?')
+    exclude_self = resolve_exclude_self(exclude_self, ids_known)
 
     query, gallery = to_sides(query, gallery, 'cpu' if backend == 'faiss' else device)
     labels = encode('labels', query_labels, gallery_labels, query, gallery)
@@ -188,10 +167,8 @@ def retrieval_scores(
     relevance = Relevance(*labels, ids, groups)
 
     number = len(query)
-    values = {measure.key: torch.zeros(number, dtype=torch.float64) for measure in measures}
-    answered = torch.zeros(number, dtype=torch.bool)
-    width = len(gallery) + _ENTRIES_PER_POSITIVE * relevance.largest_class()
-    rows = max(1, min(block_size, number, MAX_BLOCK_ENTRIES // width))
+    values = QueryValues(measures, number)
+    rows = rows_per_block(block_size, number, len(gallery), relevance.largest_class())
     with exact_products(query.device):
         space = DISTANCES[distance](query, gallery)
         del query, gallery  # the space has what is needed; copies that were made here go
@@ -201,26 +178,7 @@ def retrieval_scores(
         search = build(space, relevance, ties, measures, rows)
         for start in range(0, number, rows):
             part = slice(start, min(start + rows, number))
-            found = search.ranks(part, relevance.of(part))
-            answered[part] = found.num_relevant > 0
-            for measure in measures:
-                values[measure.key][part] = measure.values(found)
+            values.put(part, search.ranks(part, relevance.of(part)))
             if progress is not None:
                 progress(part.stop, number)
-
-    return _mean(values, answered, no_positive)
-
-
-def _mean(values: dict[str, Tensor], answered: Tensor, no_positive: str) -> dict[str, float]:
-    """Means over queries, and a word on those that cannot be answered."""
-    number, without = len(answered), int((~answered).sum())
-    if without == number and no_positive == 'skip':
-        raise ValueError(f'none of the {number} queries has a positive in the gallery: nothing can be scored')
-    if without:
-        logging.getLogger('mmdml').warning(
-            '%d of %d queries have no positive in the gallery and %s',
-            *(without, number, 'are left out' if no_positive == 'skip' else 'count as misses'),
-        )
-    # Queries in the order of the caller, so that sums do not depend on blocks.
-    counted = answered if no_positive == 'skip' else torch.ones_like(answered)
-    return {name: float(value[counted].mean()) for name, value in values.items()}
+    return values.means(no_positive)

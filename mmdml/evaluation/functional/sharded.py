@@ -1,19 +1,17 @@
 """Retrieval scores where every rank keeps its part of the gallery: ranks are counts, and counts over parts add up."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .arguments import Keys
 from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
-from .inputs import _keys, check_finite, to_matrix
 from .measures import Measure, Ranks, parse_measures
+from .query_values import QueryValues, rows_per_block
 from .ranks import (
     FAR,
-    TIES,
     Depth,
     chunk_maxima,
     count_ahead,
@@ -24,12 +22,8 @@ from .ranks import (
     to_ranks,
 )
 from .relevance import Answers, Relevance
-from .retrieval import _ENTRIES_PER_POSITIVE, MAX_BLOCK_ENTRIES, NO_POSITIVE, Keys, _mean
+from .shard_parts import check_alike, find_relevance, raise_together, read_part, to_common_type
 from .spaces import DISTANCES, Space, exact_products
-
-# 128 bits: among a billion different strings, two share a digest with a probability of 1e-21.
-_DIGEST_BYTES = 16
-_COLUMNS = {'integers': 1, 'strings': _DIGEST_BYTES // 8}
 
 
 @torch.no_grad()
@@ -110,7 +104,7 @@ def sharded_retrieval_scores(
     part, error = None, None
     # Whatever goes wrong with one rank's rows, the others must learn of it: they would wait for this rank.
     try:
-        part = _part(
+        part = read_part(
             dict(
                 recall_at=recall_at,
                 metrics=metrics,
@@ -127,22 +121,20 @@ def sharded_retrieval_scores(
         )
     except Exception as raised:
         error = raised
-    _raise_together(error)
+    raise_together(error)
     facts = all_gather_object(part.facts())
-    _check_alike([fact.call for fact in facts])
-    query, gallery = _to_common_type(part, facts)
-    relevance = _relevance(part, facts, query.device)
+    check_alike([fact.call for fact in facts])
+    query, gallery = to_common_type(part, facts)
+    relevance = find_relevance(part, facts, query.device)
 
     measures = parse_measures(metrics, recall_at)
     counts = [fact.rows['query'] for fact in facts]
     total = sum(counts)
-    values = {measure.key: torch.zeros(total, dtype=torch.float64) for measure in measures}
-    answered = torch.zeros(total, dtype=torch.bool)
+    values = QueryValues(measures, total)
     # All ranks must cut the queries into the same blocks, so the fullest part decides.
     widest = torch.tensor(relevance.largest_class() if relevance is not None else 0)
     all_reduce(widest)
-    width = max(fact.rows['gallery'] for fact in facts) + _ENTRIES_PER_POSITIVE * int(widest)
-    rows = max(1, min(block_size, max(counts), MAX_BLOCK_ENTRIES // width))
+    rows = rows_per_block(block_size, max(counts), max(fact.rows['gallery'] for fact in facts), int(widest))
     with exact_products(query.device):
         space = DISTANCES[distance](query, gallery, gather_rows)
         del query, gallery, part  # the space has what is needed; copies that were made here go
@@ -150,226 +142,12 @@ def sharded_retrieval_scores(
         done = 0
         for block, tie in _blocks(space, counts, rows):
             now = slice(done, done + len(block))
-            found = shard.ranks(block, tie, now)
-            answered[now] = found.num_relevant > 0
-            for measure in measures:
-                values[measure.key][now] = measure.values(found)
+            values.put(now, shard.ranks(block, tie, now))
             done = now.stop
             if progress is not None:
                 progress(done, total)
-
-    # All ranks know all values; one of them speaks. Where there is nothing to say, all raise.
-    nothing = no_positive == 'skip' and not answered.any()
-    return all_gather_object(_mean(values, answered, no_positive) if nothing or get_rank() == 0 else None)[0]
-
-
-class _Facts(NamedTuple):
-    """What a rank tells the others about its part.
-
-    Attributes:
-        call: how it was called; must be the same on all ranks.
-        rows: number of 'query' and 'gallery' rows.
-        widths: dimensions of both; only of those with rows.
-        dtypes: types of those with rows.
-        kinds: of the keys with rows, by ('query', 'labels') and the like: 'integers' or 'strings'.
-    """
-
-    call: dict[str, Any]
-    rows: dict[str, int]
-    widths: dict[str, int]
-    dtypes: list[torch.dtype]
-    kinds: dict[tuple[str, str], str]
-
-
-class _Part(NamedTuple):
-    """Rows and keys of this rank, by side: 'query' and 'gallery', the same where the queries search each other.
-
-    Attributes:
-        call: as in :class:`_Facts`.
-        sides: the embeddings.
-        keys: side -> name -> ``(N,)`` int64 or strings; names that play no part are missing.
-    """
-
-    call: dict[str, Any]
-    sides: dict[str, Tensor]
-    keys: dict[str, dict[str, np.ndarray]]
-
-    def facts(self) -> _Facts:
-        filled = {side: rows for side, rows in self.sides.items() if len(rows)}
-        return _Facts(
-            self.call,
-            {side: len(rows) for side, rows in self.sides.items()},
-            {side: rows.shape[1] for side, rows in filled.items()},
-            [rows.dtype for rows in filled.values()],
-            {
-                (side, name): 'strings' if keys.dtype.kind == 'U' else 'integers'
-                for side in filled
-                for name, keys in self.keys[side].items()
-            },
-        )
-
-
-def _part(
-    options: dict[str, Any],
-    rows: dict[str, Any],
-    query_keys: dict[str, Any],
-    gallery_keys: dict[str, Any],
-    device: str | torch.device | None,
-) -> _Part:
-    """All checks of one rank's arguments that need no other rank."""
-    parse_measures(options['metrics'], options['recall_at'])
-    for name, known in (('distance', DISTANCES), ('ties', TIES), ('no_positive', NO_POSITIVE)):
-        if options[name] not in known:
-            raise ValueError(f'unknown {name} {options[name]!r}; known are {list(known)}')
-    if options['block_size'] < 1:
-        raise ValueError(f'block_size must be at least 1, got {options["block_size"]}')
-
-    own_gallery = rows['gallery'] is None
-    if own_gallery:
-        for name, value in gallery_keys.items():
-            if value is not None:
-                raise ValueError(f'gallery_{name} were given without a gallery')
-    elif gallery_keys['labels'] is None:
-        raise ValueError('a gallery needs gallery_labels')
-    elif (query_keys['groups'] is None) != (gallery_keys['groups'] is None):
-        raise ValueError('query_groups and gallery_groups must be given together: junk is what both sides share')
-
-    query = to_matrix('query', rows['query'], device)
-    check_finite('query', query)
-    gallery = query
-    if not own_gallery:
-        gallery = to_matrix('gallery', rows['gallery'], query.device)
-        check_finite('gallery', gallery)
-
-    numbered = own_gallery and query_keys['ids'] is None
-    ids_known = numbered or (query_keys['ids'] is not None and (own_gallery or gallery_keys['ids'] is not None))
-    exclude_self = ids_known if options['exclude_self'] is None else options['exclude_self']
-    if exclude_self and not ids_known:
-        raise ValueError('exclude_self needs query_ids and gallery_ids: which gallery row is the query itself?')
-    # Ids that are numbers of rows wait until the other ranks' numbers are known.
-    unused = {'ids'} if numbered or not exclude_self else set()
-
-    keys = dict(query=_given('query', query_keys, len(query), unused))
-    keys['gallery'] = keys['query'] if own_gallery else _given('gallery', gallery_keys, len(gallery), unused)
-    call = {
-        'gallery': 'none' if own_gallery else 'given',
-        **options,
-        'recall_at': tuple(options['recall_at']),
-        'metrics': tuple(options['metrics']),
-        'exclude_self': exclude_self,
-        'keys': tuple(keys['query']),
-        'numbered': numbered and exclude_self,
-    }
-    return _Part(call, dict(query=query, gallery=gallery), keys)
-
-
-def _given(side: str, keys: dict[str, Any], rows: int, unused: set[str]) -> dict[str, np.ndarray]:
-    """The keys of one side that are there and needed."""
-    given = {}
-    for name, value in keys.items():
-        if value is None or name in unused:
-            continue
-        # What has no entries has no type either: [] becomes a vector of floats.
-        empty = rows == 0 and len(value) == 0
-        given[name] = np.empty(0, np.int64) if empty else _keys(f'{side}_{name}', value, rows)
-    return given
-
-
-def _raise_together(error: Exception | None) -> None:
-    """Raise the error of the first rank that has one on all ranks."""
-    told = None if error is None else (type(error).__name__, str(error))
-    for number, found in enumerate(all_gather_object(told)):
-        if found is not None:
-            kind, message = found
-            known = {'ValueError': ValueError, 'TypeError': TypeError}
-            if kind in known:
-                raise known[kind](f'rank {number}: {message}') from error
-            raise RuntimeError(f'rank {number}: {kind}: {message}') from error
-
-
-def _check_alike(calls: list[dict[str, Any]]) -> None:
-    """All ranks must do the same, or some wait for ever."""
-    for number, call in enumerate(calls):
-        for name, value in call.items():
-            if value != calls[0][name]:
-                raise ValueError(
-                    f'the ranks were called differently: {name} is {calls[0][name]!r} on rank 0 and '
-                    f'{value!r} on rank {number}'
-                )
-
-
-def _to_common_type(part: _Part, facts: list[_Facts]) -> tuple[Tensor, Tensor]:
-    """Query and gallery of this rank in the one type and width that all ranks have; the same tensor if they are."""
-    if not any(fact.rows['gallery'] for fact in facts):
-        raise ValueError('the gallery is empty on all ranks: there is nothing to search')
-    if not any(fact.rows['query'] for fact in facts):
-        raise ValueError('there are no queries on any rank')
-    widths = {
-        f'{side} on rank {number}': width for number, fact in enumerate(facts) for side, width in fact.widths.items()
-    }
-    width = next(iter(widths.values()))
-    if set(widths.values()) != {width}:
-        raise ValueError(f'embeddings must have equally many dimensions on all ranks, got {widths}')
-    dtype = torch.float64 if any(torch.float64 in fact.dtypes for fact in facts) else torch.float32
-
-    def common(rows: Tensor) -> Tensor:
-        return rows.to(dtype) if len(rows) else rows.new_empty(0, width, dtype=dtype)
-
-    query, gallery = part.sides['query'], part.sides['gallery']
-    own = common(query)
-    return own, own if gallery is query else common(gallery)
-
-
-def _relevance(part: _Part, facts: list[_Facts], device: torch.device) -> Relevance | None:
-    """Who answers whom, of the queries of all ranks in this rank's gallery; None if that has no rows."""
-    counts = [fact.rows['query'] for fact in facts]
-    keys = {name: _common_keys(part, facts, name, device) for name in part.keys['query']}
-    if part.call['numbered']:
-        start = sum(counts[: get_rank()])
-        keys['ids'] = (
-            torch.arange(sum(counts), device=device),
-            torch.arange(start, start + counts[get_rank()], device=device),
-        )
-    if len(part.sides['gallery']) == 0:
-        return None
-    return Relevance(*keys['labels'], keys.get('ids'), keys.get('groups'))
-
-
-def _common_keys(part: _Part, facts: list[_Facts], name: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The keys of the queries of all ranks, and those of this rank's gallery: int64 codes, equal where the keys are.
-
-    Raises:
-        TypeError: if some are integers and others strings, on any rank.
-    """
-    kinds = {
-        f'{side}_{key} on rank {number}': kind
-        for number, fact in enumerate(facts)
-        for (side, key), kind in fact.kinds.items()
-        if key == name
-    }
-    kind = next(iter(kinds.values()))
-    if set(kinds.values()) != {kind}:
-        raise TypeError(f'{name} must be all integers or all strings, got {kinds}: nothing would match')
-    queries = gather_rows(_to_numbers(part.keys['query'][name], kind))
-    gallery = _to_numbers(part.keys['gallery'][name], kind)
-    codes = torch.cat([queries, gallery])
-    if codes.shape[1] > 1:
-        codes = torch.from_numpy(np.unique(codes.numpy(), axis=0, return_inverse=True)[1].reshape(-1, 1))
-    codes = codes[:, 0].to(device)
-    return codes[: len(queries)], codes[len(queries) :]
-
-
-def _to_numbers(keys: np.ndarray, kind: str) -> Tensor:
-    """``(N, 1)`` the integers, or ``(N, 2)`` digests of the strings: what all ranks can compare, of one length."""
-    if len(keys) == 0:
-        return torch.empty(0, _COLUMNS[kind], dtype=torch.int64)
-    if kind == 'integers':
-        return torch.from_numpy(keys)[:, None]
-    texts, number = np.unique(keys, return_inverse=True)
-    digests = b''.join(
-        hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=_DIGEST_BYTES).digest() for text in texts
-    )
-    return torch.from_numpy(np.frombuffer(digests, np.int64).reshape(len(texts), -1)[number.reshape(-1)])
+    # All ranks know all values, and all raise where there are none; one of them speaks.
+    return values.means(no_positive, silent=get_rank() > 0)
 
 
 def _blocks(space: Space, counts: list[int], rows: int) -> Iterator[tuple[Tensor, Tensor]]:

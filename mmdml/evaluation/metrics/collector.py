@@ -1,5 +1,6 @@
 """Embeddings as they come in, and which rank keeps which of them."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -148,7 +149,7 @@ def gather_rows(rows: CollectedRows, size: int) -> CollectedRows:
     Rows travel as three tensors per message. Must be called on all ranks; what rank 0 has is not sent.
     """
     sent = rows.take(torch.arange(0 if is_main_process() else len(rows)))
-    paths = np.array([path.encode() for path in sent.paths], dtype=np.bytes_)
+    paths = np.array([os.fsencode(path) for path in sent.paths], dtype=np.bytes_)
     extent = torch.tensor([len(sent), paths.dtype.itemsize])
     all_reduce(extent, op='max')
     longest, path_width = extent.tolist()
@@ -178,7 +179,7 @@ def gather_rows(rows: CollectedRows, size: int) -> CollectedRows:
             for facts, embeddings, names in zip(*messages, strict=True):
                 used = facts[:, 0] >= 0
                 texts = names[used].numpy().view(f'S{path_width}').reshape(-1)
-                received = [text.decode() for text in texts]
+                received = [os.fsdecode(text) for text in texts]
                 _write(whole, CollectedRows(facts[used, 0], embeddings[used], facts[used, 1:], received))
     return whole
 
