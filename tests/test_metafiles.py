@@ -44,8 +44,15 @@ def good_metafile():
         'Command': 'python tools/train.py configs/m/contrastive.py',
         'Commit': 'abcdef123456+dirty, 0123456789ab',
         'Seeds': [0, 1],
+        'Hardware': '2 x CPU',
     }
-    paper = {'Task': 'Image Retrieval', 'Dataset': 'CUB', 'Metrics': {'Recall@1': 60}, 'Source': 'paper'}
+    paper = {
+        'Task': 'Image Retrieval',
+        'Dataset': 'CUB',
+        'Metrics': {'Recall@1': 60},
+        'Source': 'paper',
+        'Note': 'from the paper, Table I',
+    }
     config = 'configs/m/contrastive.py'
     return {
         'Collections': [
@@ -117,7 +124,9 @@ MEASURED = (*MODEL, 'Results', 0)
         (set_in(*MEASURED, 'Command', ...), 'result 0: Command is missing'),
         (set_in(*MEASURED, 'Commit', 'unknown'), "Commit 'unknown' is no git commit"),
         (set_in(*MEASURED, 'Seeds', []), 'result 0: Seeds is missing'),
+        (set_in(*MEASURED, 'Hardware', ...), 'result 0: Hardware is missing'),
         (set_in(*MODEL, 'Results', 1, 'Source', ...), 'result 1: Source is missing'),
+        (set_in(*MODEL, 'Results', 1, 'Note', ...), 'result 1: Note is missing'),
         (set_in('Models', good_metafile()['Models'] * 2), 'Config configs/m/contrastive.py is used twice'),
     ],
 )

@@ -18,9 +18,7 @@ default_hooks = dict(
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    # Seconds that a rank waits for another. 600, as NCCL has it, are too few while rank 0 clusters or re-ranks a large
-    # test set by itself.
-    dist_cfg=dict(backend='nccl', timeout=7200),
+    dist_cfg=dict(backend='nccl'),
 )
 
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]

@@ -25,6 +25,10 @@ _KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self'
     'gpu_ids',
 }
 
+# Seconds that a rank waits for another, where the config does not say. NCCL's own 600 are too few while rank 0 clusters
+# or re-ranks a large test set by itself.
+_TIMEOUT = 7200
+
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that training and testing share."""
@@ -102,20 +106,21 @@ def _suggest(key: str, known: Iterable[str]) -> str:
 
 
 def start_processes(cfg: Config) -> None:
-    """On a machine without CUDA start the process group with gloo; with CUDA the Runner does it.
+    """Set the time limit of ranks; on a machine without CUDA start the group with gloo; with CUDA the Runner does it.
 
     MMEngine's own start selects a CUDA device and wraps the model with device ids, and fails on a CPU machine.
     """
-    if cfg.launcher == 'none' or torch.cuda.is_available():
+    if cfg.launcher == 'none':
+        return
+    cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {}).setdefault('timeout', _TIMEOUT)
+    if torch.cuda.is_available():
         return
     if cfg.launcher != 'pytorch':
         raise ValueError(
             f"on a machine without CUDA, only --launcher pytorch can start processes, got '{cfg.launcher}'"
         )
     if not torch.distributed.is_initialized():
-        seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
-        timeout = None if seconds is None else timedelta(seconds=seconds)
-        torch.distributed.init_process_group(backend='gloo', timeout=timeout)
+        torch.distributed.init_process_group(backend='gloo', timeout=timedelta(seconds=cfg.env_cfg.dist_cfg.timeout))
     cfg.setdefault(
         'model_wrapper_cfg',
         dict(

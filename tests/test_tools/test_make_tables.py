@@ -153,6 +153,7 @@ def test_metafile_gets_measured_results_and_keeps_everything_else(project):
         'Seeds': [0, 1, 2],
         'Updates': [100],
         'Commit': 'abcdef123456',
+        'Hardware': '2 x CPU',
         'Command': 'python tools/train.py configs/m/a.py --cfg-options randomness.seed=0',
     }
     assert models[1]['Results'][0]['Metrics'] == {'Recall@1': 70.12}

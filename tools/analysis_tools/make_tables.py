@@ -169,6 +169,7 @@ def measured_result(rows: Sequence[Row], dataset: str) -> dict[str, Any]:
         'Seeds': seeds,
         'Updates': sorted({int(row['updates']) for row in rows}),
         'Commit': ', '.join(distinct(rows, 'commit')),
+        'Hardware': ', '.join(distinct(rows, 'machine')),
         'Command': command,
     }
 

@@ -27,6 +27,7 @@ class Recipe:
         target: default folder to make.
         root: what to append to the folder for ``data_root``.
         note: how to get the files, where the page alone does not tell.
+        extras: official files that are laid out too if they are there, and not missed otherwise.
     """
 
     dataset: str
@@ -35,6 +36,7 @@ class Recipe:
     target: str
     root: str = ''
     note: str = ''
+    extras: tuple[OfficialFile, ...] = ()
 
 
 def _is_the_file(recipe: Recipe, source: str) -> bool:
@@ -53,7 +55,7 @@ def where_to_get(recipe: Recipe, files: Sequence[OfficialFile], source: str) -> 
 
 
 def locate(recipe: Recipe, source: str) -> list[tuple[OfficialFile, str]]:
-    """Where each official file is, or where it goes if it is not there.
+    """Where each official file is, or where it goes if it is not there; extras only if they are.
 
     Args:
         recipe: of the data set.
@@ -68,11 +70,11 @@ def locate(recipe: Recipe, source: str) -> list[tuple[OfficialFile, str]]:
             f'{recipe.dataset} comes in several files ({names}): give the folder they are in, not {source}'
         )
     found = []
-    for file in recipe.files:
+    for file in (*recipe.files, *recipe.extras):
         flat = osp.join(source, osp.basename(file.name))
         nested = osp.join(source, file.name)
         found.append((file, nested if osp.isfile(nested) else flat))
-    return found
+    return [(file, path) for file, path in found if file not in recipe.extras or osp.isfile(path)]
 
 
 def prepare(recipe: Recipe, source: str, target: str, checks: bool = True) -> str:

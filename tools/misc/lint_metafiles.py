@@ -99,7 +99,10 @@ def parse_error(config: Path) -> str | None:
 
 
 def lint_result(result: dict[str, Any], where: str) -> list[str]:
-    """One entry of ``Results``: a measured one must say what to type, at which commit, with which seeds."""
+    """One entry of ``Results``: a measured one must say what to type, at which commit, with which seeds, on what.
+
+    One from a paper must name the table.
+    """
     problems = list(_missing(result, ('Task', 'Dataset', 'Metrics', 'Source'), where))
     if problems:
         return problems
@@ -108,8 +111,10 @@ def lint_result(result: dict[str, Any], where: str) -> list[str]:
             problems.append(f'{where}: metric {name} must be a number, got {value!r}')
     if result['Source'] not in ('paper', 'measured'):
         problems.append(f'{where}: Source must be paper or measured, got {result["Source"]!r}')
+    if result['Source'] == 'paper':
+        problems += _missing(result, ('Note',), where)
     if result['Source'] == 'measured':
-        problems += _missing(result, ('Command', 'Commit', 'Seeds'), where)
+        problems += _missing(result, ('Command', 'Commit', 'Seeds', 'Hardware'), where)
         commits = str(result.get('Commit') or '').replace(',', ' ').split()
         problems += [f'{where}: Commit {each!r} is no git commit' for each in commits if not _COMMIT.fullmatch(each)]
         if not all(isinstance(seed, int) for seed in result.get('Seeds') or []):
