@@ -1,9 +1,15 @@
+import zipfile
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
 
 from mmdml.datasets import GALLERY, QUERY, QUERY_AND_GALLERY
 from mmdml.registry import DATASETS
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def build(folder, text, **options):
@@ -70,3 +76,36 @@ def test_missing_list_is_an_error_with_its_absolute_path(tmp_path):
 def test_list_without_images_is_an_error_with_its_absolute_path(tmp_path):
     with pytest.raises(ValueError, match=f"no image in split='train': {tmp_path / 'list.txt'}"):
         build(tmp_path, '# nothing\n')
+
+
+# ---- real pictures ----
+
+GROCERY = Path('/work/shared/data/grocery')
+
+
+@pytest.mark.skipif(not GROCERY.is_dir(), reason='the pictures of the Grocery Store data set are not on this machine')
+def test_the_grocery_store_data_set_is_read_through_the_pipelines_of_a_config(tmp_path):
+    with zipfile.ZipFile(GROCERY / 'images.zip') as archive:
+        archive.extractall(tmp_path)
+    cfg = Config.fromfile(CONFIGS / '_base_/datasets/cars196.py')
+    classes = {}
+    for split, images in (('train', 2979), ('test', 2442)):
+        dataset = DATASETS.build(
+            dict(
+                type='ImageList',
+                ann_file=str(GROCERY / f'{split}.txt'),
+                data_root=str(tmp_path),
+                split=split,
+                test_mode=split == 'test',
+                pipeline=cfg[f'{split}_pipeline'],
+                seed=0,
+            )
+        )
+        assert len(dataset) == images
+        classes[split] = set(dataset.metainfo['classes'])
+        for index in (0, images // 2, images - 1):
+            item = dataset[index]
+            assert item['inputs'].shape == (3, 224, 224) and item['inputs'].float().std() > 1
+            assert int(item['data_samples'].gt_label) == dataset.labels[index]
+    assert [len(names) for names in classes.values()] == [40, 41]
+    assert not classes['train'] & classes['test']
