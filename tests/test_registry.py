@@ -18,6 +18,7 @@ from mmdml.engine import Progress
 from mmdml.models.losses.base import PairLoss
 from mmdml.models.necks import GlobalPooling
 from mmdml.structures import PairBatch, Pairs, Triplets
+from mmdml.utils.dataset_configs import leaf_datasets
 
 REGISTRIES = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
 PARTS = sorted(
@@ -121,8 +122,10 @@ def test_every_config_names_parts_that_exist_and_agrees_with_itself(config):
     cfg = Config.fromfile(str(config))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert registry.DATASETS.get(loader.dataset.type) and registry.DATA_SAMPLERS.get(loader.sampler.type)
-        for transform in loader.dataset.pipeline:
-            registry.TRANSFORMS.build(transform)
+        for dataset in leaf_datasets(loader.dataset):
+            assert registry.DATASETS.get(dataset.type)
+            for transform in dataset.pipeline:
+                registry.TRANSFORMS.build(transform)
     assert cfg.train_dataloader.batch_size == cfg.train_dataloader.sampler.get(
         'batch_size', cfg.train_dataloader.batch_size
     )

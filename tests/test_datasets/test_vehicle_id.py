@@ -3,11 +3,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
-from mmdml.registry import DATASETS
+from mmdml.registry import DATASETS, METRICS
 
-CONFIG = Path(__file__).parents[2] / 'configs/_base_/datasets/vehicleid.py'
+BASES = Path(__file__).parents[2] / 'configs/_base_'
+CONFIG = BASES / 'datasets/vehicleid.py'
 # Image names have leading zeros, vehicle ids have none.
 TRAIN = [('0000003', 10), ('0000001', 9), ('0000002', 9), ('0221500', 25001)]
 TESTS = {
@@ -65,6 +68,27 @@ def test_full_list_is_read_where_it_is_shipped(tree):
     assert len(build(tree, split='test', size='full')) == 4
 
 
+@pytest.mark.parametrize('name', ['datasets/vehicleid', 'datasets/vehicleid_all_versus_all', 'division/vehicleid'])
+def test_the_configs_score_the_three_test_lists_in_one_run(tree, name):
+    """Equal embeddings of equal vehicles find each other in every list."""
+    cfg = Config.fromfile(BASES / f'{name}.py')
+    for part in cfg.test_dataloader.dataset.datasets:
+        part.data_root = str(tree)
+    init_default_scope('mmdml')
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    assert len(dataset) == 2 + 3 + 4
+    metric = METRICS.build(cfg.test_evaluator)
+    metric.dataset_meta = dataset.metainfo
+    for item in (dataset[index] for index in range(len(dataset))):
+        vehicle = dataset.metainfo['classes'][int(item['data_samples'].gt_label)]
+        embedding = torch.nn.functional.one_hot(torch.tensor(['20', '100', '101'].index(vehicle)), 3).float()
+        sample = dict(embedding=embedding, gt_label=item['data_samples'].gt_label)
+        metric.process(None, [dict(sample, sample_idx=item['data_samples'].sample_idx)])
+    scores = metric.evaluate(len(dataset))
+    assert [scores[f'retrieval/{part}/Recall@1'] for part in ('small', 'medium', 'large')] == [100, 100, 100]
+    assert ('retrieval/small/Recall@1_std' in scores) == ('all_versus_all' not in name)
+
+
 def test_training_does_not_depend_on_the_size_of_the_test_list(tree):
     assert build(tree, size='large').labels.tolist() == build(tree, size='small').labels.tolist()
 
@@ -87,7 +111,7 @@ def test_validation_classes_are_the_last_training_classes(tree):
 
 def test_pictures_go_through_the_pipelines_of_the_config(tree):
     cfg = Config.fromfile(CONFIG)
-    for loader, size in ((cfg.train_dataloader, 4), (cfg.test_dataloader, 2)):
+    for loader, size in ((cfg.train_dataloader, 4), (cfg.val_dataloader, 2)):
         dataset = DATASETS.build(dict(loader.dataset, data_root=str(tree)))
         assert len(dataset) == size and dataset[1]['inputs'].shape == (3, 224, 224)
     assert cfg.test_evaluator.recall_at == (1, 5)
