@@ -132,7 +132,11 @@ def test_every_config_names_parts_that_exist_and_agrees_with_itself(config):
     for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
         assert registry.HOOKS.get(hook.type), hook.type
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
-        registry.METRICS.build(evaluator)
+        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+            registry.METRICS.build(metric)
+    if 'auto_scale_lr' in cfg:
+        assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
+    assert 'auto_scale_lr' in cfg or 'omniglot' in config.stem
 
 
 def distinct_models():

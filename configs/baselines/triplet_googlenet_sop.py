@@ -1,9 +1,8 @@
 _base_ = [
     '../_base_/models/googlenet_iaa.py',
     '../_base_/datasets/sop.py',
-    '../_base_/schedules/iaa_100e.py',
+    '../_base_/schedules/iaa_100e_large.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(head=dict(loss=dict(type='TripletLoss')))
-optim_wrapper = dict(optimizer=dict(lr=1e-4))

@@ -1,4 +1,4 @@
 # Never released for BN-Inception: the values of GoogLeNet, our choice.
-_base_ = '../baselines/contrastive_bninception_cars.py'
+_base_ = ['../baselines/contrastive_bninception_cars.py', '../_base_/iaa.py']
 
-model = dict(head=dict(sources=dict(iaa=dict(type='IAAGenerator', num_copies=3, lam=0.8, onset=30, update_interval=2))))
+model = dict(head=dict(sources=dict(iaa={{_base_.iaa}})))

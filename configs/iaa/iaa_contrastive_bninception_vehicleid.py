@@ -1,4 +1,4 @@
 # Never released: the values of SOP with BN-Inception, our choice.
-_base_ = '../baselines/contrastive_bninception_vehicleid.py'
+_base_ = ['../baselines/contrastive_bninception_vehicleid.py', '../_base_/iaa.py']
 
-model = dict(head=dict(sources=dict(iaa=dict(type='IAAGenerator', num_copies=3, lam=0.5, onset=30, update_interval=2))))
+model = dict(head=dict(sources=dict(iaa=dict(_base_.iaa, lam=0.5))))

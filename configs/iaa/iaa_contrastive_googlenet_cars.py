@@ -1,4 +1,4 @@
-# As released.
-_base_ = '../baselines/contrastive_googlenet_cars.py'
+# The values of the released command.
+_base_ = ['../baselines/contrastive_googlenet_cars.py', '../_base_/iaa.py']
 
-model = dict(head=dict(sources=dict(iaa=dict(type='IAAGenerator', num_copies=3, lam=0.8, onset=30, update_interval=2))))
+model = dict(head=dict(sources=dict(iaa={{_base_.iaa}})))

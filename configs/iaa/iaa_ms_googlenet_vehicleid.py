@@ -1,4 +1,4 @@
 # Never released: the values of SOP with GoogLeNet, our choice.
-_base_ = '../baselines/ms_googlenet_vehicleid.py'
+_base_ = ['../baselines/ms_googlenet_vehicleid.py', '../_base_/iaa.py']
 
-model = dict(head=dict(sources=dict(iaa=dict(type='IAAGenerator', num_copies=3, lam=0.6, onset=30, update_interval=2))))
+model = dict(head=dict(sources=dict(iaa=dict(_base_.iaa, lam=0.6))))

@@ -202,25 +202,24 @@ def name_of(protocol):
     return getattr(protocol, '__name__', type(protocol).__name__)
 
 
-@pytest.mark.parametrize(
-    'name, expected',
-    [
-        ('datasets/vehicleid', 'SingleGalleryShot'),
-        ('division/vehicleid', 'SingleGalleryShot'),
-        ('datasets/vehicleid_all_versus_all', 'LeaveOneOut'),
-        ('datasets/inshop', 'by_roles'),
-    ],
-)
-def test_data_sets_are_scored_by_their_protocol(name, expected):
+@pytest.mark.parametrize('name', ['datasets/vehicleid', 'division/vehicleid'])
+def test_vehicleid_is_scored_by_both_protocols_over_three_lists(name):
     cfg = Config.fromfile(f'{REPO}/configs/_base_/{name}.py')
-    validation, test = (METRICS.build(cfg[f'{phase}_evaluator']).scoring.protocol for phase in ('val', 'test'))
-    assert name_of(validation) == expected
-    if 'vehicleid' not in name:
-        assert cfg.val_evaluator == cfg.test_evaluator
-        return
-    # The three test lists in one run, each by the same protocol.
-    assert [name_of(part) for part in test.protocols] == [expected]
-    assert list(test.names) == [part.size for part in cfg.test_dataloader.dataset.datasets]
-    assert list(test.names) == ['small', 'medium', 'large']
-    pipelines = [part.pipeline for part in cfg.test_dataloader.dataset.datasets]
-    assert pipelines == 3 * [cfg.val_dataloader.dataset.pipeline]
+    assert name_of(METRICS.build(cfg.val_evaluator).scoring.protocol) == 'SingleGalleryShot'
+    metrics = [METRICS.build(evaluator) for evaluator in cfg.test_evaluator]
+    assert [metric.prefix for metric in metrics] == ['retrieval', 'all_versus_all']
+    protocols = [metric.scoring.protocol for metric in metrics]
+    assert [name_of(part) for protocol in protocols for part in protocol.protocols] == [
+        'SingleGalleryShot',
+        'LeaveOneOut',
+    ]
+    parts = cfg.test_dataloader.dataset.datasets
+    assert all(list(protocol.names) == [part.size for part in parts] for protocol in protocols)
+    assert [part.size for part in parts] == ['small', 'medium', 'large']
+    assert [part.pipeline for part in parts] == 3 * [cfg.val_dataloader.dataset.pipeline]
+
+
+def test_queries_of_in_shop_search_the_gallery():
+    cfg = Config.fromfile(f'{REPO}/configs/_base_/datasets/inshop.py')
+    assert cfg.val_evaluator == cfg.test_evaluator
+    assert name_of(METRICS.build(cfg.test_evaluator).scoring.protocol) == 'by_roles'

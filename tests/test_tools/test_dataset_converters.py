@@ -249,19 +249,6 @@ def test_files_in_their_official_folders_are_found(tmp_path):
     assert len(build('inshop', tmp_path / 'tree', split='query')) == 1
 
 
-def test_pictures_in_high_resolution_are_laid_out_if_they_are_there(tmp_path):
-    source = write_official('inshop', tmp_path / 'downloads')
-    prepare('inshop', source, tmp_path / 'without')
-    with pytest.raises(FileNotFoundError, match='img_highres'):
-        build('inshop', tmp_path / 'without', highres=True)
-    members = {name.replace('img/', 'img_highres/', 1): data for name, data in inshop()['Img/img.zip'].items()}
-    write_zip(source / 'img_highres.zip', members)
-    prepare('inshop', source, tmp_path / 'tree')
-    dataset = build('inshop', tmp_path / 'tree', highres=True, pipeline=[dict(type='LoadImageFromFile')])
-    assert dataset[0]['img'].shape == (4, 4, 3)
-    assert 'img_highres' in Path(dataset.get_data_info(0)['img_path']).parts
-
-
 def test_single_archive_may_be_named_itself(tmp_path):
     source = write_official('food101', tmp_path / 'downloads') / 'food-101.tar.gz'
     source.rename(tmp_path / 'renamed')

@@ -27,7 +27,6 @@ class Recipe:
         target: default folder to make.
         root: what to append to the folder for ``data_root``.
         note: how to get the files, where the page alone does not tell.
-        extras: official files that are laid out too if they are there, and not missed otherwise.
     """
 
     dataset: str
@@ -36,7 +35,6 @@ class Recipe:
     target: str
     root: str = ''
     note: str = ''
-    extras: tuple[OfficialFile, ...] = ()
 
 
 def _is_the_file(recipe: Recipe, source: str) -> bool:
@@ -55,7 +53,7 @@ def where_to_get(recipe: Recipe, files: Sequence[OfficialFile], source: str) -> 
 
 
 def locate(recipe: Recipe, source: str) -> list[tuple[OfficialFile, str]]:
-    """Where each official file is, or where it goes if it is not there; extras only if they are.
+    """Where each official file is, or where it goes if it is not there.
 
     Args:
         recipe: of the data set.
@@ -70,11 +68,11 @@ def locate(recipe: Recipe, source: str) -> list[tuple[OfficialFile, str]]:
             f'{recipe.dataset} comes in several files ({names}): give the folder they are in, not {source}'
         )
     found = []
-    for file in (*recipe.files, *recipe.extras):
+    for file in recipe.files:
         flat = osp.join(source, osp.basename(file.name))
         nested = osp.join(source, file.name)
         found.append((file, nested if osp.isfile(nested) else flat))
-    return [(file, path) for file, path in found if file not in recipe.extras or osp.isfile(path)]
+    return found
 
 
 def prepare(recipe: Recipe, source: str, target: str, checks: bool = True) -> str:

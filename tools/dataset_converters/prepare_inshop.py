@@ -3,8 +3,8 @@
     python tools/dataset_converters/prepare_inshop.py downloads data/in_shop
 
 The authors give the files away after an agreement, so nothing is downloaded here: the folder ``downloads`` must hold
-their ``Img/img.zip`` and ``Eval/list_eval_partition.txt``, with or without the folders; ``Img/img_highres.zip`` is laid
-out too if it is there (``InShop(highres=True)``). No checksum is known for certain.
+their ``Img/img.zip`` and ``Eval/list_eval_partition.txt``, with or without the folders. No checksum is known for
+certain.
 """
 
 from _recipe import OfficialFile, Recipe, main
@@ -17,7 +17,6 @@ RECIPE = Recipe(
         OfficialFile('Img/img.zip', to='Img/img', folder='img'),
         OfficialFile('Eval/list_eval_partition.txt', to='Eval/list_eval_partition.txt'),
     ),
-    extras=(OfficialFile('Img/img_highres.zip', to='Img/img_highres', folder='img_highres'),),
     target='data/in_shop',
 )
 

@@ -41,3 +41,5 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
 test_evaluator = val_evaluator
+# What the learning rates of the configs are for.
+auto_scale_lr = dict(base_batch_size=batch_size)

@@ -15,3 +15,4 @@ val_dataloader = dict(dataset=source)
 test_dataloader = val_dataloader
 val_evaluator = dict(recall_at=(1, 10, 100, 1000))
 test_evaluator = val_evaluator
+auto_scale_lr = dict(base_batch_size=batch_size)

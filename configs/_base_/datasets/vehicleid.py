@@ -1,7 +1,8 @@
-# PKU VehicleID: the official lists. Tests score the three test lists in one run (800, 1,600 and 2,400 vehicles, as
-# small/Recall@1 and so on), validation the small one; one random gallery image a vehicle, mean over ten draws.
-# vehicleid_all_versus_all.py has the other protocol, whose figures are much higher. Batches as for SOP: the release of
-# IAA, which lacks this data set, takes three images a class of every large one.
+# PKU VehicleID: the official lists. Tests score the three test lists in one run (800, 1,600 and 2,400 vehicles) by both
+# protocols: one random gallery image a vehicle, mean over ten draws (retrieval/small/Recall@1 and so on), and every image
+# searching all others (all_versus_all/small/Recall@1), whose figures are much higher. Validation takes the small list and
+# one gallery image. Batches as for SOP: the release of IAA, which lacks this data set, takes three images a class of every
+# large one.
 _base_ = './sop.py'
 
 source = dict(type='VehicleID', data_root='data/VehicleID_V1.0')
@@ -22,4 +23,17 @@ test_dataloader = dict(
 # A query has one positive: MAP@R and RP would repeat Recall@1.
 one_image = dict(type='SingleGalleryShot')
 val_evaluator = dict(recall_at=(1, 5), metrics=('Recall@K', 'MRR'), protocol=one_image)
-test_evaluator = dict(val_evaluator, protocol=dict(type='PerPart', names=test_lists, protocol=one_image))
+test_evaluator = [
+    dict(
+        type='RetrievalMetric',
+        recall_at=(1, 5),
+        metrics=('Recall@K', 'MRR'),
+        protocol=dict(type='PerPart', names=test_lists, protocol=one_image),
+    ),
+    dict(
+        type='RetrievalMetric',
+        prefix='all_versus_all',
+        recall_at=(1, 5),
+        protocol=dict(type='PerPart', names=test_lists, protocol=dict(type='AllVersusAll')),
+    ),
+]

@@ -105,4 +105,4 @@ def _check_selection(selecting: list[str], split: str | None, trained: Any, held
 
 
 def _scores(metrics: dict[str, float]) -> str:
-    return ', '.join(f'{key.partition("/")[2]} {value:.2f}' for key, value in metrics.items() if '/' in key)
+    return ', '.join(f'{key.removeprefix("retrieval/")} {value:.2f}' for key, value in metrics.items() if '/' in key)
