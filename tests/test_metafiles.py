@@ -48,7 +48,7 @@ def good_metafile():
     }
     paper = {
         'Task': 'Image Retrieval',
-        'Dataset': 'CUB',
+        'Dataset': 'Omniglot (small)',
         'Metrics': {'Recall@1': 60},
         'Source': 'paper',
         'Note': 'from the paper, Table I',
@@ -72,7 +72,10 @@ def project(tmp_path):
     """A small project that uses one of the package's losses."""
     (tmp_path / 'configs/m').mkdir(parents=True)
     (tmp_path / 'configs/m/README.md').write_text('# M\n')
-    (tmp_path / 'configs/m/contrastive.py').write_text("model = dict(heads=[dict(type='mmdml.ContrastiveLoss')])\n")
+    (tmp_path / 'configs/m/contrastive.py').write_text(
+        "model = dict(heads=[dict(type='mmdml.ContrastiveLoss')])\n"
+        "test_dataloader = dict(dataset=dict(type='Omniglot'))\n"
+    )
     (tmp_path / 'model-index.yml').write_text('Import:\n  - configs/m/metafile.yml\n')
     write(tmp_path, good_metafile())
     return tmp_path
@@ -124,6 +127,10 @@ MEASURED = (*MODEL, 'Results', 0)
         (set_in(*MEASURED, 'Command', ...), 'result 0: Command is missing'),
         (set_in(*MEASURED, 'Commit', 'unknown'), "Commit 'unknown' is no git commit"),
         (set_in(*MEASURED, 'Seeds', []), 'result 0: Seeds is missing'),
+        (
+            set_in(*MEASURED, 'Dataset', 'CUB200'),
+            "Dataset 'CUB200' must begin with what the config tests on, ['Omniglot']",
+        ),
         (set_in(*MEASURED, 'Hardware', ...), 'result 0: Hardware is missing'),
         (set_in(*MODEL, 'Results', 1, 'Source', ...), 'result 1: Source is missing'),
         (set_in(*MODEL, 'Results', 1, 'Note', ...), 'result 1: Note is missing'),
@@ -147,7 +154,7 @@ def test_a_config_that_does_not_parse_is_named(project):
 def test_a_metafile_outside_the_index_and_an_import_of_nothing_are_named(project):
     (project / 'model-index.yml').write_text('Import:\n  - configs/other/metafile.yml\n')
     assert linter.lint_index(project) == [
-        'model-index.yml: Import configs/other/metafile.yml matches no file',
+        'model-index.yml: Import configs/other/metafile.yml is no file',
         'model-index.yml does not import configs/m/metafile.yml',
     ]
 

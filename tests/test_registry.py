@@ -1,11 +1,14 @@
 """Every registered part and every config, without naming them: a new one is tested by being there."""
 
+import functools
 import inspect
 from pathlib import Path
 
+import mmengine.registry
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import Registry
 from tiny import REPO
 from torch.nn.functional import normalize
 
@@ -115,6 +118,34 @@ def test_every_loss_counts_only_active_pairs_that_are_positive_or_negative(loss)
     _, pairs = pair_batch()
     active = registry.MODELS.build(dict(type=loss.__name__)).active_pairs(pairs)
     assert active.any() and not (active & pairs.excluded_mask).any()
+
+
+def types_in(value):
+    """Every ``type`` in a config, however deep."""
+    if isinstance(value, dict):
+        if isinstance(value.get('type'), str):
+            yield value['type']
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from types_in(part)
+
+
+@functools.cache
+def is_registered(name):
+    everywhere = [*REGISTRIES, *(group for group in vars(mmengine.registry).values() if isinstance(group, Registry))]
+    return any(group.get(name) is not None for group in everywhere)
+
+
+@pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
+def test_every_type_of_every_config_is_registered(config):
+    names = set(types_in(Config.fromfile(str(config)).to_dict()))
+    assert names & {'Adam', 'AdamW'}  # the walk went deep
+    assert [name for name in sorted(names) if not is_registered(name)] == []
+
+
+def test_a_type_that_nobody_registered_is_found_out():
+    assert not is_registered('mmdml.NoSuchThing') and not is_registered('NoSuchThing')
 
 
 @pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)

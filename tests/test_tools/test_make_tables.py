@@ -61,6 +61,15 @@ Models:
 """
 
 
+def test_a_measured_set_is_named_with_its_list_and_deviations_over_draws_are_no_metric(tmp_path):
+    config = tmp_path / 'a.py'
+    config.write_text("val_dataloader = dict(dataset=dict(type='mmdml.VehicleID', size='small'))\n")
+    assert make_tables.scored_dataset(config) == 'VehicleID (small)'
+    row = {'config': 'a.py', 'seed': '0', 'updates': '9', 'commit': 'abcdef123456', 'machine': '2 x CPU'}
+    row |= {'retrieval/Recall@1': '80', 'retrieval/Recall@1_std': '0.5'}
+    assert make_tables.measured_result([row], 'VehicleID (small)')['Metrics'] == {'Recall@1': 80.0}
+
+
 def add_rows(path):
     values = [('configs/m/a.py', 0, {}, 80.0), ('configs/m/a.py', 1, {}, 83.0), ('configs/m/a.py', 2, {}, 81.5)]
     values += [('configs/m/a.py', 0, {'k': 1}, 90.25), ('configs/m/b.py', 4, {}, 70.123)]
@@ -80,7 +89,7 @@ def project(tmp_path):
     (tmp_path / 'README.md').write_text(README)
     (tmp_path / 'configs/m/metafile.yml').write_text(METAFILE)
     for name in 'abc':
-        (tmp_path / f'configs/m/{name}.py').write_text('test_dataloader = dict(dataset=dict(type="Omniglot"))\n')
+        (tmp_path / f'configs/m/{name}.py').write_text('val_dataloader = dict(dataset=dict(type="Omniglot"))\n')
     add_rows(tmp_path / 'results.csv')
     return tmp_path
 

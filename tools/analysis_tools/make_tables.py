@@ -151,6 +151,8 @@ def measured_result(rows: Sequence[Row], dataset: str) -> dict[str, Any]:
     rows = sorted(rows, key=lambda row: int(row['seed']))
     metrics, stds = {}, {}
     for column in metric_names(rows):
+        if column.endswith('_std'):  # over the draws of one run; Std is over the seeds
+            continue
         values = [float(row[column]) for row in rows if row[column]]
         if values:
             name = column.removeprefix('retrieval/')
@@ -180,7 +182,7 @@ def fill_metafile(text: str, rows: Sequence[Row], dataset_of: Any) -> str:
     Args:
         text: the metafile.
         rows: the CSV.
-        dataset_of: function of a config path that returns the name of its test data set.
+        dataset_of: function of a config path that returns the name of the data set it is scored on.
     """
     edits = []
     for model in _get(yaml.compose(text), 'Models').value:
@@ -237,11 +239,13 @@ def _line_start(text: str, node: yaml.Node) -> int:
     return text.rfind('\n', 0, node.start_mark.index) + 1
 
 
-def test_dataset(config: str | Path) -> str:
-    """Name of the data set that a config is tested on."""
+def scored_dataset(config: str | Path) -> str:
+    """Name of the data set that a run's last validation scores, with the test list where there are several."""
     from mmengine.config import Config
 
-    return next(leaf_datasets(Config.fromfile(config).test_dataloader.dataset)).type.rpartition('.')[2]
+    dataset = next(leaf_datasets(Config.fromfile(config).val_dataloader.dataset))
+    size = f' ({dataset.size})' if 'size' in dataset else ''
+    return dataset.type.rpartition('.')[2] + size
 
 
 # ---- all files -------------------------------------------------------------------------------------------------------
@@ -262,7 +266,7 @@ def updated_files(root: Path, definitions: Path) -> Iterator[tuple[Path, str]]:
             yield path, new
     for path in sorted(root.glob(METAFILES)):
         old = path.read_text(encoding='utf-8')
-        new = fill_metafile(old, rows, lambda config: test_dataset(root / config))
+        new = fill_metafile(old, rows, lambda config: scored_dataset(root / config))
         if new != old:
             yield path, new
 

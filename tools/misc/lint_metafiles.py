@@ -33,8 +33,8 @@ def lint_index(root: Path) -> list[str]:
     if not path.exists():
         return [f'{path} is missing']
     imports = (yaml.safe_load(path.read_text(encoding='utf-8')) or {}).get('Import') or []
-    listed = [file for pattern in imports for file in root.glob(pattern)]
-    problems = [f'model-index.yml: Import {each} matches no file' for each in imports if not list(root.glob(each))]
+    listed = [root / file for file in imports]
+    problems = [f'model-index.yml: Import {each} is no file' for each in imports if not (root / each).is_file()]
     problems += [f'model-index.yml does not import {file}' for file in metafiles(root) if root / file not in listed]
     problems += [f'model-index.yml imports {file} twice' for file in sorted(set(listed)) if listed.count(file) > 1]
     return problems
@@ -80,22 +80,32 @@ def lint_model(root: Path, model: dict[str, Any], collection: str | None, where:
         )
     if not (root / model['Config']).exists():
         problems.append(f'{where}: Config {model["Config"]} does not exist')
-    elif (error := parse_error(root / model['Config'])) is not None:
-        problems.append(f'{where}: Config {model["Config"]} does not parse: {error}')
+    else:
+        problems += lint_config(root / model['Config'], model, where)
     for number, result in enumerate(model.get('Results') or []):
         problems += lint_result(result, f'{where}: result {number}')
     return problems
 
 
-def parse_error(config: Path) -> str | None:
-    """Why a config cannot be read, or None."""
+def lint_config(path: Path, model: dict[str, Any], where: str) -> list[str]:
+    """The config can be read, and what the results call their data set is what it tests on."""
     from mmengine.config import Config
 
+    from mmdml.utils.dataset_configs import leaf_datasets
+
     try:
-        Config.fromfile(config)
+        config = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
-        return f'{type(error).__name__}: {error}'
-    return None
+        return [f'{where}: Config {model["Config"]} does not parse: {type(error).__name__}: {error}']
+    if 'test_dataloader' not in config:
+        return []
+    tested = {dataset.type.rpartition('.')[2] for dataset in leaf_datasets(config.test_dataloader.dataset)}
+    called = [str(result.get('Dataset')) for result in model.get('Results') or []]
+    return [
+        f'{where}: Dataset {name!r} must begin with what the config tests on, {sorted(tested)}'
+        for name in called
+        if name.split(' ')[0] not in tested
+    ]
 
 
 def lint_result(result: dict[str, Any], where: str) -> list[str]:

@@ -26,9 +26,10 @@ INTRODUCTION = """# Model zoo
 
 <!-- Written by tools/misc/make_model_zoo.py from the metafiles; edit those. -->
 
-Every config, by method and data set. A figure is either quoted from a **paper**, with its table, or was **measured**
-with this code, with seeds, commit and command: the last epoch of each run, mean ± sample standard deviation over the
-seeds. All are in percent. "none": in no paper's table, and not trained to the end here yet.
+Every config, by method and data set. A figure is either quoted from a **paper** or its release, with the table where it
+is known, or was **measured** with this code, with seeds, commit, hardware and command: the last epoch of each run, mean
+± sample standard deviation over the seeds. All are in percent. "none": no figure is quoted, and not trained to the end
+here yet.
 `mmdml.apis.get_model(NAME)` builds a model by the name in the first column."""
 
 
@@ -116,7 +117,8 @@ def render_table(models: Sequence[Model]) -> str:
     metrics = sorted({metric for result in results for metric in result['Metrics']}, key=metric_order)
     # Lists of one data set, such as VehicleID's three, need a column; a data set alone does not.
     tests = {result['Dataset'] for result in results}
-    headers = ['config', 'backbone', 'embedding size', 'batch', *(['test set'] if len(tests) > 1 else [])]
+    several = len(tests) > 1 or any('(' in test for test in tests)
+    headers = ['config', 'backbone', 'embedding size', 'batch', *(['test set'] if several else [])]
     lines = [[*headers, 'figures', *metrics], [':--'] * len(headers) + [':--'] + ['--:'] * len(metrics)]
     sources: list[str] = []
     for model in models:
@@ -126,12 +128,12 @@ def render_table(models: Sequence[Model]) -> str:
             source = render_source(result)
             if source not in sources:
                 sources.append(source)
-            test = [result['Dataset']] if len(tests) > 1 else []
+            test = [result['Dataset']] if several else []
             kind = 'paper' if result['Source'] == 'paper' else '**measured**'
             figures = [render_value(result, metric) for metric in metrics]
             lines.append([*shared, *test, f'{kind} ({sources.index(source) + 1})', *figures])
         if not model.results:
-            lines.append([*shared, *([''] if len(tests) > 1 else []), 'none', *[''] * len(metrics)])
+            lines.append([*shared, *([''] if several else []), 'none', *[''] * len(metrics)])
     rows = ['| ' + ' | '.join(cell.replace('|', '\\|') for cell in line) + ' |' for line in lines]
     notes = [f'{number}. {source}' for number, source in enumerate(sources, 1)]
     return '\n'.join(rows + ([''] + notes if notes else []))

@@ -1,4 +1,4 @@
-"""Print a config as the tools see it, with its bases and overrides merged.
+"""Print a config as the tools see it, with its bases and overrides merged and its keys checked.
 
 python tools/misc/print_config.py configs/iaa/iaa_ms_r50_cub.py --cfg-options model.head.loss.beta=50
 """
@@ -7,7 +7,7 @@ import argparse
 
 from mmengine.config import Config, DictAction
 
-import mmdml  # noqa: F401  lets a config outside the project name its base as mmdml::...
+from mmdml.engine.launch import check_keys
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='overrides: dotted.key=value')
     args = parser.parse_args()
     config = Config.fromfile(args.config)
+    check_keys(config, args.cfg_options)
     config.merge_from_dict(args.cfg_options)
     print(config.pretty_text)
 

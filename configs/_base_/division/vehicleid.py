@@ -1,5 +1,5 @@
-# PKU VehicleID with the input of CUB; batches of 80, as both releases. Tests score the three lists by both protocols, as
-# ../datasets/vehicleid.py does: papers compare with one gallery image a vehicle, the releases search all by all.
+# PKU VehicleID with the input of CUB; batches of 80, as both releases. Tests score the three lists by both protocols
+# (see ../datasets/vehicleid.py): papers compare with one gallery image a vehicle, the releases search all by all.
 _base_ = './cub200.py'
 
 source = dict(type='VehicleID', data_root='data/VehicleID_V1.0')
