@@ -109,11 +109,13 @@ def footnote(table: dict[str, Any], used: Sequence[Row], seeds: Sequence[tuple[i
         seconds = [float(row['seconds']) for row in used]
         updates = ' or '.join(sorted(distinct(used, 'updates'), key=int))
         minutes = f'{min(seconds) / 60:.1f} to {max(seconds) / 60:.1f} minutes'
+        # A run that was resumed names all its commits.
+        commits = dict.fromkeys(' '.join(distinct(used, 'commit')).split())
         lines += [
             f'Mean ± sample standard deviation over seeds, {counts};',
             f'scores after the last epoch, {updates} updates; {minutes} a run',
             f'on {" and on ".join(distinct(used, "machine"))};',
-            f'commit {", ".join(distinct(used, "commit"))}, torch {", ".join(distinct(used, "torch"))}.',
+            f'commit {", ".join(commits)}, torch {", ".join(distinct(used, "torch"))}.',
         ]
     return '\n'.join([*lines, 'From:', '', '```shell', table['command'], '```'])
 
