@@ -327,8 +327,8 @@ Random clustered unit vectors. Each measurement is a process of its own; methods
 - **bare product**: the matrix product of the same rows in blocks of 512, the number that mmdml takes at N = 60,000, and
   nothing else. Smaller galleries allow larger blocks, which are faster: hence figures below 1.
 - **faiss, search alone**: finds 33 neighbours and computes no score.
-- **pytorch-metric-learning**: `k='max_bin_count'`; Recall@1, MAP@R and RP. A negative within 1e-6 of a positive is a tie,
-  which counts against the query in mmdml and as it falls there: hence differences in the fifth digit.
+- **pytorch-metric-learning**: `k='max_bin_count'`; Recall@1, MAP@R and RP. A negative within 1e-6 of a positive is a
+  tie, which counts against the query in mmdml and as it falls there: hence differences in the fifth digit.
 - **mmdml**: Recall@{1, 10, 100, 1000}, MAP@R and RP; **with mAP** also full mAP, MRR and mAP@10. **On faiss** it has to
   ask for 1,000 neighbours, for Recall@1000, which is why the search is slow where the gallery is small.
 """
