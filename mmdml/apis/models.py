@@ -65,6 +65,7 @@ def get_model(
         FileNotFoundError: there is no such config or checkpoint.
         ValueError: no model has this name (says which are near); ``pretrained=True`` where nothing was published; a
             config without ``model``; a checkpoint without weights, or with weights of other parts than the model's.
+        TypeError: ``model`` is none of these.
         RuntimeError: a checkpoint that is damaged or whose weights have other shapes.
         UnsafeCheckpointError: see :mod:`mmdml.utils.safe_checkpoint`.
 
@@ -124,6 +125,8 @@ def _config_and_weights(model: str | Path | Config) -> tuple[Config, str | None]
 
     if isinstance(model, Config):
         return copy.deepcopy(model), None
+    if not isinstance(model, (str, Path)):
+        raise TypeError(f'model must be a name, the path of a config or a config, got {model!r}')
     if Path(model).suffix == '.py':
         return Config.fromfile(model), None
     entry = _index().get(str(model))

@@ -168,3 +168,9 @@ def test_an_installed_copy_lists_and_builds_without_the_checkout(tmp_path):
     assert done.returncode == 0, done.stderr
     expected = f'{tmp_path / "site/mmdml/apis/__init__.py"} {len(metafile_names())} [] ImageEmbedder'
     assert done.stdout.splitlines()[-1] == expected
+
+
+@pytest.mark.parametrize('model', [None, 123])
+def test_what_is_no_model_is_refused(model):
+    with pytest.raises(TypeError, match=f'model must be a name, the path of a config or a config, got {model}'):
+        get_model(model)
