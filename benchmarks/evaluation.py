@@ -190,10 +190,15 @@ def measure_once(method: str, folder: Path, threads: int, repeated_galleries: bo
     command = [sys.executable, __file__, '--worker', method, '--folder', str(folder)]
     command += ['--repeated-galleries'] * repeated_galleries
     limits = dict(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), PYTHONWARNINGS='ignore')
-    done = subprocess.run(command, env=os.environ | limits, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        return dict(error=f'failed, exit status {done.returncode}')
-    return json.loads(done.stdout.splitlines()[-1])
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, env=os.environ | limits, **pipes) as worker:
+        last = ''
+        for last in worker.stderr:
+            print(last, end='', file=sys.stderr, flush=True)
+        printed = worker.stdout.read()
+    if worker.returncode:
+        return dict(error=f'failed: {last.strip() or f"exit status {worker.returncode}"}')
+    return json.loads(printed.splitlines()[-1])
 
 
 def compare(what: str, methods: Sequence[str], folder: Path, repeats: int, repeated_galleries: bool = False) -> list:
