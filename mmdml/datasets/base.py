@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset, Compose
-from mmengine.dataset.base_dataset import force_full_init
 from mmengine.fileio import exists
 from mmengine.logging import print_log
 
@@ -182,18 +181,18 @@ class RetrievalDataset(BaseDataset):
         return osp.abspath(self.ann_file or self.data_root)
 
     @property
-    @force_full_init
     def labels(self) -> np.ndarray:
         """``(N,)`` int64 labels of all images, without opening any; read-only."""
+        self.full_init()
         if self._labels is None:
             self._labels = np.array([self.get_data_info(i)['gt_label'] for i in range(len(self))], dtype=np.int64)
         self._labels.flags.writeable = False
         return self._labels
 
     @property
-    @force_full_init
     def metainfo(self) -> dict:
         """``classes`` (the name of each label), ``num_images``, ``has_roles``, and what the config added."""
+        self.full_init()
         return copy.deepcopy(self._metainfo)
 
     @property
@@ -268,9 +267,9 @@ class RetrievalDataset(BaseDataset):
         """
         return self.read(int(idx), getattr(idx, 'repeat', 0))
 
-    @force_full_init
     def read(self, idx: int, repeat: int = 0) -> dict:
         """Pipeline output of image ``idx``, with the augmentation of its ``repeat``-th repetition in this epoch."""
+        self.full_init()
         try:
             return self._read(idx, repeat)
         except UnreadableImageError as error:

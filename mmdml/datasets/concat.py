@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from mmengine.dataset import ConcatDataset
-from mmengine.dataset.base_dataset import force_full_init
 
 from mmdml.datasets.base import RetrievalDataset
 from mmdml.registry import DATASETS
@@ -85,15 +84,15 @@ class RetrievalConcatDataset(ConcatDataset):
         super().full_init()
 
     @property
-    @force_full_init
     def labels(self) -> np.ndarray:
         """``(N,)`` int64 labels over all parts; read-only."""
+        self.full_init()
         return self._labels
 
     @property
-    @force_full_init
     def metainfo(self) -> dict:
         """Entries of the first part, with ``classes`` and ``num_images`` over all parts."""
+        self.full_init()
         return dict(self._metainfo)
 
     @property
@@ -128,9 +127,9 @@ class RetrievalConcatDataset(ConcatDataset):
         for part in self.datasets:
             part.set_seed(seed)
 
-    @force_full_init
     def with_pipeline(self, pipeline: Sequence[dict | Callable] | None = None) -> 'RetrievalConcatDataset':
         """See :meth:`RetrievalDataset.with_pipeline`."""
+        self.full_init()
         view = copy.copy(self)
         view.datasets = [part.with_pipeline(pipeline) for part in self.datasets]
         return view

@@ -1,10 +1,13 @@
 """Caltech-UCSD Birds-200-2011."""
 
 import os.path as osp
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.official_files import read_table
 from mmdml.registry import DATASETS
 
 _PARTS = ('images.txt', 'image_class_labels.txt', 'classes.txt', 'images')
@@ -32,6 +35,8 @@ class CUB200(RetrievalDataset):
 
     #: Classes and images of each split.
     COUNTS = {'train': (100, 5864), 'test': (100, 5924)}
+    #: Options that move images between the splits, and the values that ``COUNTS`` are of.
+    COUNTED_WITH = {'train_classes': 100}
 
     def __init__(self, data_root: str = 'data/CUB_200_2011', train_classes: int = 100, **kwargs) -> None:
         self.train_classes = train_classes
@@ -47,16 +52,18 @@ class CUB200(RetrievalDataset):
                 f'{", ".join(missing)}. Get CUB_200_2011.tgz from https://data.caltech.edu/records/65de6-vp158 '
                 f'and run: python tools/dataset_converters/prepare_cub200.py CUB_200_2011.tgz {self.data_root}'
             )
-        path_of = _read_table(osp.join(self.data_root, 'images.txt'))
-        class_of = _read_table(osp.join(self.data_root, 'image_class_labels.txt'))
-        name_of = _read_table(osp.join(self.data_root, 'classes.txt'))
+        path_of = _second_by_first(osp.join(self.data_root, 'images.txt'), dict(image_id=int, path=str))
+        class_of = _second_by_first(
+            osp.join(self.data_root, 'image_class_labels.txt'), dict(image_id=int, class_id=int)
+        )
+        name_of = _second_by_first(osp.join(self.data_root, 'classes.txt'), dict(class_id=int, class_name=str))
         unlabelled = [image for image in path_of if class_of.get(image) not in name_of]
         if unlabelled:
             raise ValueError(
                 f'{len(unlabelled)} images of {osp.abspath(self.data_root)}/images.txt have no class of classes.txt in '
                 f'image_class_labels.txt, e.g. image {unlabelled[0]} ({path_of[unlabelled[0]]})'
             )
-        class_ids = sorted(name_of, key=int)
+        class_ids = sorted(name_of)
         if not 0 < self.train_classes < len(class_ids):
             raise ValueError(
                 f'train_classes={self.train_classes} must leave training and test classes of the {len(class_ids)} in '
@@ -64,18 +71,11 @@ class CUB200(RetrievalDataset):
             )
         own = class_ids[self.train_classes :] if self.split == 'test' else class_ids[: self.train_classes]
         position = {class_id: i for i, class_id in enumerate(own)}
-        images = [image for image in sorted(path_of, key=int) if class_of[image] in position]
+        images = [image for image in sorted(path_of) if class_of[image] in position]
         labels = np.array([position[class_of[image]] for image in images], dtype=np.int64)
         return Samples([path_of[image] for image in images], labels, [name_of[class_id] for class_id in own])
 
 
-def _read_table(path: str) -> dict[str, str]:
-    """``number value`` lines of an official file."""
-    table = {}
-    with open(path, encoding='utf-8') as file:
-        for number, line in enumerate(file, 1):
-            fields = line.split(maxsplit=1)
-            if len(fields) != 2 or not fields[0].isdigit():
-                raise ValueError(f'{osp.abspath(path)}, line {number}: expected "number value", got {line.rstrip()!r}')
-            table[fields[0]] = fields[1].rstrip()
-    return table
+def _second_by_first(path: str, columns: Mapping[str, Callable[[str], Any]]) -> dict[int, Any]:
+    """The second column of an official list by the number in the first one."""
+    return dict(zip(*read_table(path, columns), strict=True))

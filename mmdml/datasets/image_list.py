@@ -2,10 +2,12 @@
 
 import os.path as osp
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from mmdml.datasets.base import GALLERY, QUERY, QUERY_AND_GALLERY, RetrievalDataset, Samples
+from mmdml.datasets.official_files import read_lines
 from mmdml.registry import DATASETS
 
 _ROLES = {'query': QUERY, 'gallery': GALLERY, 'both': QUERY_AND_GALLERY}
@@ -26,7 +28,8 @@ class ImageList(RetrievalDataset):
 
     Raises:
         FileNotFoundError: the file or the images are not there.
-        ValueError: a line that cannot be read; names file, line number and line.
+        ValueError: a line that cannot be read (names file, line number and line), a path with two labels, or whole
+            numbers that are one class by value and two by their text, as 1 and 01.
 
     Example:
         >>> dataset = dict(type='ImageList', data_root='photos', ann_file='train.txt', val_classes=0.2, pipeline=[...])
@@ -48,31 +51,45 @@ class ImageList(RetrievalDataset):
             paths.append(path)
             names.append(name)
             roles.append(role)
-        classes, labels = _number(names)
+        try:
+            classes, labels = _number(names)
+        except ValueError as error:
+            raise ValueError(f'{osp.abspath(self.ann_file)}: {error}') from None
         return Samples(paths, labels, classes, np.array(roles, dtype=np.int64))
 
     def _parse(self) -> list[tuple[str, str, int]]:
-        rows = []
+        rows, label_of = [], {}
+        path_of_list = osp.abspath(self.ann_file)
         columns = 3 if self.roles else 2
-        with open(self.ann_file, encoding='utf-8-sig') as file:
-            for number, line in enumerate(file, 1):
-                line = line.strip()
-                if not line or line.startswith('#'):
-                    continue
-                fields = line.rsplit(maxsplit=columns - 1)
-                if len(fields) != columns or (self.roles and fields[2] not in _ROLES):
-                    wanted = '"path label role" with role query, gallery or both' if self.roles else '"path label"'
-                    raise ValueError(f'{osp.abspath(self.ann_file)}, line {number}: expected {wanted}, got {line!r}')
-                rows.append((fields[0], fields[1], _ROLES[fields[2]] if self.roles else QUERY_AND_GALLERY))
+        for number, line in enumerate(read_lines(self.ann_file), 1):
+            line = line.strip()
+            if not line or line.startswith('#'):
+                continue
+            fields = line.rsplit(maxsplit=columns - 1)
+            if len(fields) != columns or (self.roles and fields[2] not in _ROLES):
+                wanted = '"path label role" with role query, gallery or both' if self.roles else '"path label"'
+                raise ValueError(f'{path_of_list}, line {number}: expected {wanted}, got {line!r}')
+            path, label = fields[:2]
+            if label_of.setdefault(path, label) != label:
+                raise ValueError(
+                    f'{path_of_list}, line {number}: {path} has label {label!r}, but {label_of[path]!r} above; '
+                    'an image has one label'
+                )
+            rows.append((path, label, _ROLES[fields[2]] if self.roles else QUERY_AND_GALLERY))
         return rows
 
 
 def _number(names: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Ordered class names, and the position of each image's class among them."""
-    distinct = set(names)
+    classes = sorted(set(names))
     try:
-        classes = sorted(distinct, key=int)
+        numbers = {name: int(name) for name in classes}
     except ValueError:
-        classes = sorted(distinct)
+        pass
+    else:
+        classes.sort(key=numbers.get)
+        for first, second in pairwise(classes):
+            if numbers[first] == numbers[second]:
+                raise ValueError(f'the labels {first!r} and {second!r} are the same number; write it in one way')
     position = {name: i for i, name in enumerate(classes)}
     return classes, np.array([position[name] for name in names], dtype=np.int64)

@@ -56,8 +56,9 @@ class Market1501(RetrievalDataset):
         )
         paths, persons, roles = [], [], []
         for folder in folders:
-            # The archive has a Thumbs.db in each folder.
-            for name in sorted(name for name in os.listdir(osp.join(self.data_root, folder)) if name.endswith('.jpg')):
+            # The archive has a Thumbs.db in each folder, and macOS adds a ._NAME.jpg for each picture.
+            names = [name for name in os.listdir(osp.join(self.data_root, folder)) if name.endswith('.jpg')]
+            for name in sorted(name for name in names if name[0] != '.'):
                 person = self._parse(osp.join(folder, name))[0]
                 if person != '-1':
                     paths.append(osp.join(folder, name))

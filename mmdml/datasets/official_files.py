@@ -1,5 +1,6 @@
 """Reading what the benchmarks' authors distribute, with errors that name file and line."""
 
+import io
 import os.path as osp
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,6 +31,27 @@ def require_parts(dataset: str, root: str, parts: Sequence[str], source: str) ->
         )
 
 
+def read_lines(path: str) -> list[str]:
+    """Lines of a text file, with or without a byte order mark; of any system.
+
+    Args:
+        path: the file, UTF-8.
+
+    Raises:
+        ValueError: the file is not UTF-8; names the line.
+    """
+    with open(path, 'rb') as file:
+        content = file.read()
+    try:
+        text = content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        line = error.object.count(b'\n', 0, error.start) + 1
+        found = error.object[error.start : error.start + 1]
+        raise ValueError(f'{osp.abspath(path)}, line {line} is not UTF-8: it has the byte {found!r}') from None
+    # Unlike splitlines(), this parts lines at line ends only, which file names cannot hold.
+    return [line.rstrip('\n') for line in io.StringIO(text, newline=None)]
+
+
 def read_table(
     path: str, columns: Mapping[str, Callable[[str], Any]], header_line: int = 0, note: str = ''
 ) -> list[list]:
@@ -45,11 +67,10 @@ def read_table(
         One list a column.
 
     Raises:
-        ValueError: a wrong header or line (with its number), or no data.
+        ValueError: a wrong header or line (with its number), no data, or a file that is not UTF-8.
     """
     wanted = f'"{" ".join(columns)}"'
-    with open(path, encoding='utf-8-sig') as file:
-        lines = file.read().splitlines()
+    lines = read_lines(path)
     if header_line and ''.join(lines[header_line - 1 : header_line]).split() != list(columns):
         found = lines[header_line - 1] if len(lines) >= header_line else 'the end of the file'
         raise ValueError(f'{osp.abspath(path)}, line {header_line}: expected the header {wanted}, got {found!r}')

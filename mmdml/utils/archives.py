@@ -9,6 +9,7 @@ import os
 import os.path as osp
 import re
 import shutil
+import stat
 import tarfile
 import urllib.error
 import urllib.request
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from lzma import LZMAError
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 from zlib import error as ZlibError
 
@@ -55,13 +56,14 @@ class OfficialFile:
 # ---- fetch -----------------------------------------------------------------------------------------------------------
 
 
-def download(address: str, path: str, instead: str) -> None:
+def download(address: str, path: str, instead: str, archive: bool = True) -> None:
     """Fetch a file; ``path.part`` holds what has come so far, and a later call goes on from there.
 
     Args:
         address: of the file.
         path: where it goes once it is complete.
         instead: what the message on a failure says about getting it in another way.
+        archive: refuse a web page. Servers send other files under wrong types.
 
     Raises:
         ArchiveError: no connection, an answer that is not the file, or a connection that broke off.
@@ -71,7 +73,7 @@ def download(address: str, path: str, instead: str) -> None:
     done = osp.getsize(part) if osp.exists(part) else 0
     print(f'downloading {address} to {path}')
     try:
-        total = _fetch(address, part, done)
+        total = _fetch(address, part, done, archive)
     except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
         raise ArchiveError(f'cannot download {address}: {error}\n{instead}') from error
     if total is not None and osp.getsize(part) != total:
@@ -82,7 +84,7 @@ def download(address: str, path: str, instead: str) -> None:
     os.replace(part, path)
 
 
-def _fetch(address: str, part: str, done: int) -> int | None:
+def _fetch(address: str, part: str, done: int, archive: bool) -> int | None:
     """Append to ``part``, which has ``done`` bytes; the size of the whole file, None if the server does not say."""
     # Without this header some servers send a .tar.gz as a compressed .tar.
     headers = {'Accept-Encoding': 'identity', **({'Range': f'bytes={done}-'} if done else {})}
@@ -94,11 +96,15 @@ def _fetch(address: str, part: str, done: int) -> int | None:
         # Nothing is left to send: all is here, or what is here belongs to another file.
         if _total_size(error.headers.get('Content-Range')) == done:
             return done
-        os.remove(part)
-        return _fetch(address, part, 0)
+        return _fetch(address, part, 0, archive)
     with response:
-        done, total = _start_and_total(response, done)
-        with open(part, 'ab' if done else 'wb') as file, _progress(osp.basename(part), total, done) as progress:
+        start, total = _start_and_total(response, done)
+        # Login pages of networks and error pages of servers come with a status that says that all is well.
+        if response.headers.get_content_type() == 'text/html' and (archive or start < done):
+            raise ValueError(f'the answer is a web page, {response.url}')
+        if start < done and total is not None and total < done:
+            raise ValueError(f'the answer has {total:,} bytes, {part} has {done:,} already; remove it to begin again')
+        with open(part, 'ab' if start else 'wb') as file, _progress(osp.basename(part), total, start) as progress:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 progress.add(len(chunk))
@@ -162,9 +168,9 @@ def lay_out(parts: Sequence[tuple[OfficialFile, str]], target: str, check: Calla
         check: is called with the folder of the whole tree and raises if something is wrong with it.
 
     Raises:
-        ArchiveError: ``target`` is there, or a file cannot be unpacked.
+        ArchiveError: ``target`` is there or holds one of the files, or a file cannot be unpacked.
     """
-    require_absent(target)
+    require_absent(target, [path for _, path in parts])
     target = osp.abspath(target)
     staging = target + '.unpacking'
     shutil.rmtree(staging, ignore_errors=True)
@@ -183,8 +189,23 @@ def lay_out(parts: Sequence[tuple[OfficialFile, str]], target: str, check: Calla
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def require_absent(target: str) -> None:
-    """Refuse to write over what is there."""
+def require_absent(target: str, sources: Sequence[str]) -> None:
+    """Refuse to write over what is there.
+
+    Args:
+        target: folder to make.
+        sources: files to make it from, which must lie elsewhere: nobody should be told to remove them.
+
+    Raises:
+        ArchiveError: ``target`` is there, or a source lies in it.
+    """
+    folder = Path(osp.realpath(target))
+    for path in sources:
+        if Path(osp.realpath(path)).is_relative_to(folder):
+            raise ArchiveError(
+                f'{osp.abspath(path)} is a place in the target folder {osp.abspath(target)}: choose another target '
+                'folder'
+            )
     if osp.lexists(target):
         raise ArchiveError(f'{osp.abspath(target)} is there already; remove it first to unpack again')
 
@@ -258,7 +279,8 @@ def _noting(raw: BinaryIO, progress: ProgressLine, members: Iterator[Member]) ->
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
     for info in archive.infolist():
-        if not info.is_dir():
+        # The upper half has the file's mode on Unix.
+        if not info.is_dir() and not stat.S_ISLNK(info.external_attr >> 16):
             yield info.filename, lambda info=info: archive.open(info)
 
 
@@ -269,11 +291,13 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
 
 
 def _checked_parts(path: str, name: str) -> tuple[str, ...]:
-    """Folders and file of an entry, which must stay inside."""
+    """Folders and file of an entry, which must stay inside, on every system."""
     parts = PurePosixPath(name).parts
-    if name.startswith('/') or '..' in parts:
+    # On Windows a backslash parts folders, and a drive leaves the folder it is in.
+    if name.startswith('/') or '..' in parts or '\\' in name or any(PureWindowsPath(part).drive for part in parts):
         raise ArchiveError(
-            f'{osp.abspath(path)} holds the entry {name!r}, which points outside: do not use this archive'
+            f'{osp.abspath(path)} holds the entry {name!r}, which points outside or has a backslash or a drive: do not '
+            'use this archive'
         )
     return parts
 

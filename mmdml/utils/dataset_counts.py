@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from mmdml.datasets import RetrievalDataset
 from mmdml.registry import DATASETS
 
@@ -30,8 +32,8 @@ class SplitReport:
 
     @property
     def found(self) -> tuple[int, int]:
-        """Number of classes and of images."""
-        return sum(len(part.metainfo['classes']) for part in self.datasets), sum(map(len, self.datasets))
+        """Number of classes that have an image, and of images."""
+        return sum(len(np.unique(part.labels)) for part in self.datasets), sum(map(len, self.datasets))
 
     @property
     def problem(self) -> str:
@@ -60,13 +62,19 @@ def retrieval_class(name: str) -> type[RetrievalDataset]:
     return found
 
 
-def official_splits(name: str) -> dict[str, tuple[list[dict[str, Any]], tuple[int, int] | None]]:
+def official_splits(
+    name: str, options: Mapping[str, Any] | None = None
+) -> dict[str, tuple[list[dict[str, Any]], tuple[int, int] | None]]:
     """For each split of a data set, the options that build its parts, and its official counts.
 
     Args:
         name: of a registered data set. One without ``COUNTS`` has its training and test split, without counts.
+        options: of the data set. Counts do not hold where they differ from its ``COUNTED_WITH``.
     """
-    counts = getattr(retrieval_class(name), 'COUNTS', {})
+    dataset = retrieval_class(name)
+    needed = getattr(dataset, 'COUNTED_WITH', {})
+    holds = all((options or {}).get(key, value) == value for key, value in needed.items())
+    counts = getattr(dataset, 'COUNTS', {}) if holds else {}
     splits = {split: ([_options(name, split)], counts[split]) for split in counts if split != 'all'}
     if not splits:
         splits = {split: ([dict(split=split)], None) for split in ('train', 'test')}

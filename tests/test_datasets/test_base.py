@@ -261,6 +261,17 @@ def warnings_seen():
     logger.removeHandler(handler)
 
 
+@pytest.mark.parametrize('concatenated', [False, True])
+def test_reading_annotations_at_first_use_is_not_worth_a_warning(listing, warnings_seen, concatenated):
+    def lazy():
+        part = build(listing, lazy_init=True, pipeline=[keep])
+        return RetrievalConcatDataset([part], label_space='shared', lazy_init=True) if concatenated else part
+
+    assert len(lazy().labels) == lazy().metainfo['num_images'] == len(lazy().with_pipeline()) == 30
+    assert lazy()[4]['label'] == 1
+    assert warnings_seen == []
+
+
 def test_same_class_replacement_is_the_next_readable_image_under_its_own_index(listing, warnings_seen):
     (listing / 'c1_2.png').unlink()
     (listing / 'c1_0.png').write_bytes(b'')
@@ -298,8 +309,8 @@ def test_replacing_images_while_testing_is_refused(listing):
 
 
 def test_sixty_thousand_images_have_labels_and_infos(tmp_path):
-    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 4), np.uint8))
-    (tmp_path / 'list.txt').write_text('\n'.join(f'a.png {i // 5}' for i in range(60_000)))
+    cv2.imwrite(str(tmp_path / '0.png'), np.zeros((4, 4), np.uint8))
+    (tmp_path / 'list.txt').write_text('\n'.join(f'{i}.png {i // 5}' for i in range(60_000)))
     dataset = build(tmp_path)
     assert len(dataset) == 60_000
     assert dataset.labels[-1] == dataset.get_data_info(-1)['gt_label'] == 11_999

@@ -1,8 +1,4 @@
-import importlib.util
-import tarfile
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import cv2
@@ -12,17 +8,6 @@ import pytest
 from mmdml.registry import DATASETS
 
 CUB50 = Path('/work/shared/data/cub50')
-CONVERTER = Path(__file__).parents[2] / 'tools/dataset_converters/prepare_cub200.py'
-
-
-def load_converter():
-    spec = importlib.util.spec_from_file_location('prepare_cub200', CONVERTER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-converter = load_converter()
 
 
 def write_lists(root, rows, num_classes):
@@ -126,79 +111,16 @@ def test_broken_official_line_is_an_error_with_its_number(tree):
         build(tree)
 
 
-# ----------------------------------------------------------------------------------------------------- converter
+def test_empty_lines_byte_order_mark_and_zeros_before_a_number_change_nothing(tree):
+    before = build(tree)
+    for name in ('images.txt', 'image_class_labels.txt', 'classes.txt'):
+        (tree / name).write_text('\ufeff0' + (tree / name).read_text() + '\n \n', encoding='utf-8')
+    after = build(tree)
+    assert after.metainfo == before.metainfo and after.labels.tolist() == before.labels.tolist()
+    assert [after.get_data_info(i) for i in range(100)] == [before.get_data_info(i) for i in range(100)]
 
 
-@pytest.fixture
-def archive(tree, tmp_path):
-    path = tmp_path / 'CUB_200_2011.tgz'
-    with tarfile.open(path, 'w:gz') as tar:
-        tar.add(tree, 'CUB_200_2011')
-        tar.add(tree / 'classes.txt', 'attributes.txt')
-    return path
-
-
-def test_converter_lays_out_a_tree_that_loads(archive, tmp_path):
-    target = tmp_path / 'data' / 'CUB'
-    converter.prepare(str(archive), str(target), num_images=200)
-    assert len(build(target, split='test')) == 100
-    assert [path.name for path in target.parent.iterdir()] == ['CUB']
-
-
-def test_converter_leaves_nothing_behind_when_the_archive_is_not_whole(archive, tmp_path):
-    with pytest.raises(SystemExit, match='images.txt has 200 lines, expected 11788'):
-        converter.prepare(str(archive), str(tmp_path / 'new'))
-    assert not (tmp_path / 'new').exists() and not (tmp_path / 'new.unpacking').exists()
-
-
-def test_converter_notices_a_cut_archive(archive, tmp_path):
-    archive.write_bytes(archive.read_bytes()[:2000])
-    with pytest.raises(SystemExit, match='cannot unpack .*CUB_200_2011.tgz'):
-        converter.prepare(str(archive), str(tmp_path / 'new'), num_images=200)
-    assert not (tmp_path / 'new').exists()
-
-
-def test_converter_names_listed_images_that_are_missing(tree):
-    (tree / 'images/007.Bird_7/7.jpg').unlink()
-    with pytest.raises(SystemExit, match='1 images are missing .*007.Bird_7/7.jpg'):
-        converter.verify(str(tree), num_images=200)
-
-
-def test_converter_does_not_overwrite_a_tree(archive, tree):
-    with pytest.raises(SystemExit, match='is there already'):
-        converter.prepare(str(archive), str(tree), num_images=200)
-
-
-class ServeTail(BaseHTTPRequestHandler):
-    content = bytes(range(256)) * 16
-
-    def do_GET(self):
-        start = int(self.headers.get('Range', 'bytes=0-')[6:-1])
-        self.send_response(206 if start else 200)
-        self.end_headers()
-        self.wfile.write(self.content[start:])
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.mark.parametrize('already', [0, 1000])
-def test_download_goes_on_where_it_stopped(tmp_path, already):
-    server = HTTPServer(('127.0.0.1', 0), ServeTail)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        path = tmp_path / 'archive.tgz'
-        if already:
-            (tmp_path / 'archive.tgz.part').write_bytes(ServeTail.content[:already])
-        converter.download(str(path), f'http://127.0.0.1:{server.server_port}/archive')
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-    assert path.read_bytes() == ServeTail.content
-
-
-def test_download_without_network_names_the_official_page_and_file(tmp_path):
-    with pytest.raises(SystemExit, match=r'(?s)CUB_200_2011\.tgz from https://data\.caltech\.edu/records/65de6-vp158'):
-        converter.download(str(tmp_path / 'CUB_200_2011.tgz'), 'http://127.0.0.1:9/archive')
+def test_list_that_is_not_utf8_is_an_error_with_file_and_line(tree):
+    (tree / 'classes.txt').write_bytes(b'1 001.Bird\n2 002.B\xe9b\xe9\n')
+    with pytest.raises(ValueError, match=r'classes\.txt, line 2 is not UTF-8'):
+        build(tree)

@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -51,3 +54,38 @@ def test_class_folder_without_images_is_an_error_that_names_it(folder):
     (folder / 'auk').mkdir()
     with pytest.raises(ValueError, match=r"1 class folders .* hold no image .*\['auk'\]"):
         build(folder)
+
+
+@pytest.mark.parametrize(
+    'link, to',
+    [
+        ('wren/up', '..'),
+        ('wren/itself', '.'),
+        ('wren/far_up', '../../..'),
+        ('tit/again', 'nested'),
+        ('tit/nested/class', '..'),
+        ('tit/nested/root', '../..'),
+        ('everything', '.'),
+    ],
+)
+def test_links_to_folders_above_are_not_followed_and_no_folder_is_taken_twice(folder, tmp_path_factory, link, to):
+    # Folders above hold nothing but the pictures: without the rule this test ends as well.
+    folder = shutil.move(folder, tmp_path_factory.mktemp('above') / 'photos/train')
+    before = build(folder)
+    (folder / link).symlink_to(to, target_is_directory=True)
+    after = build(folder)
+    assert after.metainfo == before.metainfo
+    names = [[Path(data.get_data_info(i)['img_path']).name for i in range(len(data))] for data in (before, after)]
+    assert names[0] == names[1]
+
+
+def test_links_to_folders_elsewhere_are_followed(folder, tmp_path_factory):
+    store = tmp_path_factory.mktemp('store')
+    (store / 'auk').mkdir()
+    cv2.imwrite(str(store / 'auk/1.png'), np.zeros((4, 4, 3), np.uint8))
+    (store / 'auk/up').symlink_to('..')
+    (folder / 'auk').symlink_to(store / 'auk')
+    (folder / 'wren/more').symlink_to(store / 'auk')
+    dataset = build(folder)
+    paths = [str(Path(dataset.get_data_info(i)['img_path']).relative_to(folder)) for i in range(len(dataset))]
+    assert paths == ['auk/1.png', 'owl/a.png', 'tit/nested/x.jpeg', 'wren/1.png', 'wren/2.JPG', 'wren/more/1.png']

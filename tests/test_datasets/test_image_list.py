@@ -78,6 +78,40 @@ def test_list_without_images_is_an_error_with_its_absolute_path(tmp_path):
         build(tmp_path, '# nothing\n')
 
 
+@pytest.mark.parametrize('mark', [b'', b'\xef\xbb\xbf'])
+def test_list_that_is_not_utf8_is_an_error_with_file_and_line(tmp_path, mark):
+    (tmp_path / 'list.txt').write_bytes(mark + 'é.png 0\n'.encode() + 'ü.png 0\n'.encode('latin-1'))
+    with pytest.raises(ValueError) as error:
+        DATASETS.build(dict(type='ImageList', ann_file='list.txt', data_root=str(tmp_path)))
+    assert str(error.value) == f"{tmp_path}/list.txt, line 2 is not UTF-8: it has the byte b'\\xfc'"
+
+
+def test_line_separators_of_unicode_may_be_part_of_a_name(tmp_path):
+    name = 'a\u2028b\x85c\x0cd.png'
+    cv2.imwrite(str(tmp_path / name), np.zeros((4, 4), np.uint8))
+    dataset = build(tmp_path, f'a.png 0\r\n{name} 1\r\n')
+    assert [dataset.get_data_info(i)['img_path'] for i in range(2)] == [str(tmp_path / 'a.png'), str(tmp_path / name)]
+
+
+@pytest.mark.parametrize('first, second', [('1', '01'), ('7', '+7')])
+def test_one_number_written_in_two_ways_is_an_error_that_names_both(tmp_path, first, second):
+    with pytest.raises(ValueError) as error:
+        build(tmp_path, f'a.png {first}\nb.png {second}\ntwo words.png 3\n')
+    assert f'{tmp_path}/list.txt: the labels' in str(error.value)
+    assert repr(first) in str(error.value) and repr(second) in str(error.value)
+    # Beside a word they are names as well.
+    dataset = build(tmp_path, f'a.png {first}\nb.png {second}\ntwo words.png wren\n')
+    assert dataset.metainfo['classes'] == sorted([first, second, 'wren'])
+
+
+def test_path_with_two_labels_is_an_error_that_names_path_and_labels(tmp_path):
+    message = r"list\.txt, line 3: two words\.png has label 'owl', but 'wren' above; an image has one label"
+    with pytest.raises(ValueError, match=message):
+        build(tmp_path, 'two words.png wren\na.png owl\ntwo words.png owl\n')
+    roles = build(tmp_path, 'a.png wren query\na.png wren gallery\n', roles=True)
+    assert len(roles) == 2
+
+
 # ---- real pictures ----
 
 GROCERY = Path('/work/shared/data/grocery')

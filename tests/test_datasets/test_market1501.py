@@ -70,3 +70,8 @@ def test_missing_folder_is_named(tree):
     (tree / 'query').rename(tree / 'queries')
     with pytest.raises(FileNotFoundError, match=r'missing: query\. .*Market-1501-v15\.09\.15\.zip'):
         build(tree, split='test')
+
+
+def test_files_that_macos_adds_do_no_harm(tree):
+    (tree / 'bounding_box_train/._0002_c2s1_000451_03.jpg').write_bytes(b'no picture')
+    assert len(build(tree)) == 3

@@ -125,3 +125,10 @@ def test_list_without_header_or_without_images_is_an_error(tree):
     write_list(tree / 'Ebay_train.txt', [], header='')
     with pytest.raises(ValueError, match=r'line 1: .* got .the end of the file'):
         build(tree)
+
+
+def test_list_that_is_not_utf8_is_an_error_with_file_and_line(tree):
+    with (tree / 'Ebay_train.txt').open('ab') as file:
+        file.write('7 3 1 bicycle_final/é.JPG\n'.encode('latin-1'))
+    with pytest.raises(ValueError, match=rf'{tree}/Ebay_train\.txt, line 8 is not UTF-8'):
+        build(tree)

@@ -3,6 +3,8 @@ import importlib
 import inspect
 import io
 import os
+import re
+import stat
 import struct
 import subprocess
 import sys
@@ -30,9 +32,7 @@ CONVERTERS = ROOT / 'tools/dataset_converters'
 sys.path.insert(0, str(CONVERTERS))
 recipe_module = importlib.import_module('_recipe')
 NAMES = sorted(
-    path.stem.removeprefix('prepare_')
-    for path in CONVERTERS.glob('prepare_*.py')
-    if path.stem not in ('prepare_cub200', 'prepare_omniglot')
+    path.stem.removeprefix('prepare_') for path in CONVERTERS.glob('prepare_*.py') if path.stem != 'prepare_omniglot'
 )
 RECIPES = {name: importlib.import_module(f'prepare_{name}').RECIPE for name in NAMES}
 PICTURE = cv2.imencode('.jpg', np.full((4, 4, 3), 120, np.uint8))[1].tobytes()
@@ -69,6 +69,15 @@ def write_zip(path, members):
 
 
 # ---- the official files, each with the least that its class loads ----------------------------------------------------
+
+
+def cub200(num_classes=200):
+    members = {f'images/{i:03d}.Bird/{i}.jpg': PICTURE for i in (1, num_classes)}
+    members['images.txt'] = lines(['1 001.Bird/1.jpg', f'2 {num_classes:03d}.Bird/{num_classes}.jpg'])
+    members['image_class_labels.txt'] = lines(['1 1', f'2 {num_classes}'])
+    members['classes.txt'] = lines(f'{i} {i:03d}.Bird' for i in range(1, num_classes + 1))
+    folder = {f'CUB_200_2011/{name}': data for name, data in members.items()}
+    return {'CUB_200_2011.tgz': {'attributes.txt': b'beside the folder', **folder}}
 
 
 def cars196():
@@ -194,7 +203,7 @@ def test_recipe_agrees_with_its_data_set_class(name):
 
 def test_every_data_set_with_official_counts_has_a_command():
     counted = {name for name in datasets.__all__ if hasattr(getattr(datasets, name), 'COUNTS')}
-    assert counted - {'CUB200', 'Omniglot'} == {recipe.dataset for recipe in RECIPES.values()}
+    assert counted - {'Omniglot'} == {recipe.dataset for recipe in RECIPES.values()}
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -212,19 +221,6 @@ def test_documentation_has_the_files_of_a_recipe_and_the_counts_of_its_class(nam
     assert checksum.startswith(kind) and downloaded.startswith('yes') == all(file.address for file in recipe.files)
     counts = DATASETS.get(recipe.dataset).COUNTS
     assert [split for split, (_, images) in counts.items() if f'{images:,}' not in page] == []
-
-
-def test_cub_archive_with_another_checksum_is_refused(tmp_path, monkeypatch):
-    write_tar(tmp_path / 'CUB_200_2011.tgz', {'CUB_200_2011/images.txt': b''})
-    converter = importlib.import_module('prepare_cub200')
-    arguments = ['prepare_cub200.py', str(tmp_path / 'CUB_200_2011.tgz'), str(tmp_path / 'tree')]
-    monkeypatch.setattr(sys, 'argv', arguments)
-    with pytest.raises(SystemExit, match='is not the official file: its md5 is .* expected 97eceeb196236b17'):
-        converter.main()
-    monkeypatch.setattr(sys, 'argv', [*arguments, '--skip-checksum'])
-    with pytest.raises(SystemExit, match='image_class_labels.txt is missing'):
-        converter.main()
-    assert os.listdir(tmp_path) == ['CUB_200_2011.tgz']
 
 
 # ---- laying out ------------------------------------------------------------------------------------------------------
@@ -277,7 +273,7 @@ def test_counts_decide_whether_a_tree_is_complete(tmp_path, monkeypatch):
 
 
 def test_listed_image_that_the_archive_lacks_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(DATASETS.get('Food101'), 'COUNTS', {'train': (50, 2), 'test': (51, 1)})
+    monkeypatch.setattr(DATASETS.get('Food101'), 'COUNTS', {'train': (1, 2), 'test': (1, 1)})
     members = food101()['food-101.tar.gz']
     members['food-101/meta/train.txt'] = b'dish_001/1\ndish_001/77\n'
     write_tar(tmp_path / 'food-101.tar.gz', members)
@@ -297,6 +293,40 @@ def test_archive_with_another_checksum_is_refused(tmp_path):
     archives.check_checksum(str(source), f'sha256:{found}')
 
 
+def test_copy_of_fewer_birds_is_laid_out_without_checks_only(tmp_path):
+    write_tar(tmp_path / 'CUB_200_2011.tgz', cub200(num_classes=4)['CUB_200_2011.tgz'])
+    recipe = RECIPES['cub200']
+    recipe = replace(recipe, files=(replace(recipe.files[0], checksum=''),))
+    arguments = recipe, str(tmp_path), str(tmp_path / 'tree')
+    with pytest.raises(ArchiveError, match='cannot load split train of .* train_classes=100 must leave'):
+        recipe_module.prepare(*arguments)
+    assert os.listdir(tmp_path) == ['CUB_200_2011.tgz']
+    summary = recipe_module.prepare(*arguments, checks=False)
+    assert summary.endswith(
+        'train 1 classes, 1 images (with train_classes=1); test 1 classes, 1 images (with train_classes=1)'
+    )
+    assert len(build('cub200', tmp_path / 'tree', split='test', train_classes=2)) == 1
+    assert not (tmp_path / 'tree/attributes.txt').exists()
+
+
+@pytest.mark.parametrize('name', ['downloads', '.'])
+def test_target_around_the_official_files_is_refused_without_advice_to_remove_them(tmp_path, name):
+    target = tmp_path / 'cars196'
+    source = write_official('cars196', target / name)
+    with pytest.raises(ArchiveError, match=f'car_ims.tgz is a place in the target folder {target}: choose another'):
+        prepare('cars196', source, target)
+    assert sorted(os.listdir(source)) == ['car_ims.tgz', 'cars_annos.mat']
+
+
+def test_nothing_is_downloaded_into_the_target(tmp_path):
+    with serving() as (address, handler):
+        recipe = recipe_from(address, b'')
+        for source in ('food-101', 'food-101/food-101.tar.gz'):
+            with pytest.raises(ArchiveError, match='choose another target folder'):
+                recipe_module.prepare(recipe, str(tmp_path / source), str(tmp_path / 'food-101'))
+        assert not handler.asked and not os.listdir(tmp_path)
+
+
 def test_target_that_is_there_is_not_touched(tmp_path):
     (tmp_path / 'tree').mkdir()
     with pytest.raises(ArchiveError, match=f'{tmp_path}/tree is there already'):
@@ -307,12 +337,14 @@ def test_target_that_is_there_is_not_touched(tmp_path):
 
 
 @pytest.mark.parametrize('write', [write_tar, write_zip])
-@pytest.mark.parametrize('name', ['../evil', 'top/../../evil', '/tmp/evil'])
+@pytest.mark.parametrize(
+    'name', ['../evil', 'top/../../evil', '/tmp/evil', '..\\evil', 'top\\..\\..\\evil', 'C:evil', 'top/C:/evil']
+)
 @pytest.mark.parametrize('folder', ['top', ''])
 def test_entry_that_points_outside_is_refused_and_nothing_is_left(tmp_path, write, name, folder):
     write(tmp_path / 'archive', {'top/a.jpg': PICTURE, name: b'evil'})
     part = archives.OfficialFile('archive', folder=folder)
-    with pytest.raises(ArchiveError, match=f'{tmp_path}/archive holds the entry {name!r}, which points outside'):
+    with pytest.raises(ArchiveError, match=re.escape(f'{tmp_path}/archive holds the entry {name!r}, which points out')):
         archives.lay_out([(part, str(tmp_path / 'archive'))], str(tmp_path / 'tree'), lambda tree: None)
     assert os.listdir(tmp_path) == ['archive'] and not Path('/tmp/evil').exists()
 
@@ -338,6 +370,16 @@ def test_links_and_devices_are_left_out(tmp_path):
         'link/through.txt',
     ]
     assert (tmp_path / 'tree/link/through.txt').stat().st_mode & 0o7111 == 0
+
+
+def test_links_of_a_zip_are_left_out_and_files_with_modes_are_not(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'archive', 'w') as archive:
+        for name, kind in (('top/link', stat.S_IFLNK | 0o777), ('top/a.txt', stat.S_IFREG | 0o644), ('top/b.txt', 0)):
+            info = zipfile.ZipInfo(name)
+            info.external_attr = kind << 16
+            archive.writestr(info, '/etc/passwd')
+    archives.unpack(str(tmp_path / 'archive'), 'top', str(tmp_path / 'tree'))
+    assert sorted(os.listdir(tmp_path / 'tree')) == ['a.txt', 'b.txt']
 
 
 def encrypted(data):
@@ -390,8 +432,10 @@ class Server(BaseHTTPRequestHandler):
     """Sends ``content`` from the byte that is asked for, but breaks off after ``at_most`` bytes."""
 
     content = bytes(range(256)) * 40
+    kind = 'application/octet-stream'
     at_most = None
     ranges = True
+    sizes = True
     asked: list = []
 
     def do_GET(self):
@@ -408,9 +452,11 @@ class Server(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(206 if start else 200)
-        if start:
+        self.send_header('Content-Type', self.kind)
+        if start and self.sizes:
             self.send_header('Content-Range', f'bytes {start}-{total - 1}/{total}')
-        self.send_header('Content-Length', str(total - start))
+        if self.sizes:
+            self.send_header('Content-Length', str(total - start))
         self.end_headers()
         self.wfile.write(self.content[start:][: self.at_most])
 
@@ -451,6 +497,55 @@ def test_server_that_cannot_resume_sends_the_file_from_its_beginning(tmp_path):
     assert (tmp_path / 'file').read_bytes() == Server.content
 
 
+@pytest.mark.parametrize('already', [0, 1000])
+def test_server_that_tells_no_sizes_is_taken_at_its_word(tmp_path, already):
+    if already:
+        (tmp_path / 'file.part').write_bytes(Server.content[:already])
+    with serving(sizes=False) as (address, _):
+        archives.download(address, str(tmp_path / 'file'), '')
+    assert (tmp_path / 'file').read_bytes() == Server.content
+
+
+@pytest.mark.parametrize(
+    'answer, problem',
+    [
+        (dict(content=b'<html>log in</html>', kind='text/html'), 'is a web page, http://127.0.0.1:.*/'),
+        (dict(content=b'<html>log in</html>' * 90, kind='text/html; charset=utf-8'), 'is a web page'),
+        (dict(content=b'moved'), 'has 5 bytes, .*/file.part has 1,000 already; remove it to begin again'),
+    ],
+)
+@pytest.mark.parametrize('archive', [True, False])
+def test_what_has_come_is_kept_when_the_answer_is_not_its_rest(tmp_path, answer, problem, archive):
+    part = tmp_path / 'file.part'
+    part.write_bytes(Server.content[:1000])
+    with serving(ranges=False, **answer) as (address, handler):
+        with pytest.raises(ArchiveError, match=f'cannot download {address}: the answer {problem}.*\nGET IT'):
+            archives.download(address, str(tmp_path / 'file'), 'GET IT', archive=archive)
+        assert handler.asked == ['bytes=1000-']
+    assert os.listdir(tmp_path) == ['file.part'] and part.read_bytes() == Server.content[:1000]
+
+
+def test_web_page_in_place_of_an_archive_says_what_to_get_where(tmp_path):
+    with serving(content=b'<html>log in</html>', kind='text/html') as (address, _):
+        recipe = recipe_from(address, b'')
+        with pytest.raises(ArchiveError) as error:
+            recipe_module.prepare(recipe, str(tmp_path / 'food-101.tar.gz'), str(tmp_path / 'tree'), checks=False)
+    assert 'the answer is a web page' in str(error.value)
+    assert f'Get food-101.tar.gz from {recipe.page}, put it as {tmp_path}/food-101.tar.gz' in str(error.value)
+    assert not os.listdir(tmp_path)
+
+
+def test_file_that_is_no_archive_may_come_under_a_wrong_type(tmp_path):
+    source = write_official('oxford_flowers102', tmp_path / 'downloads')
+    content = (source / 'imagelabels.mat').read_bytes()
+    (source / 'imagelabels.mat').unlink()
+    with serving(content=content, kind='text/html') as (address, _):
+        images, labels = RECIPES['oxford_flowers102'].files
+        recipe = replace(RECIPES['oxford_flowers102'], files=(images, replace(labels, address=address)))
+        recipe_module.prepare(recipe, str(source), str(tmp_path / 'tree'), checks=False)
+    assert (tmp_path / 'tree/imagelabels.mat').read_bytes() == content
+
+
 @pytest.mark.parametrize('too_much, requests', [(0, 1), (7, 2)])
 def test_part_that_is_complete_is_taken_and_one_that_is_too_long_fetched_anew(tmp_path, too_much, requests):
     (tmp_path / 'file.part').write_bytes(Server.content + b'x' * too_much)
@@ -468,7 +563,7 @@ def recipe_from(address, content):
 
 def test_what_is_missing_is_downloaded_checked_and_laid_out(tmp_path, monkeypatch):
     content = (write_official('food101', tmp_path / 'elsewhere') / 'food-101.tar.gz').read_bytes()
-    monkeypatch.setattr(DATASETS.get('Food101'), 'COUNTS', {'train': (50, 1), 'test': (51, 1)})
+    monkeypatch.setattr(DATASETS.get('Food101'), 'COUNTS', {'train': (1, 1), 'test': (1, 1)})
     with serving(content=content) as (address, _):
         recipe = recipe_from(address, content)
         recipe_module.prepare(recipe, f'{tmp_path}/downloads/', str(tmp_path / 'tree'))
@@ -511,11 +606,24 @@ def test_data_set_behind_a_form_says_what_to_get_where(tmp_path):
     assert f'(after their agreement), put them into {tmp_path}, and run this again.' in done.stderr
 
 
+def test_broken_address_of_sop_comes_with_the_hint_that_a_copy_will_do(tmp_path):
+    files = (replace(RECIPES['sop'].files[0], address='http://127.0.0.1:9/'),)
+    with pytest.raises(ArchiveError, match='lifted_struct/ .*copy from elsewhere: an exact one is known by its check'):
+        recipe_module.prepare(replace(RECIPES['sop'], files=files), f'{tmp_path}/', str(tmp_path / 'tree'))
+
+
+def test_target_that_cannot_be_made_ends_the_command_with_a_message(tmp_path):
+    source = write_official('cub200', tmp_path / 'downloads')
+    (tmp_path / 'file').write_bytes(b'')
+    done = run_command('cub200', source, tmp_path / 'file/tree', '--skip-checks')
+    assert done.returncode == 1 and 'Traceback' not in done.stderr and f'{tmp_path}/file/tree' in done.stderr
+
+
 def test_command_lays_out_a_repacked_copy_and_names_the_next_command(tmp_path, capsys):
     source = write_official('fgvc_aircraft', tmp_path / 'downloads')
     recipe_module.main(RECIPES['fgvc_aircraft'], [str(source), str(tmp_path / 'tree'), '--skip-checks'])
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == f'FGVCAircraft in {tmp_path}/tree: train 50 classes, 1 images; test 50 classes, 1 images'
+    assert printed[0] == f'FGVCAircraft in {tmp_path}/tree: train 1 classes, 1 images; test 1 classes, 1 images'
     assert printed[1].endswith(f'tools/misc/verify_dataset.py FGVCAircraft --data-root {tmp_path}/tree/data')
     with pytest.raises(SystemExit, match='is there already'):
         recipe_module.main(RECIPES['fgvc_aircraft'], [str(source), str(tmp_path / 'tree')])

@@ -5,9 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from mmdml.registry import DATASETS
-from mmdml.utils.dataset_counts import official_splits
+from mmdml.utils.dataset_counts import load_split, official_splits
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / 'tools/misc/verify_dataset.py'
@@ -71,6 +72,36 @@ def write_list(root, contents):
     return root / 'config.py'
 
 
+def jpeg(*flags):
+    return cv2.imencode('.jpg', NOISE, flags)[1].tobytes()
+
+
+def segment(mark, content):
+    return bytes([0xFF, mark]) + (len(content) + 2).to_bytes(2, 'big') + content
+
+
+# A thumbnail in its Exif segment, fill bytes, a comment that holds both marks.
+HEADED = b''.join(
+    [JPEG[:2], segment(0xE1, b'Exif\0\0' + JPEG), b'\xff\xff', segment(0xFE, b'\xff\xda\xff\xd9'), JPEG[2:]]
+)
+PROGRESSIVE = jpeg(cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+RESTARTING = jpeg(cv2.IMWRITE_JPEG_RST_INTERVAL, 1)
+
+
+@pytest.mark.parametrize('whole', [JPEG, HEADED, PROGRESSIVE, RESTARTING])
+@pytest.mark.parametrize('behind', [b'', b'\0' * 40, b'film \xff\xda film', JPEG[:200], JPEG])
+def test_jpeg_is_whole_whatever_comes_before_and_behind_it(tmp_path, whole, behind):
+    (tmp_path / 'a.jpg').write_bytes(whole + behind)
+    assert verify_dataset.image_problem(str(tmp_path / 'a.jpg')) == ''
+
+
+@pytest.mark.parametrize('whole', [JPEG, HEADED, PROGRESSIVE, RESTARTING])
+def test_jpeg_without_its_end_is_cut_short_wherever_it_was_cut(tmp_path, whole):
+    for length in (*range(2, len(whole) - 1, 29), len(whole) - 2, len(whole) - 1):
+        (tmp_path / 'a.jpg').write_bytes(whole[:length])
+        assert verify_dataset.image_problem(str(tmp_path / 'a.jpg')) == 'is cut short', length
+
+
 @pytest.mark.parametrize('workers', [1, 3])
 def test_every_kind_of_broken_image_is_named(tmp_path, capsys, workers):
     # Bytes behind the end mark are no fault, and a name may say another format.
@@ -127,6 +158,70 @@ def test_parts_of_a_concatenation_are_checked_each(pictures, market, tmp_path, c
     assert code == 0
     assert '  train        8         -      36         -  no official count' in printed.splitlines()
     assert '  test         1         1       2         2  ok' in printed.splitlines()
+
+
+def write_birds(root, num_classes):
+    names = [f'{i:03d}.Bird' for i in range(1, num_classes + 1)]
+    for name in names:
+        (root / 'images' / name).mkdir(parents=True)
+        (root / 'images' / name / 'a.jpg').write_bytes(JPEG)
+    columns = dict(images=[f'{name}/a.jpg' for name in names], classes=names)
+    columns['image_class_labels'] = range(1, num_classes + 1)
+    for list_name, values in columns.items():
+        (root / f'{list_name}.txt').write_text(''.join(f'{i} {value}\n' for i, value in enumerate(values, 1)))
+
+
+def test_reduced_copy_is_not_held_against_the_official_counts(tmp_path, capsys):
+    write_birds(tmp_path / 'birds', 7)
+    for classes in (3, 100):
+        loaders = [
+            f'{split}_dataloader = dict(dataset=dict(type="CUB200", data_root={str(tmp_path / "birds")!r}, '
+            f'split="{split}", train_classes={classes}))\n'
+            for split in ('train', 'test')
+        ]
+        (tmp_path / f'{classes}.py').write_text(''.join(loaders))
+    code, printed = verify(capsys, tmp_path / '3.py')
+    assert code == 0
+    assert printed.splitlines()[2:] == [
+        '  train        3         -       3         -  no official count',
+        '  test         4         -       4         -  no official count',
+        '7 images open, 0 do not',
+    ]
+    code, printed = verify(capsys, tmp_path / '100.py', '--json')
+    splits = json.loads(printed)[0]['splits']
+    assert code == 1 and splits[0]['expected'] == dict(classes=100, images=5864)
+
+
+def test_another_folder_is_for_one_folder_only(market, pictures, tmp_path, capsys):
+    part = dict(type='Market1501', data_root='nowhere')
+    lists = [dict(type='ImageFolder', data_root=pictures), dict(type='ImageFolder', data_root='elsewhere')]
+    for name, parts in (('one', [part, part]), ('types', [lists[0], part]), ('folders', lists)):
+        dataset = dict(type='RetrievalConcatDataset', label_space='disjoint', datasets=parts)
+        (tmp_path / f'{name}.py').write_text(f'train_dataloader = dict(dataset={dataset!r})\n')
+    assert verify(capsys, tmp_path / 'one.py', '--data-root', market, '--no-images')[0] == 0
+    with pytest.raises(SystemExit, match=rf'has 2: ImageFolder in {pictures}, Market1501 in nowhere'):
+        verify_dataset.main([str(tmp_path / 'types.py'), '--data-root', str(market)])
+    with pytest.raises(SystemExit, match='has 2: ImageFolder in .*, ImageFolder in '):
+        verify_dataset.main([str(tmp_path / 'folders.py'), '--data-root', str(market)])
+
+
+def test_class_that_has_no_image_is_not_found(tmp_path):
+    flowers, shop = tmp_path / 'flowers', tmp_path / 'shop'
+    (flowers / 'jpg').mkdir(parents=True)
+    (shop / 'img').mkdir(parents=True)
+    savemat(flowers / 'imagelabels.mat', dict(labels=np.array([[1, 2, 2, 60]])))
+    (flowers / 'jpg/image_00001.jpg').write_bytes(JPEG)
+    (flowers / 'jpg/image_00004.jpg').write_bytes(JPEG)
+    report = load_split(
+        'all', 'OxfordFlowers102', dict(data_root=str(flowers)), *official_splits('OxfordFlowers102')['all']
+    )
+    assert report.found == (3, 4)
+    assert report.problem == 'expected 102 classes and 8,189 images, found 3 classes and 4 images'
+    rows = [f'img/{i}_{part}.jpg id_{i} {part}' for i, part in ((1, 'query'), (1, 'gallery'), (2, 'gallery'))]
+    (shop / 'list_eval_partition.txt').write_text('\n'.join(['3', 'image_name item_id evaluation_status', *rows]))
+    (shop / 'img/1_query.jpg').write_bytes(JPEG)
+    report = load_split('query', 'InShop', dict(data_root=str(shop)), *official_splits('InShop')['query'])
+    assert report.found == (1, 1)
 
 
 def test_official_config_is_understood(market, capsys):

@@ -4,7 +4,8 @@ import argparse
 import os.path as osp
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from mmdml.utils.archives import (
     ArchiveError,
@@ -27,6 +28,7 @@ class Recipe:
         target: default folder to make.
         root: what to append to the folder for ``data_root``.
         note: how to get the files, where the page alone does not tell.
+        reduced: options of the class that load a copy of fewer classes, where it needs any.
     """
 
     dataset: str
@@ -35,6 +37,7 @@ class Recipe:
     target: str
     root: str = ''
     note: str = ''
+    reduced: dict[str, Any] = field(default_factory=dict)
 
 
 def _is_the_file(recipe: Recipe, source: str) -> bool:
@@ -90,8 +93,8 @@ def prepare(recipe: Recipe, source: str, target: str, checks: bool = True) -> st
     Raises:
         ArchiveError: says what is wrong and what to do. Nothing is at ``target`` then.
     """
-    require_absent(target)
     parts = locate(recipe, source)
+    require_absent(target, [path for _, path in parts])
     absent = [file for file, path in parts if not osp.isfile(path)]
     by_hand = [file for file in absent if not file.address]
     if by_hand:
@@ -99,7 +102,7 @@ def prepare(recipe: Recipe, source: str, target: str, checks: bool = True) -> st
         raise ArchiveError(f'{recipe.dataset} cannot be downloaded from here.\n{where}')
     for file, path in parts:
         if file in absent:
-            download(file.address, path, where_to_get(recipe, absent, source))
+            download(file.address, path, where_to_get(recipe, absent, source), archive=file.folder is not None)
         if checks and file.checksum:
             check_checksum(path, file.checksum)
     summary = []
@@ -110,13 +113,17 @@ def prepare(recipe: Recipe, source: str, target: str, checks: bool = True) -> st
 def check_tree(recipe: Recipe, tree: str, checks: bool) -> list[str]:
     """Load every split with the data set's class; classes and images of each, in words."""
     # They take seconds to import, and are not needed to say that a file is missing.
-    from mmdml.utils.dataset_counts import load_split, missing_images, official_splits
+    from mmdml.utils.dataset_counts import SplitReport, load_split, missing_images, official_splits
 
-    options = dict(data_root=osp.join(tree, recipe.root) if recipe.root else tree)
-    reports = [
-        load_split(name, recipe.dataset, options, parts, expected)
-        for name, (parts, expected) in official_splits(recipe.dataset).items()
-    ]
+    def load(**options: Any) -> list[SplitReport]:
+        options['data_root'] = osp.join(tree, recipe.root) if recipe.root else tree
+        splits = official_splits(recipe.dataset)
+        return [load_split(name, recipe.dataset, options, *split) for name, split in splits.items()]
+
+    reports, read_with = load(), ''
+    if recipe.reduced and not checks and any(report.error for report in reports):
+        reports = load(**recipe.reduced)
+        read_with = ' (with {})'.format(', '.join(f'{key}={value!r}' for key, value in recipe.reduced.items()))
     for report in reports:
         if report.error:
             raise ArchiveError(f'{recipe.dataset} cannot load split {report.name} of what was unpacked: {report.error}')
@@ -128,7 +135,7 @@ def check_tree(recipe: Recipe, tree: str, checks: bool) -> list[str]:
             f'{len(missing):,} listed images of {recipe.dataset} are not in the archive, e.g. '
             f'{osp.relpath(missing[0], tree)}'
         )
-    return ['{} {:,} classes, {:,} images'.format(report.name, *report.found) for report in reports]
+    return ['{} {:,} classes, {:,} images'.format(report.name, *report.found) + read_with for report in reports]
 
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> None:

@@ -3,6 +3,7 @@
     python tools/dataset_converters/prepare_sop.py Stanford_Online_Products.zip data/Stanford_Online_Products
 
 If the archive (3.1 GB) is not there it is downloaded to that place; an interrupted download goes on where it stopped.
+The authors' address has been reported dead at times; an exact copy is known by its checksum.
 """
 
 from _recipe import OfficialFile, Recipe, main
@@ -10,6 +11,7 @@ from _recipe import OfficialFile, Recipe, main
 RECIPE = Recipe(
     dataset='StanfordOnlineProducts',
     page='https://cvgl.stanford.edu/projects/lifted_struct/',
+    note='or a copy from elsewhere: an exact one is known by its checksum',
     files=(
         OfficialFile(
             'Stanford_Online_Products.zip',

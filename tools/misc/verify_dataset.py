@@ -4,8 +4,8 @@ python tools/misc/verify_dataset.py CUB200 --data-root data/CUB_200_2011
 python tools/misc/verify_dataset.py configs/iaa/iaa_ms_r50_cub.py --num-workers 8
 
 A config stands for the data sets of its loaders; their official splits are checked, whatever part a loader takes.
-Data sets without official counts (your own folders and lists) are checked as the loaders take them. The exit code is 1
-if anything is off.
+Data sets without official counts (your own folders and lists, and reduced copies) are checked as the loaders take
+them. The exit code is 1 if anything is off.
 """
 
 import argparse
@@ -35,6 +35,11 @@ USE = (
     *('val_classes', 'val_seed', 'pipeline', 'on_unreadable', 'seed', 'test_mode'),
     *('lazy_init', 'serialize_data', '_scope_'),
 )
+
+# Second bytes of the marks of a JPEG (ISO/IEC 10918-1, table B.1).
+_START_OF_SCAN = 0xDA
+_NO_MARK = (0x00, 0xFF)
+_WITHOUT_LENGTH = (0x01, *range(0xD0, 0xDA))
 
 Counts = tuple[int, int] | None
 
@@ -72,7 +77,7 @@ def sources_of_config(configs: Iterable[dict]) -> list[Source]:
         name = config['type'].rpartition('.')[2]
         options = {key: value for key, value in config.items() if key not in (*USE, 'type', 'split')}
         part = {key: config[key] for key in ('split', 'val_classes', 'val_seed') if key in config}
-        official = official_splits(name)
+        official = official_splits(name, options)
         has_counts = any(expected for _, expected in official.values())
         if has_counts:
             # The split decides which test list is read.
@@ -92,11 +97,11 @@ def sources_of(what: str, data_root: str | None, split: str | None) -> list[Sour
 
     Args:
         what: a config file, or the registered name of a data set.
-        data_root: replaces the folder.
+        data_root: replaces the folder, of which there must be one.
         split: check this one only.
 
     Raises:
-        ValueError: an unknown name, or a split that none of them has.
+        ValueError: an unknown name, a split that none of them has, or one folder for what comes from several.
     """
     if what.endswith('.py') or osp.isfile(what):
         config = Config.fromfile(what)
@@ -108,6 +113,10 @@ def sources_of(what: str, data_root: str | None, split: str | None) -> list[Sour
         retrieval_class(what)
         sources = [Source(what, {}, official_splits(what))]
     if data_root is not None:
+        places = {(source.type_name, source.options.get('data_root')) for source in sources}
+        if len(places) > 1:
+            named = ', '.join(f'{name} in {folder}' for name, folder in sorted(places, key=str))
+            raise ValueError(f'--data-root takes the place of one folder, but the config has {len(places)}: {named}')
         for source in sources:
             source.options['data_root'] = data_root
     if split is not None:
@@ -130,8 +139,8 @@ def image_problem(path: str) -> str:
         return 'is missing' if isinstance(error, FileNotFoundError) else f'cannot be read: {error.strerror or error}'
     if not data:
         return 'is empty'
-    # A JPEG without an end mark behind its last scan: OpenCV 5 refuses it, OpenCV 4 fills it up with grey.
-    if data[:2] == b'\xff\xd8' and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
+    # OpenCV 5 refuses such a picture, OpenCV 4 fills it up with grey.
+    if data[:2] == b'\xff\xd8' and is_cut_jpeg(data):
         return 'is cut short'
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -140,6 +149,27 @@ def image_problem(path: str) -> str:
     if image is None:
         return f'is no picture that OpenCV decodes; it begins with {data[:8]!r}'
     return ''
+
+
+def is_cut_jpeg(data: bytes) -> bool:
+    """Whether a JPEG has no end mark behind the start of its first scan.
+
+    Segments are skipped by their lengths: the thumbnail in one of them is a JPEG, with marks of its own, and so may be
+    what follows the end mark (a film, other pictures), which is no fault.
+    """
+    at = 2
+    # Each turn begins at a mark, after fill bytes or garbage that decoders skip as well.
+    while (at := data.find(b'\xff', at)) >= 0 and at + 1 < len(data):
+        mark = data[at + 1]
+        if mark == _START_OF_SCAN:
+            return data.find(b'\xff\xd9', at) < 0
+        if mark in _NO_MARK:
+            at += 1
+        elif mark in _WITHOUT_LENGTH:
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+    return True
 
 
 def images_of(reports: Sequence[SplitReport]) -> dict[str, tuple[RetrievalDataset, int]]:
