@@ -286,7 +286,9 @@ def vehicleid_section(scale: float, repeats: int) -> Table:
 def large_section(scale: float, repeats: int) -> Table:
     """Large galleries (E4), D = 128, 5.35 images a class, one run each.
 
-    The last line is no measurement: the line above it times the number of queries.
+    The last line is no measurement: the line above it times the number of queries. At D = 128 the product is a quarter
+    of what it is at 512, and a block of scores is written to memory and read back several times: that is what the rest
+    costs.
     """
     methods = ['bare product', 'faiss, search alone', MMDML, 'mmdml with mAP', 'pytorch-metric-learning']
     images = int(200_000 * scale)
