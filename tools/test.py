@@ -7,7 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
-from mmdml.engine.launch import add_common_arguments, load_config
+from mmdml.engine.launch import add_common_arguments, load_config, stop_processes
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,6 +56,7 @@ def main() -> None:
     runner.test()
     if args.out:
         write_embeddings(runner, args.out)
+    stop_processes()
 
 
 if __name__ == '__main__':

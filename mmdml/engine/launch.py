@@ -5,6 +5,7 @@ import difflib
 import inspect
 import os
 import os.path as osp
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,8 @@ _KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self'
 # Seconds that a rank waits for another, where the config does not say. NCCL's own 600 are too few while rank 0 clusters
 # or re-ranks a large test set by itself.
 _TIMEOUT = 7200
+# Seconds in which the threads of a process group come to rest; milliseconds are enough.
+_PARTING = 0.2
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,3 +133,14 @@ def start_processes(cfg: Config) -> None:
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         ),
     )
+
+
+def stop_processes() -> None:
+    """Leave the process group, if there is one, when the work is done.
+
+    After a collective the threads of gloo still have to let its tensors go, for which they need the interpreter. One
+    that ends in this moment aborts the process, with all work done and an exit status that says that it failed.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        time.sleep(_PARTING)
+        torch.distributed.destroy_process_group()

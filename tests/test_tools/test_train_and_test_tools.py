@@ -12,6 +12,8 @@ import pytest
 import torch
 from tiny import REPO, tiny_config
 
+TWO_RANKS = ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2')
+
 
 def run(tool, *args, fails=False, launch=(), **env):
     done = subprocess.run(
@@ -84,13 +86,19 @@ def test_testing_scores_and_writes_embeddings_labels_and_paths(trained, tmp_path
 
 
 @pytest.mark.slow
+def test_two_ranks_train_and_end_in_peace(trained, tmp_path):
+    log = run('train.py', trained[0], '--work-dir', tmp_path, '--launcher', 'pytorch', launch=TWO_RANKS)
+    assert log.count('Done: 4 updates') == 1  # 36 pictures in global batches of 12, and some once more
+    assert (tmp_path / 'epoch_1.pth').exists()
+
+
+@pytest.mark.slow
 def test_two_ranks_write_what_one_process_writes(trained, tmp_path):
     config, work_dir, _ = trained
     arguments = (config, work_dir / 'epoch_1.pth', '--work-dir', tmp_path)
     alone = run('test.py', *arguments, '--out', tmp_path / 'one.npz')
-    launch = ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2')
     options = ('--launcher', 'pytorch', '--out', tmp_path / 'two.npz')
-    together = run('test.py', *arguments, *options, launch=launch)
+    together = run('test.py', *arguments, *options, launch=TWO_RANKS)
     figures = [re.findall(r'Done: (.*) \(36 images\)', log) for log in (alone, together)]
     assert figures[0] and figures[0] == figures[1]
     assert together.count('wrote 36 embeddings') == 1
