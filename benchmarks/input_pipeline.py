@@ -183,13 +183,13 @@ HEADING = """# What the input pipeline costs
 
 Median process CPU time on one core, OpenCV with one thread.
 
-The aim of 85 % of bare OpenCV is missed because of the filter: IAA resizes by Pillow's Lanczos, which weighs every pixel
-of the source, and on all data sets but CUB twice; the bare baseline interpolates between four pixels. Decoding by OpenCV
-and resizing by Lanczos alone has no more than 16 to 26 % of bare OpenCV. **Beside that, the column "same filter", the
-whole pipelines reach 94 % and more**; more than 100 % where crops are smaller than whole pictures. With OpenCV's
-bilinear filter the pipelines reach 64 to 75 %: the rest are reading the file as bytes, crop, flip, the copy to channels
-first and the seeding of each picture, 0.2 to 0.3 ms. Ways to be faster, none of them a default, because they change the
-pixels and so the figures, or lie outside mmdml:
+The aim of 85 % of bare OpenCV is missed because of the filter: IAA resizes by Pillow's Lanczos, which weighs every
+pixel of the source, and on all data sets but CUB twice; the bare baseline interpolates between four pixels. Decoding
+by OpenCV and resizing by Lanczos alone has no more than 16 to 26 % of bare OpenCV. **Beside that, the column "same
+filter", the whole pipelines reach 94 % and more**; more than 100 % where crops are smaller than whole pictures. With
+OpenCV's bilinear filter the pipelines reach 64 to 75 %: the rest are reading the file as bytes, crop, flip, the copy
+to channels first and the seeding of each picture, 0.2 to 0.3 ms. Ways to be faster, none of them a default, because
+they change the pixels and so the figures, or lie outside mmdml:
 
 - `backend='cv2', interpolation='bilinear'` in the resizing steps, where a run need not compare with IAA;
 - pictures stored once at the size of the squash;
