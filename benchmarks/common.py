@@ -143,19 +143,18 @@ class Page:
 
     def _empty(self) -> str:
         """The page before anything was measured."""
-        parts = [f'\n## {name.capitalize()}\n\n{_START.format(name)}\n{_END}\n' for name in self.sections]
-        return self.heading + ''.join(parts)
+        return self.heading + ''.join(map(self._place, self.sections))
+
+    def _place(self, section: str) -> str:
+        """Where a section goes: its title and its markers."""
+        return f'\n## {section.capitalize()}\n\n{_START.format(section)}\n{_END}\n'
 
     def _write(self, path: Path, section: str, text: str) -> None:
-        """Put a section between its markers.
-
-        Raises:
-            ValueError: if the page has no markers for it.
-        """
+        """Put a section between its markers; at the end of a page that has none for it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         old = path.read_text(encoding='utf-8') if path.exists() else self._empty()
         start = _START.format(section)
         block = re.compile(re.escape(start) + '.*?' + re.escape(_END), flags=re.DOTALL)
         if not block.search(old):
-            raise ValueError(f'{path} has no "{start}" ... "{_END}" to write to')
+            old += self._place(section)
         path.write_text(block.sub(lambda _: f'{start}\n\n{text}\n\n{_END}', old), encoding='utf-8')
