@@ -53,7 +53,7 @@ class RetrievalMetric(BaseMetric):
     embeddings at one place: with re-ranking, query expansion, whitening fitted on the gallery, clustering or
     ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are those of one process either way.
 
-    K-means takes longer than all else together: give ``clustering`` to ``test_evaluator`` only, not to the
+    K-means takes as long as one search, or as several: give ``clustering`` to ``test_evaluator`` only, not to the
     ``val_evaluator`` that scores every epoch. Whitening fitted on the gallery, query expansion and re-ranking let the
     test images help each other: name them beside the figures.
 
