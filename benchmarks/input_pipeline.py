@@ -188,7 +188,7 @@ pixel of the source, and on all data sets but CUB twice; the bare baseline inter
 by OpenCV and resizing by Lanczos alone has no more than 16 to 26 % of bare OpenCV. **Beside that, the column "same
 filter", the whole pipelines reach 94 % and more**; more than 100 % where crops are smaller than whole pictures. With
 OpenCV's bilinear filter the pipelines reach 64 to 75 %: the rest are reading the file as bytes, crop, flip, the copy
-to channels first and the seeding of each picture, 0.2 to 0.3 ms. Ways to be faster, none of them a default, because
+to channels first and the seeding of each picture, 0.25 to 0.32 ms. Ways to be faster, none of them a default, because
 they change the pixels and so the figures, or lie outside mmdml:
 
 - `backend='cv2', interpolation='bilinear'` in the resizing steps, where a run need not compare with IAA;

@@ -29,7 +29,7 @@ _KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self'
 # Seconds that a rank waits for another, where the config does not say. NCCL's own 600 are too few while rank 0 clusters
 # or re-ranks a large test set by itself.
 _TIMEOUT = 7200
-# Seconds in which the threads of a process group come to rest; milliseconds are enough.
+# Seconds in which the threads of a process group come to rest.
 _PARTING = 0.2
 
 

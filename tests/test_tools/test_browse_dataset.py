@@ -33,6 +33,24 @@ def test_sheets_show_rows_of_one_class_after_the_pipeline(tmp_path):
     assert picture.max() > 200 and (picture == 90).any()
 
 
+def test_a_concatenation_is_shown_through_the_pipeline_of_its_parts(tmp_path):
+    """As the three test lists of VehicleID."""
+    part = "dict(type='Omniglot', split='test', image_size=20, pipeline=[dict(type='mmpretrain.PackInputs')])"
+    lists = f"dict(type='RetrievalConcatDataset', label_space='shared', datasets=[{part}, {part}])"
+    (tmp_path / 'config.py').write_text(f'test_dataloader = dict(dataset={lists})\n')
+    command = [
+        sys.executable,
+        'tools/visualization/browse_dataset.py',
+        tmp_path / 'config.py',
+        '-o',
+        tmp_path / 'sheets',
+    ]
+    done = subprocess.run([*command, '--phase', 'test', '-n', '8'], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (sheet,) = (tmp_path / 'sheets').iterdir()
+    assert cv2.imread(str(sheet)).shape == (2 * 148, 4 * 130, 3)
+
+
 def test_pipeline_grid_shows_every_stage_of_each_image(tmp_path):
     done = browse(tmp_path, '-n', '3', '--mode', 'pipeline-grid')
     assert done.returncode == 0, done.stderr

@@ -14,3 +14,12 @@ def test_prints_the_merged_config_that_reads_back_equal(tmp_path):
     values = {}
     exec(printed, values)
     assert values['model'] == {'a': [4, 5], 'b': {'c': None, 'd': 3}}
+
+
+def test_a_misspelt_key_is_refused_as_training_would(tmp_path):
+    (tmp_path / 'config.py').write_text('train_dataloder = dict()\n')
+    environment = {'PYTHONPATH': str(SCRIPT.parents[2]), 'PATH': ''}
+    done = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path / 'config.py'], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 1 and 'train_dataloader' in done.stderr

@@ -111,7 +111,7 @@ def lint_config(path: Path, model: dict[str, Any], where: str) -> list[str]:
 def lint_result(result: dict[str, Any], where: str) -> list[str]:
     """One entry of ``Results``: a measured one must say what to type, at which commit, with which seeds, on what.
 
-    One from a paper must name the table.
+    One from a paper must say from where: the table, if it is known.
     """
     problems = list(_missing(result, ('Task', 'Dataset', 'Metrics', 'Source'), where))
     if problems:

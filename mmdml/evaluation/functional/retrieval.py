@@ -143,9 +143,15 @@ def retrieval_scores(
         TypeError: if labels, ids or groups are neither integers nor strings.
     """
     options = dict(
-        metrics=metrics, recall_at=recall_at, distance=distance, ties=ties, no_positive=no_positive, backend=backend
+        metrics=metrics,
+        recall_at=recall_at,
+        distance=distance,
+        ties=ties,
+        no_positive=no_positive,
+        backend=backend,
+        block_size=block_size,
     )
-    measures = check_options(dict(options, block_size=block_size), backend=SEARCHES)
+    measures = check_options(options, backend=SEARCHES)
     if reranking is not None and backend != 'torch':
         raise ValueError(f"re-ranking needs backend='torch', got {backend!r}")
 
