@@ -21,9 +21,9 @@ from common import SOP_CLASSES, SOP_IMAGES, Page, Table, class_labels, cpu_secon
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdml.engine.progress import Progress
 from mmdml.registry import DATA_SAMPLERS, MODELS
 from mmdml.structures import PairBatch, Rows
+from mmdml.structures.progress import Progress
 
 DIM, BATCH, COPIES = 512, 128, 3
 

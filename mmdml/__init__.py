@@ -1,10 +1,16 @@
 """mmdml: a deep-metric-learning toolbox in MMEngine style.
 
 ``import mmdml`` imports neither torch, torchvision nor mmengine. It checks from the metadata that the right OpenMMLab
-distributions are installed and leaves two hooks that act when their module is first imported.
+distributions are installed and leaves hooks that act when their module is first imported.
 """
 
-from mmdml.utils import after_import, check_distributions, define_missing_operators, register_config_scope
+from mmdml.compat import (
+    after_import,
+    check_distributions,
+    define_missing_operators,
+    register_config_scope,
+    register_safe_loaders,
+)
 from mmdml.version import __version__
 
 __all__ = ['__version__']
@@ -12,3 +18,4 @@ __all__ = ['__version__']
 check_distributions()
 after_import('torchvision.extension', define_missing_operators)
 after_import('mmengine.config.utils', register_config_scope)
+after_import('mmengine.runner.checkpoint', register_safe_loaders)

@@ -8,8 +8,6 @@ Each registry names the package that fills it (``locations``), so a part is impo
 import mmengine.registry as roots
 from mmengine.registry import Registry
 
-from mmdml.utils.safe_checkpoint import register_safe_loaders
-
 
 def _child(parent: Registry, location: str) -> Registry:
     return Registry(parent.name, parent=parent, scope='mmdml', locations=[location])
@@ -34,6 +32,3 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(roots.OPTIM_WRAPPER_CONSTRUCTORS, 'mmdml.eng
 PARAM_SCHEDULERS = _child(roots.PARAM_SCHEDULERS, 'mmdml.engine')
 VISUALIZERS = _child(roots.VISUALIZERS, 'mmdml.engine')
 VISBACKENDS = _child(roots.VISBACKENDS, 'mmdml.engine')
-
-# Whoever builds a part of mmdml may load a checkpoint next: from here on none may run code.
-register_safe_loaders()

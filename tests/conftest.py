@@ -12,6 +12,8 @@ import mmdml  # noqa: F401  (makes torchvision importable before any test import
 
 REPO = osp.dirname(osp.dirname(osp.abspath(__file__)))
 sys.path.insert(0, osp.dirname(__file__))
+# The modules beside the scripts of the results driver.
+sys.path.insert(0, osp.join(REPO, 'tools', 'analysis_tools'))
 
 torch.set_num_threads(1)
 

@@ -19,7 +19,7 @@ import mmdml.models  # noqa: F401
 from mmdml import registry
 from mmdml.engine import Progress
 from mmdml.models.losses.base import PairLoss
-from mmdml.models.necks import GlobalPooling
+from mmdml.models.poolings import GlobalPooling
 from mmdml.structures import PairBatch, Pairs, Triplets
 from mmdml.utils.dataset_configs import leaf_datasets
 

@@ -7,7 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
-from mmdml.engine.launch import add_common_arguments, load_config, stop_processes
+from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
 
 
 def parse_args() -> argparse.Namespace:

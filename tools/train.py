@@ -5,7 +5,7 @@ import argparse
 from mmengine.runner import Runner
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
-from mmdml.engine.launch import add_common_arguments, load_config, stop_processes
+from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
 
 
 def parse_args() -> argparse.Namespace:

@@ -67,7 +67,7 @@ def get_model(
             config without ``model``; a checkpoint without weights, or with weights of other parts than the model's.
         TypeError: ``model`` is none of these.
         RuntimeError: a checkpoint that is damaged or whose weights have other shapes.
-        UnsafeCheckpointError: see :mod:`mmdml.utils.safe_checkpoint`.
+        UnsafeCheckpointError: see :mod:`mmdml.compat.safe_checkpoint`.
 
     Example:
         >>> import torch

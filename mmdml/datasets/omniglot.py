@@ -5,11 +5,10 @@ from functools import lru_cache
 
 import numpy as np
 
-import mmdml
 from mmdml.datasets.base import RetrievalDataset, Samples
 from mmdml.registry import DATASETS
 
-PACKAGED_ARCHIVE = osp.join(osp.dirname(mmdml.__file__), '.mim', 'data', 'omniglot', 'omniglot.npz')
+PACKAGED_ARCHIVE = osp.join(osp.dirname(__file__), 'data', 'omniglot', 'omniglot.npz')
 
 #: Width and height of the original drawings, in pixels.
 ORIGINAL_SIZE = 105

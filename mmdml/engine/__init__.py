@@ -1,10 +1,11 @@
 """What a run does besides the steps of the optimiser."""
 
+from mmdml.dist import gather_detached, gather_rows
+from mmdml.structures.progress import Progress
+
 from .bank import EmbeddingBank
 from .division import match_clusters
-from .gather import gather_detached, gather_rows
 from .hooks import *  # noqa: F401, F403
-from .progress import Progress
 from .sweep import Embeddings, EmbeddingSubscriber, sweep
 
 __all__ = [

@@ -11,8 +11,8 @@ from mmengine.dist import get_dist_info, get_world_size
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from mmdml.engine.gather import shard
-from mmdml.engine.progress import Progress
+from mmdml.dist import shard
+from mmdml.structures.progress import Progress
 
 
 @dataclass

@@ -9,14 +9,15 @@ import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor
 
-from .embedding_files import read_columns
+from mmdml.functional.embedding_files import read_columns
+from mmdml.functional.inputs import to_matrix
+from mmdml.functional.query_expansion import alpha_query_expansion
+from mmdml.functional.whitening import PCAWhitening
+
 from .functional.clustering import clustering_scores
-from .functional.inputs import to_matrix
 from .functional.progress import LogProgress
-from .functional.query_expansion import alpha_query_expansion
 from .functional.retrieval import retrieval_scores
 from .functional.sharded import sharded_retrieval_scores
-from .functional.whitening import PCAWhitening
 from .protocols import Protocol, RowFacts, Split, build_protocol
 
 Scores = dict[str, float]
@@ -41,10 +42,10 @@ class RetrievalScoring:
             leave-one-out all its images: the scores are then transductive), or an ``.npz``, ``.npy`` or ``.parquet``
             file of embeddings, those of the training images best. Cosine: of unit vectors. None: none.
         query_expansion: ``k`` and ``alpha`` of
-            :func:`~mmdml.evaluation.functional.query_expansion.alpha_query_expansion`, for the cosine only. Where the
+            :func:`~mmdml.functional.query_expansion.alpha_query_expansion`, for the cosine only. Where the
             queries search each other all of them move, so also the gallery. None: none.
         reranking: ``k1``, ``k2`` and ``weight`` of
-            :class:`~mmdml.evaluation.functional.reranking.KReciprocalEncoding`. None: none.
+            :class:`~mmdml.functional.reranking.KReciprocalEncoding`. None: none.
         options: of :func:`~mmdml.evaluation.functional.retrieval_scores`, as ``metrics`` or ``ties``.
 
     Raises:

@@ -7,3 +7,4 @@ from .heads import *  # noqa: F401, F403
 from .losses import *  # noqa: F401, F403
 from .miners import *  # noqa: F401, F403
 from .necks import *  # noqa: F401, F403
+from .poolings import *  # noqa: F401, F403

@@ -7,14 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import mmdml
-from mmdml.utils.distribution_check import RIVALS, installed_names
+from mmdml.compat.distribution_check import RIVALS, installed_names
 
 
 def collect_env() -> dict[str, str]:
     """Return the versions of everything mmdml stands on, by name.
 
     mmengine, mmcv and mmpretrain are given with the distribution that each comes from, torchvision with whether it is
-    whole or runs without its compiled operators (see :mod:`mmdml.utils.torchvision_compat`).
+    whole or runs without its compiled operators (see :mod:`mmdml.compat.torchvision_compat`).
     """
     return {
         'python': sys.version.replace('\n', ' '),

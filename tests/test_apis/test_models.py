@@ -13,8 +13,8 @@ from tiny import REPO
 
 import mmdml.apis.models as models
 from mmdml.apis import get_model, list_models
+from mmdml.compat.safe_checkpoint import UnsafeCheckpointError
 from mmdml.models import ImageEmbedder
-from mmdml.utils.safe_checkpoint import UnsafeCheckpointError
 
 NAME = 'ms_conv4_omniglot'
 SMALL = dict(backbone=dict(channels=8), neck=dict(in_channels=8, embed_dim=6))

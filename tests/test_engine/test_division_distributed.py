@@ -12,9 +12,9 @@ from test_distributed import in_two_processes
 from tiny import tiny_config, train
 from torch.nn.parallel import DistributedDataParallel
 
+from mmdml.cli.launch import start_processes
 from mmdml.engine import Progress
 from mmdml.engine.hooks.division_hook import _on_main_process
-from mmdml.engine.launch import start_processes
 from mmdml.engine.model_of import model_of
 from mmdml.models import ImageEmbedder
 from mmdml.registry import HOOKS

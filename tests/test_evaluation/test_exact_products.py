@@ -10,8 +10,8 @@ from mmdml.evaluation.functional import (
     alpha_query_expansion,
     retrieval_scores,
     sharded_retrieval_scores,
-    spaces,
 )
+from mmdml.functional import spaces
 
 X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(40) % 5

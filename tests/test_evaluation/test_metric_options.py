@@ -6,9 +6,9 @@ import torch
 
 from mmdml.evaluation import RetrievalMetric, retrieval_scores
 from mmdml.evaluation.functional.clustering import clustering_scores
-from mmdml.evaluation.functional.query_expansion import alpha_query_expansion
-from mmdml.evaluation.functional.reranking import KReciprocalEncoding
-from mmdml.evaluation.functional.whitening import PCAWhitening
+from mmdml.functional.query_expansion import alpha_query_expansion
+from mmdml.functional.reranking import KReciprocalEncoding
+from mmdml.functional.whitening import PCAWhitening
 
 ROWS = 40
 SHALLOW = dict(recall_at=(1, 2), metrics=('Recall@K', 'MAP@R'))

@@ -12,7 +12,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
 from mmdml.evaluation.functional import query_values as module
 from mmdml.evaluation.functional import retrieval_scores
-from mmdml.evaluation.functional.inputs import precision_on
+from mmdml.functional.inputs import precision_on
 
 RECALL_AT = (1, 2, 4, 8)
 

@@ -67,12 +67,12 @@ def names_below(folder: str) -> set[str]:
 def test_wheel_holds_every_config_tool_and_default_data_file(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f'mmdml/.mim/{link}{name}' for link in ('configs/', 'tools/') for name in names_below(link)} | {
-        f'mmdml/.mim/data/{name}' for name in names_below('mmdml/.mim/data/')
+        f'mmdml/datasets/data/{name}' for name in names_below('mmdml/datasets/data/')
     }
     assert f'mmdml/.mim/configs/{CONFIG}' in expected
     assert expected <= names
     assert 'mmdml/.mim/model-index.yml' in names
-    assert [name for name in names if name.startswith('mmdml/.mim/data/omniglot/')]
+    assert [name for name in names if name.startswith('mmdml/datasets/data/omniglot/')]
 
 
 def test_wheel_holds_every_module_and_nothing_else(wheel):

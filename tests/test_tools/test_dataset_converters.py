@@ -22,10 +22,10 @@ import pytest
 from scipy.io import savemat
 
 from mmdml import datasets
+from mmdml.datasets.preparation import archives
+from mmdml.datasets.preparation.archives import ArchiveError
 from mmdml.registry import DATASETS
-from mmdml.utils import archives
-from mmdml.utils.archives import ArchiveError
-from mmdml.utils.progress_line import ProgressLine, bytes_as_text
+from mmdml.utils.progress import ProgressLine, bytes_as_text
 
 ROOT = Path(__file__).parents[2]
 CONVERTERS = ROOT / 'tools/dataset_converters'

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmdml.utils.experiments import Run, append_row
+from experiments import Run, append_row
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location('make_tables', ROOT / 'tools/analysis_tools/make_tables.py')

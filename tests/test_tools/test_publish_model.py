@@ -10,7 +10,7 @@ from mmengine.hooks import EMAHook
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from mmdml.utils.safe_checkpoint import UnsafeCheckpointError
+from mmdml.compat.safe_checkpoint import UnsafeCheckpointError
 
 SCRIPT = Path(__file__).parents[2] / 'tools/model_converters/publish_model.py'
 spec = importlib.util.spec_from_file_location('publish_model', SCRIPT)

@@ -15,7 +15,7 @@ import torch
 import yaml
 from mmengine.config import DictAction
 
-from mmdml.utils.experiments import (
+from experiments import (
     Run,
     append_row,
     estimate_seconds,

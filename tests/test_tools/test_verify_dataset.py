@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from mmdml.datasets.preparation.counts import load_split, official_splits
 from mmdml.registry import DATASETS
-from mmdml.utils.dataset_counts import load_split, official_splits
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / 'tools/misc/verify_dataset.py'

@@ -4,7 +4,7 @@
     python tools/analysis_tools/eval_embeddings.py test.npy --labels labels.txt --recall-at 1 10 100 --json scores.json
     python tools/analysis_tools/eval_embeddings.py test.npz --protocol SingleGalleryShot repeats=10 --clustering NMI F1
 
-FILE comes first. What it may hold is described in ``mmdml/evaluation/embedding_files.py``, every option in
+FILE comes first. What it may hold is described in ``mmdml/functional/embedding_files.py``, every option in
 ``docs/evaluation.md``; ``tools/test.py --out`` writes such files. Scores are percentages. Options that take settings
 take them as ``key=value``, lists with commas.
 """
@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
-from mmdml.evaluation.embedding_files import read_columns, read_facts
 from mmdml.evaluation.functional.arguments import NO_POSITIVE
 from mmdml.evaluation.functional.ranks import TIES
 from mmdml.evaluation.functional.retrieval import SEARCHES
-from mmdml.evaluation.functional.spaces import DISTANCES
 from mmdml.evaluation.protocols import PerPart
 from mmdml.evaluation.scoring import RetrievalScoring
+from mmdml.functional.embedding_files import read_columns, read_facts
+from mmdml.functional.spaces import DISTANCES
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -37,8 +37,8 @@ from typing import Any
 
 import yaml
 
+from experiments import Run, metric_names, read_rows, train_arguments
 from mmdml.utils.dataset_configs import leaf_datasets
-from mmdml.utils.experiments import Run, metric_names, read_rows, train_arguments
 
 MARKDOWN = ('*.md', 'docs/**/*.md', 'configs/**/*.md', 'projects/**/*.md', 'experiments/*.md')
 METAFILES = 'configs/*/metafile.yml'

@@ -4,7 +4,7 @@
 
 Every run is one ``tools/train.py`` process with its own folder and log. A run whose row is in the CSV is skipped, an
 interrupted one goes on from its last checkpoint. Ctrl-C stops the runs this script started, and nothing else. The
-format of a plan is described in ``mmdml/utils/experiments.py``.
+format of a plan is described in ``tools/analysis_tools/experiments.py``.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mmdml.utils.experiments import (
+from experiments import (
     Run,
     append_row,
     config_hash,

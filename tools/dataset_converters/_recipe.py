@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmdml.utils.archives import (
+from mmdml.datasets.preparation.archives import (
     ArchiveError,
     OfficialFile,
     check_checksum,
@@ -113,7 +113,7 @@ def prepare(recipe: Recipe, source: str, target: str, checks: bool = True) -> st
 def check_tree(recipe: Recipe, tree: str, checks: bool) -> list[str]:
     """Load every split with the data set's class; classes and images of each, in words."""
     # They take seconds to import, and are not needed to say that a file is missing.
-    from mmdml.utils.dataset_counts import SplitReport, load_split, missing_images, official_splits
+    from mmdml.datasets.preparation.counts import SplitReport, load_split, missing_images, official_splits
 
     def load(**options: Any) -> list[SplitReport]:
         options['data_root'] = osp.join(tree, recipe.root) if recipe.root else tree

@@ -1,6 +1,6 @@
 """Build the Omniglot archive of the package from the original drawings.
 
-    python tools/dataset_converters/prepare_omniglot.py images.zip mmdml/.mim/data/omniglot
+    python tools/dataset_converters/prepare_omniglot.py images.zip mmdml/datasets/data/omniglot
 
 ``images.zip`` holds ``images_background/<alphabet>/<character>/<number>.png`` and ``images_evaluation/...``, the
 105 x 105 originals (https://github.com/brendenlake/omniglot). The arrays of the result depend on the drawings only;

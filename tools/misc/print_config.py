@@ -7,7 +7,7 @@ import argparse
 
 from mmengine.config import Config, DictAction
 
-from mmdml.engine.launch import check_keys
+from mmdml.cli.launch import check_keys
 
 
 def main() -> None:

@@ -24,9 +24,9 @@ from mmengine.fileio import get
 from mmengine.registry import init_default_scope
 
 from mmdml.datasets import RetrievalDataset
+from mmdml.datasets.preparation.counts import SplitReport, load_split, official_splits, retrieval_class
 from mmdml.utils.dataset_configs import leaf_datasets
-from mmdml.utils.dataset_counts import SplitReport, load_split, official_splits, retrieval_class
-from mmdml.utils.progress_line import ProgressLine
+from mmdml.utils.progress import ProgressLine
 
 SHOWN = 20
 SLICE = 1000

@@ -11,8 +11,8 @@ from mmdml.registry import DATA_SAMPLERS
 
 from .class_table import ClassTable
 from .cluster_choice import CLUSTER_ORDERS
+from .orders import released_order
 from .pk_sampler import PKSampler
-from .released_order import released_order
 from .small_cluster_order import small_cluster_order
 
 

@@ -13,7 +13,7 @@ from mmdml.registry import DATA_SAMPLERS
 from .class_table import ClassTable
 from .cover_order import cover_batches, cover_order
 from .draw import Draw
-from .released_order import released_order
+from .orders import released_order
 
 
 @DATA_SAMPLERS.register_module()

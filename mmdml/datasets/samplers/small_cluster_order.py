@@ -3,7 +3,7 @@
 import numpy as np
 
 from .class_table import ClassTable
-from .released_order import _distinct_positions
+from .orders import _distinct_positions
 
 
 def small_cluster_order(table: ClassTable, num_batches: int, batch_size: int, rng: np.random.Generator) -> np.ndarray:

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from mmdml.engine.division import Divider, Stages, num_clusters_at
 from mmdml.engine.model_of import model_of
-from mmdml.engine.progress import Progress
 from mmdml.engine.sweep import Embeddings
 from mmdml.registry import HOOKS
+from mmdml.structures.progress import Progress
 
 _VECTORS = ('features', 'embedding')
 _FAILED = -2

@@ -3,8 +3,8 @@
 from mmengine.hooks import Hook
 
 from mmdml.engine.model_of import model_of
-from mmdml.engine.progress import Progress
 from mmdml.registry import HOOKS
+from mmdml.structures.progress import Progress
 
 
 @HOOKS.register_module()

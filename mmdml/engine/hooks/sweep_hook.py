@@ -8,12 +8,12 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
+from mmdml.dist import gather_detached
 from mmdml.engine.bank import EmbeddingBank
-from mmdml.engine.gather import gather_detached
 from mmdml.engine.model_of import model_of
-from mmdml.engine.progress import Progress
 from mmdml.engine.sweep import Embeddings, EmbeddingSubscriber, num_classes_of, sweep
 from mmdml.registry import HOOKS
+from mmdml.structures.progress import Progress
 from mmdml.utils.dataset_configs import leaf_datasets
 from mmdml.utils.seeding import derive_seed
 

@@ -1,5 +1,10 @@
 """The maths of retrieval scores: pure functions of numpy, scipy and torch; none needs MMEngine."""
 
+from mmdml.functional.query_expansion import alpha_query_expansion
+from mmdml.functional.reranking import KReciprocalEncoding
+from mmdml.functional.spaces import DISTANCES
+from mmdml.functional.whitening import PCAWhitening
+
 from .clustering import (
     CLUSTERING_METRICS,
     adjusted_mutual_information,
@@ -9,12 +14,8 @@ from .clustering import (
 )
 from .measures import parse_measures
 from .progress import LogProgress
-from .query_expansion import alpha_query_expansion
-from .reranking import KReciprocalEncoding
 from .retrieval import retrieval_scores
 from .sharded import sharded_retrieval_scores
-from .spaces import DISTANCES
-from .whitening import PCAWhitening
 
 __all__ = [
     'CLUSTERING_METRICS',

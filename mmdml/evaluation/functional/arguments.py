@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mmdml.functional.spaces import DISTANCES
+
 from .measures import Measure, parse_measures
 from .ranks import TIES
-from .spaces import DISTANCES
 
 Keys = Tensor | np.ndarray | Sequence[int] | Sequence[str]
 

@@ -9,7 +9,7 @@ import torch
 from scipy.special import gammaln
 from torch import Tensor
 
-from .inputs import check_finite, to_matrix
+from mmdml.functional.inputs import check_finite, to_matrix
 
 Keys = Tensor | np.ndarray | Sequence[int] | Sequence[str]
 

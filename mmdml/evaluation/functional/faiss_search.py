@@ -5,10 +5,11 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from mmdml.functional.spaces import Space
+
 from .measures import Measure, Ranks
 from .ranks import Ahead, Depth, count_listed, find_thresholds, multiply, new_scores, ranks_in_block, to_ranks
 from .relevance import Answers, Relevance
-from .spaces import Space
 
 
 class FaissSearch:

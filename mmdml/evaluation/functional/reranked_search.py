@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable
 
+from mmdml.functional.reranking import DISTANCES, KReciprocalEncoding
+from mmdml.functional.spaces import TIE, Space
+
 from .measures import Measure, Ranks
 from .ranks import new_scores, ranks_in_block
 from .relevance import Answers, Relevance
-from .reranking import DISTANCES, KReciprocalEncoding
-from .spaces import TIE, Space
 
 
 class RerankedSearch:
-    """Search by distances re-ranked with :class:`~mmdml.evaluation.functional.reranking.KReciprocalEncoding`.
+    """Search by distances re-ranked with :class:`~mmdml.functional.reranking.KReciprocalEncoding`.
 
     All rows take part in the neighbourhoods, also those that do not count as results: junk, and the query itself. That
     is how Zhong et al., CVPR 2017 do it. Distances lie in [0, 1], and tie within 1e-6.

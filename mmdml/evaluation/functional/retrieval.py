@@ -7,15 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.functional.inputs import encode, to_sides
+from mmdml.functional.spaces import DISTANCES, Space, exact_products
+
 from .arguments import Keys, check_options, check_sides, resolve_exclude_self
 from .faiss_search import FaissSearch
-from .inputs import encode, to_sides
 from .measures import Measure, Ranks
 from .query_values import QueryValues, rows_per_block
 from .ranks import multiply, new_scores, ranks_in_block
 from .relevance import Answers, Relevance
 from .reranked_search import RerankedSearch
-from .spaces import DISTANCES, Space, exact_products
 
 
 class MatrixSearch:
@@ -127,7 +128,7 @@ def retrieval_scores(
         backend: 'torch', or 'faiss' for its exact search on the CPU in fp32, which finds the nearest rows only: it
             refuses 'mAP' and 'MRR'; all other measures are the same.
         reranking: settings ``k1``, ``k2`` and ``weight`` of re-ranking by k-reciprocal encoding, see
-            :class:`~mmdml.evaluation.functional.reranking.KReciprocalEncoding`; an empty dict for its defaults. For
+            :class:`~mmdml.functional.reranking.KReciprocalEncoding`; an empty dict for its defaults. For
             'cosine' and 'euclidean', not with 'faiss'. Default: none.
         block_size: queries scored at a time, fewer where the gallery is large; changes memory, not results.
         device: where to compute. Default: where ``query`` is. faiss: always the CPU.

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.functional.inputs import check_finite, to_keys, to_matrix
+
 from .arguments import check_options, check_sides, resolve_exclude_self
 from .collectives import all_gather_object, gather_rows, get_rank
-from .inputs import check_finite, to_keys, to_matrix
 from .relevance import Relevance
 
 # 128 bits: among a billion different strings, two share a digest with a probability of 1e-21.

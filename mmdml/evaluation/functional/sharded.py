@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.functional.spaces import DISTANCES, Space, exact_products
+
 from .arguments import Keys
 from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
 from .measures import Measure, Ranks, parse_measures
@@ -23,7 +25,6 @@ from .ranks import (
 )
 from .relevance import Answers, Relevance
 from .shard_parts import check_alike, find_relevance, raise_together, read_part, to_common_type
-from .spaces import DISTANCES, Space, exact_products
 
 
 @torch.no_grad()

@@ -6,8 +6,8 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmdml.compat.safe_checkpoint import explain_missing_weights
 from mmdml.registry import MODELS
-from mmdml.utils.safe_checkpoint import explain_missing_weights
 
 
 @MODELS.register_module()

@@ -1,20 +1,3 @@
-"""Generators: what synthesises embeddings, and the class statistics they draw from."""
+"""Generators: what synthesizes embeddings, one folder or file a method."""
 
-from .class_statistics import ClassStatistics, class_statistics, merge_statistics, update_statistics
-from .full_covariance import CovarianceBank, full_covariance_noise
-from .iaa_generator import IAAGenerator
-from .neighbor_correction import correct_variance, correction_weight, neighbor_weights, pooled_variance
-
-__all__ = [
-    'ClassStatistics',
-    'CovarianceBank',
-    'IAAGenerator',
-    'class_statistics',
-    'correct_variance',
-    'correction_weight',
-    'full_covariance_noise',
-    'merge_statistics',
-    'neighbor_weights',
-    'pooled_variance',
-    'update_statistics',
-]
+from .iaa import *  # noqa: F401, F403

@@ -7,10 +7,10 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdml.engine.gather import gather_rows
-from mmdml.engine.progress import Progress
+from mmdml.dist import gather_rows
 from mmdml.registry import MODELS, TASK_UTILS
 from mmdml.structures import PairBatch, Rows
+from mmdml.structures.progress import Progress
 from mmdml.utils.seeding import derive_seed
 
 #: Keeps the draws of miners apart from those of generators.

@@ -10,10 +10,10 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmdml.engine.progress import Progress
 from mmdml.engine.sweep import Embeddings
 from mmdml.registry import MODELS
 from mmdml.structures import ActiveLearner, Rows
+from mmdml.structures.progress import Progress
 from mmdml.utils.seeding import derive_seed
 
 from .class_statistics import ClassStatistics, class_statistics, update_statistics

@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from mmdml.evaluation.functional import reranking as module
 from mmdml.evaluation.functional import retrieval_scores
-from mmdml.evaluation.functional.reranking import KReciprocalEncoding
+from mmdml.functional import reranking as module
+from mmdml.functional.reranking import KReciprocalEncoding
 
 
 def reference(query, gallery=None, k1=20, k2=6, weight=0.3, distance='cosine'):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from mmdml.evaluation.functional import whitening as module
-from mmdml.evaluation.functional.whitening import PCAWhitening
+from mmdml.functional import whitening as module
+from mmdml.functional.whitening import PCAWhitening
 
 
 def correlated(rows=60, dim=6, seed=0):

@@ -1,5 +1,5 @@
+from mmdml.dist import shard
 from mmdml.engine import Progress
-from mmdml.engine.gather import shard
 from mmdml.utils.seeding import derive_seed
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mmdml.utils.import_hooks import after_import
+from mmdml.compat.import_hooks import after_import
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_watching_a_module_that_does_not_exist_leaves_its_import_error_alone():
 
 def test_import_mmdml_imports_no_heavy_library():
     code = (
-        'import sys, mmdml, mmdml.utils.safe_checkpoint\n'
+        'import sys, mmdml, mmdml.compat.safe_checkpoint\n'
         "heavy = {'torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'numpy', 'cv2', 'faiss'}\n"
         'print(sorted(heavy & set(sys.modules)))'
     )

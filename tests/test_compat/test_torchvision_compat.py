@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mmdml  # noqa: F401
-from mmdml.utils import torchvision_compat
+from mmdml.compat import torchvision_compat
 
 # A torchvision whose library does not load: the same file names and the same order of imports as the real one.
 EXTENSION = 'def _has_ops():\n    return {whole}\n'
@@ -46,7 +46,7 @@ def test_torchvision_without_its_library_fails_without_mmdml(broken_torchvision)
 def test_torchvision_without_its_library_imports_after_mmdml(broken_torchvision):
     code = (
         'import mmdml, torchvision\n'
-        'from mmdml.utils.torchvision_compat import is_patched\n'
+        'from mmdml.compat.torchvision_compat import is_patched\n'
         'print(torchvision.__file__, is_patched())'
     )
     result = run_python(code, broken_torchvision)
@@ -69,7 +69,7 @@ def test_torchvision_that_failed_before_mmdml_imports_after_it(broken_torchvisio
 def test_nothing_is_defined_where_torchvision_is_whole():
     code = (
         'import types, torch\n'
-        'from mmdml.utils.torchvision_compat import define_missing_operators, is_patched\n'
+        'from mmdml.compat.torchvision_compat import define_missing_operators, is_patched\n'
         'define_missing_operators(types.SimpleNamespace(_has_ops=lambda: True))\n'
         'print(is_patched(), hasattr(torch.ops.torchvision, "nms"))'
     )

@@ -7,6 +7,7 @@ import pickle
 import threading
 from urllib.error import URLError
 
+import mmengine.runner.checkpoint
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from mmengine.runner import Runner, load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 import mmdml.registry  # noqa: F401  (registers the safe loaders, as any use of mmdml does)
-from mmdml.utils.safe_checkpoint import (
+from mmdml.compat.safe_checkpoint import (
     UnsafeCheckpointError,
     explain_missing_weights,
     register_safe_loaders,
@@ -168,8 +169,8 @@ def test_a_file_object_is_read_and_named(tmp_path, hostile):
 
 
 def test_registering_twice_changes_nothing(hostile):
-    register_safe_loaders()
-    register_safe_loaders()
+    register_safe_loaders(mmengine.runner.checkpoint)
+    register_safe_loaders(mmengine.runner.checkpoint)
     with pytest.raises(UnsafeCheckpointError, match='posix.system'):
         CheckpointLoader.load_checkpoint(str(hostile))
 

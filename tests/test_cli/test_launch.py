@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmdml.engine.launch import check_keys
+from mmdml.cli.launch import check_keys
 
 
 @pytest.mark.parametrize('key, right', [('optim_wraper', 'optim_wrapper'), ('train_dataloder', 'train_dataloader')])

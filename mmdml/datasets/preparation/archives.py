@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 from zlib import error as ZlibError
 
-from mmdml.utils.progress_line import ProgressLine
+from mmdml.utils.progress import ProgressLine
 
 _CHUNK = 1 << 20
 # What the unpackers raise for a file that is cut, damaged, encrypted or no archive at all.

@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from mmdml.evaluation.functional import query_expansion as module
-from mmdml.evaluation.functional.query_expansion import alpha_query_expansion
+from mmdml.functional import query_expansion as module
+from mmdml.functional.query_expansion import alpha_query_expansion
 
 
 def unit(rows):

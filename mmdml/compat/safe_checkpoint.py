@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pickle import UnpicklingError
+from types import ModuleType
 from typing import Any
 from urllib.error import URLError
 
@@ -24,14 +25,15 @@ class UnsafeCheckpointError(RuntimeError):
     """A checkpoint holds something other than weights and plain values, and was refused before it could run code."""
 
 
-def register_safe_loaders() -> None:
+def register_safe_loaders(checkpoint: ModuleType) -> None:
     """Make every checkpoint loader of MMEngine refuse what is not data. Calling it again changes nothing.
 
     Afterwards ``CheckpointLoader.load_checkpoint`` raises :class:`UnsafeCheckpointError` for a file that asks for any
     global outside torch's and MMEngine's allow-lists.
-    """
-    import mmengine.runner.checkpoint as checkpoint
 
+    Args:
+        checkpoint: The module ``mmengine.runner.checkpoint``, right after its import.
+    """
     checkpoint._safe_torch_load = safe_torch_load
     checkpoint.load_url = _safe_load_url
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 
-from .pooling import Features
+from .map_pooling import Features
 
 
 class TokenPooling(BaseModule):

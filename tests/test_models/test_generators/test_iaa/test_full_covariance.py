@@ -13,7 +13,7 @@ from mmdml.models.generators import (
     correction_weight,
     full_covariance_noise,
 )
-from mmdml.models.generators.full_covariance import covariance_factor
+from mmdml.models.generators.iaa.full_covariance import covariance_factor
 
 SIZES = (6, 1, 3, 2, 50)
 DRAWS = 60000

@@ -160,7 +160,7 @@ def test_a_class_with_one_image_is_augmented_by_its_neighbors():
 
 def test_without_any_class_of_two_images_iaa_is_off_with_a_warning(monkeypatch):
     said = []
-    monkeypatch.setattr('mmdml.models.generators.iaa_generator.print_log', lambda text, **_: said.append(text))
+    monkeypatch.setattr('mmdml.models.generators.iaa.generator.print_log', lambda text, **_: said.append(text))
     data = embeddings_of(torch.randn(3, 2), torch.arange(3))
     generator = estimated(data)
     assert generator(batch(data, [0]), START) is None

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from .functional.inputs import plain_strings
-from .protocols.base import BOTH, GALLERY, QUERY, RowFacts
+from mmdml.evaluation.protocols.base import BOTH, GALLERY, QUERY, RowFacts
+
+from .inputs import plain_strings
 
 #: What a file may hold, one entry or row an image; in the singular as well. Only embeddings must be there.
 COLUMNS = ('embeddings', 'labels', 'roles', 'ids', 'groups', 'parts')

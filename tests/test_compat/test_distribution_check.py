@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from mmdml.utils.distribution_check import check_distributions, find_conflicts, installed_names
+from mmdml.compat.distribution_check import check_distributions, find_conflicts, installed_names
 
 MAINTAINED = {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'}
 

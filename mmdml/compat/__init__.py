@@ -1,0 +1,19 @@
+"""What makes torch, torchvision and MMEngine fit together, and loads their checkpoints as data.
+
+Only what ``import mmdml`` needs is exported here, so that it imports neither torch nor MMEngine.
+"""
+
+from .distribution_check import check_distributions, find_conflicts
+from .import_hooks import after_import
+from .mmengine_scope import register_config_scope
+from .safe_checkpoint import register_safe_loaders
+from .torchvision_compat import define_missing_operators
+
+__all__ = [
+    'after_import',
+    'check_distributions',
+    'define_missing_operators',
+    'find_conflicts',
+    'register_config_scope',
+    'register_safe_loaders',
+]

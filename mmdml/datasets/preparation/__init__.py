@@ -1,0 +1,1 @@
+"""Unpack the official archives of the benchmarks and check them against known counts."""

@@ -1,0 +1,21 @@
+"""Poolings: from a feature map or a sequence of tokens to one vector an image."""
+
+from .map_pooling import (
+    GeneralizedMeanPooling,
+    GlobalAverageMaxPooling,
+    GlobalAveragePooling,
+    GlobalMaxPooling,
+    GlobalPooling,
+)
+from .token_pooling import ClassTokenPooling, TokenAveragePooling, TokenPooling
+
+__all__ = [
+    'ClassTokenPooling',
+    'GeneralizedMeanPooling',
+    'GlobalAverageMaxPooling',
+    'GlobalAveragePooling',
+    'GlobalMaxPooling',
+    'GlobalPooling',
+    'TokenAveragePooling',
+    'TokenPooling',
+]
