@@ -10,8 +10,7 @@ from mmdml.functional.spaces import DISTANCES, Space, exact_products
 
 from .arguments import Keys
 from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
-from .measures import Measure, Ranks, parse_measures
-from .query_values import QueryValues, rows_per_block
+from .measures import Measure, QueryValues, Ranks, parse_measures, rows_per_block
 from .ranks import (
     FAR,
     Depth,
