@@ -10,6 +10,7 @@ from mmdml.compat import (
     define_missing_operators,
     register_config_scope,
     register_safe_loaders,
+    register_strict_loaders,
 )
 from mmdml.version import __version__
 
@@ -19,3 +20,4 @@ check_distributions()
 after_import('torchvision.extension', define_missing_operators)
 after_import('mmengine.config.utils', register_config_scope)
 after_import('mmengine.runner.checkpoint', register_safe_loaders)
+after_import('mmengine.runner.checkpoint', register_strict_loaders)

@@ -5,6 +5,7 @@ Only what ``import mmdml`` needs is exported here, so that it imports neither to
 
 from .distribution_check import check_distributions, find_conflicts
 from .import_hooks import after_import
+from .load_weights import register_strict_loaders
 from .mmengine_scope import register_config_scope
 from .safe_checkpoint import register_safe_loaders
 from .torchvision_compat import define_missing_operators
@@ -16,4 +17,5 @@ __all__ = [
     'find_conflicts',
     'register_config_scope',
     'register_safe_loaders',
+    'register_strict_loaders',
 ]
