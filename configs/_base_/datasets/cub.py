@@ -27,7 +27,7 @@ train_dataloader = dict(
     num_workers=8,
     persistent_workers=True,
     collate_fn=dict(type='default_collate'),
-    sampler=dict(type='PKSampler', batch_size=batch_size, images_per_class=images_per_class, preset='released'),
+    sampler=dict(type='PKSampler', batch_size=batch_size, images_per_class=images_per_class, preset='independent'),
     dataset=dict(type='CUB200', data_root='data/CUB_200_2011', split='train', pipeline=train_pipeline),
 )
 # A monitor: the scores on test classes during training select nothing.
