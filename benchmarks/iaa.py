@@ -164,7 +164,7 @@ def sampler_section() -> Table:
     lines = []
     for images, classes, high, aim in ((SOP_IMAGES, SOP_CLASSES, 12, '< 20 ms'), (1_000_000, 100_000, 20, '< 1 s')):
         dataset = SimpleNamespace(labels=class_labels(images, classes, 2, high))
-        for preset in ('cover', 'released'):
+        for preset in ('cover', 'independent'):
             config = dict(type='PKSampler', batch_size=BATCH, images_per_class=4, preset=preset, seed=0)
             sampler = DATA_SAMPLERS.build(config, default_args=dict(dataset=dataset))
             # The first index is there once the whole order has been drawn.

@@ -14,9 +14,6 @@ from mmengine.logging import print_log
 from mmdml.datasets.augmentation_seed import augmentation_seed
 from mmdml.registry import TRANSFORMS
 
-#: Values of ``role`` in a data info.
-QUERY_AND_GALLERY, QUERY, GALLERY = 0, 1, 2
-
 SPLITS = ('train', 'val', 'test')
 
 
