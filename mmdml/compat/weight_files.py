@@ -93,7 +93,7 @@ def container_of(checkpoint: Any) -> str | None:
 
 
 def without_known_prefixes(weights: Weights) -> Weights:
-    """Take off ``module.``, ``_orig_mod.`` and ``model.`` where all names have them; ``_orig_mod.`` inside names, too."""
+    """Take off ``module.``, ``_orig_mod.`` and ``model.`` where all names have them; ``_orig_mod.`` also inside."""
     weights = weights.renamed(lambda key: key.replace('_orig_mod.', ''))
     while prefix := next((each for each in _KNOWN_PREFIXES if all(key.startswith(each) for key in weights)), None):
         weights = weights.renamed(lambda key, prefix=prefix: key.removeprefix(prefix))
