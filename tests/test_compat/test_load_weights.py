@@ -14,7 +14,7 @@ from mmdml.compat.load_weights import load_weights, loaded_weights
 from mmdml.compat.weight_files import read_weights, weights_of
 from mmdml.registry import MODELS
 
-PLAIN = 'baselines/ms_conv4_omniglot.py'
+PLAIN = 'multi_similarity/ms_conv4_omniglot.py'
 MODEL = dict(
     type='ImageEmbedder',
     backbone=dict(type='Conv4', channels=8),
