@@ -4,9 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-# Keeps the choice of clusters independent of the images, which are drawn from [seed, epoch]. Not 0: numpy ignores
-# trailing zeros of a seed.
-_STREAM = 1
+from mmdml.utils.seeding import Stream, numpy_generator
 
 
 def uniform(sizes: np.ndarray, seed: int, epoch: int, num_steps: int) -> np.ndarray:
@@ -33,5 +31,5 @@ CLUSTER_ORDERS: dict[str, Callable[[np.ndarray, int, int, int], np.ndarray]] = {
 
 
 def _draw(weights: np.ndarray, seed: int, epoch: int, num_steps: int) -> np.ndarray:
-    numbers = np.random.default_rng([seed, epoch, _STREAM]).random(num_steps)
+    numbers = numpy_generator(Stream.CLUSTER_CHOICE, seed, epoch).random(num_steps)
     return np.searchsorted(np.cumsum(weights) / np.sum(weights), numbers, side='right')

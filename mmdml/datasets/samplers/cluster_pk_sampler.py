@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmdml.registry import DATA_SAMPLERS
+from mmdml.utils.seeding import Stream, numpy_generator
 
 from .class_table import ClassTable
 from .cluster_choice import CLUSTER_ORDERS
@@ -123,7 +124,7 @@ class ClusterPKSampler(PKSampler):
     def global_order(self, epoch: int) -> np.ndarray:
         """``(num_batches * W * batch_size,)`` indices of an epoch over all ranks, global batch after global batch."""
         chosen = self._choose(epoch)
-        rng = np.random.default_rng([self.seed, epoch])  # as PKSampler, for the same order with one cluster
+        rng = numpy_generator(Stream.BATCHES, self.seed, epoch)  # as PKSampler: the same order with one cluster
         order = np.empty((self.num_batches, self._global_batch_size), dtype=np.int64)
         for place, cluster in enumerate(self._clusters):
             steps = np.flatnonzero(chosen == place)

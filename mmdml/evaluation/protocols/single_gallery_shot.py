@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmdml.registry import PROTOCOLS
+from mmdml.utils.seeding import Stream, numpy_generator
 
 from .base import BOTH, RowFacts, Split
 
@@ -37,7 +38,7 @@ class SingleGalleryShot:
         if seed != int(seed) or seed < 0:
             raise ValueError(f'seed must be an integer of 0 or more, got {seed}')
         self.repeats = repeats
-        self.seed = seed
+        self.seed = int(seed)
 
     def __call__(self, facts: RowFacts) -> Iterator[Split]:
         """One split a draw.
@@ -50,7 +51,7 @@ class SingleGalleryShot:
                 'SingleGalleryShot draws the gallery itself, but the images have roles that say who is in it: '
                 'use QueryGallery'
             )
-        random = np.random.default_rng(self.seed)
+        random = numpy_generator(Stream.GALLERY_DRAWS, self.seed)
         for _ in range(self.repeats):
             order = random.permutation(len(facts))
             # The first of each identity in a random order.

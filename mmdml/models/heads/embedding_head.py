@@ -11,10 +11,7 @@ from mmdml.dist import gather_rows
 from mmdml.registry import MODELS, TASK_UTILS
 from mmdml.structures import PairBatch, Rows
 from mmdml.structures.progress import Progress
-from mmdml.utils.seeding import derive_seed
-
-#: Keeps the draws of miners apart from those of generators.
-_STREAM = 2
+from mmdml.utils.seeding import Stream, torch_generator
 
 
 @MODELS.register_module()
@@ -132,8 +129,7 @@ class EmbeddingHead(BaseModule):
         random = None
         if progress is not None and self.miner is not None:
             # Ranks that share their rows mine the same tuples, and so does a single process with all these rows.
-            random = torch.Generator(unit.device)
-            random.manual_seed(derive_seed(progress.seed, _STREAM, progress.iter, progress.rank))
+            random = torch_generator(Stream.MINING, progress.seed, progress.iter, progress.rank, device=unit.device)
         return PairBatch(
             unit[: len(anchors)],
             unit,
