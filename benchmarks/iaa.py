@@ -78,7 +78,7 @@ def generation_section() -> Table:
     def step(with_copies: bool) -> None:
         rows = Rows.cat([anchors, generator(anchors, progress)]) if with_copies else anchors
         unit = F.normalize(rows.embeddings)
-        pairs = PairBatch(unit[:BATCH], unit, labels, rows.labels, anchors.views, rows.views)
+        pairs = PairBatch(Rows(unit[:BATCH], labels, anchors.views), Rows(unit, rows.labels, rows.views))
         raw.grad = None
         loss(pairs).backward()
 
@@ -148,7 +148,7 @@ def time_losses(ours: Any, other: Any, miner: Any, batch: int, copies: int) -> t
 
     def own() -> None:
         unit, candidates = units()
-        ours(PairBatch(unit, candidates, labels, all_labels, views, views.repeat(1 + copies))).backward()
+        ours(PairBatch(Rows(unit, labels, views), Rows(candidates, all_labels, views.repeat(1 + copies)))).backward()
 
     def theirs() -> None:
         unit, candidates = units()
@@ -164,7 +164,7 @@ def sampler_section() -> Table:
     lines = []
     for images, classes, high, aim in ((SOP_IMAGES, SOP_CLASSES, 12, '< 20 ms'), (1_000_000, 100_000, 20, '< 1 s')):
         dataset = SimpleNamespace(labels=class_labels(images, classes, 2, high))
-        for preset in ('cover', 'released'):
+        for preset in ('cover', 'independent'):
             config = dict(type='PKSampler', batch_size=BATCH, images_per_class=4, preset=preset, seed=0)
             sampler = DATA_SAMPLERS.build(config, default_args=dict(dataset=dataset))
             # The first index is there once the whole order has been drawn.

@@ -1,6 +1,8 @@
 """Data sets, their samplers and transforms."""
 
-from .base import GALLERY, QUERY, QUERY_AND_GALLERY, RetrievalDataset, Samples, UnreadableImageError
+from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY
+
+from .base import RetrievalDataset, Samples, UnreadableImageError
 from .cars196 import Cars196
 from .concat import RetrievalConcatDataset
 from .cub200 import CUB200

@@ -15,9 +15,6 @@ from mmdml.datasets.augmentation_seed import augmentation_seed
 from mmdml.registry import TRANSFORMS
 from mmdml.utils.seeding import Stream, numpy_generator
 
-#: Values of ``role`` in a data info.
-QUERY_AND_GALLERY, QUERY, GALLERY = 0, 1, 2
-
 SPLITS = ('train', 'val', 'test')
 
 

@@ -6,11 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from mmdml.datasets.base import GALLERY, QUERY, QUERY_AND_GALLERY, RetrievalDataset, Samples
-from mmdml.datasets.official_files import read_lines
+from mmdml.datasets.base import RetrievalDataset, Samples
 from mmdml.registry import DATASETS
-
-_ROLES = {'query': QUERY, 'gallery': GALLERY, 'both': QUERY_AND_GALLERY}
+from mmdml.structures.row_facts import QUERY_AND_GALLERY, ROLE_NAMES
+from mmdml.utils.tables import read_lines
 
 
 @DATASETS.register_module()
@@ -66,7 +65,7 @@ class ImageList(RetrievalDataset):
             if not line or line.startswith('#'):
                 continue
             fields = line.rsplit(maxsplit=columns - 1)
-            if len(fields) != columns or (self.roles and fields[2] not in _ROLES):
+            if len(fields) != columns or (self.roles and fields[2] not in ROLE_NAMES):
                 wanted = '"path label role" with role query, gallery or both' if self.roles else '"path label"'
                 raise ValueError(f'{path_of_list}, line {number}: expected {wanted}, got {line!r}')
             path, label = fields[:2]
@@ -75,7 +74,7 @@ class ImageList(RetrievalDataset):
                     f'{path_of_list}, line {number}: {path} has label {label!r}, but {label_of[path]!r} above; '
                     'an image has one label'
                 )
-            rows.append((path, label, _ROLES[fields[2]] if self.roles else QUERY_AND_GALLERY))
+            rows.append((path, label, ROLE_NAMES[fields[2]] if self.roles else QUERY_AND_GALLERY))
         return rows
 
 

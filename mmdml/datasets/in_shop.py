@@ -4,9 +4,10 @@ import os.path as osp
 
 import numpy as np
 
-from mmdml.datasets.base import GALLERY, QUERY, QUERY_AND_GALLERY, SPLITS, RetrievalDataset, Samples
+from mmdml.datasets.base import SPLITS, RetrievalDataset, Samples
 from mmdml.datasets.official_files import number_classes, read_table
 from mmdml.registry import DATASETS
+from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY
 
 _LIST = 'list_eval_partition.txt'
 _PARTS = ('train', 'query', 'gallery')

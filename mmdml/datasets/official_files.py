@@ -1,6 +1,5 @@
 """Reading what the benchmarks' authors distribute, with errors that name file and line."""
 
-import io
 import os.path as osp
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from mmdml.datasets.base import Samples
+from mmdml.utils.tables import read_lines
 
 
 def require_parts(dataset: str, root: str, parts: Sequence[str], source: str) -> None:
@@ -29,27 +29,6 @@ def require_parts(dataset: str, root: str, parts: Sequence[str], source: str) ->
             f'{dataset} looks for {", ".join(parts)} in {osp.abspath(root)}; missing: {", ".join(missing)}. '
             f'Get them from {source}; tools/dataset_converters has a command that lays them out'
         )
-
-
-def read_lines(path: str) -> list[str]:
-    """Lines of a text file, with or without a byte order mark; of any system.
-
-    Args:
-        path: the file, UTF-8.
-
-    Raises:
-        ValueError: the file is not UTF-8; names the line.
-    """
-    with open(path, 'rb') as file:
-        content = file.read()
-    try:
-        text = content.decode('utf-8-sig')
-    except UnicodeDecodeError as error:
-        line = error.object.count(b'\n', 0, error.start) + 1
-        found = error.object[error.start : error.start + 1]
-        raise ValueError(f'{osp.abspath(path)}, line {line} is not UTF-8: it has the byte {found!r}') from None
-    # Unlike splitlines(), this parts lines at line ends only, which file names cannot hold.
-    return [line.rstrip('\n') for line in io.StringIO(text, newline=None)]
 
 
 def read_table(

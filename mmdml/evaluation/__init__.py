@@ -10,14 +10,10 @@ _HOMES = {
     **dict.fromkeys(('ResultsMatrix', 'RetrievalMetric'), '.metrics'),
     **dict.fromkeys(
         (
-            'BOTH',
-            'GALLERY',
-            'QUERY',
             'LeaveOneOut',
             'PerPart',
             'Protocol',
             'QueryGallery',
-            'RowFacts',
             'SingleGalleryShot',
             'Split',
             'build_protocol',
@@ -26,6 +22,7 @@ _HOMES = {
         '.protocols',
     ),
     'RetrievalScoring': '.scoring',
+    'RowFacts': 'mmdml.structures.row_facts',
 }
 
 

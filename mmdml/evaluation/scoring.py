@@ -13,12 +13,13 @@ from mmdml.functional.embedding_files import read_columns
 from mmdml.functional.inputs import to_matrix
 from mmdml.functional.query_expansion import alpha_query_expansion
 from mmdml.functional.whitening import PCAWhitening
+from mmdml.structures.row_facts import RowFacts
 
 from .functional.clustering import clustering_scores
 from .functional.progress import LogProgress
 from .functional.retrieval import retrieval_scores
 from .functional.sharded import sharded_retrieval_scores
-from .protocols import Protocol, RowFacts, Split, build_protocol
+from .protocols import Protocol, Split, build_protocol
 
 Scores = dict[str, float]
 T = TypeVar('T')

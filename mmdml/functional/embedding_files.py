@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from mmdml.evaluation.protocols.base import BOTH, GALLERY, QUERY, RowFacts
+from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFacts
 
 from .inputs import plain_strings
 
@@ -224,5 +224,5 @@ def _roles(path: str, roles: np.ndarray) -> np.ndarray:
     try:
         return roles.astype(np.int64, casting='unsafe' if roles.dtype.kind in 'US' else 'safe')
     except (TypeError, ValueError) as error:
-        known = (BOTH, QUERY, GALLERY)
+        known = (QUERY_AND_GALLERY, QUERY, GALLERY)
         raise ValueError(f'{path}: roles must be of {known} (both, query, gallery): {error}') from error

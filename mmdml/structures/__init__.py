@@ -1,8 +1,24 @@
 """What the parts hand to each other."""
 
-from .pair_batch import PairBatch, Pairs, Triplets
+from .mined import Mined, Pairs, Triplets
+from .pair_batch import PairBatch, Space
 from .partition import ActiveLearner, Partition
 from .progress import Progress
+from .row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFacts
 from .rows import Rows
 
-__all__ = ['ActiveLearner', 'PairBatch', 'Pairs', 'Partition', 'Progress', 'Rows', 'Triplets']
+__all__ = [
+    'GALLERY',
+    'QUERY',
+    'QUERY_AND_GALLERY',
+    'ActiveLearner',
+    'Mined',
+    'PairBatch',
+    'Pairs',
+    'Partition',
+    'Progress',
+    'RowFacts',
+    'Rows',
+    'Space',
+    'Triplets',
+]

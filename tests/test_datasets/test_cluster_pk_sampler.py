@@ -13,8 +13,7 @@ from mmengine.runner import loops
 from torch.utils.data import DataLoader, Dataset
 
 from mmdml.datasets.samplers import ClusterPKSampler, Draw, PKSampler
-from mmdml.datasets.samplers.class_table import ClassTable
-from mmdml.datasets.samplers.small_cluster_order import small_cluster_order
+from mmdml.datasets.samplers.orders import ClassTable, small_cluster_order
 from mmdml.registry import DATA_SAMPLERS
 
 ORDERS = ['uniform', 'proportional', 'round_robin']
@@ -81,7 +80,7 @@ def test_batch_is_p_distinct_classes_times_k_images_of_the_cluster_of_its_step(c
 def test_one_cluster_is_bit_equal_to_the_plain_sampler(batch_size, num_clusters):
     dataset, _ = with_clusters([7, 1, 3, 9, 2, 8, 5, 4, 6, 6])
     with pytest.warns(UserWarning, match='1 of 10 classes have a single image'):
-        plain = PKSampler(dataset, batch_size, 3, preset='released', seed=6)
+        plain = PKSampler(dataset, batch_size, 3, preset='independent', seed=6)
     sampler = sampler_of(dataset, np.full(len(dataset), num_clusters - 1), num_clusters, batch_size, 3, seed=6)
     assert len(sampler) == len(plain)
     for epoch in range(4):
@@ -94,7 +93,7 @@ def test_one_cluster_is_bit_equal_to_the_plain_sampler(batch_size, num_clusters)
 def test_without_an_assignment_one_cluster_holds_everything():
     dataset, assignment = even()
     fresh = ClusterPKSampler(dataset, 12, 3, seed=1)
-    plain = PKSampler(dataset, 12, 3, preset='released', seed=1)
+    plain = PKSampler(dataset, 12, 3, preset='independent', seed=1)
     assert (batches_of(fresh, 2) == batches_of(plain, 2)).all()
     assert fresh.cluster_of_step(2, 0) == 0
     assert fresh.num_clusters == 1 and (fresh.assignment == 0).all()

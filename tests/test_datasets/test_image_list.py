@@ -83,7 +83,7 @@ def test_list_that_is_not_utf8_is_an_error_with_file_and_line(tmp_path, mark):
     (tmp_path / 'list.txt').write_bytes(mark + 'é.png 0\n'.encode() + 'ü.png 0\n'.encode('latin-1'))
     with pytest.raises(ValueError) as error:
         DATASETS.build(dict(type='ImageList', ann_file='list.txt', data_root=str(tmp_path)))
-    assert str(error.value) == f"{tmp_path}/list.txt, line 2 is not UTF-8: it has the byte b'\\xfc'"
+    assert str(error.value).startswith(f"{tmp_path}/list.txt, line 2 is not UTF-8: it has the byte b'\\xfc'. Save")
 
 
 def test_line_separators_of_unicode_may_be_part_of_a_name(tmp_path):
@@ -121,7 +121,7 @@ GROCERY = Path('/work/shared/data/grocery')
 def test_the_grocery_store_data_set_is_read_through_the_pipelines_of_a_config(tmp_path):
     with zipfile.ZipFile(GROCERY / 'images.zip') as archive:
         archive.extractall(tmp_path)
-    cfg = Config.fromfile(CONFIGS / '_base_/datasets/cars196.py')
+    cfg = Config.fromfile(CONFIGS / '_base_/datasets/cars.py')
     classes = {}
     for split, images in (('train', 2979), ('test', 2442)):
         dataset = DATASETS.build(

@@ -172,7 +172,7 @@ def test_draw_reaches_the_data_set_in_worker_processes():
     assert any(repeat for _, repeat in got)
 
 
-@pytest.mark.parametrize('preset', ['cover', 'released'])
+@pytest.mark.parametrize('preset', ['cover', 'independent'])
 def test_order_depends_on_seed_and_epoch_alone(preset):
     dataset = with_sizes(*[5] * 12)
     sampler = PKSampler(dataset, 12, 3, preset=preset, seed=4)
@@ -184,7 +184,7 @@ def test_order_depends_on_seed_and_epoch_alone(preset):
     assert (batches_of(PKSampler(dataset, 12, 3, preset=preset, seed=5)) != first).any()
 
 
-@pytest.mark.parametrize('preset, world_size', [('cover', 2), ('released', 3)])
+@pytest.mark.parametrize('preset, world_size', [('cover', 2), ('independent', 3)])
 def test_ranks_are_disjoint_slices_of_what_one_process_sees(preset, world_size):
     dataset = with_sizes(7, 6, 5, 9, 8, 6, 7, 4, 5, 10)
     whole = PKSampler(dataset, 24, 3, preset=preset, seed=2)
@@ -211,16 +211,16 @@ def test_repeats_count_over_all_ranks():
 
 def test_released_has_floor_batches_capped_by_num_batches():
     dataset = with_sizes(*[5] * 11)  # 55 images
-    assert len(PKSampler(dataset, 9, 3, preset='released', seed=0)) == 6 * 9
-    assert len(PKSampler(dataset, 9, 3, preset='released', num_batches=4, seed=0)) == 4 * 9
-    assert len(PKSampler(dataset, 9, 3, preset='released', num_batches=40, seed=0)) == 6 * 9
+    assert len(PKSampler(dataset, 9, 3, preset='independent', seed=0)) == 6 * 9
+    assert len(PKSampler(dataset, 9, 3, preset='independent', num_batches=4, seed=0)) == 4 * 9
+    assert len(PKSampler(dataset, 9, 3, preset='independent', num_batches=40, seed=0)) == 6 * 9
 
 
 def test_released_batch_is_whole_classes_and_a_ragged_last_one():
     sizes = [2, 3, 7, 1, 5, 4, 2, 9, 6, 3, 5, 8]
     dataset = with_sizes(*sizes)
     with pytest.warns(UserWarning, match='1 of 12 classes have a single image'):
-        sampler = PKSampler(dataset, 13, 3, preset='released', seed=0)
+        sampler = PKSampler(dataset, 13, 3, preset='independent', seed=0)
     for epoch in range(5):
         for batch in batches_of(sampler, epoch):
             assert len(set(batch)) == 13
@@ -249,7 +249,7 @@ def test_released_draws_as_a_naive_walk_does(num_classes):
     dataset = with_sizes(*sizes)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        sampler = PKSampler(dataset, 7, 3, preset='released', seed=0)
+        sampler = PKSampler(dataset, 7, 3, preset='independent', seed=0)
     rng = np.random.default_rng(1)
     ours = np.concatenate([batches_of(sampler, epoch) for epoch in range(4000 // sampler.num_batches)])
     naive = np.array([naive_released_batch(dataset.labels, 7, 3, rng) for _ in range(len(ours))])
@@ -350,9 +350,9 @@ def test_labels_come_from_an_mmengine_data_set_without_a_labels_array():
         ((4, 4, 4), dict(batch_size=4, images_per_class=0), 'images_per_class must be at least 1, got 0'),
         ((4, 4, 4), dict(batch_size=0, images_per_class=2), 'batch_size must be at least 1, got 0'),
         ((4, 4, 4), dict(batch_size=4, images_per_class=2, num_batches=0), 'num_batches must be at least 1'),
-        ((4, 4, 4), dict(batch_size=4, images_per_class=2, preset='both'), "'cover' or 'released', got 'both'"),
+        ((4, 4, 4), dict(batch_size=4, images_per_class=2, preset='both'), "'cover' or 'independent', got 'both'"),
         ((4, 4, 4), dict(batch_size=4, images_per_class=2, rank=2, world_size=2), 'rank must be in 0..1'),
-        ((4, 4, 4), dict(batch_size=9, images_per_class=2, preset='released'), 'batch of 9 images .* offer 6'),
+        ((4, 4, 4), dict(batch_size=9, images_per_class=2, preset='independent'), 'batch of 9 images .* offer 6'),
         ((), dict(batch_size=4, images_per_class=2), 'labels must be a non-empty'),
     ],
 )
@@ -365,3 +365,8 @@ def test_single_image_classes_are_counted_in_one_warning():
     with pytest.warns(UserWarning, match='2 of 4 classes have a single image') as caught:
         PKSampler(with_sizes(1, 4, 1, 4), 4, 4, seed=0)
     assert len(caught) == 1
+
+
+def test_images_without_a_label_are_refused():
+    with pytest.raises(ValueError, match=r'2 of 6 images have no label \(-1\): .*train on a data set with labels'):
+        PKSampler(Labelled([0, 0, -1, 1, 1, -1]), 4, 2, seed=0)

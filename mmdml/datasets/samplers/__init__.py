@@ -1,7 +1,6 @@
 """Samplers: which images make a batch."""
 
 from .cluster_pk_sampler import ClusterPKSampler
-from .draw import Draw
-from .pk_sampler import PKSampler
+from .pk_sampler import Draw, PKSampler
 
 __all__ = ['ClusterPKSampler', 'Draw', 'PKSampler']

@@ -1,5 +1,6 @@
 """Batches of P classes with K images each, all from one cluster."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,31 @@ from torch import Tensor
 from mmdml.registry import DATA_SAMPLERS
 from mmdml.utils.seeding import Stream, numpy_generator
 
-from .class_table import ClassTable
-from .cluster_choice import CLUSTER_ORDERS
-from .orders import released_order
+from .orders import ClassTable, independent_order, small_cluster_order
 from .pk_sampler import PKSampler
-from .small_cluster_order import small_cluster_order
+
+
+def _draw_clusters(weights: np.ndarray, seed: int, epoch: int, num_steps: int) -> np.ndarray:
+    """``(T,)`` positions in ``weights``, each drawn with its weight."""
+    numbers = numpy_generator(Stream.CLUSTER_CHOICE, seed, epoch).random(num_steps)
+    return np.searchsorted(np.cumsum(weights) / np.sum(weights), numbers, side='right')
+
+
+def _uniform(sizes: np.ndarray, seed: int, epoch: int, num_steps: int) -> np.ndarray:
+    return _draw_clusters(np.ones(len(sizes)), seed, epoch, num_steps)
+
+
+def _round_robin(sizes: np.ndarray, seed: int, epoch: int, num_steps: int) -> np.ndarray:
+    # An epoch continues where the last one ended, or the first clusters would get more steps.
+    return (epoch * num_steps + np.arange(num_steps)) % len(sizes)
+
+
+#: Each takes the images of every non-empty cluster, seed, epoch and T; it returns ``(T,)`` positions in ``sizes``.
+CLUSTER_ORDERS: dict[str, Callable[[np.ndarray, int, int, int], np.ndarray]] = {
+    'uniform': _uniform,
+    'proportional': _draw_clusters,
+    'round_robin': _round_robin,
+}
 
 
 @DATA_SAMPLERS.register_module()
@@ -24,8 +45,8 @@ class ClusterPKSampler(PKSampler):
     Divide and Conquer the Embedding Space for Metric Learning (CVPR 2019), Sec. 3.3, Alg. 1: step t draws a cluster,
     then P classes x K images inside it. ``set_assignment`` says which image is in which cluster; until then one cluster
     holds everything. With one cluster that holds every image the order is bit for bit that of
-    ``PKSampler(preset='released')``, the preset of the same length and without a rule about coverage, so that a
-    baseline without division is the same run. ``unreached`` tells what an epoch leaves out.
+    ``PKSampler(preset='independent')``, the preset of the same length and without a rule about coverage, so that a
+    baseline without division is the same run. ``unreached`` is the share that an epoch leaves out.
 
     One loader serves all clusters. An epoch has ``floor(N / (W batch_size))`` batches whatever the clusters are,
     ``cluster_order`` decides how they are shared out. Ranks, epochs, ``skip`` and ``Draw`` are as in ``PKSampler``.
@@ -55,9 +76,10 @@ class ClusterPKSampler(PKSampler):
         ValueError: if there are no labels; ``images_per_class`` is below 1 or larger than every class; the images
             cannot fill a batch; or ``cluster_order`` is unknown.
 
-    Example:
-        >>> train_dataloader = dict(
-        ...     batch_size=80, sampler=dict(type='ClusterPKSampler', batch_size=80, images_per_class=4))
+    Config::
+
+        train_dataloader = dict(
+            batch_size=80, sampler=dict(type='ClusterPKSampler', batch_size=80, images_per_class=4))
     """
 
     def __init__(
@@ -73,13 +95,13 @@ class ClusterPKSampler(PKSampler):
         if cluster_order not in CLUSTER_ORDERS:
             raise ValueError(f'cluster_order must be one of {sorted(CLUSTER_ORDERS)}, got {cluster_order!r}')
         super().__init__(
-            dataset, batch_size, images_per_class, preset='released', seed=seed, rank=rank, world_size=world_size
+            dataset, batch_size, images_per_class, preset='independent', seed=seed, rank=rank, world_size=world_size
         )
         self.cluster_order = cluster_order
         self.set_assignment(np.zeros(len(self.table.codes), dtype=np.int64), num_clusters=1)
 
     def set_assignment(self, assignment: np.ndarray | Tensor, num_clusters: int) -> None:
-        """Say which cluster each image belongs to, from the next iteration over the sampler on.
+        """Set which cluster each image belongs to, from the next iteration over the sampler on.
 
         An epoch that is already running keeps its order, so a resumed run is the same only if this is called between
         epochs. Every rank must be given the same assignment.
@@ -107,12 +129,12 @@ class ClusterPKSampler(PKSampler):
             )
         if assignment.max() < 0:
             raise ValueError('assignment leaves out every image (all are -1); at least one must be in a cluster')
-        self.assignment = assignment.astype(np.int64)  # a copy: the caller may go on with its array
+        self.assignment = assignment.astype(np.int64)  # a copy: the caller may change its array
         self.num_clusters = int(num_clusters)
         self._clusters = [_Cluster.of(k, self.assignment, self.table) for k in np.unique(assignment[assignment >= 0])]
 
     def cluster_of_step(self, epoch: int, step: int) -> int:
-        """The cluster of a batch, 0..num_clusters-1: given the assignment, a function of (seed, epoch, step) alone.
+        """Return the cluster of a batch, 0..num_clusters-1: given the assignment, a function of (seed, epoch, step).
 
         Raises:
             ValueError: if ``step`` is not one of the epoch's batches.
@@ -122,7 +144,7 @@ class ClusterPKSampler(PKSampler):
         return self._clusters[self._choose(epoch)[step]].number
 
     def global_order(self, epoch: int) -> np.ndarray:
-        """``(num_batches * W * batch_size,)`` indices of an epoch over all ranks, global batch after global batch."""
+        """Return ``(num_batches * W * batch_size,)`` indices of an epoch, global batch after global batch."""
         chosen = self._choose(epoch)
         rng = numpy_generator(Stream.BATCHES, self.seed, epoch)  # as PKSampler: the same order with one cluster
         order = np.empty((self.num_batches, self._global_batch_size), dtype=np.int64)
@@ -133,13 +155,13 @@ class ClusterPKSampler(PKSampler):
         return order.ravel()
 
     def unreached(self) -> float:
-        """Share of all N images, left-out ones included, that the current epoch's order does not draw, in [0, 1)."""
+        """Return the share of all N images, left-out ones included, that the current epoch does not draw, in [0, 1)."""
         drawn = np.zeros(len(self.table.codes), dtype=bool)
         drawn[self.global_order(self._epoch)] = True
         return 1.0 - float(drawn.mean())
 
     def run_state(self) -> dict[str, Any]:
-        """What a resumed run needs to yield the same order: seed and clusters."""
+        """Return what a resumed run needs to yield the same order: seed and clusters."""
         return {
             **super().run_state(),
             'assignment': torch.from_numpy(self.assignment.copy()),
@@ -147,7 +169,7 @@ class ClusterPKSampler(PKSampler):
         }
 
     def load_run_state(self, state: dict[str, Any]) -> None:
-        """Take over what ``run_state`` returned."""
+        """Restore what ``run_state`` returned."""
         super().load_run_state(state)
         self.set_assignment(state['assignment'], state['num_clusters'])
 
@@ -173,7 +195,7 @@ class _Cluster:
     def batches(self, num_batches: int, batch_size: int, images_per_class: int, rng: np.random.Generator) -> np.ndarray:
         """``(num_batches, batch_size)`` data-set indices."""
         if np.minimum(self.table.sizes, images_per_class).sum() >= batch_size:
-            order = released_order(self.table, num_batches, batch_size, images_per_class, rng)
+            order = independent_order(self.table, num_batches, batch_size, images_per_class, rng)
         else:
             order = small_cluster_order(self.table, num_batches, batch_size, rng)
         return self.images[order]

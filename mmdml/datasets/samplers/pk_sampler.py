@@ -11,10 +11,33 @@ from torch.utils.data import Sampler
 from mmdml.registry import DATA_SAMPLERS
 from mmdml.utils.seeding import Stream, numpy_generator
 
-from .class_table import ClassTable
-from .cover_order import cover_batches, cover_order
-from .draw import Draw
-from .orders import released_order
+from .orders import ClassTable, cover_batches, cover_order, independent_order
+
+
+class Draw(int):
+    """The index of an image that the epoch has already used: behaves as the int, and gets another augmentation.
+
+    A data set that seeds its augmentation from (seed, epoch, index) would return the same picture again; with
+    ``repeat`` in the seed it does not.
+
+    Args:
+        index: data-set index.
+        repeat: how many times this epoch drew the image before, 1 or more.
+    """
+
+    repeat: int
+
+    def __new__(cls, index: int, repeat: int) -> 'Draw':
+        draw = super().__new__(cls, index)
+        draw.repeat = int(repeat)
+        return draw
+
+    def __reduce__(self) -> tuple:
+        # int's own pickling calls Draw(index) without the repeat; worker processes receive indices by pickle.
+        return Draw, (int(self), self.repeat)
+
+    def __repr__(self) -> str:
+        return f'Draw({int(self)}, repeat={self.repeat})'
 
 
 @DATA_SAMPLERS.register_module()
@@ -32,31 +55,32 @@ class PKSampler(Sampler):
       batch are distinct unless a class has more groups of K than the epoch has batches. A class's last group is filled
       with its other images; a class with fewer than K images repeats them. With ``num_batches`` the epochs are that
       long and walk on through the covers: cover after cover, each shuffled anew.
-    - ``'released'``: the code released with IAA. An epoch is ``floor(N / (W batch_size))`` batches, capped by
-      ``num_batches``; each takes ``min(K, n_c)`` images from random classes until it is full and is cut to its size, so
-      its last class may be ragged, small classes contribute less and more classes enter.
+    - ``'independent'``: as in the code released with IAA. An epoch is ``floor(N / (W batch_size))`` batches,
+      capped by ``num_batches``; each takes ``min(K, n_c)`` images from random classes until it is full and is cut to
+      its size, so its last class may be ragged, small classes contribute less and more classes enter.
 
-    An image that the epoch has used before is yielded as ``Draw(index, repeat)``, an int that asks the data set for
-    another augmentation.
+    An image that the epoch has used before is yielded as ``Draw(index, repeat)``, an int for which the data set
+    draws another augmentation.
 
     Args:
         dataset: offers ``labels`` ``(N,)``, or MMEngine's ``get_data_info(i)['gt_label']``.
         batch_size: images per batch and rank.
         images_per_class: K, at least 1.
-        preset: ``'cover'`` or ``'released'``.
-        num_batches: batches per epoch (cover), or their upper limit (released). Default: none.
+        preset: ``'cover'`` or ``'independent'``.
+        num_batches: batches per epoch (cover), or their upper limit (independent). Default: none.
         seed: of the order. Default: a random one, the same on all ranks.
         rank: default: of this process.
         world_size: W. Default: of the running job.
 
     Raises:
         ValueError: if there are no labels; ``images_per_class`` is below 1 or larger than every class; ``batch_size``
-            is no multiple of it, or asks for more classes than there are (cover); or the images cannot fill a batch
-            (released).
+            is no multiple of it; a batch needs more classes than there are (cover); or the images cannot fill a batch
+            (independent).
 
-    Example:
-        >>> train_dataloader = dict(
-        ...     batch_size=128, sampler=dict(type='PKSampler', batch_size=128, images_per_class=4))
+    Config::
+
+        train_dataloader = dict(
+            batch_size=128, sampler=dict(type='PKSampler', batch_size=128, images_per_class=4))
     """
 
     def __init__(
@@ -92,11 +116,11 @@ class PKSampler(Sampler):
         self._start = 0
 
     def __len__(self) -> int:
-        """Indices of one epoch on this rank; the same in every epoch and on every rank."""
+        """Return the number of indices of one epoch on this rank; the same in every epoch and on every rank."""
         return self.num_batches * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        """The indices of the current epoch on this rank."""
+        """Iterate over the indices of the current epoch on this rank."""
         order = self.global_order(self._epoch)
         shape = self.num_batches, self.world_size, self.batch_size
         start, self._start = self._start, 0
@@ -105,11 +129,11 @@ class PKSampler(Sampler):
         return (Draw(index, repeat) if repeat else index for index, repeat in zip(indices, repeats, strict=True))
 
     def global_order(self, epoch: int) -> np.ndarray:
-        """``(num_batches * W * batch_size,)`` indices of an epoch over all ranks, global batch after global batch."""
-        if self.preset == 'released':
+        """Return ``(num_batches * W * batch_size,)`` indices of an epoch, global batch after global batch."""
+        if self.preset == 'independent':
             rng = numpy_generator(Stream.BATCHES, self.seed, epoch)
             shape = self.num_batches, self._global_batch_size
-            return released_order(self.table, *shape, self.images_per_class, rng).ravel()
+            return independent_order(self.table, *shape, self.images_per_class, rng).ravel()
         begin, end = epoch * self.num_batches, (epoch + 1) * self.num_batches
         first, last = begin // self._cover_batches, (end - 1) // self._cover_batches
         covers = [
@@ -125,7 +149,7 @@ class PKSampler(Sampler):
         return np.concatenate(covers)[begin - skipped : end - skipped].ravel()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration yields, and tell the data set.
+        """Choose the epoch that the next iteration yields, for the data set as well.
 
         After ``skip`` the epochs count from the one it reached, because MMEngine's iteration-based loop counts from 0
         again when it resumes.
@@ -147,11 +171,11 @@ class PKSampler(Sampler):
         self._go_to(self._first_epoch)
 
     def run_state(self) -> dict[str, int]:
-        """What a resumed run needs to yield the same order, also where the seed was drawn at random."""
+        """Return what a resumed run needs to yield the same order, also where the seed was drawn at random."""
         return {'seed': self.seed}
 
     def load_run_state(self, state: dict[str, int]) -> None:
-        """Take over what ``run_state`` returned."""
+        """Restore what ``run_state`` returned."""
         self.seed = int(state['seed'])
 
     @property
@@ -169,8 +193,8 @@ class PKSampler(Sampler):
 
     def _check(self, num_batches: int | None) -> None:
         sizes, size, per_class = self.table.sizes, self._global_batch_size, self.images_per_class
-        if self.preset not in ('cover', 'released'):
-            raise ValueError(f"preset must be 'cover' or 'released', got {self.preset!r}")
+        if self.preset not in ('cover', 'independent'):
+            raise ValueError(f"preset must be 'cover' or 'independent', got {self.preset!r}")
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f'rank must be in 0..{self.world_size - 1} (world_size - 1), got {self.rank}')
         if per_class < 1:

@@ -9,9 +9,10 @@ from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from mmdml.evaluation.protocols import BOTH, GALLERY, QUERY, Protocol, RowFacts
+from mmdml.evaluation.protocols import Protocol
 from mmdml.evaluation.scoring import RetrievalScoring, on_main_process
 from mmdml.registry import METRICS
+from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFacts
 
 from .collector import CollectedRows, Collector, facts_of_all, gather_rows, keep_own
 
@@ -148,10 +149,10 @@ class RetrievalMetric(BaseMetric):
                 "the data set tells queries from gallery, but the samples do not carry 'role': "
                 "end the pipeline with dict(type='mmpretrain.PackInputs', meta_keys=('sample_idx', 'img_path', 'role'))"
             )
-        roles = [int(sample.get('role', BOTH)) for sample in data_samples]
+        roles = [int(sample.get('role', QUERY_AND_GALLERY)) for sample in data_samples]
         if int(index.min()) < 0:
             raise ValueError(f'sample_idx must be the index in the data set, got {int(index.min())}')
-        if not {BOTH, QUERY, GALLERY}.issuperset(roles):
+        if not {QUERY_AND_GALLERY, QUERY, GALLERY}.issuperset(roles):
             raise ValueError(f'role must be 0 (both), 1 (query) or 2 (gallery), got {sorted(set(roles))}')
         paths = [str(sample.get('img_path', '')) for sample in data_samples]
         groups = [0] * len(roles) if self.groups is None else [_integer(sample, self.groups) for sample in data_samples]

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from mmdml.registry import PROTOCOLS
+from mmdml.structures.row_facts import RowFacts
 
-from .base import Protocol, RowFacts, Split
+from .base import Protocol, Split
 from .roles import by_roles
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmdml.registry import PROTOCOLS
+from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFacts
 
-from .base import BOTH, GALLERY, QUERY, RowFacts, Split
+from .base import Split
 
 
 # VehicleID papers know it by the second name.
@@ -45,7 +46,7 @@ class QueryGallery:
         Raises:
             ValueError: if there are no roles, no queries or no gallery.
         """
-        if (facts.roles == BOTH).all():
+        if (facts.roles == QUERY_AND_GALLERY).all():
             raise ValueError(
                 'QueryGallery needs roles, 1 for queries and 2 for the gallery, but every image is both: '
                 'use LeaveOneOut'

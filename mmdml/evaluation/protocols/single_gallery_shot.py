@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmdml.registry import PROTOCOLS
+from mmdml.structures.row_facts import QUERY_AND_GALLERY, RowFacts
 from mmdml.utils.seeding import Stream, numpy_generator
 
-from .base import BOTH, RowFacts, Split
+from .base import Split
 
 
 @PROTOCOLS.register_module()
@@ -46,7 +47,7 @@ class SingleGalleryShot:
         Raises:
             ValueError: if roles already say who is in the gallery, or no identity has two images.
         """
-        if (facts.roles != BOTH).any():
+        if (facts.roles != QUERY_AND_GALLERY).any():
             raise ValueError(
                 'SingleGalleryShot draws the gallery itself, but the images have roles that say who is in it: '
                 'use QueryGallery'

@@ -1,0 +1,124 @@
+"""Reading text files of users: lines, whole numbers, and tables with a header."""
+
+import codecs
+import csv
+import io
+import os.path as osp
+import re
+from collections import Counter
+from typing import NamedTuple
+
+_BYTE_ORDER_MARKS = (
+    # UTF-32 first: its little-endian mark begins with that of UTF-16.
+    (codecs.BOM_UTF32_LE, 'utf-32'),
+    (codecs.BOM_UTF32_BE, 'utf-32'),
+    (codecs.BOM_UTF16_LE, 'utf-16'),
+    (codecs.BOM_UTF16_BE, 'utf-16'),
+    (codecs.BOM_UTF8, 'utf-8-sig'),
+)
+_DELIMITERS = (',', ';', '\t')
+_WHOLE_NUMBER = re.compile(r'[+-]?[0-9]+')
+
+
+class Table(NamedTuple):
+    """A text table with a header.
+
+    Attributes:
+        header: column names in lower case, without blanks around them; no name occurs twice.
+        rows: the cells of each row, without blanks around them; as many as there are names.
+        lines: line number of each row in the file, counted from 1.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str) -> list[str]:
+        """Cells of one column, one a row.
+
+        Raises:
+            KeyError: if the header lacks the name.
+        """
+        if name not in self.header:
+            raise KeyError(f'there is no column {name!r}, the header has {self.header}')
+        place = self.header.index(name)
+        return [row[place] for row in self.rows]
+
+
+def read_lines(path: str) -> list[str]:
+    r"""Lines of a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+
+    Lines end with ``\n``, ``\r\n`` or ``\r`` and nowhere else, so that U+2028 or a form feed in a name cuts nothing.
+
+    Raises:
+        ValueError: if the file is in another encoding or binary; names file, line and byte.
+        FileNotFoundError: if the file is not there.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'there is no file {osp.abspath(path)}')
+    with open(path, 'rb') as file:
+        content = file.read()
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), 'utf-8')
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b'\n', 0, error.start) + 1
+        found = error.object[error.start : error.start + 1]
+        name = encoding.removesuffix('-sig').upper()
+        raise ValueError(
+            f'{osp.abspath(path)}, line {line} is not {name}: it has the byte {found!r}. Save the file as UTF-8, '
+            f'e.g. iconv -f latin1 -t utf-8'
+        ) from None
+    if '\0' in text:
+        line = len(io.StringIO(text[: text.index('\0')], newline=None).readlines()) or 1
+        raise ValueError(f'{osp.abspath(path)}, line {line} is no text: it has a zero byte. Save the file as UTF-8')
+    # Unlike splitlines(), this parts lines at line ends only.
+    return [line.rstrip('\n') for line in io.StringIO(text, newline=None)]
+
+
+def read_table(path: str) -> Table:
+    """A table of comma, semicolon or tab separated values with a header.
+
+    The delimiter is the one that parts the header into most names. Values may stand in double quotes. Blanks around
+    names and values do not count, nor does the case of names; empty lines are skipped.
+
+    Raises:
+        ValueError: if the file is empty or not text, a name is missing or occurs twice, or a row has more or fewer
+            values than the header; names file and line.
+        FileNotFoundError: if the file is not there.
+    """
+    lines = read_lines(path)
+    first = next((number for number, line in enumerate(lines) if line.strip()), None)
+    if first is None:
+        raise ValueError(f'{osp.abspath(path)} is empty: a table begins with a header')
+    splits = {delimiter: next(csv.reader([lines[first]], delimiter=delimiter)) for delimiter in _DELIMITERS}
+    delimiter = max(_DELIMITERS, key=lambda name: len(splits[name]))
+    header = [name.strip().casefold() for name in splits[delimiter]]
+    where = f'{osp.abspath(path)}, line'
+    repeated = [name for name, count in Counter(header).items() if count > 1]
+    if repeated or '' in header:
+        fault = f'the column {repeated[0]!r} stands twice' if repeated else 'a column has no name'
+        raise ValueError(f'{where} {first + 1}: {fault} in the header {header}')
+
+    reader = csv.reader((line + '\n' for line in lines[first + 1 :]), delimiter=delimiter, strict=True)
+    rows, numbers = [], []
+    while True:
+        number = first + 2 + reader.line_num
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(f'{where} {number}: {error}') from None
+        if cells is None:
+            return Table(header, rows, numbers)
+        cells = [cell.strip() for cell in cells]
+        if not any(cells):
+            continue
+        if len(cells) != len(header):
+            raise ValueError(f'{where} {number}: expected {len(header)} values as in {header}, got {cells}')
+        rows.append(cells)
+        numbers.append(number)
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that a text is in digits 0 to 9, None if it is none: '1_0' and '1.0' are not, '-07' is -7."""
+    return int(text) if _WHOLE_NUMBER.fullmatch(text) else None
