@@ -38,7 +38,7 @@ def list_models(pattern: str | None = None) -> list[str]:
     Example:
         >>> from mmdml.apis import list_models
         >>> list_models('iaa_ms_*_cub')
-        ['iaa_ms_bninception_cub', 'iaa_ms_googlenet_cub', 'iaa_ms_r50_cub', 'iaa_ms_vit_small_dino_cub']
+        ['iaa_ms_bninception_cub', 'iaa_ms_googlenet_cub', 'iaa_ms_r50_cub']
     """
     names = [name for name in _index() if pattern is None or fnmatchcase(name, pattern)]
     return sorted(names, key=_natural)
