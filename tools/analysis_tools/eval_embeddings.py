@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
-from mmdml.evaluation.functional.arguments import NO_POSITIVE
+from mmdml.evaluation.functional.options import NO_POSITIVE
 from mmdml.evaluation.functional.ranks import TIES
 from mmdml.evaluation.functional.retrieval import SEARCHES
 from mmdml.evaluation.protocols import PerPart
