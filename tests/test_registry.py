@@ -20,7 +20,7 @@ import mmdml.models  # noqa: F401
 from mmdml import registry
 from mmdml.models.losses.base import PairLoss
 from mmdml.models.poolings import GlobalPooling
-from mmdml.structures import PairBatch, Pairs, Triplets
+from mmdml.structures import PairBatch, Pairs, Rows, Triplets
 
 REGISTRIES = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
 PARTS = sorted(
@@ -46,7 +46,7 @@ def pair_batch(dtype=torch.float32):
     raw = torch.randn(12, 5, generator=random, dtype=dtype).requires_grad_()
     unit = normalize(raw, dim=1)
     labels, views = torch.tensor([0, 0, 1, 1, 2, 2]), torch.arange(6)
-    return raw, PairBatch(unit[:6], unit, labels, labels.repeat(2), views, views.repeat(2))
+    return raw, PairBatch(Rows(unit[:6], labels, views), Rows(unit, labels.repeat(2), views.repeat(2)))
 
 
 def test_something_was_found():
@@ -91,14 +91,7 @@ def test_no_loss_depends_on_the_order_of_rows(loss):
     raw, pairs = pair_batch(torch.float64)
     function = registry.MODELS.build(dict(type=loss.__name__))
     order, rows = torch.randperm(12), torch.randperm(6)
-    shuffled = PairBatch(
-        pairs.anchors[rows],
-        pairs.candidates[order],
-        pairs.anchor_labels[rows],
-        pairs.candidate_labels[order],
-        pairs.anchor_views[rows],
-        pairs.candidate_views[order],
-    )
+    shuffled = PairBatch(pairs.anchors[rows], pairs.candidates[order])
     torch.testing.assert_close(function(shuffled), function(pairs))
 
 
