@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmdml.utils.tables import markdown_table
+
 REPO = Path(__file__).resolve().parents[1]
 SOP_IMAGES, SOP_CLASSES = 59_551, 11_318
 
@@ -135,8 +137,7 @@ class Page:
     def _render(self, section: str, date: str) -> str:
         """One section in markdown, with machine and command."""
         headers, lines = self.sections[section]()
-        rows = [headers, ['---'] * len(headers), *lines]
-        body = '\n'.join('| ' + ' | '.join(map(str, row)) + ' |' for row in rows)
+        body = markdown_table(headers, [list(map(str, line)) for line in lines])
         command = shlex.join(['python', f'benchmarks/{self.name}.py', '--sections', section])
         where = f'On {machine()}, CPU times of one thread, {date}: `{command}`'
         return f'{inspect.getdoc(self.sections[section])}\n\n{body}\n\n{where}'

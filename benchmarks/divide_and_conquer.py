@@ -216,7 +216,10 @@ def sweeps_section() -> Table:
 
     A count, not a time. IAA renews its statistics every 2 epochs from its onset on. Moments are in epochs.
     """
-    plain, joint = 'divide_and_conquer/dc_k4_warmup_margin_conv4_omniglot.py', 'iaa/iaa_dc_margin_conv4_omniglot.py'
+    plain, joint = (
+        'divide_and_conquer/dc-k4-warmup_margin_conv4_omniglot.py',
+        'iaa/iaa_dc-k4-warmup_margin_conv4_omniglot.py',
+    )
     runs = {
         'D&C': (plain, dict(), {}),
         'D&C after 2 epochs of warm-up': (plain, dict(warm_up=2), {}),
@@ -384,8 +387,8 @@ def step_section() -> Table:
     """
     head = ('network', 'learners', 'step', 'beside K = 1 (aim <= +2 %)', 'neck and head', 'optimiser')
     return (*head, 'difference of the parts'), [
-        *step_lines('Conv4, 128 x 28 x 28', 'divide_and_conquer/dc_k1_margin_conv4_omniglot.py', (128, 28, 1), 60, 200),
-        *step_lines('ResNet-50, 16 x 112 x 112', 'divide_and_conquer/dc_margin_r50_cub.py', (16, 112, 3), 8, 30),
+        *step_lines('Conv4, 128 x 28 x 28', 'divide_and_conquer/dc-k1_margin_conv4_omniglot.py', (128, 28, 1), 60, 200),
+        *step_lines('ResNet-50, 16 x 112 x 112', 'divide_and_conquer/dc-k4_margin_r50_cub.py', (16, 112, 3), 8, 30),
     ]
 
 

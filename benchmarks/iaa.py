@@ -78,7 +78,7 @@ def generation_section() -> Table:
     def step(with_copies: bool) -> None:
         rows = Rows.cat([anchors, generator(anchors, progress)]) if with_copies else anchors
         unit = F.normalize(rows.embeddings)
-        pairs = PairBatch(unit[:BATCH], unit, labels, rows.labels, anchors.views, rows.views)
+        pairs = PairBatch(Rows(unit[:BATCH], labels, anchors.views), Rows(unit, rows.labels, rows.views))
         raw.grad = None
         loss(pairs).backward()
 
@@ -148,7 +148,7 @@ def time_losses(ours: Any, other: Any, miner: Any, batch: int, copies: int) -> t
 
     def own() -> None:
         unit, candidates = units()
-        ours(PairBatch(unit, candidates, labels, all_labels, views, views.repeat(1 + copies))).backward()
+        ours(PairBatch(Rows(unit, labels, views), Rows(candidates, all_labels, views.repeat(1 + copies)))).backward()
 
     def theirs() -> None:
         unit, candidates = units()

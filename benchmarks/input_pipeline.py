@@ -113,7 +113,7 @@ def throughput_section(pictures: Path | None, images: int, rounds: int) -> Table
         paths = [files.get_data_info(index)['img_path'] for index in range(images)]
         lines = []
         for size in (224, 112):
-            cub, cars = train_pipeline('cub200', size), train_pipeline('cars196', size)
+            cub, cars = train_pipeline('cub', size), train_pipeline('cars', size)
 
             def bare(size: int = size) -> None:
                 for path in paths:

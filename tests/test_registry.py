@@ -7,6 +7,7 @@ from pathlib import Path
 import mmengine.registry
 import pytest
 import torch
+from config_checks import assert_learns, assert_parts_exist_and_agree
 from mmengine.config import Config
 from mmengine.registry import Registry
 from tiny import REPO
@@ -17,11 +18,9 @@ import mmdml.engine
 import mmdml.evaluation.metrics
 import mmdml.models  # noqa: F401
 from mmdml import registry
-from mmdml.engine import Progress
 from mmdml.models.losses.base import PairLoss
 from mmdml.models.poolings import GlobalPooling
-from mmdml.structures import PairBatch, Pairs, Triplets
-from mmdml.utils.dataset_configs import leaf_datasets
+from mmdml.structures import PairBatch, Pairs, Rows, Triplets
 
 REGISTRIES = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
 PARTS = sorted(
@@ -47,7 +46,7 @@ def pair_batch(dtype=torch.float32):
     raw = torch.randn(12, 5, generator=random, dtype=dtype).requires_grad_()
     unit = normalize(raw, dim=1)
     labels, views = torch.tensor([0, 0, 1, 1, 2, 2]), torch.arange(6)
-    return raw, PairBatch(unit[:6], unit, labels, labels.repeat(2), views, views.repeat(2))
+    return raw, PairBatch(Rows(unit[:6], labels, views), Rows(unit, labels.repeat(2), views.repeat(2)))
 
 
 def test_something_was_found():
@@ -92,14 +91,7 @@ def test_no_loss_depends_on_the_order_of_rows(loss):
     raw, pairs = pair_batch(torch.float64)
     function = registry.MODELS.build(dict(type=loss.__name__))
     order, rows = torch.randperm(12), torch.randperm(6)
-    shuffled = PairBatch(
-        pairs.anchors[rows],
-        pairs.candidates[order],
-        pairs.anchor_labels[rows],
-        pairs.candidate_labels[order],
-        pairs.anchor_views[rows],
-        pairs.candidate_views[order],
-    )
+    shuffled = PairBatch(pairs.anchors[rows], pairs.candidates[order])
     torch.testing.assert_close(function(shuffled), function(pairs))
 
 
@@ -151,20 +143,7 @@ def test_a_type_that_nobody_registered_is_found_out():
 @pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
 def test_every_config_names_parts_that_exist_and_agrees_with_itself(config):
     cfg = Config.fromfile(str(config))
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        assert registry.DATASETS.get(loader.dataset.type) and registry.DATA_SAMPLERS.get(loader.sampler.type)
-        for dataset in leaf_datasets(loader.dataset):
-            assert registry.DATASETS.get(dataset.type)
-            for transform in dataset.pipeline:
-                registry.TRANSFORMS.build(transform)
-    assert cfg.train_dataloader.batch_size == cfg.train_dataloader.sampler.get(
-        'batch_size', cfg.train_dataloader.batch_size
-    )
-    for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
-        assert registry.HOOKS.get(hook.type), hook.type
-    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
-        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
-            registry.METRICS.build(metric)
+    assert_parts_exist_and_agree(cfg)
     if 'auto_scale_lr' in cfg:
         assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
     assert 'auto_scale_lr' in cfg or 'omniglot' in config.stem
@@ -182,17 +161,4 @@ def distinct_models():
 
 @pytest.mark.parametrize('model', distinct_models())
 def test_every_model_learns_from_a_small_batch_and_embeds_it(model):
-    from mmpretrain.structures import DataSample
-
-    embedder = registry.MODELS.build(model)
-    channels = len(model['data_preprocessor']['mean'])
-    inputs = list(torch.randint(0, 256, (4, channels, 64, 64), dtype=torch.uint8))
-    samples = [DataSample(metainfo=dict(sample_idx=at)).set_gt_label(at // 2) for at in range(4)]
-    data = embedder.data_preprocessor(dict(inputs=inputs, data_samples=samples), True)
-    embedder.head.progress = Progress(iter=0, max_iters=1000, epoch_length=10)
-    losses = embedder(**data, mode='loss')
-    losses['loss'].backward()
-    assert torch.isfinite(losses['loss'])
-    found = torch.stack([sample.embedding for sample in embedder.eval()(**data, mode='predict')])
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
-    assert found.shape[1] == model['neck']['embed_dim']
+    assert_learns(model)

@@ -1,4 +1,4 @@
 # The values of the released command.
-_base_ = ['../baselines/contrastive_googlenet_cub.py', '../_base_/iaa.py']
+_base_ = ['../contrastive/contrastive_googlenet_cub.py', '../_base_/iaa.py']
 
 model = dict(head=dict(sources=dict(iaa={{_base_.iaa}})))

@@ -1,4 +1,4 @@
 # Never released: the values of SOP with GoogLeNet, our choice.
-_base_ = ['../baselines/triplet_googlenet_vehicleid.py', '../_base_/iaa.py']
+_base_ = ['../triplet/triplet_googlenet_vehicleid.py', '../_base_/iaa.py']
 
 model = dict(head=dict(sources=dict(iaa=dict(_base_.iaa, lam=0.6))))

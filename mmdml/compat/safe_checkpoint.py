@@ -4,6 +4,9 @@ MMEngine first tries to load a checkpoint with weights-only unpickling and, wher
 what it downloads it always unpickles fully. A hostile file thus runs code in ``tools/test.py``, ``--resume``,
 ``load_from`` and ``init_cfg`` alike. Every loader of MMEngine (local, http, torchvision, open-mmlab, mmcls, pavi, s3)
 ends in one of two functions of ``mmengine.runner.checkpoint``, and :func:`register_safe_loaders` replaces these two.
+
+A config that a checkpoint carries as text is code, too: ``Runner.resume`` and ``BaseInferencer`` run it as a Python
+file. The loaders take such texts out of what they return.
 """
 
 import re
@@ -17,6 +20,8 @@ from urllib.error import URLError
 
 # What MMEngine's loaders raise where a file or the network is missing.
 _MISSING = (URLError, HTTPException, ConnectionError, TimeoutError, FileNotFoundError)
+# Texts that MMEngine passes to ``Config.fromstring``, which runs them.
+_CONFIG_TEXTS = (('meta', 'config'), ('meta', 'cfg'), ('message_hub', 'runtime_info', 'cfg'))
 # torch names what it refused in one of: "GLOBAL os.system", "<built-in function eval>", "<class 'a.B'>".
 _REFUSED_GLOBAL = re.compile(r'(?:GLOBAL |function (?:<[\w ]*function |<class \'|))([\w.]+)')
 
@@ -47,7 +52,7 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
         weights_only: Only for the signature of the function that this one replaces; ``False`` is refused.
 
     Returns:
-        What the checkpoint holds.
+        What the checkpoint holds, without the text of its config.
 
     Raises:
         UnsafeCheckpointError: If the file asks for a global outside the allow-list.
@@ -79,13 +84,23 @@ def _load_as_data(load: Callable[[], Any], source: Any) -> Any:
 
     try:
         with torch.serialization.safe_globals(_allowed_globals()):
-            return load()
+            return _without_config_texts(load())
     except OSError:  # no file, no network: not the fault of what the file holds
         raise
     except UnpicklingError as error:
         raise UnsafeCheckpointError(_refusal(source, str(error))) from None
     except Exception as error:  # bytes that are no pickle make the unpickler fail in any way
         raise RuntimeError(f'{source} could not be loaded as a checkpoint: {type(error).__name__}: {error}') from error
+
+
+def _without_config_texts(content: Any) -> Any:
+    for *path, last in _CONFIG_TEXTS:
+        place = content
+        for key in path:
+            place = place.get(key) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place.pop(last, None)
+    return content
 
 
 def _allowed_globals() -> list[Any]:

@@ -1,6 +1,7 @@
 """What the parts hand to each other."""
 
-from .pair_batch import PairBatch, Pairs, Triplets
+from .mined import Mined, Pairs, Triplets
+from .pair_batch import PairBatch, Space
 from .partition import ActiveLearner, Partition
 from .progress import Progress
 from .row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFacts
@@ -11,11 +12,13 @@ __all__ = [
     'QUERY',
     'QUERY_AND_GALLERY',
     'ActiveLearner',
+    'Mined',
     'PairBatch',
     'Pairs',
     'Partition',
     'Progress',
     'RowFacts',
     'Rows',
+    'Space',
     'Triplets',
 ]

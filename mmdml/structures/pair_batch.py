@@ -1,41 +1,29 @@
-"""The one contract between what makes embeddings and what scores them."""
+"""The contract between what makes embeddings and what scores them."""
 
+import copy
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-
-class Pairs(NamedTuple):
-    """Mined pairs: index tensors of equal length; repeats are allowed and add up.
-
-    Attributes:
-        anchor: ``(P,)`` rows of ``PairBatch.anchors``.
-        candidate: ``(P,)`` rows of ``PairBatch.candidates``.
-        weight: ``(P,)`` non-negative weights, or None for ones.
-    """
-
-    anchor: Tensor
-    candidate: Tensor
-    weight: Tensor | None = None
+from .checks import require
+from .mined import Mined, Triplets
+from .rows import Rows
 
 
-class Triplets(NamedTuple):
-    """Mined triplets: index tensors of equal length; repeats are allowed and add up.
+class Space:
+    """How similar two embeddings are: the cosine of unit vectors. Subclasses define another geometry."""
 
-    Attributes:
-        anchor: ``(T,)`` rows of ``PairBatch.anchors``.
-        positive: ``(T,)`` rows of ``PairBatch.candidates``, same class as the anchor.
-        negative: ``(T,)`` rows of ``PairBatch.candidates``, another class.
-    """
+    def similarity(self, anchors: Tensor, candidates: Tensor) -> Tensor:
+        """Similarities of all pairs, larger for nearer rows: ``(A, D)`` and ``(X, D)`` -> ``(A, X)``."""
+        return anchors @ candidates.t()
 
-    anchor: Tensor
-    positive: Tensor
-    negative: Tensor
+    def distance(self, similarity: Tensor, eps: float) -> Tensor:
+        r"""Distance that belongs to a similarity, :math:`\sqrt{[2 - 2s]_+ + \epsilon}`; any shape.
 
-
-Mined = Pairs | Triplets
+        With :math:`\epsilon > 0` the gradient at distance 0 is 0 instead of NaN.
+        """
+        return ((2 - 2 * similarity).relu() + eps).sqrt()
 
 
 class PairBatch:
@@ -46,126 +34,134 @@ class PairBatch:
     relied on.
 
     Args:
-        anchors: ``(A, D)`` unit vectors.
-        candidates: ``(X, D)`` unit vectors; the anchors are usually among them.
-        anchor_labels: ``(A,)`` class ids.
-        candidate_labels: ``(X,)`` class ids.
-        anchor_views: ``(A,)`` or ``(A, V)`` view ids, -1 for none.
-        candidate_views: ``(X,)`` or ``(X, V)`` view ids, -1 for none.
-        anchor_indices: ``(A,)`` data-set indices, -1 for none. Default: all -1.
-        candidate_indices: ``(X,)`` data-set indices, -1 for none. Default: all -1.
+        anchors: A rows; their embeddings ``(A, D)`` are unit vectors.
+        candidates: X rows of the same width; the anchors are usually among them.
         exclude_same_image: also treat pairs with one data-set index as neither, e.g. old memory rows of an image.
         random: what miners draw from. Default: torch's global generator.
+        space: how similarity and distance are computed. Default: cosine.
+        targets: ``(A, X)`` in [0, 1], how much a pair is a positive, in place of the labels: soft, multi-label or
+            hierarchical positives. Pairs are positive above 0 and negative at 0.
 
     Raises:
-        ValueError: if lengths do not fit together.
+        ValueError: if the widths differ, or ``targets`` has another shape or values outside [0, 1].
     """
 
     def __init__(
         self,
-        anchors: Tensor,
-        candidates: Tensor,
-        anchor_labels: Tensor,
-        candidate_labels: Tensor,
-        anchor_views: Tensor,
-        candidate_views: Tensor,
-        anchor_indices: Tensor | None = None,
-        candidate_indices: Tensor | None = None,
+        anchors: Rows,
+        candidates: Rows,
         exclude_same_image: bool = False,
         random: torch.Generator | None = None,
+        space: Space | None = None,
+        targets: Tensor | None = None,
     ) -> None:
-        if anchors.ndim != 2 or candidates.ndim != 2 or anchors.shape[1] != candidates.shape[1]:
-            raise ValueError(
-                'anchors (A, D) and candidates (X, D) must be matrices of one width, '
-                f'got {tuple(anchors.shape)} and {tuple(candidates.shape)}'
-            )
-        if anchor_indices is None:
-            anchor_indices = torch.full_like(anchor_labels, -1)
-        if candidate_indices is None:
-            candidate_indices = torch.full_like(candidate_labels, -1)
-        sides = (
-            ('anchor', len(anchors), anchor_labels, anchor_views, anchor_indices),
-            ('candidate', len(candidates), candidate_labels, candidate_views, candidate_indices),
-        )
-        for side, rows, *columns in sides:
-            for name, column in zip(('labels', 'views', 'indices'), columns, strict=True):
-                if len(column) != rows:
-                    raise ValueError(f'{side}_{name} has {len(column)} entries for {rows} {side}s')
+        widths = anchors.embeddings.shape[1], candidates.embeddings.shape[1]
+        if widths[0] != widths[1]:
+            raise ValueError(f'anchors and candidates must have one width, got {widths[0]} and {widths[1]} columns')
         self.anchors = anchors
         self.candidates = candidates
-        self.anchor_labels = anchor_labels
-        self.candidate_labels = candidate_labels
-        self.anchor_views = anchor_views if anchor_views.ndim == 2 else anchor_views[:, None]
-        self.candidate_views = candidate_views if candidate_views.ndim == 2 else candidate_views[:, None]
-        self.anchor_indices = anchor_indices
-        self.candidate_indices = candidate_indices
         self.exclude_same_image = exclude_same_image
         self.random = random
+        self.space = Space() if space is None else space
+        self.dtype = torch.promote_types(anchors.embeddings.dtype, candidates.embeddings.dtype)
+        self.dtype = torch.promote_types(self.dtype, torch.float32)
+        self.targets = targets
+        if targets is not None:
+            if targets.shape != (len(anchors), len(candidates)):
+                expected = (len(anchors), len(candidates))
+                raise ValueError(f'targets must be (A, X) = {expected}, got {tuple(targets.shape)}')
+            inside = (targets >= 0) & (targets <= 1)
+            require(inside.all(), 'targets must lie in [0, 1]', lambda: targets[~inside][0].item())
 
     @classmethod
     def from_embeddings(cls, unit: Tensor, labels: Tensor, ids: Tensor | None = None) -> 'PairBatch':
-        """Every row is an anchor and a candidate.
+        """Make every row an anchor and a candidate.
 
         Args:
             unit: ``(B, D)`` unit vectors.
             labels: ``(B,)`` class ids.
             ids: ``(B,)`` or ``(B, V)`` view ids; rows that share one form no pair. Default: ``arange(B)``.
         """
-        if ids is None:
-            ids = torch.arange(len(labels), device=labels.device)
-        return cls(unit, unit, labels, labels, ids, ids)
+        rows = Rows.of_batch(unit, labels) if ids is None else Rows(unit, labels, ids)
+        return cls(rows, rows)
 
     @cached_property
     def similarity(self) -> Tensor:
-        """``(A, X)`` cosine similarities, in fp32 or better whatever autocast says."""
-        with torch.autocast(self.anchors.device.type, enabled=False):
-            anchors, candidates = self.anchors, self.candidates
-            if anchors.dtype not in (torch.float32, torch.float64):
-                anchors, candidates = anchors.float(), candidates.float()
-            return anchors @ candidates.t()
+        """``(A, X)`` similarities, cosines unless there is another space; in fp32 or better, also under autocast."""
+        anchors, candidates = self.anchors.embeddings, self.candidates.embeddings
+        with torch.autocast(anchors.device.type, enabled=False):
+            return self.space.similarity(anchors.to(self.dtype), candidates.to(self.dtype))
+
+    def distance(self, eps: float = 1e-12) -> Tensor:
+        """``(A, X)`` distances, see :meth:`Space.distance`."""
+        return self.space.distance(self.similarity, eps)
 
     @cached_property
     def excluded_mask(self) -> Tensor:
         """``(A, X)`` bool: pairs that are neither positive nor negative."""
-        mask = _share_an_id(self.anchor_views, self.candidate_views)
+        mask = _share_an_id(self.anchors.views, self.candidates.views)
         if self.exclude_same_image:
-            mask = mask | _share_an_id(self.anchor_indices[:, None], self.candidate_indices[:, None])
+            mask = mask | _share_an_id(self.anchors.indices[:, None], self.candidates.indices[:, None])
         return mask
 
     @cached_property
-    def _same_label(self) -> Tensor:
-        return self.anchor_labels[:, None] == self.candidate_labels[None, :]
+    def _is_positive(self) -> Tensor:
+        if self.targets is not None:
+            return self.targets > 0
+        return self.anchors.labels[:, None] == self.candidates.labels[None, :]
 
     @cached_property
     def positive_mask(self) -> Tensor:
-        """``(A, X)`` bool: same class, no shared identity."""
-        return self._same_label & ~self.excluded_mask
+        """``(A, X)`` bool: same class (or target > 0), no shared identity."""
+        return self._is_positive & ~self.excluded_mask
 
     @cached_property
     def negative_mask(self) -> Tensor:
-        """``(A, X)`` bool: another class, no shared identity."""
-        return ~(self._same_label | self.excluded_mask)
+        """``(A, X)`` bool: another class (or target 0), no shared identity."""
+        return ~(self._is_positive | self.excluded_mask)
 
-    def pair_weights(self, mined: Mined) -> tuple[Tensor, Tensor]:
-        """Mined tuples as two dense weight matrices.
+    def weights(self, mined: Mined | None = None) -> tuple[Tensor, Tensor]:
+        """Weights of the positive and of the negative pairs, as two dense ``(A, X)`` matrices.
 
-        A pair counts as often as it was mined, times its weight; a triplet counts once for its positive and once for
-        its negative pair. Mined pairs that are neither positive nor negative count nothing.
-
-        Returns:
-            ``(A, X)`` weights of the positive and of the negative pairs.
+        A pair of target ``t`` that counts ``w`` has ``w t`` in the first matrix and ``w (1 - t)`` in the second; labels
+        make ``t`` 1 or 0. Without mined tuples ``w`` is 1. A mined pair counts as often as it was mined, times its
+        weight; a triplet counts once for its positive and once for its negative pair. Pairs that are neither positive
+        nor negative have weight 0 in both, also if they were mined.
         """
+        positive, negative = self._shares()
+        if mined is None:
+            return positive.to(self.dtype), negative.to(self.dtype)
+        dense = self._dense(mined)
+        return dense * positive, dense * negative
+
+    def _shares(self) -> tuple[Tensor, Tensor]:
+        """``(A, X)``: t and 1 - t, as masks where they come from labels."""
+        if self.targets is None:
+            return self.positive_mask, self.negative_mask
+        target, kept = self.targets.to(self.dtype), ~self.excluded_mask
+        return target * kept, (1 - target) * kept
+
+    def _dense(self, mined: Mined) -> Tensor:
+        """Mined tuples as ``(A, X)`` weights."""
+        if isinstance(mined, Tensor):
+            return mined.to(self.dtype)
         if isinstance(mined, Triplets):
-            anchor = torch.cat([mined.anchor, mined.anchor])
-            candidate = torch.cat([mined.positive, mined.negative])
-            weight = None
+            anchor, candidate, weight = mined.anchor.repeat(2), torch.cat([mined.positive, mined.negative]), None
         else:
             anchor, candidate, weight = mined
-        if weight is None:
-            weight = torch.ones(len(anchor), device=anchor.device)
-        dense = torch.zeros(len(self.anchors), len(self.candidates), dtype=weight.dtype, device=weight.device)
-        dense.index_put_((anchor, candidate), weight, accumulate=True)
-        return dense * self.positive_mask, dense * self.negative_mask
+        weight = anchor.new_ones(len(anchor), dtype=self.dtype) if weight is None else weight.to(self.dtype)
+        dense = weight.new_zeros(len(self.anchors), len(self.candidates))
+        return dense.index_put_((anchor, candidate), weight, accumulate=True)
+
+    def detach(self) -> 'PairBatch':
+        """The same pairs without a graph, for miners; similarity and masks are shared, not computed again."""
+        # Filled here, so that they are in both copies.
+        similarity, _, _ = self.similarity, self.positive_mask, self.negative_mask
+        twin = copy.copy(self)
+        twin.anchors, twin.candidates = self.anchors.detach(), self.candidates.detach()
+        twin.targets = None if self.targets is None else self.targets.detach()
+        twin.similarity = similarity.detach()
+        return twin
 
 
 def _share_an_id(left: Tensor, right: Tensor) -> Tensor:

@@ -1,53 +1,85 @@
-"""Labelled embedding rows on their way from the neck to the loss."""
+"""Labeled embedding rows on their way from the neck to the loss."""
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass
 class Rows:
-    """Raw embeddings with a label and two identities for every row.
+    """Embeddings with a label and two identities for every row.
+
+    From the neck to the sources of candidates the embeddings are raw; in a :class:`~mmdml.structures.PairBatch` they
+    are unit vectors.
 
     Attributes:
-        embeddings: ``(R, D)`` raw output of the neck, not normalised.
+        embeddings: ``(R, D)``.
         labels: ``(R,)`` int64 class ids.
-        views: ``(R, V)`` int64 ids of the forward-passed rows that a row was made from. ``V`` is 1 for real rows and
-            for copies of one row, 2 for rows made from two parents; -1 fills unused places.
-        indices: ``(R,)`` int64 data-set indices, -1 where a row is no image of the data set.
+        views: ``(R, V)`` int64 ids of the forward-passed rows that a row was made from, or ``(R,)`` for ``V = 1``.
+            ``V`` is 1 for real rows and for copies of one row, 2 for rows made from two parents; -1 fills unused
+            places.
+        indices: ``(R,)`` int64 data-set indices, -1 where a row is no image of the data set. Default: all -1.
+
+    Raises:
+        ValueError: if the columns differ in length.
     """
 
     embeddings: Tensor
     labels: Tensor
     views: Tensor
-    indices: Tensor
+    indices: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.embeddings.ndim != 2:
+            raise ValueError(f'embeddings must be a matrix (R, D), got shape {tuple(self.embeddings.shape)}')
+        if self.views.ndim == 1:
+            self.views = self.views[:, None]
+        if self.indices is None:
+            self.indices = torch.full_like(self.labels, -1, dtype=torch.int64)
+        for name in ('labels', 'views', 'indices'):
+            column = getattr(self, name)
+            if len(column) != len(self.embeddings):
+                raise ValueError(f'{name} has {len(column)} entries for {len(self.embeddings)} embeddings')
 
     def __len__(self) -> int:
         return self.labels.shape[0]
 
+    def __getitem__(self, rows: slice | Tensor) -> 'Rows':
+        """Some of the rows, by a slice, a mask or an index tensor."""
+        return Rows(self.embeddings[rows], self.labels[rows], self.views[rows], self.indices[rows])
+
+    def detach(self) -> 'Rows':
+        """The same rows without a graph."""
+        return self.with_embeddings(self.embeddings.detach())
+
+    def with_embeddings(self, embeddings: Tensor) -> 'Rows':
+        """The same rows with other embeddings ``(R, D')``, e.g. normalized ones."""
+        return dataclasses.replace(self, embeddings=embeddings)
+
     @classmethod
     def of_batch(cls, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None) -> 'Rows':
         """Rows of one forward pass: every row is a view of its own."""
-        rows = torch.arange(len(labels), device=labels.device)
-        if indices is None:
-            indices = torch.full_like(rows, -1)
-        return cls(embeddings, labels, rows[:, None], indices)
+        return cls(embeddings, labels, torch.arange(len(labels), device=labels.device), indices)
 
     @classmethod
     def cat(cls, parts: Sequence['Rows']) -> 'Rows':
-        """Join rows in the given order; views of unequal width are filled with -1."""
+        """Join rows in the given order.
+
+        Views of unequal width are filled with -1. Embeddings of several types take the type that holds all of them:
+        half-precision rows of a batch beside fp32 rows of a memory become fp32, fp32 beside fp64 becomes fp64.
+        """
         if len(parts) == 1:
             return parts[0]
         width = max(part.views.shape[1] for part in parts)
-        views = [torch.nn.functional.pad(part.views, (0, width - part.views.shape[1]), value=-1) for part in parts]
-        # Normalisation happens after this, in fp32; a half-precision batch may meet an fp32 memory here.
-        dtypes = {part.embeddings.dtype for part in parts}
-        embeddings = [part.embeddings if len(dtypes) == 1 else part.embeddings.float() for part in parts]
+        dtype = functools.reduce(torch.promote_types, (part.embeddings.dtype for part in parts))
         return cls(
-            torch.cat(embeddings),
+            torch.cat([part.embeddings.to(dtype) for part in parts]),
             torch.cat([part.labels for part in parts]),
-            torch.cat(views),
+            torch.cat([F.pad(part.views, (0, width - part.views.shape[1]), value=-1) for part in parts]),
             torch.cat([part.indices for part in parts]),
         )

@@ -11,7 +11,7 @@ from mmdml.datasets.official_files import read_matlab
 from mmdml.registry import DATASETS
 
 CARS = Path('/work/shared/data/cars196_trainhalf')
-CONFIG = Path(__file__).parents[2] / 'configs/_base_/datasets/cars196.py'
+CONFIG = Path(__file__).parents[2] / 'configs/_base_/datasets/cars.py'
 FIELDS = ('relative_im_path', 'bbox_x1', 'bbox_y1', 'bbox_x2', 'bbox_y2', 'class', 'test')
 
 

@@ -121,7 +121,7 @@ GROCERY = Path('/work/shared/data/grocery')
 def test_the_grocery_store_data_set_is_read_through_the_pipelines_of_a_config(tmp_path):
     with zipfile.ZipFile(GROCERY / 'images.zip') as archive:
         archive.extractall(tmp_path)
-    cfg = Config.fromfile(CONFIGS / '_base_/datasets/cars196.py')
+    cfg = Config.fromfile(CONFIGS / '_base_/datasets/cars.py')
     classes = {}
     for split, images in (('train', 2979), ('test', 2442)):
         dataset = DATASETS.build(

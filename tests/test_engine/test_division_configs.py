@@ -11,10 +11,14 @@ from mmdml.engine.division import Stages, num_clusters_at
 from mmdml.registry import HOOKS, MODELS
 
 FOLDER = Path(REPO, 'configs/divide_and_conquer')
-IAA_DC = Path(REPO, 'configs/iaa/iaa_dc_margin_conv4_omniglot.py')
-BASELINE = FOLDER / 'dc_k1_margin_conv4_omniglot.py'
-DIVIDED = sorted(path for path in [*FOLDER.glob('*.py'), IAA_DC] if '_k1_' not in path.stem)
+IAA_DC = Path(REPO, 'configs/iaa/iaa_dc-k4-warmup_margin_conv4_omniglot.py')
+BASELINE = FOLDER / 'dc-k1_margin_conv4_omniglot.py'
+DIVIDED = sorted(path for path in [*FOLDER.glob('*.py'), IAA_DC] if '-k1_' not in path.stem)
 DATA_SETS = ('cub', 'cars', 'sop', 'inshop', 'vehicleid')
+LEARNERS = {
+    'dc': dict(cub=4, cars=4, sop=8, inshop=8, vehicleid=8),
+    'dcplus': dict(cub=4, cars=4, sop=32, inshop=32, vehicleid=32),
+}
 OMNIGLOT = [path for path in DIVIDED if path.stem.endswith('omniglot')]
 
 
@@ -67,7 +71,7 @@ def test_the_baseline_is_the_plain_layer_without_a_division():
 
 @pytest.mark.parametrize('learners', [4, 8])
 def test_slices_on_omniglot_have_the_cvpr_stages_and_the_warm_up_keeps_their_divide_stage(learners):
-    plain, warm = (division_of(load(f'dc_k{learners}{part}')) for part in ('', '_warmup'))
+    plain, warm = (division_of(load(f'dc-k{learners}{part}')) for part in ('', '-warmup'))
     assert plain.num_clusters == warm.num_clusters == learners
     assert plain.stages == Stages.cvpr(15) == Stages(0, 6, 14)
     assert warm.stages == Stages(5, 11, 14)
@@ -75,7 +79,8 @@ def test_slices_on_omniglot_have_the_cvpr_stages_and_the_warm_up_keeps_their_div
 
 
 def test_masks_on_omniglot_have_the_tpami_stages():
-    learned, fixed, released = (load(f'dcplus_k8{part}') for part in ('', '_fixed', '_released_matching'))
+    learned, fixed, released = (load(f'dcplus-k8{part}') for part in ('', '-fixed', ''))
+    released.merge_from_dict({'custom_hooks.0.matching': 'released'})
     for cfg in (learned, fixed, released):
         division = division_of(cfg)
         assert division.stages == Stages.tpami(15) == Stages(0, 6) and division.hierarchical
@@ -87,18 +92,18 @@ def test_masks_on_omniglot_have_the_tpami_stages():
 
 
 def test_learned_masks_learn_faster_than_the_rest():
-    cfg = load('dcplus_k8')
+    cfg = load('dcplus-k8')
     model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     rates = {id(parameter): group['lr'] for group in optimizer.param_groups for parameter in group['params']}
     fast = {name for name, parameter in model.named_parameters() if rates[id(parameter)] == pytest.approx(1e-2)}
     slow = {name for name, parameter in model.named_parameters() if rates[id(parameter)] == pytest.approx(1e-3)}
     assert fast == {'neck.learners.masks'} and len(fast | slow) == len(rates)
-    assert load('dcplus', 'r50_cub').optim_wrapper.paramwise_cfg.custom_keys.masks.lr_mult == 100
+    assert load('dcplus-k4', 'r50_cub').optim_wrapper.paramwise_cfg.custom_keys.masks.lr_mult == 100
 
 
 def test_the_cvpr_preset_for_cub():
-    cfg = load('dc', 'r50_cub')
+    cfg = load('dc-k4', 'r50_cub')
     assert cfg.model.neck == dict(
         type='DivideAndConquerEmbedding', in_channels=2048, embed_dim=128, num_learners=4, dropout=0.01
     )
@@ -112,7 +117,7 @@ def test_the_cvpr_preset_for_cub():
 
 
 def test_the_tpami_preset_for_cub():
-    cfg = load('dcplus', 'r50_cub')
+    cfg = load('dcplus-k4', 'r50_cub')
     neck, division = cfg.model.neck, division_of(cfg)
     assert (neck.embed_dim, neck.num_learners, neck.division, neck.learned) == (512, 4, 'masks', True)
     assert cfg.optim_wrapper.optimizer == dict(type='Adam', lr=1e-5, weight_decay=1e-4)
@@ -122,21 +127,24 @@ def test_the_tpami_preset_for_cub():
 
 @pytest.mark.parametrize('data', DATA_SETS)
 @pytest.mark.parametrize(
-    ('divided', 'plain'), [('dc', 'dc_k1'), ('dcplus', 'dcplus_k1'), ('dcplus_fixed', 'dcplus_k1')]
+    ('method', 'variant', 'plain'),
+    [('dc', '', 'dc-k1'), ('dcplus', '', 'dcplus-k1'), ('dcplus', '-fixed', 'dcplus-k1')],
+    ids=['dc', 'dcplus', 'dcplus-fixed'],
 )
-def test_benchmark_configs_have_their_baseline_beside_them(divided, plain, data):
-    cfg, baseline = load(divided, f'r50_{data}'), load(plain, f'r50_{data}')
+def test_benchmark_configs_have_their_baseline_beside_them(method, variant, plain, data):
+    learners = LEARNERS[method][data]
+    cfg, baseline = load(f'{method}-k{learners}{variant}', f'r50_{data}'), load(plain, f'r50_{data}')
     for part in ('train_dataloader', 'val_dataloader', 'val_evaluator', 'train_cfg'):
         assert cfg[part] == baseline[part], part
     assert cfg.optim_wrapper.optimizer == baseline.optim_wrapper.optimizer
     assert (cfg.model.head.loss, cfg.model.head.miner) == (baseline.model.head.loss, baseline.model.head.miner)
-    assert cfg.model.neck.embed_dim == baseline.model.neck.embed_dim == (128 if divided == 'dc' else 512)
+    assert cfg.model.neck.embed_dim == baseline.model.neck.embed_dim == (128 if method == 'dc' else 512)
     assert baseline.model.neck.type == 'LinearEmbedding' and 'custom_hooks' not in baseline
     assert (cfg.model.neck.get('learned'), cfg.model.head.get('diversity_weight')) == {
         'dc': (None, None),
         'dcplus': (True, 0.01),
-        'dcplus_fixed': (False, None),
-    }[divided]
+        'dcplus-fixed': (False, None),
+    }[method + variant]
 
 
 @pytest.mark.parametrize(
@@ -148,13 +156,13 @@ def test_benchmark_configs_have_their_baseline_beside_them(divided, plain, data)
     ],
 )
 def test_learners_and_batches_are_those_of_paper_and_releases(name, data, learners, batch):
-    cfg = load(name, f'r50_{data}')
+    cfg = load(f'{name}-k{learners}', f'r50_{data}')
     sampler = cfg.train_dataloader.sampler
     assert division_of(cfg).num_clusters == learners and cfg.train_dataloader.batch_size == batch[0]
     assert (sampler.batch_size, sampler.images_per_class) == batch
 
 
 def test_divide_and_conquer_with_iaa_is_the_warmed_up_run_plus_iaa():
-    joined, divided = Config.fromfile(IAA_DC), load('dc_k4_warmup')
+    joined, divided = Config.fromfile(IAA_DC), load('dc-k4-warmup')
     assert joined.model.head.sources.iaa == joined.iaa and joined.iaa.type == 'IAAGenerator'
     assert joined.custom_hooks == divided.custom_hooks and joined.model.neck == divided.model.neck

@@ -102,7 +102,7 @@ def config(pictures, work_dir, neck, epochs=EPOCHS, hooks=()):
     cfg = tiny_config(
         pictures,
         work_dir,
-        config='baselines/ms_conv4_omniglot.py',
+        config='multi_similarity/ms_conv4_omniglot.py',
         train_cfg__max_epochs=epochs,
         default_hooks__checkpoint__max_keep_ckpts=-1,
         model__freeze_bn_stats=True,

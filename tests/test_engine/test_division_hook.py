@@ -13,7 +13,7 @@ from mmdml.engine import Embeddings, Progress
 from mmdml.models import DivideAndConquerHead
 from mmdml.registry import HOOKS
 
-PLAIN, IAA = 'baselines/ms_conv4_omniglot.py', 'iaa/iaa_ms_conv4_omniglot.py'
+PLAIN, IAA = 'multi_similarity/ms_conv4_omniglot.py', 'iaa/iaa_ms_conv4_omniglot.py'
 SLICES = dict(division='slices')
 MASKS = dict(division='masks')
 

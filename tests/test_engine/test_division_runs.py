@@ -18,7 +18,7 @@ from mmdml.engine.division import kmeans_with_classes, overlap_share
 from mmdml.engine.sweep import sweep
 from mmdml.registry import HOOKS, MODELS
 
-PLAIN, MARGIN = 'baselines/ms_conv4_omniglot.py', 'divide_and_conquer/dc_k1_margin_conv4_omniglot.py'
+PLAIN, MARGIN = 'multi_similarity/ms_conv4_omniglot.py', 'divide_and_conquer/dc-k1_margin_conv4_omniglot.py'
 SLICES, MASKS, FIXED = dict(), dict(division='masks'), dict(division='masks', learned=False)
 LEARNED_MARGIN = dict(type='MarginLoss', beta_mode='global')
 CYCLE = torch.tensor([1, 2, 0])

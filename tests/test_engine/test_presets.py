@@ -3,7 +3,7 @@ import os.path as osp
 from mmengine.config import Config
 from tiny import REPO, tiny_config, train
 
-PLAIN = 'baselines/ms_conv4_omniglot.py'
+PLAIN = 'multi_similarity/ms_conv4_omniglot.py'
 
 
 def test_the_paper_config_lets_the_embedding_layer_learn_ten_times_as_fast(pictures, tmp_path):
@@ -23,7 +23,7 @@ def test_the_paper_config_lets_the_embedding_layer_learn_ten_times_as_fast(pictu
 
 def test_the_warm_up_preset_joins_any_config(pictures, tmp_path):
     (tmp_path / 'warm.py').write_text(
-        f"_base_ = ['{REPO}/configs/{PLAIN}', '{REPO}/configs/_base_/presets/frozen_backbone_5e.py']\n"
+        f"_base_ = ['{REPO}/configs/{PLAIN}', '{REPO}/configs/_base_/presets/frozen-backbone_5e.py']\n"
     )
     cfg = Config.fromfile(str(tmp_path / 'warm.py'))
     assert cfg.custom_hooks == [dict(type='FreezeBackboneHook', epochs=5)] and cfg.find_unused_parameters

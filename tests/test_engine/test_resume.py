@@ -104,7 +104,11 @@ def test_fine_tuning_from_a_checkpoint_takes_weights_but_no_state(pictures, tmp_
 
 
 def test_resuming_under_another_config_names_what_is_missing(pictures, tmp_path):
-    train(tiny_config(pictures, tmp_path / 'plain', config='baselines/ms_conv4_omniglot.py', train_cfg__max_epochs=1))
+    train(
+        tiny_config(
+            pictures, tmp_path / 'plain', config='multi_similarity/ms_conv4_omniglot.py', train_cfg__max_epochs=1
+        )
+    )
     cfg = tiny_config(pictures, tmp_path / 'iaa')
     with pytest.raises(KeyError, match='model.head.sources.iaa'):
         resumed(cfg, tmp_path / 'plain' / 'epoch_1.pth', tmp_path / 'again')

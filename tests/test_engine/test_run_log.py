@@ -8,7 +8,7 @@ from tiny import tiny_config, train
 
 from mmdml.registry import HOOKS
 
-PLAIN = 'baselines/ms_conv4_omniglot.py'
+PLAIN = 'multi_similarity/ms_conv4_omniglot.py'
 
 
 @HOOKS.register_module()

@@ -13,7 +13,7 @@ from mmdml.models.losses import MarginLoss, TripletLoss
 from mmdml.models.miners import ClosestBeyondCutoffMiner, DistanceWeightedMiner, SemiHardMiner
 from mmdml.models.miners.distance_weighted_miner import draw_without_replacement, log_inverse_density
 from mmdml.registry import TASK_UTILS
-from mmdml.structures import PairBatch, Triplets
+from mmdml.structures import PairBatch, Rows, Triplets
 
 MINERS = [ClosestBeyondCutoffMiner(), DistanceWeightedMiner(), SemiHardMiner()]
 each_miner = pytest.mark.parametrize('miner', MINERS, ids=lambda miner: type(miner).__name__)
@@ -27,12 +27,10 @@ def batch(seed=0, width=4):
     labels, views = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 9]), torch.arange(9)
     unit = normalize(raw).requires_grad_()
     return PairBatch(
-        unit[:9],
-        unit,
-        labels,
-        torch.cat([labels, labels, torch.tensor([1, 5])]),
-        views,
-        torch.cat([views, views, torch.tensor([-1, -1])]),
+        Rows(unit[:9], labels, views),
+        Rows(
+            unit, torch.cat([labels, labels, torch.tensor([1, 5])]), torch.cat([views, views, torch.tensor([-1, -1])])
+        ),
     )
 
 
@@ -40,8 +38,8 @@ def sides(pairs, i):
     """Positives and negatives of anchor i as (distance, candidate), in the order of the candidates."""
     positives, negatives = [], []
     for x in range(len(pairs.candidates)):
-        if int(pairs.candidate_views[x, 0]) != int(pairs.anchor_views[i, 0]):
-            same = pairs.candidate_labels[x] == pairs.anchor_labels[i]
+        if int(pairs.candidates.views[x, 0]) != int(pairs.anchors.views[i, 0]):
+            same = pairs.candidates.labels[x] == pairs.anchors.labels[i]
             distance = math.sqrt(max(2 - 2 * float(pairs.similarity[i, x].detach()), 0))
             (positives if same else negatives).append((distance, x))
     return positives, negatives
@@ -58,7 +56,7 @@ def fan(degrees, copies=1):
     anchors = torch.tensor([[1.0, 0.0]], dtype=torch.float64).repeat(copies, 1)
     views = torch.zeros(copies, dtype=torch.int64)
     labels = torch.arange(len(candidates))
-    return PairBatch(anchors, candidates, torch.zeros_like(views), labels, views, labels + 1)
+    return PairBatch(Rows(anchors, torch.zeros_like(views), views), Rows(candidates, labels, labels + 1))
 
 
 def degrees_of(distance):
@@ -79,7 +77,7 @@ def test_triplets_hold_a_positive_and_a_negative_of_their_anchor(miner, seed):
 def test_mining_leaves_the_graph_of_the_similarity_to_the_loss(miner):
     pairs = batch()
     mined = miner(pairs)
-    (gradient,) = torch.autograd.grad(MarginLoss()(pairs, mined), pairs.candidates)
+    (gradient,) = torch.autograd.grad(MarginLoss()(pairs, mined), pairs.candidates.embeddings)
     assert not any(index.requires_grad for index in mined) and gradient.abs().sum() > 0
 
 
@@ -152,8 +150,10 @@ def test_semi_hard_takes_the_farthest_negative_where_all_are_nearer_and_never_an
     # Anchor 0: the positive at similarity 0; negatives at 0 (a tie), 0.6 and -0.6.
     views = torch.arange(5)
     labels = torch.tensor([0, 0, 1, 1, 1])
-    assert rows_of(SemiHardMiner()(PairBatch(unit[:1], unit, labels[:1], labels, views[:1], views))) == [(0, 1, 4)]
-    nearer = PairBatch(unit[:1], unit[:4], labels[:1], labels[:4], views[:1], views[:4])
+    assert rows_of(SemiHardMiner()(PairBatch(Rows(unit[:1], labels[:1], views[:1]), Rows(unit, labels, views)))) == [
+        (0, 1, 4)
+    ]
+    nearer = PairBatch(Rows(unit[:1], labels[:1], views[:1]), Rows(unit[:4], labels[:4], views[:4]))
     assert rows_of(SemiHardMiner()(nearer)) == [(0, 1, 2)]
 
 

@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 from mmdml.models.losses import ContrastiveLoss
 from mmdml.models.miners import BatchHardMiner, MultiSimilarityMiner
 from mmdml.registry import TASK_UTILS
-from mmdml.structures import PairBatch, Pairs, Triplets
+from mmdml.structures import PairBatch, Pairs, Rows, Triplets
 
 
 def batch_with_copies(seed):
@@ -18,14 +18,14 @@ def batch_with_copies(seed):
     labels = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 9])
     views = torch.arange(10)
     unit = normalize(raw).requires_grad_()
-    return PairBatch(unit[:10], unit, labels, labels.repeat(2), views, views.repeat(2))
+    return PairBatch(Rows(unit[:10], labels, views), Rows(unit, labels.repeat(2), views.repeat(2)))
 
 
 def sides(pairs, i):
     positives, negatives = [], []
     for x in range(20):
         if x % 10 != i:
-            same = pairs.candidate_labels[x] == pairs.anchor_labels[i]
+            same = pairs.candidates.labels[x] == pairs.anchors.labels[i]
             (positives if same else negatives).append((pairs.similarity[i, x].item(), x))
     return positives, negatives
 
@@ -67,7 +67,7 @@ def test_mining_leaves_the_graph_of_the_similarity_to_the_loss(miner):
     pairs = batch_with_copies(0)
     mined = miner(pairs)
     value = ContrastiveLoss()(pairs, mined)
-    (gradient,) = torch.autograd.grad(value, pairs.candidates)
+    (gradient,) = torch.autograd.grad(value, pairs.candidates.embeddings)
     assert not any(index.requires_grad for index in mined if index is not None) and gradient.abs().sum() > 0
 
 

@@ -15,7 +15,7 @@ from mmdml.registry import DATA_SAMPLERS, MODELS
 from mmdml.structures import PairBatch, Pairs, Triplets
 
 PROJECT = os.path.join(REPO, 'projects/example_project')
-CONFIG = os.path.join(PROJECT, 'configs/soft_margin_conv4_omniglot.py')
+CONFIG = os.path.join(PROJECT, 'configs/soft-margin_conv4_omniglot.py')
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -66,7 +66,7 @@ def test_a_table_tells_measured_figures_quoted_ones_and_none_apart(project):
     table = text[text.index('### M: Omniglot') : text.index('### M: VehicleID')].splitlines()
     assert table[2:] == [
         '| config | backbone | embedding size | batch | figures | Recall@1 | Recall@10 | MAP@R | RP |',
-        '| :-- | :-- | :-- | :-- | :-- | --: | --: | --: | --: |',
+        '|:--|:--|:--|:--|:--|--:|--:|--:|--:|',
         '| [a](../configs/m/a.py) | ResNet-50 | 64 | 32 | **measured** (1) | 80.12 ± 0.10 | 90.0 | 40.0 | 41 |',
         '| [a](../configs/m/a.py) | ResNet-50 | 64 | 32 | paper (2) | 50.5 |  |  |  |',
         '| [b](../configs/m/b.py) | ResNet-50 | 64 | 32 | none |  |  |  |  |',

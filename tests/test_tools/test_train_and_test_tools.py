@@ -175,7 +175,7 @@ def test_a_checkpoint_whose_pickle_would_run_code_is_refused(trained, tmp_path, 
 
 
 def test_missing_pretrained_weights_without_a_network_say_what_to_do(pictures, tmp_path):
-    cfg = tiny_config(pictures, tmp_path, config='baselines/ms_conv4_omniglot.py')
+    cfg = tiny_config(pictures, tmp_path, config='multi_similarity/ms_conv4_omniglot.py')
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='http://127.0.0.1:9/weights.pth')
     cfg.dump(str(tmp_path / 'tiny.py'))
     log = run('train.py', tmp_path / 'tiny.py', fails=True)

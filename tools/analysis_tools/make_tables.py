@@ -39,6 +39,7 @@ import yaml
 
 from experiments import Run, metric_names, read_rows, train_arguments
 from mmdml.utils.dataset_configs import leaf_datasets
+from mmdml.utils.tables import markdown_table
 
 MARKDOWN = ('*.md', 'docs/**/*.md', 'configs/**/*.md', 'projects/**/*.md', 'experiments/*.md')
 METAFILES = 'configs/*/metafile.yml'
@@ -86,7 +87,7 @@ def render_table(table: dict[str, Any], rows: Sequence[Row]) -> str:
         rows: the CSV.
     """
     headers = ['', *(column['header'] for column in table['columns'])]
-    lines = ['| ' + ' | '.join(headers) + ' |', '|:--' + '|--:' * len(table['columns']) + '|']
+    lines = []
     used: list[Row] = []
     seeds_of_cells = set()
     for line in table['rows']:
@@ -97,8 +98,10 @@ def render_table(table: dict[str, Any], rows: Sequence[Row]) -> str:
             used += [row for row in selected if row not in used]
             if selected:
                 seeds_of_cells.add(tuple(sorted(int(row['seed']) for row in selected)))
-        lines.append('| ' + ' | '.join([line['label'], *cells]) + ' |')
-    return '\n'.join([table['caption'], '', *lines, '', footnote(table, used, sorted(seeds_of_cells))])
+        lines.append([line['label'], *cells])
+    return '\n\n'.join(
+        [table['caption'], markdown_table(headers, lines), footnote(table, used, sorted(seeds_of_cells))]
+    )
 
 
 def footnote(table: dict[str, Any], used: Sequence[Row], seeds: Sequence[tuple[int, ...]]) -> str:

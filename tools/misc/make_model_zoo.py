@@ -19,6 +19,7 @@ import yaml
 from mmengine.config import Config
 
 from mmdml.utils.dataset_configs import leaf_datasets
+from mmdml.utils.tables import markdown_table
 
 PAGE = 'docs/model_zoo.md'
 
@@ -119,7 +120,7 @@ def render_table(models: Sequence[Model]) -> str:
     tests = {result['Dataset'] for result in results}
     several = len(tests) > 1 or any('(' in test for test in tests)
     headers = ['config', 'backbone', 'embedding size', 'batch', *(['test set'] if several else [])]
-    lines = [[*headers, 'figures', *metrics], [':--'] * len(headers) + [':--'] + ['--:'] * len(metrics)]
+    lines = []
     sources: list[str] = []
     for model in models:
         name = f'[{model.entry["Name"]}](../{model.entry["Config"]})'
@@ -134,9 +135,9 @@ def render_table(models: Sequence[Model]) -> str:
             lines.append([*shared, *test, f'{kind} ({sources.index(source) + 1})', *figures])
         if not model.results:
             lines.append([*shared, *([''] if several else []), 'none', *[''] * len(metrics)])
-    rows = ['| ' + ' | '.join(cell.replace('|', '\\|') for cell in line) + ' |' for line in lines]
+    table = markdown_table([*headers, 'figures', *metrics], lines, text_columns=len(headers) + 1)
     notes = [f'{number}. {source}' for number, source in enumerate(sources, 1)]
-    return '\n'.join(rows + ([''] + notes if notes else []))
+    return '\n'.join([table] + ([''] + notes if notes else []))
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 # Stanford Online Products: the official lists. Classes have 2-12 images; IAA's batches are 60 classes x 3, and its
 # epochs at most 300 of them.
-_base_ = './cars196.py'
+_base_ = './cars.py'
 
 batch_size = 180
 images_per_class = 3

@@ -1,5 +1,5 @@
 # In-shop Clothes Retrieval with the input of CUB; batches of 80, as both releases.
-_base_ = './cub200.py'
+_base_ = './cub.py'
 
 source = dict(type='InShop', data_root='data/in_shop')
 train_dataloader = dict(

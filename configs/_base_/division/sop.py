@@ -1,5 +1,5 @@
 # Stanford Online Products with the input of CUB; batches of 80, as both releases.
-_base_ = './cub200.py'
+_base_ = './cub.py'
 
 source = dict(type='StanfordOnlineProducts', data_root='data/Stanford_Online_Products')
 train_dataloader = dict(

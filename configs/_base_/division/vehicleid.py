@@ -1,6 +1,6 @@
 # PKU VehicleID with the input of CUB; batches of 80, as both releases. Tests score the three lists by both protocols
 # (see ../datasets/vehicleid.py): papers compare with one gallery image a vehicle, the releases search all by all.
-_base_ = ['./cub200.py', '../datasets/vehicleid_protocols.py']
+_base_ = ['./cub.py', '../datasets/vehicleid_protocols.py']
 
 source = dict(type='VehicleID', data_root='data/VehicleID_V1.0')
 train_dataloader = dict(

@@ -13,6 +13,7 @@ from .clustering import (
     pairwise_f1,
 )
 from .measures import parse_measures
+from .options import SearchOptions
 from .progress import LogProgress
 from .retrieval import retrieval_scores
 from .sharded import sharded_retrieval_scores
@@ -23,6 +24,7 @@ __all__ = [
     'KReciprocalEncoding',
     'LogProgress',
     'PCAWhitening',
+    'SearchOptions',
     'adjusted_mutual_information',
     'alpha_query_expansion',
     'clustering_scores',

@@ -4,10 +4,13 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from mmdml.utils.near_names import did_you_mean
 
 
 class Ranks(NamedTuple):
@@ -112,16 +115,19 @@ def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measu
         recall_at: the K of 'Recall@K'.
 
     Raises:
-        ValueError: if there are no names, one is unknown, or a K is no positive integer.
+        ValueError: if there are no names, one is unknown, or a K is not positive.
+        TypeError: if a K of ``recall_at`` is no integer.
     """
     if isinstance(names, str):
         raise ValueError(f'metrics must be a sequence of names, got the single string {names!r}')
-    if any(k != int(k) or k < 1 for k in recall_at):
+    if not all(isinstance(k, Integral) for k in recall_at):
+        raise TypeError(f'recall_at must hold integers, got {tuple(recall_at)}')
+    if any(k < 1 for k in recall_at):
         raise ValueError(f'recall_at must hold positive integers, got {tuple(recall_at)}')
     measures: list[Measure] = []
     unknown = []
     for name in names:
-        family, _, k = name.partition('@')
+        family, _, k = str(name).partition('@')
         if name == 'Recall@K':
             measures += [_recall(int(k)) for k in recall_at]
         elif name in FIXED:
@@ -132,5 +138,6 @@ def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measu
             unknown.append(name)
     if unknown or not measures:
         known = ['Recall@K', *FIXED, *(f'{family}@5' for family in AT_K)]
-        raise ValueError(f'unknown metrics {unknown}; known are {known}, the last {len(AT_K)} with any K')
+        near = did_you_mean(unknown[0], known) if unknown else ''
+        raise ValueError(f'unknown metrics {unknown}; known are {known}, the last {len(AT_K)} with any K{near}')
     return measures

@@ -11,10 +11,7 @@ from mmdml.dist import gather_rows
 from mmdml.registry import MODELS, TASK_UTILS
 from mmdml.structures import PairBatch, Rows
 from mmdml.structures.progress import Progress
-from mmdml.utils.seeding import derive_seed
-
-#: Keeps the draws of miners apart from those of generators.
-_STREAM = 2
+from mmdml.utils.seeding import Stream, torch_generator
 
 
 @MODELS.register_module()
@@ -34,6 +31,9 @@ class EmbeddingHead(BaseModule):
         gather: compute the global loss over the rows of all ranks, with gradient. False: each rank scores its own rows.
         exclude_same_image: a pair with one data-set index is neither positive nor negative.
         diagnostics_interval: iterations between diagnostics of the sources in the log, 0 for never.
+        space: config of a :class:`~mmdml.structures.Space`, how similar two embeddings are. Default: cosine.
+        targets: config of what says how much each pair is a positive, called as ``targets(anchors: Rows, candidates:
+            Rows) -> (A, X) in [0, 1]``. Default: 1 where the labels agree, else 0.
 
     Config::
 
@@ -51,11 +51,15 @@ class EmbeddingHead(BaseModule):
         gather: bool = True,
         exclude_same_image: bool = False,
         diagnostics_interval: int = 50,
+        space: dict[str, Any] | None = None,
+        targets: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.loss_fn = MODELS.build(loss)
         self.miner = TASK_UTILS.build(miner) if miner else None
         self.sources = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in (sources or {}).items() if cfg})
+        self.space = TASK_UTILS.build(space) if space else None
+        self.targets = TASK_UTILS.build(targets) if targets else None
         self.gather = gather
         self.exclude_same_image = exclude_same_image
         self.diagnostics_interval = diagnostics_interval
@@ -106,13 +110,13 @@ class EmbeddingHead(BaseModule):
             anchors = gather_rows(anchors)
             if progress is not None:
                 progress = dataclasses.replace(progress, rank=0, world_size=1)
-        self.last_rows = dataclasses.replace(anchors, embeddings=anchors.embeddings.detach())
+        self.last_rows = anchors.detach()
 
         active = neck.active(learner) if self.sources and learner is not None else None
         added = {name: source(anchors, progress, active) for name, source in self.sources.items()}
         added = {name: rows for name, rows in added.items() if rows is not None and len(rows)}
         pairs = self._pair_batch(anchors, added, neck, learner, progress)
-        mined = self.miner(pairs) if self.miner else None
+        mined = self.miner(pairs.detach()) if self.miner else None
         loss_fn = self.loss_of(learner)
         losses = {'loss': loss_fn(pairs, mined)}
         interval = self.diagnostics_interval
@@ -132,19 +136,14 @@ class EmbeddingHead(BaseModule):
         random = None
         if progress is not None and self.miner is not None:
             # Ranks that share their rows mine the same tuples, and so does a single process with all these rows.
-            random = torch.Generator(unit.device)
-            random.manual_seed(derive_seed(progress.seed, _STREAM, progress.iter, progress.rank))
+            random = torch_generator(Stream.MINING, progress.seed, progress.iter, progress.rank, device=unit.device)
         return PairBatch(
-            unit[: len(anchors)],
-            unit,
-            anchors.labels,
-            candidates.labels,
-            anchors.views,
-            candidates.views,
-            anchors.indices,
-            candidates.indices,
+            anchors.with_embeddings(unit[: len(anchors)]),
+            candidates.with_embeddings(unit),
             exclude_same_image=self.exclude_same_image,
             random=random,
+            space=self.space,
+            targets=self.targets(anchors, candidates) if self.targets else None,
         )
 
     @torch.no_grad()
@@ -167,7 +166,9 @@ class EmbeddingHead(BaseModule):
                 # View ids count the anchors, so they lead back to a synthetic row's first parent.
                 parent = rows.views[:, 0]
                 if (parent >= 0).all():
-                    log[f'{name}_cosine'] = (pairs.candidates[part] * pairs.anchors[parent]).sum(1).mean()
+                    log[f'{name}_cosine'] = (
+                        (pairs.candidates.embeddings[part] * pairs.anchors.embeddings[parent]).sum(1).mean()
+                    )
             if hasattr(source, 'diagnostics'):
                 log.update({f'{name}_{key}': torch.as_tensor(value) for key, value in source.diagnostics().items()})
         return log

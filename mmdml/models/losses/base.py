@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdml.structures import PairBatch
-from mmdml.structures.pair_batch import Mined
+from mmdml.structures.mined import Mined
 
 
 class PairLoss(nn.Module, metaclass=ABCMeta):

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
-from mmdml.structures.pair_batch import Mined
+from mmdml.structures.mined import Mined
 
 from .base import PairLoss, get_reduction, unit_distance
 
@@ -75,5 +75,5 @@ class ContrastiveLoss(PairLoss):
         closeness_of, sign = _SPACES[self.distance]
         closeness = closeness_of(pairs.similarity)
         gap = torch.where(pairs.positive_mask, sign * self.pos_margin - closeness, closeness - sign * self.neg_margin)
-        weight = ~pairs.excluded_mask if mined is None else torch.add(*pairs.pair_weights(mined))
+        weight = ~pairs.excluded_mask if mined is None else torch.add(*pairs.weights(mined))
         return gap.relu() * weight, weight

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
-from mmdml.structures.pair_batch import Mined
+from mmdml.structures.mined import Mined
 
 from .base import PairLoss
 from .class_range import check_class_range
@@ -90,10 +90,10 @@ class MarginLoss(PairLoss):
         """``(A, X)`` hinges, ``(A, X)`` weights, zero where a pair takes no part, and ``(A, 1)`` boundaries."""
         # The small number keeps the gradient finite where two rows are equal.
         distance = ((2 - 2 * pairs.similarity).clamp_min(0) + 1e-8).sqrt()
-        beta = self._beta_of(pairs.anchor_labels)[:, None].to(distance.dtype)
+        beta = self._beta_of(pairs.anchors.labels)[:, None].to(distance.dtype)
         beyond = distance - beta
         hinge = (self.alpha + torch.where(pairs.positive_mask, beyond, -beyond)).relu()
-        weight = ~pairs.excluded_mask if mined is None else torch.add(*pairs.pair_weights(mined))
+        weight = ~pairs.excluded_mask if mined is None else torch.add(*pairs.weights(mined))
         return hinge, weight, beta
 
     def _beta_of(self, labels: Tensor) -> Tensor:

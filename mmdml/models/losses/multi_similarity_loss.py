@@ -6,7 +6,7 @@ from torch import Tensor
 from mmdml.models.miners.multi_similarity_miner import multi_similarity_masks
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
-from mmdml.structures.pair_batch import Mined
+from mmdml.structures.mined import Mined
 
 from .base import PairLoss
 
@@ -71,7 +71,7 @@ class MultiSimilarityLoss(PairLoss):
                 pairs.similarity.detach(), pairs.positive_mask, pairs.negative_mask, self.epsilon
             )
         else:
-            weights = pairs.pair_weights(mined)
+            weights = pairs.weights(mined)
         dtype = pairs.similarity.dtype
         return weights[0].to(dtype).log(), weights[1].to(dtype).log()
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
-from mmdml.structures.pair_batch import Mined
+from mmdml.structures.mined import Mined
 
 from .base import PairLoss
 
@@ -72,6 +72,6 @@ class NPairsLoss(PairLoss):
 
     def _weights(self, pairs: PairBatch, mined: Mined | None) -> tuple[Tensor, Tensor]:
         """``(A, X)`` weights of the positives and of the negatives."""
-        weights = (pairs.positive_mask, pairs.negative_mask) if mined is None else pairs.pair_weights(mined)
+        weights = (pairs.positive_mask, pairs.negative_mask) if mined is None else pairs.weights(mined)
         dtype = pairs.similarity.dtype
         return weights[0].to(dtype), weights[1].to(dtype)

@@ -75,7 +75,7 @@ class ProxyNCALoss(nn.Module):
 
     def forward(self, pairs: PairBatch, mined: None = None) -> Tensor:
         """Scalar loss over all candidates."""
-        rows, labels = pairs.candidates, pairs.candidate_labels
+        rows, labels = pairs.candidates.embeddings, pairs.candidates.labels
         if mined is not None:
             raise ValueError(
                 f'ProxyNCALoss compares rows with proxies and cannot use mined {type(mined).__name__}; '

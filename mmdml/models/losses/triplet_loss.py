@@ -6,7 +6,7 @@ from torch import Tensor
 from mmdml.models.miners.batch_hard_miner import hardest_similarity
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch, Triplets
-from mmdml.structures.pair_batch import Mined
+from mmdml.structures.mined import Mined
 
 from .base import PairLoss, get_reduction, unit_distance
 
@@ -79,7 +79,7 @@ class TripletLoss(PairLoss):
     def _hardest_terms(self, pairs: PairBatch, mined: Mined | None) -> tuple[Tensor, Tensor, Tensor]:
         """``(A, X)`` weighted hinges of the positives, their weights, and the mask of the hardest negatives."""
         similarity = pairs.similarity
-        weight, negatives = (pairs.positive_mask, pairs.negative_mask) if mined is None else pairs.pair_weights(mined)
+        weight, negatives = (pairs.positive_mask, pairs.negative_mask) if mined is None else pairs.weights(mined)
         negatives = negatives > 0
         nearest = hardest_similarity(similarity, negatives)
         has_negative = nearest.detach() > float('-inf')

@@ -35,13 +35,12 @@ class BatchHardMiner:
 
     def __call__(self, pairs: PairBatch) -> Triplets:
         """At most one triplet per anchor, index tensors ``(T,)``."""
-        # Detached here, not under no_grad: the pairs cache the similarity, and the loss needs its graph.
-        similarity = pairs.similarity.detach()
+        similarity = pairs.similarity
         usable = pairs.positive_mask.any(1) & pairs.negative_mask.any(1)
         anchor = usable.nonzero().squeeze(1)
         similarity = similarity[anchor]
         if len(anchor) == 0:
-            return Triplets(anchor, anchor, anchor)
+            return Triplets.none(anchor.device)
         positive = similarity.masked_fill(~pairs.positive_mask[anchor], float('inf')).argmin(1)
         negative = similarity.masked_fill(~pairs.negative_mask[anchor], float('-inf')).argmax(1)
         return Triplets(anchor, positive, negative)

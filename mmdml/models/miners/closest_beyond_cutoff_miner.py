@@ -36,12 +36,11 @@ class ClosestBeyondCutoffMiner:
 
     def __call__(self, pairs: PairBatch) -> Triplets:
         """At most M triplets per anchor, index tensors ``(T,)``."""
-        # Detached here, not under no_grad: the pairs cache the similarity, and the loss needs its graph.
-        distance = (2 - 2 * pairs.similarity.detach()).clamp_min(0).sqrt()
+        distance = (2 - 2 * pairs.similarity).clamp_min(0).sqrt()
         negatives = pairs.negative_mask & (distance >= self.cutoff)
         anchor = (pairs.positive_mask.any(1) & negatives.any(1)).nonzero().squeeze(1)
         if len(anchor) == 0:
-            return Triplets(anchor, anchor, anchor)
+            return Triplets.none(anchor.device)
         number = max(1, int(pairs.positive_mask.sum()) // len(pairs.anchors))
         positive, is_positive = _first(pairs.positive_mask[anchor], number)
         nearest = distance[anchor].masked_fill(~negatives[anchor], float('inf')).topk(number, dim=1, largest=False)

@@ -102,7 +102,7 @@ class DistanceWeightedMiner:
         positives = pairs.positive_mask
         anchor = (positives.any(1) & (log_weight > float('-inf')).any(1)).nonzero().squeeze(1)
         if len(anchor) == 0:
-            return Triplets(anchor, anchor, anchor)
+            return Triplets.none(anchor.device)
         number = max(1, round(int(positives.sum()) / len(positives)))
         negative, drawn = draw_without_replacement(log_weight[anchor], number, pairs.random)
         positive = _draw_positives(positives[anchor], number, pairs.random)
@@ -110,11 +110,10 @@ class DistanceWeightedMiner:
 
     def log_weights(self, pairs: PairBatch) -> Tensor:
         """``(A, X)`` logarithms of the weights, up to a constant; -inf where a candidate cannot be drawn."""
-        # Detached here, not under no_grad: the pairs cache the similarity, and the loss needs its graph.
-        distance = (2 - 2 * pairs.similarity.detach()).clamp_min(self.lower**2).sqrt()
+        distance = (2 - 2 * pairs.similarity).clamp_min(self.lower**2).sqrt()
         admissible = pairs.negative_mask & (distance < self.upper)
         # A tensor: counting the columns must not wait for the accelerator.
-        dim = (pairs.candidates != 0).any(0).sum().clamp_min(2) if self.dim is None else self.dim
+        dim = (pairs.candidates.embeddings != 0).any(0).sum().clamp_min(2) if self.dim is None else self.dim
         log_weight = log_inverse_density(distance, dim).masked_fill(~admissible, float('-inf'))
         if self.fallback == 'uniform':
             stranded = pairs.negative_mask & ~admissible.any(1, keepdim=True)

@@ -63,10 +63,7 @@ class MultiSimilarityMiner:
 
     def __call__(self, pairs: PairBatch) -> Pairs:
         """Mined positive and negative pairs, index tensors ``(P,)`` without weights."""
-        # Detached here, not under no_grad: the pairs cache the similarity, and the loss needs its graph.
-        masks = multi_similarity_masks(
-            pairs.similarity.detach(), pairs.positive_mask, pairs.negative_mask, self.epsilon
-        )
+        masks = multi_similarity_masks(pairs.similarity, pairs.positive_mask, pairs.negative_mask, self.epsilon)
         return Pairs(*torch.logical_or(*masks).nonzero(as_tuple=True))
 
     def __repr__(self) -> str:

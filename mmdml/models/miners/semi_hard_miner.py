@@ -21,12 +21,11 @@ class SemiHardMiner:
 
     def __call__(self, pairs: PairBatch) -> Triplets:
         """One triplet per positive pair, index tensors ``(T,)``."""
-        # Detached here, not under no_grad: the pairs cache the similarity, and the loss needs its graph.
         # Less similar is farther, so the order needs no square root.
-        farness = -pairs.similarity.detach()
+        farness = -pairs.similarity
         anchor, positive = (pairs.positive_mask & pairs.negative_mask.any(1, keepdim=True)).nonzero(as_tuple=True)
         if len(anchor) == 0:
-            return Triplets(anchor, anchor, anchor)
+            return Triplets.none(anchor.device)
         # Negatives from near to far, everything else behind them. The search finds the first that is strictly farther.
         ordered, columns = farness.masked_fill(~pairs.negative_mask, float('inf')).sort(dim=1, stable=True)
         place = torch.searchsorted(ordered, farness, right=True)

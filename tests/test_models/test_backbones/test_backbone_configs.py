@@ -126,7 +126,7 @@ def test_bn_inception_gets_its_pictures_in_bgr_and_the_others_in_rgb():
 
     assert preprocessed('bninception') == [255 - 104, -117, -128]
     assert preprocessed('googlenet') == pytest.approx([-123.675 / 58.395, -116.28 / 57.12, (255 - 103.53) / 57.375])
-    assert preprocessed('efficientnet_lite0') == [-127 / 128, -127 / 128, 1]
+    assert preprocessed('efficientnet-lite0') == [-127 / 128, -127 / 128, 1]
 
 
 def _preprocessor_only(model):

@@ -99,7 +99,7 @@ def test_pairs_of_p_times_k_batches_are_counted_as_in_the_dossier():
     head = head_with(dict(type='RecordingLoss'), copies=3, lam=0.5)
     head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)
     pairs = head.loss_fn.pairs
-    assert pairs.candidates.shape == (16, 2)
+    assert pairs.candidates.embeddings.shape == (16, 2)
     assert pairs.positive_mask.sum(1).tolist() == [4] * 4  # (K - 1)(1 + M)
     assert pairs.negative_mask.sum(1).tolist() == [8] * 4  # (B - K)(1 + M)
 
@@ -109,9 +109,9 @@ def test_every_candidate_is_a_unit_row_and_anchors_come_first():
     raw = at_angles(0, 60, 90, 10)
     head.loss(raw, LABELS, None, NECK)
     pairs = head.loss_fn.pairs
-    torch.testing.assert_close(pairs.candidates.norm(dim=1), torch.ones(12))
-    torch.testing.assert_close(pairs.anchors, raw.detach() / 3)
-    assert torch.equal(pairs.candidates[:4], pairs.anchors)
+    torch.testing.assert_close(pairs.candidates.embeddings.norm(dim=1), torch.ones(12))
+    torch.testing.assert_close(pairs.anchors.embeddings, raw.detach() / 3)
+    assert torch.equal(pairs.candidates.embeddings[:4], pairs.anchors.embeddings)
 
 
 def test_memory_and_two_parent_rows_keep_their_identities():

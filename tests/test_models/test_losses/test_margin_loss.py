@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from mmdml.models.losses import MarginLoss
 from mmdml.registry import MODELS
-from mmdml.structures import PairBatch, Pairs, Triplets
+from mmdml.structures import PairBatch, Pairs, Rows, Triplets
 
 #: Class boundaries that differ, for the classes of ``batch``.
 BETAS = [0.7, 1.0, 1.3]
@@ -24,12 +24,10 @@ def batch(seed=0, dtype=torch.float64):
     unit = normalize(raw).requires_grad_()
     labels, views = torch.tensor([0, 0, 0, 1, 1, 2, 2]), torch.arange(7)
     return PairBatch(
-        unit[:7],
-        unit,
-        labels,
-        torch.cat([labels, labels, torch.tensor([0, 2])]),
-        views,
-        torch.cat([views, views, torch.tensor([-1, -1])]),
+        Rows(unit[:7], labels, views),
+        Rows(
+            unit, torch.cat([labels, labels, torch.tensor([0, 2])]), torch.cat([views, views, torch.tensor([-1, -1])])
+        ),
     )
 
 
@@ -40,13 +38,15 @@ def all_triplets(pairs):
 
 
 def distance(pairs, i, x):
-    return math.sqrt(float((pairs.anchors[i] - pairs.candidates[x]).detach().square().sum()) + 1e-8)
+    return math.sqrt(
+        float((pairs.anchors.embeddings[i] - pairs.candidates.embeddings[x]).detach().square().sum()) + 1e-8
+    )
 
 
 def triplet_loop(pairs, triplets, betas, alpha=0.2, nu=0.0):
     total, count = 0.0, 0
     for a, p, n in zip(*(index.tolist() for index in triplets), strict=True):
-        beta = betas[int(pairs.anchor_labels[a])]
+        beta = betas[int(pairs.anchors.labels[a])]
         terms = max(distance(pairs, a, p) - beta + alpha, 0), max(beta - distance(pairs, a, n) + alpha, 0)
         total += sum(terms) + nu * abs(beta)
         count += sum(term > 0 for term in terms)
@@ -57,10 +57,10 @@ def pair_loop(pairs, betas, alpha=0.2):
     total, count = 0.0, 0
     for i in range(len(pairs.anchors)):
         for x in range(len(pairs.candidates)):
-            if int(pairs.candidate_views[x, 0]) == int(pairs.anchor_views[i, 0]):
+            if int(pairs.candidates.views[x, 0]) == int(pairs.anchors.views[i, 0]):
                 continue
-            sign = 1 if pairs.anchor_labels[i] == pairs.candidate_labels[x] else -1
-            term = max(alpha + sign * (distance(pairs, i, x) - betas[int(pairs.anchor_labels[i])]), 0)
+            sign = 1 if pairs.anchors.labels[i] == pairs.candidates.labels[x] else -1
+            term = max(alpha + sign * (distance(pairs, i, x) - betas[int(pairs.anchors.labels[i])]), 0)
             total, count = total + term, count + (term > 0)
     return total / count
 
@@ -129,7 +129,7 @@ def test_without_an_active_term_the_loss_is_zero_with_a_finite_gradient(kind, nu
     none = torch.zeros(0, dtype=torch.int64)
     mined = Triplets(none, none, none) if kind == 'nothing mined' else None
     if kind == 'no candidates':
-        pairs = PairBatch(unit, unit[:0], torch.tensor([0, 0, 1, 1]), none, torch.arange(4), none)
+        pairs = PairBatch(Rows(unit, torch.tensor([0, 0, 1, 1]), torch.arange(4)), Rows(unit[:0], none, none))
     value = loss(pairs, mined)
     value.backward()
     assert float(value.detach()) == 0
@@ -162,7 +162,7 @@ def test_gradient_of_rows_and_boundaries_is_that_of_the_value(mine):
 def test_the_boundary_is_that_of_the_anchors_class():
     pairs, loss = batch(), per_class()
     triplets = all_triplets(pairs)
-    chosen = pairs.anchor_labels[triplets.anchor] == 1
+    chosen = pairs.anchors.labels[triplets.anchor] == 1
     loss(pairs, Triplets(*(index[chosen] for index in triplets))).backward()
     assert loss.beta.grad[1] != 0 and (loss.beta.grad[[0, 2]] == 0).all()
 

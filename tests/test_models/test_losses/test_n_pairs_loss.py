@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from mmdml.models.losses import NPairsLoss
 from mmdml.registry import MODELS
-from mmdml.structures import PairBatch, Pairs, Triplets
+from mmdml.structures import PairBatch, Pairs, Rows, Triplets
 
 
 def batch(seed=0):
@@ -21,7 +21,9 @@ def batch(seed=0):
     labels, views = torch.tensor([0, 0, 0, 1, 1, 9]), torch.arange(6)
     unit = normalize(raw).requires_grad_()
     candidate_labels = torch.cat([labels, labels, torch.tensor([1])])
-    return PairBatch(unit[:6], unit, labels, candidate_labels, views, torch.cat([views, views, torch.tensor([-1])]))
+    return PairBatch(
+        Rows(unit[:6], labels, views), Rows(unit, candidate_labels, torch.cat([views, views, torch.tensor([-1])]))
+    )
 
 
 def loop(pairs, scale):
@@ -29,10 +31,10 @@ def loop(pairs, scale):
     for i in range(len(pairs.anchors)):
         positives, everything = [], []
         for x in range(len(pairs.candidates)):
-            if int(pairs.candidate_views[x, 0]) != int(pairs.anchor_views[i, 0]):
-                similarity = float(pairs.anchors[i].detach() @ pairs.candidates[x].detach())
+            if int(pairs.candidates.views[x, 0]) != int(pairs.anchors.views[i, 0]):
+                similarity = float(pairs.anchors.embeddings[i].detach() @ pairs.candidates.embeddings[x].detach())
                 everything.append(similarity)
-                if pairs.candidate_labels[x] == pairs.anchor_labels[i]:
+                if pairs.candidates.labels[x] == pairs.anchors.labels[i]:
                     positives.append(similarity)
         if positives:
             log_sum = math.log(sum(math.exp(scale * s) for s in everything))
@@ -44,7 +46,9 @@ def test_value_by_hand():
     # The positive at 60 degrees, one negative at 90, one at 180: s = 0.5, 0 and -1.
     unit = torch.tensor([[1.0, 0.0], [0.5, 3**0.5 / 2], [0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
     none = torch.tensor([1, 2, 3])
-    pairs = PairBatch(unit[:1], unit[1:], torch.tensor([0]), torch.tensor([0, 1, 2]), torch.tensor([0]), none)
+    pairs = PairBatch(
+        Rows(unit[:1], torch.tensor([0]), torch.tensor([0])), Rows(unit[1:], torch.tensor([0, 1, 2]), none)
+    )
     expected = math.log(math.exp(1) + 1 + math.exp(-2)) - 1
     assert float(NPairsLoss(scale=2.0)(pairs).detach()) == pytest.approx(expected, abs=1e-7)
     assert expected == pytest.approx(0.349012, abs=1e-6)
@@ -62,7 +66,7 @@ def test_an_anchor_without_positive_adds_nothing():
     unit = normalize(torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     labels, views = torch.tensor([0, 0, 1, 1, 2]), torch.arange(5)
     with_it = PairBatch.from_embeddings(unit, labels)
-    without = PairBatch(unit[:4], unit, labels[:4], labels, views[:4], views)
+    without = PairBatch(Rows(unit[:4], labels[:4], views[:4]), Rows(unit, labels, views))
     torch.testing.assert_close(NPairsLoss()(with_it), NPairsLoss()(without), rtol=1e-12, atol=0)
 
 
@@ -95,7 +99,7 @@ def test_active_pairs_are_those_that_the_gradient_reaches():
     pairs = batch(1)
     (gradient,) = torch.autograd.grad(NPairsLoss()(pairs), pairs.similarity)
     assert torch.equal(NPairsLoss().active_pairs(pairs), gradient != 0)
-    two = PairBatch.from_embeddings(pairs.anchors[:2], pairs.anchor_labels[:2])
+    two = PairBatch.from_embeddings(pairs.anchors.embeddings[:2], pairs.anchors.labels[:2])
     assert two.positive_mask.any() and not NPairsLoss().active_pairs(two).any()
 
 
@@ -117,7 +121,7 @@ def test_nothing_overflows_at_a_large_scale():
 
 
 def test_autocast_changes_nothing_and_half_precision_is_computed_in_fp32():
-    unit = batch().anchors.detach().to(torch.bfloat16)
+    unit = batch().anchors.embeddings.detach().to(torch.bfloat16)
     labels = torch.tensor([0, 0, 0, 1, 1, 9])
     expected = NPairsLoss()(PairBatch.from_embeddings(unit.float(), labels))
     with torch.autocast('cpu', torch.bfloat16):
@@ -136,7 +140,7 @@ def test_a_step_of_the_scale_across_zero_does_not_turn_the_loss_upside_down():
     for scale in (2.0, -2.0):
         loss, pairs = NPairsLoss(), batch()
         loss.scale.data.fill_(scale)
-        gradients.append(torch.autograd.grad(loss(pairs), pairs.candidates)[0])
+        gradients.append(torch.autograd.grad(loss(pairs), pairs.candidates.embeddings)[0])
     assert torch.equal(*gradients)
 
 
@@ -170,5 +174,7 @@ def test_agrees_with_the_n_pairs_loss_of_pytorch_metric_learning_for_one_pair_pe
     theirs = pml.NPairsLoss(distance=distances.DotProductSimilarity(normalize_embeddings=True))
     expected = theirs(raw, labels, (anchors, positives, anchors[:0], anchors[:0]))
     unit = normalize(raw)
-    pairs = PairBatch(unit[anchors], unit[positives], labels[anchors], labels[positives], anchors, positives)
+    pairs = PairBatch(
+        Rows(unit[anchors], labels[anchors], anchors), Rows(unit[positives], labels[positives], positives)
+    )
     torch.testing.assert_close(NPairsLoss()(pairs).detach(), expected, rtol=1e-6, atol=1e-8)

@@ -10,7 +10,7 @@ from mmdml.models.losses import ContrastiveLoss, MultiSimilarityLoss, PairLoss, 
 from mmdml.models.losses.base import unit_distance
 from mmdml.models.miners import BatchHardMiner, MultiSimilarityMiner
 from mmdml.registry import MODELS
-from mmdml.structures import PairBatch, Pairs, Triplets
+from mmdml.structures import PairBatch, Pairs, Rows, Triplets
 
 
 def with_copies(unit, labels, copies=0, noise=0.0, seed=0):
@@ -20,7 +20,7 @@ def with_copies(unit, labels, copies=0, noise=0.0, seed=0):
     extra = normalize(unit + noise * torch.randn(shape, generator=generator, dtype=unit.dtype), dim=-1)
     views = torch.arange(len(unit))
     candidates = torch.cat([unit, extra.reshape(-1, unit.shape[1])])
-    return PairBatch(unit, candidates, labels, labels.repeat(1 + copies), views, views.repeat(1 + copies))
+    return PairBatch(Rows(unit, labels, views), Rows(candidates, labels.repeat(1 + copies), views.repeat(1 + copies)))
 
 
 def random_batch(seed, copies=2, rows=14, dim=6, dtype=torch.float64):
@@ -39,10 +39,10 @@ def partners(pairs, i):
     """Positive and negative similarities of anchor i, one candidate at a time."""
     positives, negatives = [], []
     for x in range(len(pairs.candidates)):
-        if int(pairs.candidate_views[x, 0]) == int(pairs.anchor_views[i, 0]):
+        if int(pairs.candidates.views[x, 0]) == int(pairs.anchors.views[i, 0]):
             continue
-        similarity = float(pairs.anchors[i].detach() @ pairs.candidates[x].detach())
-        same = int(pairs.candidate_labels[x]) == int(pairs.anchor_labels[i])
+        similarity = float(pairs.anchors.embeddings[i].detach() @ pairs.candidates.embeddings[x].detach())
+        same = int(pairs.candidates.labels[x]) == int(pairs.anchors.labels[i])
         (positives if same else negatives).append(similarity)
     return positives, negatives
 
@@ -199,14 +199,7 @@ def test_random_batches_hold_skipped_anchors_and_near_duplicates():
 def test_order_of_candidates_does_not_matter(loss):
     pairs = random_batch(5)
     order = torch.randperm(len(pairs.candidates), generator=torch.Generator().manual_seed(1))
-    shuffled = PairBatch(
-        pairs.anchors,
-        pairs.candidates[order],
-        pairs.anchor_labels,
-        pairs.candidate_labels[order],
-        pairs.anchor_views,
-        pairs.candidate_views[order],
-    )
+    shuffled = PairBatch(pairs.anchors, pairs.candidates[order])
     torch.testing.assert_close(loss(shuffled), loss(pairs), rtol=1e-12, atol=1e-12)
 
 
@@ -237,7 +230,7 @@ def test_lone_image_contributes_nothing(loss):
     labels = torch.tensor([0, 0, 1, 1, 2])
     together = PairBatch.from_embeddings(unit, labels)
     views = torch.arange(5)
-    without = PairBatch(unit[:4], unit, labels[:4], labels, views[:4], views)
+    without = PairBatch(Rows(unit[:4], labels[:4], views[:4]), Rows(unit, labels, views))
     assert float(together.positive_mask[4].sum()) == 0
     torch.testing.assert_close(5 * loss(together), 4 * loss(without))
 
@@ -247,14 +240,7 @@ def test_lone_image_contributes_nothing(loss):
 def test_one_loss_takes_batches_of_any_size(loss, rows):
     pairs = random_batch(1, copies=3, rows=max(rows, 3))
     anchors = slice(0, rows)
-    fewer = PairBatch(
-        pairs.anchors[anchors],
-        pairs.candidates,
-        pairs.anchor_labels[anchors],
-        pairs.candidate_labels,
-        pairs.anchor_views[anchors],
-        pairs.candidate_views,
-    )
+    fewer = PairBatch(pairs.anchors[anchors], pairs.candidates)
     value = loss(fewer)
     assert value.shape == () and torch.isfinite(value)
 
@@ -268,7 +254,7 @@ def test_batch_without_loss_gives_a_zero_with_a_graph(loss, labels):
     pairs = PairBatch.from_embeddings(unit, torch.tensor(labels, dtype=torch.int64))
     if labels == [4, 4, 4, 4] and isinstance(loss, ContrastiveLoss):
         pairs = PairBatch.from_embeddings(torch.ones(4, 1).requires_grad_(), torch.tensor(labels))
-        unit = pairs.anchors
+        unit = pairs.anchors.embeddings
     value = loss(pairs)
     value.backward()
     assert float(value.detach()) == 0
@@ -280,7 +266,7 @@ def test_batch_without_loss_gives_a_zero_with_a_graph(loss, labels):
 def test_no_candidates_at_all_gives_a_zero(loss):
     unit = torch.eye(2, 3).requires_grad_()
     none = torch.zeros(0, dtype=torch.int64)
-    pairs = PairBatch(unit, unit[:0], torch.tensor([0, 1]), none, torch.tensor([0, 1]), none)
+    pairs = PairBatch(Rows(unit, torch.tensor([0, 1]), torch.tensor([0, 1])), Rows(unit[:0], none, none))
     value = loss(pairs)
     value.backward()
     assert float(value.detach()) == 0 and (unit.grad == 0).all()
@@ -299,7 +285,7 @@ def test_degenerate_rows_give_finite_value_and_gradient(loss, kind):
 @each_loss
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_equals_fp32_of_the_rounded_rows(loss, dtype):
-    rounded = random_batch(3, copies=0, dtype=torch.float32).anchors.detach().to(dtype).requires_grad_()
+    rounded = random_batch(3, copies=0, dtype=torch.float32).anchors.embeddings.detach().to(dtype).requires_grad_()
     labels = torch.arange(14) // 3
     value = loss(PairBatch.from_embeddings(rounded, labels))
     expected = loss(PairBatch.from_embeddings(rounded.detach().float(), labels))
@@ -331,18 +317,14 @@ def test_multi_similarity_does_not_overflow_at_a_large_beta():
 @each_loss
 def test_active_pairs_are_those_that_the_gradient_reaches(loss):
     pairs = random_batch(6, copies=1)
-    candidates = pairs.candidates.detach()
+    candidates = pairs.candidates.embeddings.detach()
     active = loss.active_pairs(pairs)
     for i in range(len(pairs.anchors)):
         leaf = candidates.clone().requires_grad_()
         row = slice(i, i + 1)
         one = PairBatch(
-            pairs.anchors[row].detach(),
-            leaf,
-            pairs.anchor_labels[row],
-            pairs.candidate_labels,
-            pairs.anchor_views[row],
-            pairs.candidate_views,
+            Rows(pairs.anchors.embeddings[row].detach(), pairs.anchors.labels[row], pairs.anchors.views[row]),
+            Rows(leaf, pairs.candidates.labels, pairs.candidates.views),
         )
         loss(one).backward()
         assert torch.equal(leaf.grad.abs().sum(1) > 0, active[i])
@@ -353,7 +335,7 @@ def test_active_pairs_are_those_that_the_gradient_reaches(loss):
 def test_active_pairs_with_mined_tuples_are_among_them(loss, miner):
     pairs = random_batch(7)
     mined = miner(pairs)
-    positive, negative = pairs.pair_weights(mined)
+    positive, negative = pairs.weights(mined)
     active = loss.active_pairs(pairs, mined)
     assert active.any() and not (active & (positive + negative == 0)).any()
 

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from mmdml.models.losses import ProxyNCALoss
 from mmdml.registry import MODELS
-from mmdml.structures import PairBatch, Triplets
+from mmdml.structures import PairBatch, Rows, Triplets
 
 
 def batch(rows=7, seed=0):
@@ -17,7 +17,7 @@ def batch(rows=7, seed=0):
     generator = torch.Generator().manual_seed(seed)
     unit = normalize(torch.randn(rows, 3, generator=generator, dtype=torch.float64)).requires_grad_()
     labels, views = torch.randint(0, 5, (rows,), generator=generator), torch.arange(rows)
-    return PairBatch(unit[:4], unit, labels[:4], labels, views[:4], views)
+    return PairBatch(Rows(unit[:4], labels[:4], views[:4]), Rows(unit, labels, views))
 
 
 def seeded(scale=3.0, classes=5, width=3):
@@ -30,7 +30,7 @@ def seeded(scale=3.0, classes=5, width=3):
 
 def loop(loss, pairs):
     scale, total = loss.scale, 0.0
-    for x, label in zip(pairs.candidates.detach(), pairs.candidate_labels.tolist(), strict=True):
+    for x, label in zip(pairs.candidates.embeddings.detach(), pairs.candidates.labels.tolist(), strict=True):
         squared = []
         for proxy in loss.proxies.detach():
             difference = scale * x - scale * proxy / proxy.norm()
@@ -70,7 +70,7 @@ def test_gradient_of_rows_and_proxies_is_that_of_the_value():
 
 def test_every_row_and_every_proxy_gets_a_gradient():
     loss, pairs = seeded(), batch()
-    (rows,) = torch.autograd.grad(loss(pairs), pairs.candidates, retain_graph=True)
+    (rows,) = torch.autograd.grad(loss(pairs), pairs.candidates.embeddings, retain_graph=True)
     loss(pairs).backward()
     assert (rows.abs().sum(1) > 0).all() and (loss.proxies.grad.abs().sum(1) > 0).all()
 
@@ -93,7 +93,7 @@ def test_proxies_start_as_directions_of_length_one():
 
 def test_autocast_changes_nothing_and_half_precision_is_computed_in_fp32():
     loss, labels = seeded().float(), torch.tensor([0, 1, 2, 3])
-    unit = batch().anchors.detach().to(torch.bfloat16)
+    unit = batch().anchors.embeddings.detach().to(torch.bfloat16)
     expected = loss(PairBatch.from_embeddings(unit.float(), labels))
     with torch.autocast('cpu', torch.bfloat16):
         value = loss(PairBatch.from_embeddings(unit, labels))
@@ -115,7 +115,7 @@ def test_relates_to_pytorch_metric_learning_by_the_own_proxy_in_the_denominator(
     theirs = pml.ProxyNCALoss(num_classes=5, embedding_size=3, softmax_scale=scale**2)
     theirs.proxies.data = ours.proxies.detach().clone()
     for row in range(len(pairs.candidates)):
-        unit, label = pairs.candidates[row : row + 1].detach(), pairs.candidate_labels[row : row + 1]
+        unit, label = pairs.candidates.embeddings[row : row + 1].detach(), pairs.candidates.labels[row : row + 1]
         expected = theirs(unit, label).detach().expm1().log()
         torch.testing.assert_close(ours(PairBatch.from_embeddings(unit, label)).detach(), expected)
 

@@ -285,7 +285,7 @@ def test_own_copies_become_positives_by_option():
     for option, positives in (('exclude', 0), ('positive', 3)):
         rows = Rows.cat([anchors, estimated(data, own_copies=option)(anchors, START)])
         unit = torch.nn.functional.normalize(rows.embeddings, dim=1)
-        pairs = PairBatch(unit[:2], unit, anchors.labels, rows.labels, anchors.views, rows.views)
+        pairs = PairBatch(Rows(unit[:2], anchors.labels, anchors.views), Rows(unit, rows.labels, rows.views))
         assert pairs.positive_mask.sum(1).tolist() == [positives, positives]
 
 

@@ -1,8 +1,0 @@
-_base_ = [
-    '../_base_/models/bninception.py',
-    '../_base_/datasets/cub200.py',
-    '../_base_/schedules/iaa_100e.py',
-    '../_base_/default_runtime.py',
-]
-
-model = dict(head=dict(loss=dict(type='TripletLoss')))

@@ -1,8 +1,0 @@
-# Semi-hard triplets, one learner: a row of the CVPR paper's table on CUB, with our settings for the margin loss.
-_base_ = './dc_k1_margin_r50_cub.py'
-
-model = dict(
-    head=dict(
-        loss=dict(_delete_=True, type='TripletLoss', reduction='mean'), miner=dict(_delete_=True, type='SemiHardMiner')
-    )
-)

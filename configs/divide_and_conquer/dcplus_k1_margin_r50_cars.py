@@ -1,1 +1,0 @@
-_base_ = ['../_base_/division/cars196.py', '../_base_/division/dcplus_k1_margin_r50.py']

@@ -1,3 +1,0 @@
-_base_ = ['../_base_/division/sop.py', '../_base_/division/dcplus_k1_margin_r50.py']
-
-train_dataloader = dict(sampler=dict(images_per_class=2))

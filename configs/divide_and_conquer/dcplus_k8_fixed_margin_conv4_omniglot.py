@@ -1,8 +1,0 @@
-# Binary masks: the slices of dc_k8, normalised as a whole and grown by halving.
-_base_ = ['./dc_k1_margin_conv4_omniglot.py', '../_base_/division/tpami_15e.py']
-
-model = dict(
-    neck=dict(type='DivideAndConquerEmbedding', num_learners=8, division='masks', learned=False),
-    head=dict(type='DivideAndConquerHead', num_learners=8),
-)
-custom_hooks = [dict(num_clusters=8, **_base_.division)]

@@ -1,4 +1,0 @@
-# Never released for this loss with ResNet-50: the values of multi-similarity, our choice.
-_base_ = ['../baselines/contrastive_r50_inshop.py', '../_base_/iaa.py']
-
-model = dict(head=dict(sources=dict(iaa=dict(_base_.iaa, lam=0.5))))

@@ -1,0 +1,26 @@
+"""Checks of tensor values that do not make the host wait for an accelerator."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def require(ok: Tensor, text: str, culprit: Callable[[], object] | None = None) -> None:
+    """Refuse a batch whose values are out of range.
+
+    On a CUDA device the condition is checked there, when the device reaches it: the host does not wait, and the text is
+    that of the device-side assertion. Elsewhere it is an ordinary error.
+
+    Args:
+        ok: ``()`` bool, the condition.
+        text: what must hold, with names and limits.
+        culprit: returns the offending value for the message; called on failure only.
+
+    Raises:
+        ValueError: if the condition is false.
+    """
+    if ok.is_cuda:
+        torch._assert_async(ok, text)
+    elif not ok:
+        raise ValueError(text if culprit is None else f'{text}, got {culprit()}')

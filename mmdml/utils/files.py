@@ -1,0 +1,111 @@
+"""Files that are whole or not there: written beside, flushed to the disk, and renamed."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def replaced_when_whole(path: str | Path) -> Iterator[Path]:
+    """Give a path beside ``path`` to write to, and rename it to ``path`` at the end of the block.
+
+    A reader, a kill or a power cut sees the old file or the new one, never half of it. If the block raises, ``path``
+    stays as it was and nothing is left beside it. What earlier writers of the same file left when they were killed is
+    removed.
+
+    Args:
+        path: the file to replace or create; its folder must exist. A link is followed.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with replaced_when_whole(folder / 'a.txt') as beside:
+        ...     _ = beside.write_text('whole')
+        >>> [file.name for file in folder.iterdir()]
+        ['a.txt']
+    """
+    target = Path(os.path.realpath(path))
+    beside = target.with_name(f'.{target.name}.{_HERE}-{os.getpid()}.tmp')
+    remove_leftovers(target.parent, target.name)
+    try:
+        yield beside
+        _flush(beside)
+        os.replace(beside, target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    _flush(target.parent)
+
+
+@contextmanager
+def write_atomically(path: str | Path, mode: str = 'wb', **options: Any) -> Iterator[IO]:
+    """Open a file for writing that replaces ``path`` when the block ends, see :func:`replaced_when_whole`.
+
+    Args:
+        path: the file to replace or create.
+        mode: ``'w'`` or ``'wb'``.
+        options: more arguments of ``open``, e.g. ``encoding`` and ``newline``.
+
+    Raises:
+        OSError: naming ``path``, e.g. on a full disk; the old file is untouched.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / 'table.csv'
+        >>> with write_atomically(path, 'w', encoding='utf-8') as file:
+        ...     _ = file.write('label,path')
+        >>> path.read_text()
+        'label,path'
+    """
+    beside = None
+    try:
+        with replaced_when_whole(path) as beside, open(beside, mode, **options) as file:
+            yield file
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, beside, os.fspath(beside or '')):
+            raise  # about another file
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def remove_leftovers(folder: str | Path, name: str | None = None) -> list[str]:
+    """Remove what writers of :func:`replaced_when_whole` left when they were killed, and return the names.
+
+    Only files of processes of this machine that are no longer alive are removed.
+
+    Args:
+        folder: where to look; not below it.
+        name: of the file that was being written. Default: any.
+    """
+    removed = []
+    for file in sorted(Path(folder).glob(f'.*.{_HERE}-*.tmp')):
+        written, _, writer = file.name[1 : -len('.tmp')].rpartition(f'.{_HERE}-')
+        if writer.isdecimal() and name in (None, written) and not _is_alive(int(writer)):
+            file.unlink(missing_ok=True)
+            removed.append(file.name)
+    return removed
+
+
+# A process number means something on one machine only.
+_HERE = ''.join(letter if letter.isalnum() else '_' for letter in socket.gethostname())[:40]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

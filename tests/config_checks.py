@@ -1,0 +1,42 @@
+"""What must hold for a config, whether it is a file of ``configs/`` or a list of parts."""
+
+import torch
+from mmpretrain.structures import DataSample
+
+from mmdml import registry
+from mmdml.engine import Progress
+from mmdml.utils.dataset_configs import leaf_datasets
+
+
+def assert_parts_exist_and_agree(cfg):
+    """Data sets, transforms, samplers, hooks and metrics of a config are registered and fit each other."""
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert registry.DATASETS.get(loader.dataset.type) and registry.DATA_SAMPLERS.get(loader.sampler.type)
+        for dataset in leaf_datasets(loader.dataset):
+            assert registry.DATASETS.get(dataset.type)
+            for transform in dataset.pipeline:
+                registry.TRANSFORMS.build(transform)
+    assert cfg.train_dataloader.batch_size == cfg.train_dataloader.sampler.get(
+        'batch_size', cfg.train_dataloader.batch_size
+    )
+    for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
+        assert registry.HOOKS.get(hook.type), hook.type
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+            registry.METRICS.build(metric)
+
+
+def assert_learns(model):
+    """A model without pretrained weights takes a finite step on four images of two classes and embeds them."""
+    embedder = registry.MODELS.build(model)
+    channels = len(model['data_preprocessor']['mean'])
+    inputs = list(torch.randint(0, 256, (4, channels, 64, 64), dtype=torch.uint8))
+    samples = [DataSample(metainfo=dict(sample_idx=at)).set_gt_label(at // 2) for at in range(4)]
+    data = embedder.data_preprocessor(dict(inputs=inputs, data_samples=samples), True)
+    embedder.head.progress = Progress(iter=0, max_iters=1000, epoch_length=10)
+    losses = embedder(**data, mode='loss')
+    losses['loss'].backward()
+    assert torch.isfinite(losses['loss'])
+    found = torch.stack([sample.embedding for sample in embedder.eval()(**data, mode='predict')])
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
+    assert found.shape[1] == model['neck']['embed_dim']
