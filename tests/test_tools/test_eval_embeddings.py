@@ -54,7 +54,7 @@ def fails():
 def plain(tmp_path):
     path = tmp_path / 'plain.npz'
     # tools/test.py --out writes paths as well.
-    np.savez(path, embeddings=X, labels=LABELS, paths=np.array(['a.png'] * ROWS))
+    np.savez(path, embeddings=X, labels=LABELS, paths=np.array([f'{row}.png' for row in range(ROWS)]))
     return path
 
 
