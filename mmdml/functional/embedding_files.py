@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from mmdml.structures.row_facts import GALLERY, QUERY, ROLE_NAMES, RowFacts
-from mmdml.utils.output_files import written_whole
+from mmdml.utils.files import write_atomically
 from mmdml.utils.tables import whole_number
 
 from .embedding_readers import COLUMNS, EMBEDDING_READERS, EXTRAS, LABEL_READERS, SIDES, Columns, read_file
@@ -126,8 +126,8 @@ def write_embeddings(path: str, embeddings: Tensor | np.ndarray, facts: RowFacts
         columns['class_names'] = np.array(facts.class_names, dtype=np.str_)
     if model_hash:
         columns['model_hash'] = np.array(model_hash)
-    with written_whole(path) as beside:
-        np.savez(beside, embeddings=np.asarray(embeddings), **columns)
+    with write_atomically(path) as file:
+        np.savez(file, embeddings=np.asarray(embeddings), **columns)
 
 
 def own_labels(facts: RowFacts) -> np.ndarray:
@@ -136,9 +136,8 @@ def own_labels(facts: RowFacts) -> np.ndarray:
         return facts.labels
     names = [*facts.class_names]
     numbers = [whole_number(name) for name in names]
-    plain = all(
-        number is not None and str(number) == name and abs(number) < 2**62 for number, name in zip(numbers, names)
-    )
+    pairs = zip(numbers, names, strict=True)
+    plain = all(number is not None and str(number) == name and abs(number) < 2**62 for number, name in pairs)
     if plain and (facts.labels >= 0).all():
         return np.array(numbers, dtype=np.int64)[facts.labels]
     # The last one is what -1 stands for.

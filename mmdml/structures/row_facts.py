@@ -30,7 +30,7 @@ class RowFacts:
         groups: ``(N,)`` integers or strings, such as cameras; None: there are none.
         parts: ``(N,)`` integers or strings, the part of the data set that a row belongs to; None: there is one.
         paths: ``(N,)`` strings, the image files, '' where unknown; None: all unknown.
-        class_names: C names, of the labels 0 to C - 1 (-1: an image without a label); None: unknown, or the labels are names.
+        class_names: C names, of the labels 0 to C - 1 (-1: no label); None: unknown, or the labels are names.
     """
 
     labels: np.ndarray
@@ -135,13 +135,9 @@ def image_ids(paths: Sequence[str], rows: Sequence[int] | None = None) -> np.nda
         rows: N row numbers, for rows without a path. Default: 0 to N - 1.
     """
     rows = range(len(paths)) if rows is None else rows
-    return np.array(
-        [
-            text_digest(image_identity(path)) if path else -1 - row
-            for path, row in zip(map(str, paths), rows, strict=True)
-        ],
-        dtype=np.int64,
-    )
+    pairs = zip(map(str, paths), rows, strict=True)
+    ids = [text_digest(image_identity(path)) if path else -1 - row for path, row in pairs]
+    return np.array(ids, dtype=np.int64)
 
 
 def text_digest(text: str) -> int:

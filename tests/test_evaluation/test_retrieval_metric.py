@@ -105,8 +105,9 @@ def test_results_matrix_holds_what_was_scored_in_data_set_order():
     metric = feed(RetrievalMetric(), x, labels, reversed(range(ROWS)))
     metric.evaluate(ROWS)
     results = metric.results_matrix()
-    assert torch.equal(results.embeddings, x) and torch.equal(results.labels, labels)
-    assert results.paths == [f'images/é{i}.png' for i in range(ROWS)] and (results.roles == 0).all()
+    assert torch.equal(results.embeddings, x) and results.facts.labels.tolist() == labels.tolist()
+    assert results.facts.paths.tolist() == [f'images/é{i}.png' for i in range(ROWS)]
+    assert (results.facts.roles == 0).all()
 
 
 def test_a_second_evaluation_starts_afresh():
@@ -408,13 +409,13 @@ def test_rank_0_gets_the_results_matrix_in_data_set_order(two_ranks, folder, nam
     case = (on_shards | at_one_place)[name]
     (*_, results, again), (*_, nothing, _) = (found[name] for found in two_ranks)
     assert nothing is None and torch.equal(again.embeddings, x)
-    assert torch.equal(results.embeddings, x) and torch.equal(results.labels, labels)
-    assert torch.equal(results.roles, torch.zeros(ROWS, dtype=torch.int64) if case.roles is None else case.roles)
-    assert results.paths == [f'images/é{i}.png' for i in range(ROWS)]
+    assert torch.equal(results.embeddings, x) and results.facts.labels.tolist() == labels.tolist()
+    assert results.facts.roles.tolist() == ([0] * ROWS if case.roles is None else case.roles.tolist())
+    assert results.facts.paths.tolist() == [f'images/é{i}.png' for i in range(ROWS)]
     if 'groups' in case.options:
-        assert results.groups.tolist() == [i // 2 % 4 for i in range(ROWS)]
+        assert results.facts.groups.tolist() == [i // 2 % 4 for i in range(ROWS)]
     else:
-        assert results.groups is None
+        assert results.facts.groups is None
 
 
 def test_an_image_that_two_ranks_have_counts_as_the_lowest_has_it(two_ranks):

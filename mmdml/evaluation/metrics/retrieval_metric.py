@@ -14,7 +14,7 @@ from mmdml.evaluation.scoring import RetrievalScoring, on_main_process
 from mmdml.functional.embedding_files import write_embeddings
 from mmdml.registry import METRICS
 from mmdml.structures.row_facts import RowFacts, check_one_label_per_image
-from mmdml.utils.output_files import prepare_output
+from mmdml.utils.files import prepare_output
 
 from .collector import FACTS, CollectedRows, Collector, facts_of_all, gather_rows, keep_own
 from .samples import SampleFields
@@ -48,8 +48,8 @@ class RetrievalMetric(BaseMetric):
     On several ranks every rank keeps the embeddings that its model made, and
     :func:`~mmdml.evaluation.functional.sharded_retrieval_scores` scores them where they are; an image that the sampler
     gave to two ranks counts once. What compares gallery images with each other or searches by other means needs all
-    embeddings at one place: with re-ranking, query expansion, whitening fitted on the gallery, clustering,
-    ``values_out`` or ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are those of one
+    embeddings at one place: with re-ranking, query expansion, whitening fitted on the gallery, clustering or
+    ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are those of one
     process either way.
 
     K-means takes as long as one search, or as several: give ``clustering`` to ``test_evaluator`` only, not to the
@@ -66,7 +66,6 @@ class RetrievalMetric(BaseMetric):
         query_expansion: ``dict(k=10, alpha=3.0)``. Default: none.
         out: .npz file for embeddings, labels, paths and what else is known, written before anything is scored. Its
             folder is made at once. Default: none.
-        values_out: .csv file for the values of every query, see :class:`RetrievalScoring`. Default: none.
         score: False only collects, and writes ``out``; images then need no label.
         prefix: of the keys, ``retrieval/Recall@1``.
         options: of :class:`~mmdml.evaluation.functional.SearchOptions`, such as ``recall_at``, ``metrics``,
@@ -75,7 +74,7 @@ class RetrievalMetric(BaseMetric):
     Raises:
         ValueError: if an option is unknown, out of range, or does not go with another.
         TypeError: if there is no option of a name, or it is of another type.
-        OSError: if ``out`` or ``values_out`` cannot be written.
+        OSError: if ``out`` cannot be written.
 
     Example:
         >>> val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
@@ -93,7 +92,6 @@ class RetrievalMetric(BaseMetric):
         whitening: dict[str, Any] | None = None,
         query_expansion: dict[str, Any] | None = None,
         out: str | None = None,
-        values_out: str | None = None,
         score: bool = True,
         prefix: str | None = None,
         **options: Any,
@@ -104,7 +102,6 @@ class RetrievalMetric(BaseMetric):
             clustering=clustering,
             whitening=whitening,
             query_expansion=query_expansion,
-            values_out=values_out,
             **options,
         )
         self.device = device

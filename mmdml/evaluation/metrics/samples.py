@@ -59,9 +59,8 @@ class SampleFields:
     def share_group_names(self) -> None:
         """Exchange the names of groups between ranks; all ranks must call it."""
         if self.groups is not None:
-            self._group_names = {
-                key: name for names in all_gather_object(self._group_names) for key, name in names.items()
-            }
+            for names in all_gather_object(self._group_names):
+                self._group_names |= names
 
     def group_names(self, groups: np.ndarray) -> np.ndarray | None:
         """``(N,)`` groups as the samples have them; None if there are none.
