@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdml.structures.row_facts import plain_strings
+from mmdml.utils.arrays import plain_strings
 from mmdml.utils.tables import read_lines, read_table
 
 #: What a file may hold, one entry or row an image; in the singular as well. Only embeddings must be there.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdml.structures.row_facts import plain_strings
+from mmdml.utils.arrays import plain_strings
 
 
 def to_matrix(name: str, rows: Tensor | np.ndarray, device: str | torch.device | None) -> Tensor:

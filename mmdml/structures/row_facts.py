@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mmdml.utils.arrays import plain_strings
+
 #: Values of a role.
 QUERY_AND_GALLERY, QUERY, GALLERY = 0, 1, 2
 #: Their names in lists and tables.
@@ -166,13 +168,6 @@ def check_one_label_per_image(labels: np.ndarray, ids: np.ndarray, paths: Sequen
             f'{named} are one image, but have the labels {labels[first]!s} and {labels[second]!s}; an image has one '
             f'label ({len(conflicts)} such pairs)'
         )
-
-
-def plain_strings(values: np.ndarray) -> np.ndarray:
-    """Objects that are all ``str``, as pandas and pyarrow return them, as strings of numpy; others as they are."""
-    if values.dtype == object and all(isinstance(value, str) for value in values.flat):
-        return values.astype(np.str_)
-    return values
 
 
 def _vector(values: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Retrieval scores of a data set, as an MMEngine metric."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -239,6 +240,8 @@ class RetrievalMetric(BaseMetric):
         """Write all rows to the file, from rank 0."""
         results = self.results_matrix()
         on_main_process(lambda: write_embeddings(self.out, *results, self.model_hash))
+        if is_main_process():
+            logging.getLogger('mmdml').info('wrote %d embeddings to %s', len(results.facts), self.out)
 
 
 def _percent(scores: dict[str, float]) -> dict[str, float]:

@@ -25,6 +25,7 @@ class SampleFields:
         self.groups = groups
         self.needs_labels = needs_labels
         self._group_names: dict[int, str] = {}
+        self._group_kinds: set[bool] = set()
 
     def read(self, samples: Sequence[dict], has_roles: bool) -> tuple[Tensor, Tensor, Tensor, list[str]]:
         """``(B, D)`` embeddings, ``(B,)`` indices, ``(B, 4)`` facts as the collector keeps them, and B paths.
@@ -97,12 +98,15 @@ class SampleFields:
         value = _field(sample, self.groups)
         if isinstance(value, Tensor):
             value = value.item()
+        if not isinstance(value, str | int | np.integer):
+            raise TypeError(f'groups={self.groups!r} must name a field with integers or strings, got {value!r}')
+        self._group_kinds.add(isinstance(value, str))
+        if len(self._group_kinds) > 1:
+            raise TypeError(f'groups={self.groups!r} must name a field of integers or of strings, but some are each')
         if isinstance(value, str):
             key = text_digest(value)
             self._group_names[key] = value
             return key
-        if not isinstance(value, int | np.integer):
-            raise TypeError(f'groups={self.groups!r} must name a field with integers or strings, got {value!r}')
         return int(value)
 
 
