@@ -12,10 +12,10 @@ from torch import Tensor
 from mmdml.functional.inputs import to_matrix
 from mmdml.functional.query_expansion import alpha_query_expansion
 from mmdml.structures.row_facts import RowFacts
+from mmdml.utils.progress import LogProgress
 
 from .functional.clustering import clustering_scores
 from .functional.options import SearchOptions
-from .functional.progress import LogProgress
 from .functional.retrieval import retrieval_scores
 from .functional.sharded import sharded_retrieval_scores
 from .protocols import Protocol, Split, build_protocol

@@ -11,9 +11,8 @@ from mmdml.functional.spaces import DISTANCES, Space, exact_products
 
 from .arguments import Keys
 from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
-from .measures import Measure, Ranks
+from .measures import Measure, QueryValues, Ranks, rows_per_block
 from .options import SearchOptions
-from .query_values import QueryValues, rows_per_block
 from .ranks import (
     FAR,
     Depth,
