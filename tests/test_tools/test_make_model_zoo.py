@@ -75,7 +75,7 @@ def test_a_table_tells_measured_figures_quoted_ones_and_none_apart(project):
         '|:--|:--|:--|:--|:--|--:|--:|--:|--:|',
         '| [a](../configs/m/a.py) | ResNet-50 | 64 | 32 | **measured** (1) | 80.12 ± 0.10 | 90.0 | 40.0 | 41 |',
         '| [a](../configs/m/a.py) | ResNet-50 | 64 | 32 | paper (2) | 50.5 |  |  |  |',
-        '| [b](../configs/m/b.py) | ResNet-50 | 64 | 32 | none |  |  |  |  |',
+        '| [b](../configs/m/b.py) | ResNet-50 | 64 | 32 | not run yet |  |  |  |  |',
         '',
         '1. Measured: seeds 0, 1; 2265 updates; commit abcdef1; on a fast machine; '
         '`python tools/train.py configs/m/a.py` and likewise for the other seeds.',
