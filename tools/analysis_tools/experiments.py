@@ -193,5 +193,5 @@ def merged_config(run: Run) -> Any:
 
 
 def config_hash(config: Any) -> str:
-    """Return 12 hex digits of a merged config's content: equal if and only if a finished run used the config as it is now."""
+    """Return 12 hex digits of a merged config's content, by which a finished run is known to have used this config."""
     return digest(config.to_dict())

@@ -71,7 +71,7 @@ def fill_metafile(text: str, rows: Sequence[Row], notes: dict[str, str], dataset
 
 
 def scored_dataset(config: str | Path) -> str:
-    """Return the name of the data set that a run's last validation scores, with the test list where there are several."""
+    """Return the name of the data set that a run's last validation scores, with the list where there are several."""
     from mmengine.config import Config
 
     dataset = next(leaf_datasets(Config.fromfile(config).val_dataloader.dataset))
@@ -101,7 +101,7 @@ def _edit(text: str, model: yaml.MappingNode, result: dict[str, Any]) -> tuple[i
 
 
 def _entry(result: dict[str, Any], indent: int) -> str:
-    """Write a result as an item of a block sequence with its dash in column ``indent``; lists of numbers in one line."""
+    """Write a result as an item of a block sequence, dash in column ``indent``, lists of numbers in one line."""
     lines = yaml.dump(result, sort_keys=False, default_flow_style=None, width=10**6).splitlines()
     return '\n'.join(' ' * indent + ('- ' if not number else '  ') + line for number, line in enumerate(lines))
 
@@ -111,7 +111,7 @@ def _get(mapping: yaml.MappingNode, key: str) -> yaml.Node | None:
 
 
 def _end(node: yaml.Node) -> int:
-    """Return where the last scalar or flow collection of a node ends; a block's own end mark lies behind later comments."""
+    """Return where the last scalar or flow collection of a node ends; a block's end mark lies behind comments."""
     while node.value and not isinstance(node, yaml.ScalarNode) and not node.flow_style:
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last

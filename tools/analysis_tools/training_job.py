@@ -24,7 +24,7 @@ CODE_FOLDERS = ('mmdml', 'configs', 'tools', 'projects')
 
 
 def code_version() -> str:
-    """Return the commit of the code, with ``+dirty`` where the working tree differs from it; ``unknown`` outside a checkout."""
+    """Return the commit of the code, with ``+dirty`` where the working tree differs; ``unknown`` outside a checkout."""
     folder = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
