@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
+from mmdml.engine.runner import build_runner
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,7 +53,7 @@ def main() -> None:
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    runner = Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     runner.test()
     if args.out:
         write_embeddings(runner, args.out)

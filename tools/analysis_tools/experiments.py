@@ -273,7 +273,8 @@ def read_progress(work_dir: str | Path) -> dict[str, int]:
 
     import mmdml.registry  # noqa: F401  from here on a checkpoint that would run code is refused
 
-    meta = CheckpointLoader.load_checkpoint(marker.read_text().strip(), map_location='cpu', logger='silent')['meta']
+    path = marker.with_name(marker.read_text().strip())
+    meta = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger='silent')['meta']
     return {'epoch': meta['epoch'], 'iter': meta['iter']}
 
 
