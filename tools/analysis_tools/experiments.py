@@ -273,7 +273,8 @@ def read_progress(work_dir: str | Path) -> dict[str, int]:
 
     import mmdml.registry  # noqa: F401  from here on a checkpoint that would run code is refused
 
-    path = marker.with_name(marker.read_text().strip())
+    # By its name alone: the folder may have been moved.
+    path = marker.parent / Path(marker.read_text().strip()).name
     meta = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger='silent')['meta']
     return {'epoch': meta['epoch'], 'iter': meta['iter']}
 
