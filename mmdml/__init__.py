@@ -8,8 +8,10 @@ from mmdml.compat import (
     after_import,
     check_distributions,
     define_missing_operators,
+    mend_config_files,
     register_config_scope,
     register_safe_loaders,
+    register_strict_loaders,
 )
 from mmdml.version import __version__
 
@@ -18,4 +20,6 @@ __all__ = ['__version__']
 check_distributions()
 after_import('torchvision.extension', define_missing_operators)
 after_import('mmengine.config.utils', register_config_scope)
+after_import('mmengine.config.config', mend_config_files)
 after_import('mmengine.runner.checkpoint', register_safe_loaders)
+after_import('mmengine.runner.checkpoint', register_strict_loaders)

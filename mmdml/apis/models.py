@@ -63,10 +63,11 @@ def get_model(
 
     Raises:
         FileNotFoundError: there is no such config or checkpoint.
-        ValueError: no model has this name (says which are near); ``pretrained=True`` where nothing was published; a
-            config without ``model``; a checkpoint without weights, or with weights of other parts than the model's.
+        ValueError: no model has this name (the nearest are named); ``pretrained=True`` where nothing was published; a
+            config without ``model``; a checkpoint without weights, or with weights of other parts or shapes than the
+            model's.
         TypeError: ``model`` is none of these.
-        RuntimeError: a checkpoint that is damaged or whose weights have other shapes.
+        RuntimeError: a checkpoint that is damaged.
         UnsafeCheckpointError: see :mod:`mmdml.compat.safe_checkpoint`.
 
     Example:
@@ -88,13 +89,17 @@ def get_model(
             )
         pretrained = weights
 
+    from mmdml.compat.load_weights import load_weights
+    from mmdml.compat.weight_files import PARTIAL, read_weights
     from mmdml.registry import MODELS
 
     if overrides:
         config.merge_from_dict(dict(model=overrides))
     embedder = MODELS.build(config.model)
     if pretrained:
-        _load(embedder, str(pretrained))
+        if str(pretrained).startswith(PARTIAL):
+            raise ValueError(f'a model that embeds needs all its weights, got pretrained={str(pretrained)!r}')
+        load_weights(embedder, read_weights(str(pretrained)))
     if device is not None:
         embedder.to(device)
     return embedder.eval()
@@ -140,30 +145,3 @@ def _config_and_weights(model: str | Path | Config) -> tuple[Config, str | None]
 def _called(model: str | Path | Config) -> str:
     """A model as the caller named it; a config by its file, not by all its text."""
     return str(model) if isinstance(model, (str, Path)) else f'the config {model.filename or "given"}'
-
-
-def _load(embedder: ImageEmbedder, checkpoint: str) -> None:
-    """Load weights, and refuse what would leave a part of the embedding random."""
-    from mmengine.runner import CheckpointLoader
-    from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
-
-    content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    state = content.get('state_dict', content) if isinstance(content, dict) else None
-    if not state:
-        raise ValueError(f'{checkpoint} holds no weights')
-    state = dict(state)
-    consume_prefix_in_state_dict_if_present(state, 'module.')
-    found = embedder.load_state_dict(state, strict=False)
-    missing, left_over = (
-        [key for key in keys if not key.startswith('head.')] for keys in (found.missing_keys, found.unexpected_keys)
-    )
-    if missing or left_over:
-        raise ValueError(
-            f'{checkpoint} does not fit the model; weights that it lacks: {_some(missing)}; weights that the model '
-            f'lacks: {_some(left_over)}. Was it trained with this config?'
-        )
-
-
-def _some(keys: list[str]) -> str:
-    """Number and first few of a list of names."""
-    return f'{len(keys)} ({", ".join(keys[:3])}{", ..." if len(keys) > 3 else ""})' if keys else 'none'

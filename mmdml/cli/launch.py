@@ -72,10 +72,6 @@ def load_config(args: argparse.Namespace) -> Config:
             continue
         if args.no_pin_memory:
             loader.pin_memory = False
-        if isinstance(loader.get('collate_fn'), dict):
-            # MMEngine marks every dict of a config inherited by 'mmdml::' with its scope, and hands this mark to the
-            # collate function as an argument.
-            loader.collate_fn.pop('_scope_', None)
     start_processes(cfg)
     return cfg
 

@@ -3,9 +3,10 @@
 Only what ``import mmdml`` needs is exported here, so that it imports neither torch nor MMEngine.
 """
 
+from .config_files import mend_config_files, register_config_scope
 from .distribution_check import check_distributions, find_conflicts
 from .import_hooks import after_import
-from .mmengine_scope import register_config_scope
+from .load_weights import register_strict_loaders
 from .safe_checkpoint import register_safe_loaders
 from .torchvision_compat import define_missing_operators
 
@@ -14,6 +15,8 @@ __all__ = [
     'check_distributions',
     'define_missing_operators',
     'find_conflicts',
+    'mend_config_files',
     'register_config_scope',
     'register_safe_loaders',
+    'register_strict_loaders',
 ]

@@ -7,10 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from mmdml.utils.seeding import derive_seed
-
-#: Keeps the augmentation stream apart from the other streams of the same run seed.
-_PURPOSE = int.from_bytes(b'augm', 'big')
+from mmdml.utils.seeding import Stream, derive_seed
 
 # Copying numpy's state takes longer than a small picture's whole augmentation, so the global generator is exchanged
 # for one of these instead. The list grows only where contexts are nested.
@@ -31,7 +28,7 @@ def augmentation_seed(seed: int, epoch: int, sample_idx: int, repeat: int = 0) -
         The generators continue afterwards as if the block had not been there, with one exception: numpy's second
         value of a pair of legacy normal draws (``np.random.randn``), if one was waiting, is dropped.
     """
-    mixed = derive_seed(seed, _PURPOSE, epoch, sample_idx, repeat)
+    mixed = derive_seed(Stream.AUGMENTATION, seed, epoch, sample_idx, repeat)
     torch_generator = torch.default_generator
     python_state, torch_state = random.getstate(), torch_generator.get_state()
     numpy_generator = np.random.get_bit_generator()

@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 
 from mmdml.datasets.augmentation_seed import augmentation_seed
 from mmdml.registry import TRANSFORMS
+from mmdml.utils.seeding import Stream, numpy_generator
 
 SPLITS = ('train', 'val', 'test')
 
@@ -161,7 +162,9 @@ class RetrievalDataset(BaseDataset):
                 f'val_classes={self.val_classes} holds out {held_out} of {num_classes} training classes; '
                 'it must leave at least one class on each side'
             )
-        order = everything if self.val_seed is None else np.random.default_rng(self.val_seed).permutation(num_classes)
+        order = everything
+        if self.val_seed is not None:
+            order = numpy_generator(Stream.VALIDATION_CLASSES, self.val_seed).permutation(num_classes)
         return np.sort(order[-held_out:] if self.split == 'val' else order[:-held_out])
 
     def _check_some_exist(self, paths: Sequence[str]) -> None:

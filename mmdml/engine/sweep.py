@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from mmdml.dist import shard
 from mmdml.structures.progress import Progress
+from mmdml.utils.seeding import Stream, torch_generator
 
 
 @dataclass
@@ -84,7 +85,7 @@ def sweep(
         num_workers=num_workers,
         collate_fn=collate_fn,
         # A loader without a generator of its own would draw its base seed from the global one.
-        generator=torch.Generator().manual_seed(0),
+        generator=torch_generator(Stream.SWEEP_WORKERS, 0),
     )
     was_training = model.training
     model.eval()

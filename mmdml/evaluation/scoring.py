@@ -9,17 +9,17 @@ import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor
 
-from mmdml.functional.embedding_files import read_columns
 from mmdml.functional.inputs import to_matrix
 from mmdml.functional.query_expansion import alpha_query_expansion
-from mmdml.functional.whitening import PCAWhitening
 from mmdml.structures.row_facts import RowFacts
+from mmdml.utils.progress import LogProgress
 
 from .functional.clustering import clustering_scores
-from .functional.progress import LogProgress
+from .functional.options import SearchOptions
 from .functional.retrieval import retrieval_scores
 from .functional.sharded import sharded_retrieval_scores
 from .protocols import Protocol, Split, build_protocol
+from .side_whitening import SideWhitening
 
 Scores = dict[str, float]
 T = TypeVar('T')
@@ -45,9 +45,8 @@ class RetrievalScoring:
         query_expansion: ``k`` and ``alpha`` of
             :func:`~mmdml.functional.query_expansion.alpha_query_expansion`, for the cosine only. Where the
             queries search each other all of them move, so also the gallery. None: none.
-        reranking: ``k1``, ``k2`` and ``weight`` of
-            :class:`~mmdml.functional.reranking.KReciprocalEncoding`. None: none.
-        options: of :func:`~mmdml.evaluation.functional.retrieval_scores`, as ``metrics`` or ``ties``.
+        options: of every search. Default: those of :class:`SearchOptions`.
+        settings: single options by name, such as ``metrics`` or ``reranking``; they go before ``options``.
 
     Raises:
         ValueError: if a setting is out of range, unknown, or does not go with another.
@@ -61,24 +60,23 @@ class RetrievalScoring:
         clustering: dict[str, Any] | None = None,
         whitening: dict[str, Any] | None = None,
         query_expansion: dict[str, Any] | None = None,
-        reranking: dict[str, Any] | None = None,
-        **options: Any,
+        options: SearchOptions | None = None,
+        **settings: Any,
     ) -> None:
         self.protocol = build_protocol(protocol)
-        self.options = options if reranking is None else dict(options, reranking=reranking)
+        self.options = SearchOptions.of(options, settings)
         self.clustering = clustering
         self.query_expansion = query_expansion
-        distance = options.get('distance', 'cosine')
 
         rows, labels = torch.eye(4), [0, 0, 1, 1]
-        retrieval_scores(rows, labels, **self.options)
+        retrieval_scores(rows, labels, options=self.options)
         if clustering is not None:
             clustering_scores(rows, labels, **{**clustering, 'num_clusters': 2})
         if query_expansion is not None:
-            if distance != 'cosine':
-                raise ValueError(f"query expansion is made for distance='cosine', got {distance!r}")
+            if self.options.distance != 'cosine':
+                raise ValueError(f"query expansion is made for distance='cosine', got {self.options.distance!r}")
             alpha_query_expansion(rows, **query_expansion)
-        self.whitening = None if whitening is None else _Whitening(distance, **whitening)
+        self.whitening = None if whitening is None else SideWhitening(self.options.distance, **whitening)
 
     @property
     def works_on_shards(self) -> bool:
@@ -87,8 +85,8 @@ class RetrievalScoring:
         It cannot compare gallery rows of two ranks with each other, and searches with matrix products only.
         """
         fits_on_gallery = self.whitening is not None and self.whitening.fitted is None
-        compares = self.clustering is not None or self.query_expansion is not None or 'reranking' in self.options
-        return not (fits_on_gallery or compares) and self.options.get('backend', 'torch') == 'torch'
+        compares = self.clustering is not None or self.query_expansion is not None or self.options.reranking is not None
+        return not (fits_on_gallery or compares) and self.options.backend == 'torch'
 
     def __call__(
         self, embeddings: Tensor | np.ndarray, facts: RowFacts, device: str | torch.device | None = None
@@ -104,7 +102,7 @@ class RetrievalScoring:
             ValueError: if the protocol or its scores cannot be had of these images.
         """
         embeddings = to_matrix('embeddings', embeddings, None)
-        search = partial(retrieval_scores, device=device, **self.options)
+        search = partial(retrieval_scores, device=device, options=self.options)
         draws: dict[str, list[Scores]] = {}
         clusters: dict[str, Scores] = {}
         for split in self.protocol(facts):
@@ -135,8 +133,7 @@ class RetrievalScoring:
                 're-ranking, query expansion, whitening fitted on the gallery, clustering and faiss need all rows at '
                 'one place: gather them, and call the scoring itself'
             )
-        options = {name: value for name, value in self.options.items() if name != 'backend'}
-        search = partial(sharded_retrieval_scores, device=device, **options)
+        search = partial(sharded_retrieval_scores, device=device, options=self.options)
         own = facts.take(rows)
         place = np.full(len(facts), -1)
         place[rows] = np.arange(len(rows))
@@ -182,41 +179,6 @@ class RetrievalScoring:
     def _cluster(self, embeddings: Tensor, facts: RowFacts, split: Split) -> Scores:
         rows = split.query if split.gallery is None else np.union1d(split.query, split.gallery)
         return clustering_scores(_take(embeddings, rows), facts.labels[rows], **self.clustering)
-
-
-class _Whitening:
-    """PCA-whitening of both sides of a search.
-
-    Args:
-        distance: of the search: unit vectors are whitened for the cosine, and become unit vectors again.
-        fit: see :class:`RetrievalScoring`.
-        settings: of :meth:`PCAWhitening.fit`.
-    """
-
-    def __init__(self, distance: str, fit: str = 'gallery', **settings: Any) -> None:
-        dim = settings.get('dim')
-        if dim is not None and (dim != int(dim) or dim < 1):
-            raise ValueError(f'whitening: dim must be an integer of at least 1, got {dim}')
-        self.is_cosine = distance == 'cosine'
-        self.settings = settings
-        PCAWhitening.fit(torch.eye(4), **{**settings, 'dim': 1})
-        self.fitted = None if fit == 'gallery' else self._fit(read_columns(fit)['embeddings'])
-
-    def __call__(self, query: Tensor, gallery: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        whitening = self.fitted
-        if whitening is None:
-            whitening = self._fit(query if gallery is None else gallery)
-        query, gallery = (
-            None if rows is None else whitening.transform(self._as_searched(rows), normalize=self.is_cosine)
-            for rows in (query, gallery)
-        )
-        return query, gallery
-
-    def _fit(self, rows: Tensor | np.ndarray) -> PCAWhitening:
-        return PCAWhitening.fit(self._as_searched(to_matrix('embeddings', rows, None)), **self.settings)
-
-    def _as_searched(self, rows: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(rows) if self.is_cosine else rows
 
 
 def on_main_process(function: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""Reading text files of users: lines, whole numbers, and tables with a header."""
+"""Tables in text: read those of users, with their lines and whole numbers; write those of reports."""
 
 import codecs
 import csv
@@ -6,6 +6,7 @@ import io
 import os.path as osp
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 _BYTE_ORDER_MARKS = (
@@ -122,3 +123,59 @@ def read_table(path: str) -> Table:
 def whole_number(text: str) -> int | None:
     """The whole number that a text is in digits 0 to 9, None if it is none: '1_0' and '1.0' are not, '-07' is -7."""
     return int(text) if _WHOLE_NUMBER.fullmatch(text) else None
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> str:
+    """Write a table in markdown.
+
+    Args:
+        header: names of the columns.
+        rows: cells, as many a row as there are names; a ``|`` in them is escaped.
+        text_columns: how many columns from the left are aligned left; the others, numbers, right.
+
+    Example:
+        >>> print(markdown_table(['loss', 'Recall@1'], [['MS', '82.4']]))
+        | loss | Recall@1 |
+        |:--|--:|
+        | MS | 82.4 |
+    """
+    header = list(header)
+    rule = '|' + '|'.join(':--' if column < text_columns else '--:' for column in range(len(header))) + '|'
+    first, *others = (
+        '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |' for cells in _equally_long(header, rows)
+    )
+    return '\n'.join([first, rule, *others])
+
+
+def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> str:
+    """Write a table for the terminal: columns padded to one width, two blanks apart. Arguments: `markdown_table`.
+
+    Example:
+        >>> print(plain_table(['', 'Recall@1'], [['small', '82.4'], ['large', '9.0']]))
+               Recall@1
+        small      82.4
+        large       9.0
+    """
+    lines = _equally_long(list(header), rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = (
+        '  '.join(
+            cell.ljust(width) if column < text_columns else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        for cells in lines
+    )
+    return '\n'.join(line.rstrip() for line in padded)
+
+
+def _equally_long(header: list[str], rows: Iterable[Sequence[str]]) -> list[list[str]]:
+    """Header and rows in one list.
+
+    Raises:
+        ValueError: if a row has more or fewer cells than the header.
+    """
+    lines = [header, *map(list, rows)]
+    for cells in lines:
+        if len(cells) != len(header):
+            raise ValueError(f'a row has {len(cells)} cells, the header {header} has {len(header)}: {cells}')
+    return lines

@@ -1,6 +1,5 @@
 from mmdml.dist import shard
 from mmdml.engine import Progress
-from mmdml.utils.seeding import derive_seed
 
 
 def test_epochs_count_passes_of_the_loader():
@@ -22,9 +21,3 @@ def test_shards_cover_everything_once_and_differ_by_at_most_one():
         assert [i for start, stop in bounds for i in range(start, stop)] == list(range(length))
         sizes = [stop - start for start, stop in bounds]
         assert max(sizes) - min(sizes) <= 1
-
-
-def test_seeds_of_different_streams_differ_and_the_same_stream_repeats():
-    seeds = {derive_seed(seed, epoch, rank) for seed in range(4) for epoch in range(5) for rank in range(3)}
-    assert len(seeds) == 60 and all(0 <= seed < 2**63 for seed in seeds)
-    assert derive_seed(1, 2, 3) == derive_seed(1, 2, 3)

@@ -67,10 +67,21 @@ def test_averaged_weights_are_published(tmp_path):
 
 def test_a_checkpoint_without_weights_is_refused(tmp_path):
     torch.save({'meta': {}, 'optimizer': {}}, tmp_path / 'x.pth')
-    with pytest.raises(
-        ValueError, match=r"no weights under \"state_dict\"; the checkpoint holds \['meta', 'optimizer'\]"
-    ):
+    with pytest.raises(ValueError, match=r"holds no weights: its entries are \['meta', 'optimizer'\]"):
         publish_model.publish(tmp_path / 'x.pth', tmp_path / 'model.pth')
+
+
+def test_prefixes_of_wrappers_are_taken_off(tmp_path):
+    torch.save({'state_dict': {'module._orig_mod.neck.weight': torch.ones(2)}}, tmp_path / 'x.pth')
+    published = torch.load(publish_model.publish(tmp_path / 'x.pth', tmp_path / 'model.pth'))
+    assert list(published['state_dict']) == ['neck.weight']
+
+
+def test_weights_that_do_not_fit_the_config_are_not_published(tmp_path):
+    write_checkpoint(tmp_path / 'epoch_3.pth')
+    with pytest.raises(ValueError, match='epoch_3.pth does not fit the model'):
+        publish_model.publish(tmp_path / 'epoch_3.pth', tmp_path / 'model.pth', 'ms_conv4_omniglot')
+    assert os.listdir(tmp_path) == ['epoch_3.pth']
 
 
 class _Hostile:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mmdml.utils.tables import read_lines, read_table, whole_number
+from mmdml.utils.tables import markdown_table, plain_table, read_lines, read_table, whole_number
 
 
 def write(tmp_path, content, name='x.csv'):
@@ -71,3 +71,25 @@ def test_what_is_no_table_is_named_by_file_and_line(tmp_path, text, words):
 )
 def test_whole_numbers_are_written_in_digits_alone(text, number):
     assert whole_number(text) == number
+
+
+def test_tables_are_written_in_markdown_and_for_the_terminal():
+    header, rows = ['loss', 'of', 'Recall@1'], [('MS', 'a|b', '82.44'), ('Triplet', '', '9.1')]
+    assert markdown_table(header, rows, text_columns=2).splitlines() == [
+        '| loss | of | Recall@1 |',
+        '|:--|:--|--:|',
+        '| MS | a\\|b | 82.44 |',
+        '| Triplet |  | 9.1 |',
+    ]
+    assert plain_table(header, iter(rows), text_columns=2).splitlines() == [
+        'loss     of   Recall@1',
+        'MS       a|b     82.44',
+        'Triplet            9.1',
+    ]
+    assert markdown_table(['x'], []) == '| x |\n|:--|'
+
+
+@pytest.mark.parametrize('write', [markdown_table, plain_table])
+def test_a_row_of_another_length_than_the_header_is_refused(write):
+    with pytest.raises(ValueError, match=r"a row has 1 cells, the header \['a', 'b'\] has 2: \['1'\]"):
+        write(['a', 'b'], [['1', '2'], ['1']])

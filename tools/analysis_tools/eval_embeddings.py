@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
-from mmdml.evaluation.functional.arguments import NO_POSITIVE
+from mmdml.evaluation.functional.options import NO_POSITIVE
 from mmdml.evaluation.functional.ranks import TIES
-from mmdml.evaluation.functional.retrieval import SEARCHES
+from mmdml.evaluation.functional.searches import SEARCHES
 from mmdml.evaluation.protocols import PerPart
 from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import read_columns, read_facts
 from mmdml.functional.spaces import DISTANCES
+from mmdml.utils.tables import plain_table
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,13 +108,7 @@ def table(scores: dict[str, float]) -> str:
             std = scores.get(f'{key}_std')
             lines.setdefault(part, {})[name] = f'{value:.2f}' + ('' if std is None else f' ± {std:.2f}')
     names = list(dict.fromkeys(name for line in lines.values() for name in line))
-    rows = [['', *names], *([part, *(line.get(name, '') for name in names)] for part, line in lines.items())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    text = []
-    for first, *cells in rows:
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        text.append('  '.join([first.ljust(widths[0]), *padded]).rstrip())
-    return '\n'.join(text)
+    return plain_table(['', *names], ([part, *(line.get(name, '') for name in names)] for part, line in lines.items()))
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:

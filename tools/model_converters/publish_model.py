@@ -3,7 +3,8 @@
     python tools/model_converters/publish_model.py work_dirs/iaa/epoch_90.pth iaa_ms_r50_cub.pth
 
 writes ``iaa_ms_r50_cub-<first 8 hex digits of the file's SHA-256>.pth``. With EMA, MMEngine already stores the averaged
-weights under ``state_dict`` and the others under ``ema_state_dict``: the averaged ones are published.
+weights under ``state_dict`` and the others under ``ema_state_dict``: the averaged ones are published. With
+``--config CONFIG`` the weights must fit the model of that config. Prefixes such as ``module.`` are taken off the names.
 """
 
 import argparse
@@ -14,38 +15,45 @@ from typing import Any
 import torch
 from mmengine.runner import CheckpointLoader
 
-import mmdml.registry  # noqa: F401  from here on a checkpoint that would run code is refused
+from mmdml.apis import get_model
+from mmdml.compat.weight_files import weights_of, without_known_prefixes
 
 #: What stays of ``meta``: no paths, times or host names of the training machine.
 _META_KEYS = ('dataset_meta', 'mmengine_version', 'epoch', 'iter')
 
 
-def strip_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def strip_checkpoint(checkpoint: dict[str, Any], source: str | Path = 'the checkpoint') -> dict[str, Any]:
     """Keep the weights and what names them; optimizer, schedulers, message hub, raw weights and run state go.
 
     Raises:
-        ValueError: if there are no weights under ``state_dict``.
+        ValueError: if there are no weights.
     """
-    if not checkpoint.get('state_dict'):
-        raise ValueError(f'no weights under "state_dict"; the checkpoint holds {sorted(checkpoint)}')
+    weights = without_known_prefixes(weights_of(checkpoint, str(source)))
     meta = checkpoint.get('meta', {})
     return {
         'meta': {key: meta[key] for key in _META_KEYS if key in meta},
-        'state_dict': {key: value.detach().cpu().clone() for key, value in checkpoint['state_dict'].items()},
+        'state_dict': {key: value.detach().cpu().clone() for key, value in weights.items()},
     }
 
 
-def publish(source: str | Path, target: str | Path) -> Path:
+def publish(source: str | Path, target: str | Path, config: str | Path | None = None) -> Path:
     """Strip ``source`` and write it beside ``target`` with the hash in its name.
+
+    Args:
+        source: checkpoint of a training run.
+        target: file to write.
+        config: config whose model the weights must fit.
 
     Returns:
         The path written.
 
     Raises:
         UnsafeCheckpointError: if loading ``source`` would run code.
-        ValueError: if it holds no weights.
+        ValueError: if it holds no weights, or they do not fit the model of ``config``.
     """
-    checkpoint = strip_checkpoint(CheckpointLoader.load_checkpoint(str(source), map_location='cpu'))
+    if config is not None:
+        get_model(config, pretrained=source)
+    checkpoint = strip_checkpoint(CheckpointLoader.load_checkpoint(str(source), map_location='cpu'), source)
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     unnamed = target.with_name(f'{target.name}.tmp')
@@ -59,8 +67,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', help='checkpoint of a training run')
     parser.add_argument('target', help='file to write; the hash is put before its suffix')
+    parser.add_argument('--config', help='config whose model the weights must fit')
     args = parser.parse_args()
-    print(f'written: {publish(args.source, args.target)}')
+    print(f'written: {publish(args.source, args.target, args.config)}')
 
 
 if __name__ == '__main__':

@@ -9,18 +9,15 @@ import torch
 from torch import Tensor
 
 from mmdml.registry import DATA_SAMPLERS
+from mmdml.utils.seeding import Stream, numpy_generator
 
 from .orders import ClassTable, independent_order, small_cluster_order
 from .pk_sampler import PKSampler
 
-# Keeps the choice of clusters independent of the images, which are drawn from [seed, epoch]. Not 0: numpy ignores
-# trailing zeros of a seed.
-_STREAM = 1
-
 
 def _draw_clusters(weights: np.ndarray, seed: int, epoch: int, num_steps: int) -> np.ndarray:
     """``(T,)`` positions in ``weights``, each drawn with its weight."""
-    numbers = np.random.default_rng([seed, epoch, _STREAM]).random(num_steps)
+    numbers = numpy_generator(Stream.CLUSTER_CHOICE, seed, epoch).random(num_steps)
     return np.searchsorted(np.cumsum(weights) / np.sum(weights), numbers, side='right')
 
 
@@ -149,7 +146,7 @@ class ClusterPKSampler(PKSampler):
     def global_order(self, epoch: int) -> np.ndarray:
         """Return ``(num_batches * W * batch_size,)`` indices of an epoch, global batch after global batch."""
         chosen = self._choose(epoch)
-        rng = np.random.default_rng([self.seed, epoch])  # as PKSampler, for the same order with one cluster
+        rng = numpy_generator(Stream.BATCHES, self.seed, epoch)  # as PKSampler: the same order with one cluster
         order = np.empty((self.num_batches, self._global_batch_size), dtype=np.int64)
         for place, cluster in enumerate(self._clusters):
             steps = np.flatnonzero(chosen == place)

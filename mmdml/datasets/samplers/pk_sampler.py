@@ -9,6 +9,7 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
 from mmdml.registry import DATA_SAMPLERS
+from mmdml.utils.seeding import Stream, numpy_generator
 
 from .orders import ClassTable, cover_batches, cover_order, independent_order
 
@@ -130,14 +131,17 @@ class PKSampler(Sampler):
     def global_order(self, epoch: int) -> np.ndarray:
         """Return ``(num_batches * W * batch_size,)`` indices of an epoch, global batch after global batch."""
         if self.preset == 'independent':
-            rng = np.random.default_rng([self.seed, epoch])
+            rng = numpy_generator(Stream.BATCHES, self.seed, epoch)
             shape = self.num_batches, self._global_batch_size
             return independent_order(self.table, *shape, self.images_per_class, rng).ravel()
         begin, end = epoch * self.num_batches, (epoch + 1) * self.num_batches
         first, last = begin // self._cover_batches, (end - 1) // self._cover_batches
         covers = [
             cover_order(
-                self.table, self._groups_per_batch, self.images_per_class, np.random.default_rng([self.seed, cover])
+                self.table,
+                self._groups_per_batch,
+                self.images_per_class,
+                numpy_generator(Stream.BATCHES, self.seed, cover),
             )
             for cover in range(first, last + 1)
         ]

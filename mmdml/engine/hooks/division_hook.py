@@ -17,6 +17,7 @@ from mmdml.engine.model_of import model_of
 from mmdml.engine.sweep import Embeddings
 from mmdml.registry import HOOKS
 from mmdml.structures.progress import Progress
+from mmdml.utils.seeding import Stream, derive_seed
 
 _VECTORS = ('features', 'embedding')
 _FAILED = -2
@@ -42,7 +43,7 @@ class DivisionHook(Hook):
         matching: 'overlap' (Hungarian), or 'released': the inverse permutation, as both official releases have it.
         lone_images: 'drop' an image that is alone of its class in its cluster until the next clustering, or 'move' it
             to the nearest cluster that has its class.
-        seed: of k-means. Default: the run's.
+        seed: of k-means, in 0..2^30-1. Default: derived from the run's.
         restarts: of k-means, >= 1.
         trials: seeds of k-means to try until every cluster holds two classes with two images each, >= 1; the other
             ranks wait meanwhile.
@@ -88,6 +89,8 @@ class DivisionHook(Hook):
         for name, value in (('num_clusters', num_clusters), ('interval', interval)):
             if value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
+        if seed is not None and not 0 <= seed < 2**30:
+            raise ValueError(f'seed must be in 0..2^30-1, got {seed}')
         if not 0 <= freeze_backbone < interval:
             raise ValueError(
                 f'freeze_backbone must be in 0..{interval - 1}, fewer epochs than interval={interval}, '
@@ -131,8 +134,8 @@ class DivisionHook(Hook):
                 f'the weights are divided among {model.neck.num_active} learners, but their clusters are not known: '
                 'resume the run that made them, or start from weights without a division'
             )
-        if self.hierarchical and getattr(model.head.loss_fn, 'slices', None) is not None:
-            raise ValueError('a loss with num_slices is cut for all learners at once: not for hierarchical=True')
+        if self.hierarchical and model.head.is_sliced:
+            raise ValueError('the proxies of slices are cut for all learners at once: not for hierarchical=True')
         if get_world_size() > 1 and not runner.cfg.get('find_unused_parameters', False):
             raise ValueError('learners idle in turn: a distributed run needs find_unused_parameters=True in the config')
         self._runner = runner
@@ -166,7 +169,7 @@ class DivisionHook(Hook):
             features = self.cluster_on == 'features'
             vectors = (F.normalize(embeddings.features, dim=1) if features else neck.unit(embeddings.raw)).cpu()
             labels = embeddings.labels.cpu()
-            seed = (progress.seed if self.seed is None else self.seed) % 2**30
+            seed = derive_seed(Stream.KMEANS, progress.seed) % 2**30 if self.seed is None else self.seed
             doubles = self.hierarchical and target == 2 * num_old
             clusters = self.divider.cluster(vectors, labels, target, seed, old, num_old, doubles)
             division = self.divider.settle(clusters, labels, vectors, target, old, num_old)

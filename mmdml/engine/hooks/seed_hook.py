@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 
 from mmdml.registry import HOOKS
-from mmdml.utils.seeding import derive_seed
+from mmdml.utils.seeding import Stream, derive_seed
 
 
 @HOOKS.register_module()
@@ -44,7 +44,7 @@ class EpochSeedHook(Hook):
 
     @staticmethod
     def _seed(runner, step: int) -> None:
-        seed = derive_seed(runner.seed, step, get_rank())
+        seed = derive_seed(Stream.GLOBAL, runner.seed, step, get_rank())
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)

@@ -15,7 +15,7 @@ from mmdml.engine.sweep import Embeddings, EmbeddingSubscriber, num_classes_of, 
 from mmdml.registry import HOOKS
 from mmdml.structures.progress import Progress
 from mmdml.utils.dataset_configs import leaf_datasets
-from mmdml.utils.seeding import derive_seed
+from mmdml.utils.seeding import Stream, derive_seed
 
 
 @HOOKS.register_module()
@@ -118,7 +118,7 @@ class SweepHook(Hook):
         loader = runner.train_dataloader
         dataset = loader.dataset.with_pipeline(None if transform == 'train' else _test_pipeline(runner.cfg))
         # A stream of its own: an epoch of the training loader must not repeat these crops.
-        dataset.set_seed(derive_seed(progress.seed, progress.iter, 1) % 2**31)
+        dataset.set_seed(derive_seed(Stream.SWEEP, progress.seed, progress.iter))
         embeddings = sweep(
             model_of(runner),
             dataset,

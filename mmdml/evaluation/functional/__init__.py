@@ -4,6 +4,7 @@ from mmdml.functional.query_expansion import alpha_query_expansion
 from mmdml.functional.reranking import KReciprocalEncoding
 from mmdml.functional.spaces import DISTANCES
 from mmdml.functional.whitening import PCAWhitening
+from mmdml.utils.progress import LogProgress
 
 from .clustering import (
     CLUSTERING_METRICS,
@@ -13,7 +14,7 @@ from .clustering import (
     pairwise_f1,
 )
 from .measures import parse_measures
-from .progress import LogProgress
+from .options import SearchOptions
 from .retrieval import retrieval_scores
 from .sharded import sharded_retrieval_scores
 
@@ -23,6 +24,7 @@ __all__ = [
     'KReciprocalEncoding',
     'LogProgress',
     'PCAWhitening',
+    'SearchOptions',
     'adjusted_mutual_information',
     'alpha_query_expansion',
     'clustering_scores',

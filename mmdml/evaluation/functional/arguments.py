@@ -1,40 +1,12 @@
-"""Checks of what the evaluation functions are asked for, before any embedding is looked at."""
+"""Checks of the keys of both sides of a search, before any embedding is looked at."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from mmdml.functional.spaces import DISTANCES
-
-from .measures import Measure, parse_measures
-from .ranks import TIES
-
 Keys = Tensor | np.ndarray | Sequence[int] | Sequence[str]
-
-NO_POSITIVE = ('skip', 'miss')
-
-CHOICES: dict[str, Iterable[str]] = {'distance': DISTANCES, 'ties': TIES, 'no_positive': NO_POSITIVE}
-
-
-def check_options(options: Mapping[str, Any], **choices: Iterable[str]) -> list[Measure]:
-    """The measures that are asked for.
-
-    Args:
-        options: by name; ``metrics``, ``recall_at``, ``block_size`` and all of :data:`CHOICES` at least.
-        choices: more options, and the names that each may have.
-
-    Raises:
-        ValueError: if a name is unknown or ``block_size`` is not positive.
-    """
-    measures = parse_measures(options['metrics'], options['recall_at'])
-    for name, known in (CHOICES | choices).items():
-        if options[name] not in known:
-            raise ValueError(f'unknown {name} {options[name]!r}; known are {list(known)}')
-    if options['block_size'] < 1:
-        raise ValueError(f'block_size must be at least 1, got {options["block_size"]}')
-    return measures
 
 
 def check_sides(own_gallery: bool, query_keys: Mapping[str, Any], gallery_keys: Mapping[str, Any]) -> None:

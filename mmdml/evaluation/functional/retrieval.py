@@ -1,53 +1,21 @@
 """Retrieval scores in blocks of queries: exact, and never an N x N matrix."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmdml.functional.inputs import encode, to_sides
-from mmdml.functional.spaces import DISTANCES, Space, exact_products
+from mmdml.functional.spaces import DISTANCES, exact_products
 
-from .arguments import Keys, check_options, check_sides, resolve_exclude_self
-from .faiss_search import FaissSearch
-from .measures import Measure, Ranks
-from .query_values import QueryValues, rows_per_block
-from .ranks import multiply, new_scores, ranks_in_block
-from .relevance import Answers, Relevance
-from .reranked_search import RerankedSearch
-
-
-class MatrixSearch:
-    """Ranks of the positives from matrix products, on any device.
-
-    Args:
-        space: of queries and gallery.
-        relevance: who answers whom.
-        ties: 'pessimistic' or 'optimistic'.
-        measures: what is computed from the ranks.
-        rows: most queries at a time.
-    """
-
-    def __init__(self, space: Space, relevance: Relevance, ties: str, measures: Iterable[Measure], rows: int) -> None:
-        self.space = space
-        self.relevance = relevance
-        self.ties = ties
-        self.measures = list(measures)
-        self.buffer = new_scores(rows, space.gallery)
-
-    def ranks(self, part: slice, answers: Answers) -> Ranks:
-        """Ranks of the positives of some queries."""
-        scores = multiply(self.space.query[part], self.space.gallery, self.buffer)
-        return ranks_in_block(scores, answers, self.space.tie[part], self.ties, self.measures)
-
-
-#: name -> search for the positives' ranks.
-SEARCHES: dict[str, Callable[..., MatrixSearch | FaissSearch | RerankedSearch]] = {
-    'torch': MatrixSearch,
-    'faiss': FaissSearch,
-}
+from .arguments import Keys, check_sides, resolve_exclude_self
+from .measures import QueryValues, rows_per_block
+from .options import SearchOptions
+from .relevance import Relevance
+from .searches import SEARCHES, RerankedSearch
 
 
 @torch.no_grad()
@@ -57,21 +25,15 @@ def retrieval_scores(
     gallery: Tensor | np.ndarray | None = None,
     gallery_labels: Keys | None = None,
     *,
-    recall_at: Sequence[int] = (1, 2, 4, 8),
-    metrics: Sequence[str] = ('Recall@K', 'MAP@R', 'RP'),
     exclude_self: bool | None = None,
     query_ids: Keys | None = None,
     gallery_ids: Keys | None = None,
     query_groups: Keys | None = None,
     gallery_groups: Keys | None = None,
-    distance: str = 'cosine',
-    ties: str = 'pessimistic',
-    no_positive: str = 'skip',
-    backend: str = 'torch',
-    reranking: dict[str, float] | None = None,
-    block_size: int = 1024,
     device: str | torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
+    options: SearchOptions | None = None,
+    **settings: Any,
 ) -> dict[str, float]:
     r"""Recall@K, MAP@R, R-precision, mAP and their kin for queries searched in a gallery.
 
@@ -113,49 +75,27 @@ def retrieval_scores(
         query_labels: ``(Q,)`` int64 values or strings.
         gallery: ``(G, D)`` embeddings. Default: every query searches all the others.
         gallery_labels: ``(G,)``, needed with ``gallery``.
-        recall_at: the K of 'Recall@K'.
-        metrics: 'Recall@K' (all of ``recall_at``), 'MAP@R', 'RP', 'mAP', 'MRR', and with any K 'Recall@10', 'CMC@1',
-            'mAP@10', 'Precision@5'.
         exclude_self: whether gallery rows with the query's id are removed from its results. Default: if the ids of
             both sides are known, which they are where the queries search each other.
         query_ids: ``(Q,)`` ints or strings. Default: ``arange(Q)`` where the queries search each other.
         gallery_ids: ``(G,)``, only with ``gallery``.
         query_groups: ``(Q,)`` ints or strings. Default: there is no junk.
         gallery_groups: ``(G,)``, needed with ``query_groups`` if there is a ``gallery``.
-        distance: 'cosine', 'dot' (larger is nearer) or 'euclidean'.
-        ties: 'pessimistic' or 'optimistic'.
-        no_positive: 'skip' or 'miss'.
-        backend: 'torch', or 'faiss' for its exact search on the CPU in fp32, which finds the nearest rows only: it
-            refuses 'mAP' and 'MRR'; all other measures are the same.
-        reranking: settings ``k1``, ``k2`` and ``weight`` of re-ranking by k-reciprocal encoding, see
-            :class:`~mmdml.functional.reranking.KReciprocalEncoding`; an empty dict for its defaults. For
-            'cosine' and 'euclidean', not with 'faiss'. Default: none.
-        block_size: queries scored at a time, fewer where the gallery is large; changes memory, not results.
         device: where to compute. Default: where ``query`` is. faiss: always the CPU.
         progress: called with (queries done, all queries) after each block, as
             :class:`~mmdml.evaluation.functional.LogProgress`.
+        options: how to search and what to measure. Default: those of :class:`SearchOptions`.
+        settings: single options by name, such as ``metrics=('mAP',)``; they go before ``options``.
 
     Returns:
         Fractions in [0, 1] by name: 'Recall@1', ..., 'MAP@R', 'RP', in the order asked for.
 
     Raises:
-        ValueError: if shapes do not fit, the gallery is empty, embeddings are not finite, a name is unknown, or no
-            query has a positive (with ``no_positive='skip'``).
-        TypeError: if labels, ids or groups are neither integers nor strings.
+        ValueError: if shapes do not fit, the gallery is empty, embeddings are not finite, an option is out of range, or
+            no query has a positive (with ``no_positive='skip'``).
+        TypeError: if labels, ids or groups are neither integers nor strings, or an option is unknown.
     """
-    options = dict(
-        metrics=metrics,
-        recall_at=recall_at,
-        distance=distance,
-        ties=ties,
-        no_positive=no_positive,
-        backend=backend,
-        block_size=block_size,
-    )
-    measures = check_options(options, backend=SEARCHES)
-    if reranking is not None and backend != 'torch':
-        raise ValueError(f"re-ranking needs backend='torch', got {backend!r}")
-
+    options = SearchOptions.of(options, settings)
     own_gallery = gallery is None
     check_sides(
         own_gallery,
@@ -167,25 +107,25 @@ def retrieval_scores(
     ids_known = query_ids is not None and (own_gallery or gallery_ids is not None)
     exclude_self = resolve_exclude_self(exclude_self, ids_known)
 
-    query, gallery = to_sides(query, gallery, 'cpu' if backend == 'faiss' else device)
+    query, gallery = to_sides(query, gallery, 'cpu' if options.backend == 'faiss' else device)
     labels = encode('labels', query_labels, gallery_labels, query, gallery)
     ids = encode('ids', query_ids, gallery_ids, query, gallery) if exclude_self else None
     groups = None if query_groups is None else encode('groups', query_groups, gallery_groups, query, gallery)
     relevance = Relevance(*labels, ids, groups)
 
     number = len(query)
-    values = QueryValues(measures, number)
-    rows = rows_per_block(block_size, number, len(gallery), relevance.largest_class())
+    values = QueryValues(options.measures, number)
+    rows = rows_per_block(options.block_size, number, len(gallery), relevance.largest_class())
     with exact_products(query.device):
-        space = DISTANCES[distance](query, gallery)
+        space = DISTANCES[options.distance](query, gallery)
         del query, gallery  # the space has what is needed; copies that were made here go
-        build = SEARCHES[backend]
-        if reranking is not None:
-            build = partial(RerankedSearch, distance=distance, own_gallery=own_gallery, **reranking)
-        search = build(space, relevance, ties, measures, rows)
+        build = SEARCHES[options.backend]
+        if options.reranking is not None:
+            build = partial(RerankedSearch, distance=options.distance, own_gallery=own_gallery, **options.reranking)
+        search = build(space, relevance, options.ties, options.measures, rows)
         for start in range(0, number, rows):
             part = slice(start, min(start + rows, number))
             values.put(part, search.ranks(part, relevance.of(part)))
             if progress is not None:
                 progress(part.stop, number)
-    return values.means(no_positive)
+    return values.means(options.no_positive)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from mmdml.functional.inputs import check_finite, to_keys, to_matrix
 
-from .arguments import check_options, check_sides, resolve_exclude_self
+from .arguments import check_sides, resolve_exclude_self
 from .collectives import all_gather_object, gather_rows, get_rank
+from .options import SearchOptions
 from .relevance import Relevance
 
 # 128 bits: among a billion different strings, two share a digest with a probability of 1e-21.
@@ -40,11 +41,13 @@ class Part(NamedTuple):
     """Rows and keys of this rank, by side: 'query' and 'gallery', the same where the queries search each other.
 
     Attributes:
+        options: of the search.
         call: as in :class:`Facts`.
         sides: the embeddings.
         keys: side -> name -> ``(N,)`` int64 or strings; names that play no part are missing.
     """
 
+    options: SearchOptions
     call: dict[str, Any]
     sides: dict[str, Tensor]
     keys: dict[str, dict[str, np.ndarray]]
@@ -65,14 +68,16 @@ class Part(NamedTuple):
 
 
 def read_part(
-    options: dict[str, Any],
+    options: SearchOptions,
+    exclude_self: bool | None,
     rows: dict[str, Any],
     query_keys: dict[str, Any],
     gallery_keys: dict[str, Any],
     device: str | torch.device | None,
 ) -> Part:
     """All checks of one rank's arguments that need no other rank."""
-    check_options(options)
+    if options.backend != 'torch' or options.reranking is not None:
+        raise ValueError('faiss and re-ranking need all rows at one place: gather them and call retrieval_scores')
     own_gallery = rows['gallery'] is None
     check_sides(own_gallery, query_keys, gallery_keys)
 
@@ -85,7 +90,7 @@ def read_part(
 
     numbered = own_gallery and query_keys['ids'] is None
     ids_known = numbered or (query_keys['ids'] is not None and (own_gallery or gallery_keys['ids'] is not None))
-    exclude_self = resolve_exclude_self(options['exclude_self'], ids_known)
+    exclude_self = resolve_exclude_self(exclude_self, ids_known)
     # Ids that are numbers of rows wait until the other ranks' numbers are known.
     unused = {'ids'} if numbered or not exclude_self else set()
 
@@ -93,14 +98,12 @@ def read_part(
     keys['gallery'] = keys['query'] if own_gallery else _given('gallery', gallery_keys, len(gallery), unused)
     call = {
         'gallery': 'none' if own_gallery else 'given',
-        **options,
-        'recall_at': tuple(options['recall_at']),
-        'metrics': tuple(options['metrics']),
+        **options.as_dict(),
         'exclude_self': exclude_self,
         'keys': tuple(keys['query']),
         'numbered': numbered and exclude_self,
     }
-    return Part(call, dict(query=query, gallery=gallery), keys)
+    return Part(options, call, dict(query=query, gallery=gallery), keys)
 
 
 def _given(side: str, keys: dict[str, Any], rows: int, unused: set[str]) -> dict[str, np.ndarray]:

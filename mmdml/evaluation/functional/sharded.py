@@ -1,6 +1,7 @@
 """Retrieval scores where every rank keeps its part of the gallery: ranks are counts, and counts over parts add up."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +11,8 @@ from mmdml.functional.spaces import DISTANCES, Space, exact_products
 
 from .arguments import Keys
 from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
-from .measures import Measure, Ranks, parse_measures
-from .query_values import QueryValues, rows_per_block
+from .measures import Measure, QueryValues, Ranks, rows_per_block
+from .options import SearchOptions
 from .ranks import (
     FAR,
     Depth,
@@ -34,19 +35,15 @@ def sharded_retrieval_scores(
     gallery: Tensor | np.ndarray | None = None,
     gallery_labels: Keys | None = None,
     *,
-    recall_at: Sequence[int] = (1, 2, 4, 8),
-    metrics: Sequence[str] = ('Recall@K', 'MAP@R', 'RP'),
     exclude_self: bool | None = None,
     query_ids: Keys | None = None,
     gallery_ids: Keys | None = None,
     query_groups: Keys | None = None,
     gallery_groups: Keys | None = None,
-    distance: str = 'cosine',
-    ties: str = 'pessimistic',
-    no_positive: str = 'skip',
-    block_size: int = 1024,
     device: str | torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
+    options: SearchOptions | None = None,
+    **settings: Any,
 ) -> dict[str, float]:
     """:func:`~mmdml.evaluation.functional.retrieval_scores` of rows that are spread over the ranks.
 
@@ -74,8 +71,6 @@ def sharded_retrieval_scores(
         gallery: ``(G_r, D)`` embeddings of this rank, possibly none. Default, on all ranks: every query searches all
             the others of all ranks.
         gallery_labels: ``(G_r,)``, needed with ``gallery``.
-        recall_at: the K of 'Recall@K'.
-        metrics: as in ``retrieval_scores``.
         exclude_self: whether gallery rows with the query's id are removed from its results. Default: if the ids of
             both sides are known, which they are where the queries search each other.
         query_ids: ``(Q_r,)`` ints or strings, comparable over the ranks. Default: positions among the rows of all
@@ -83,12 +78,10 @@ def sharded_retrieval_scores(
         gallery_ids: ``(G_r,)``, only with ``gallery``.
         query_groups: ``(Q_r,)`` ints or strings. Default: there is no junk.
         gallery_groups: ``(G_r,)``, needed with ``query_groups`` if there is a ``gallery``.
-        distance: 'cosine', 'dot' or 'euclidean'.
-        ties: 'pessimistic' or 'optimistic'.
-        no_positive: 'skip' or 'miss'.
-        block_size: queries scored at a time, fewer where the gallery is large; changes memory, not results.
         device: where to compute. Default: where ``query`` is.
         progress: called with (queries done, all queries) after each block, on the ranks that pass it.
+        options: how to search and what to measure, without ``reranking`` and with ``backend='torch'``.
+        settings: single options by name; they go before ``options``.
 
     Returns:
         Fractions in [0, 1] by name, the same on every rank.
@@ -106,15 +99,8 @@ def sharded_retrieval_scores(
     # Whatever goes wrong with one rank's rows, the others must learn of it: they would wait for this rank.
     try:
         part = read_part(
-            dict(
-                recall_at=recall_at,
-                metrics=metrics,
-                exclude_self=exclude_self,
-                distance=distance,
-                ties=ties,
-                no_positive=no_positive,
-                block_size=block_size,
-            ),
+            SearchOptions.of(options, settings),
+            exclude_self,
             dict(query=query, gallery=gallery),
             dict(labels=query_labels, ids=query_ids, groups=query_groups),
             dict(labels=gallery_labels, ids=gallery_ids, groups=gallery_groups),
@@ -128,18 +114,18 @@ def sharded_retrieval_scores(
     query, gallery = to_common_type(part, facts)
     relevance = find_relevance(part, facts, query.device)
 
-    measures = parse_measures(metrics, recall_at)
+    options = part.options
     counts = [fact.rows['query'] for fact in facts]
     total = sum(counts)
-    values = QueryValues(measures, total)
+    values = QueryValues(options.measures, total)
     # All ranks must cut the queries into the same blocks, so the fullest part decides.
     widest = torch.tensor(relevance.largest_class() if relevance is not None else 0)
     all_reduce(widest)
-    rows = rows_per_block(block_size, max(counts), max(fact.rows['gallery'] for fact in facts), int(widest))
+    rows = rows_per_block(options.block_size, max(counts), max(fact.rows['gallery'] for fact in facts), int(widest))
     with exact_products(query.device):
-        space = DISTANCES[distance](query, gallery, gather_rows)
+        space = DISTANCES[options.distance](query, gallery, gather_rows)
         del query, gallery, part  # the space has what is needed; copies that were made here go
-        shard = _Shard(space.gallery, relevance, ties, measures, rows)
+        shard = _Shard(space.gallery, relevance, options.ties, options.measures, rows)
         done = 0
         for block, tie in _blocks(space, counts, rows):
             now = slice(done, done + len(block))
@@ -148,7 +134,7 @@ def sharded_retrieval_scores(
             if progress is not None:
                 progress(done, total)
     # All ranks know all values, and all raise where there are none; one of them speaks.
-    return values.means(no_positive, silent=get_rank() > 0)
+    return values.means(options.no_positive, silent=get_rank() > 0)
 
 
 def _blocks(space: Space, counts: list[int], rows: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -59,13 +59,6 @@ class RetrievalMetric(BaseMetric):
     test images help each other: name them beside the figures.
 
     Args:
-        recall_at: the K of Recall@K.
-        metrics: names known to ``retrieval_scores``.
-        distance: 'cosine', 'dot' or 'euclidean'.
-        ties: 'pessimistic' or 'optimistic'.
-        no_positive: 'skip' or 'miss': what becomes of queries without a positive.
-        backend: 'torch' or 'faiss'.
-        block_size: queries scored at a time.
         device: where to score. Default: where the model's embeddings were.
         protocol: config of a protocol, who searches whom. Default: roles decide.
         groups: sample field with an integer, such as 'camera'; gallery images of the query's label and group are junk.
@@ -73,8 +66,9 @@ class RetrievalMetric(BaseMetric):
         clustering: options of ``clustering_scores``, such as ``dict(metrics=('NMI',), restarts=5)``. Default: none.
         whitening: ``dict(dim=128, fit='gallery')``, or ``fit`` a file of saved embeddings. Default: none.
         query_expansion: ``dict(k=10, alpha=3.0)``. Default: none.
-        reranking: ``dict(k1=20, k2=6, weight=0.3)``. Default: none.
         prefix: of the keys, ``retrieval/Recall@1``.
+        options: of :class:`~mmdml.evaluation.functional.SearchOptions`, such as ``recall_at``, ``metrics``,
+            ``distance``, ``ties`` or ``reranking=dict(k1=20, k2=6, weight=0.3)``.
 
     Raises:
         ValueError: if an option is unknown, out of range, or does not go with another.
@@ -88,21 +82,15 @@ class RetrievalMetric(BaseMetric):
 
     def __init__(
         self,
-        recall_at: Sequence[int] = (1, 2, 4, 8),
-        metrics: Sequence[str] = ('Recall@K', 'MAP@R', 'RP'),
-        distance: str = 'cosine',
-        ties: str = 'pessimistic',
-        no_positive: str = 'skip',
-        backend: str = 'torch',
-        block_size: int = 1024,
+        *,
         device: str | torch.device | None = None,
         protocol: dict | Protocol | None = None,
         groups: str | None = None,
         clustering: dict[str, Any] | None = None,
         whitening: dict[str, Any] | None = None,
         query_expansion: dict[str, Any] | None = None,
-        reranking: dict[str, Any] | None = None,
         prefix: str | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(prefix=prefix)
         self.scoring = RetrievalScoring(
@@ -110,14 +98,7 @@ class RetrievalMetric(BaseMetric):
             clustering=clustering,
             whitening=whitening,
             query_expansion=query_expansion,
-            reranking=reranking,
-            recall_at=recall_at,
-            metrics=metrics,
-            distance=distance,
-            ties=ties,
-            no_positive=no_positive,
-            backend=backend,
-            block_size=block_size,
+            **options,
         )
         self.device = device
         self.groups = groups

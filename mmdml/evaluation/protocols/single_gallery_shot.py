@@ -6,6 +6,7 @@ import numpy as np
 
 from mmdml.registry import PROTOCOLS
 from mmdml.structures.row_facts import QUERY_AND_GALLERY, RowFacts
+from mmdml.utils.seeding import Stream, numpy_generator
 
 from .base import Split
 
@@ -38,7 +39,7 @@ class SingleGalleryShot:
         if seed != int(seed) or seed < 0:
             raise ValueError(f'seed must be an integer of 0 or more, got {seed}')
         self.repeats = repeats
-        self.seed = seed
+        self.seed = int(seed)
 
     def __call__(self, facts: RowFacts) -> Iterator[Split]:
         """One split a draw.
@@ -51,7 +52,7 @@ class SingleGalleryShot:
                 'SingleGalleryShot draws the gallery itself, but the images have roles that say who is in it: '
                 'use QueryGallery'
             )
-        random = np.random.default_rng(self.seed)
+        random = numpy_generator(Stream.GALLERY_DRAWS, self.seed)
         for _ in range(self.repeats):
             order = random.permutation(len(facts))
             # The first of each identity in a random order.

@@ -10,6 +10,7 @@ from torch.utils.data import Sampler
 from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.samplers import Draw
 from mmdml.registry import DATA_SAMPLERS
+from mmdml.utils.seeding import Stream, numpy_generator
 
 
 @DATA_SAMPLERS.register_module()
@@ -63,7 +64,7 @@ class ClassUniformSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         """The indices of the current epoch on this rank."""
-        rng = np.random.default_rng([self.seed, self._epoch])
+        rng = numpy_generator(Stream.BATCHES, self.seed, self._epoch)
         classes = rng.integers(len(self._images_of_class), size=self.num_groups * self.world_size)
         groups = [self._draw(self._images_of_class[label], rng) for label in classes]
         own = np.concatenate(groups[self.rank :: self.world_size]).tolist()

@@ -14,7 +14,7 @@ from mmdml.engine.sweep import Embeddings
 from mmdml.registry import MODELS
 from mmdml.structures import ActiveLearner, Rows
 from mmdml.structures.progress import Progress
-from mmdml.utils.seeding import derive_seed
+from mmdml.utils.seeding import Stream, torch_generator
 
 from .class_statistics import ClassStatistics, class_statistics, update_statistics
 from .full_covariance import CovarianceBank, full_covariance_noise
@@ -35,7 +35,6 @@ COPY_EXPONENTS: dict[str, Callable[[int], float]] = {'paper': lambda m: 1.0, 're
 
 _NOISES = ('diagonal', 'full')
 _SOURCES = ('sweep', 'bank')
-_STREAM = 17  # keeps the noise apart from other streams of the same seed and iteration
 
 
 @MODELS.register_module()
@@ -258,11 +257,11 @@ class IAAGenerator(BaseModule):
 
     def _draw(self, labels: Tensor, raw: Tensor, progress: Progress, learner: ActiveLearner | None) -> Tensor:
         """``(M, R, D)`` noise of covariance ``Sigma_cr[y]``, a pure function of seed, iteration and global row."""
-        random = torch.Generator(raw.device)
+        seed, step, rank = progress.seed, progress.iter, progress.rank
         if self.noise == 'full':
-            random.manual_seed(derive_seed(progress.seed, _STREAM, progress.iter, progress.rank))
+            random = torch_generator(Stream.IAA_FULL_NOISE, seed, step, rank, device=raw.device)
             return full_covariance_noise(labels, self.num_copies, self._covariances.to(raw.device), generator=random)
-        random.manual_seed(derive_seed(progress.seed, _STREAM, progress.iter))
+        random = torch_generator(Stream.IAA_NOISE, seed, step, device=raw.device)
         rows, dim = raw.shape
         # Drawn for the global batch and cut, so that ranks differ and N ranks together equal one process.
         shape = (self.num_copies, progress.world_size * rows, dim)
