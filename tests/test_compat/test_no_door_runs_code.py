@@ -15,12 +15,12 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader, Runner
 from tiny import REPO, tiny_config, train, weights
 
 from mmdml.apis import get_model
 from mmdml.functional.embedding_files import read_columns
+from mmdml.registry import MODELS
 
 PLAIN = 'contrastive/contrastive_conv4_omniglot.py'
 
@@ -87,7 +87,8 @@ def test_mmengines_own_runner_runs_no_text_of_it_either(pictures, tmp_path, host
 
 
 def test_initial_weights_run_no_text(hostile, mark):
-    BaseModule(init_cfg=dict(type='Pretrained', checkpoint=str(hostile))).init_weights()
+    weights = dict(type='Pretrained', checkpoint=str(hostile), prefix='backbone.')
+    MODELS.build(dict(type='Conv4', channels=8, init_cfg=weights)).init_weights()
     assert not mark.exists()
 
 
