@@ -50,6 +50,10 @@ class MetricLearningRunner(Runner):
         FileExistsError: at ``train()``, if checkpoints would be overwritten.
         FileNotFoundError: at ``train()``, if there is nothing to resume.
         RuntimeError: at ``train()``, if another run is in the work dir.
+
+    Config::
+
+        runner_type = 'MetricLearningRunner'  # what tools/train.py and build_runner use in any case
     """
 
     _trains = False

@@ -69,7 +69,7 @@ class FiniteLossHook(Hook):
         values = torch.stack([loss.float().reshape(()) for _, loss in losses]).tolist()
         bad = [(update, value) for (update, _), value in zip(losses, values, strict=True) if not math.isfinite(value)]
         if bad and (not _scales(runner) or len(bad) == len(losses) >= self.interval):
-            _stop(runner, f'the loss of update {bad[0][0]} is {bad[0][1]}')
+            _stop(runner, f'the loss of update {bad[0][0]} is not finite: {bad[0][1]}')
 
 
 def _scales(runner) -> bool:
