@@ -134,13 +134,8 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         self._check_some_exist(paths)
         self._labels, roles = labels[kept], roles[kept]
         self._columns = {name: np.asarray(values)[kept] for name, values in samples.columns.items()}
-        self._metainfo.update(
-            classes=classes,
-            num_images=len(kept),
-            has_roles=bool(roles.any()),
-            unlabelled=not classes,
-            columns=sorted(self._columns),
-        )
+        self._metainfo.update(classes=classes, num_images=len(kept), has_roles=bool(roles.any()))
+        self._metainfo.update(unlabelled=not classes, columns=sorted(self._columns))
         facts = dict(img_path=paths, gt_label=self._labels.tolist(), role=roles.tolist())
         facts.update((name, values.tolist()) for name, values in self._columns.items())
         return [dict(zip(facts, row, strict=True)) for row in zip(*facts.values(), strict=True)]

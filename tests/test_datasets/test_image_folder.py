@@ -1,4 +1,3 @@
-import logging
 import os
 import shutil
 import tempfile
@@ -7,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mmengine.logging import MMLogger
 
 from mmdml.registry import DATASETS
 
@@ -99,21 +97,6 @@ def test_links_to_folders_elsewhere_are_followed(folder, tmp_path_factory):
 # ---- what a scan leaves out ----
 
 
-@pytest.fixture
-def notes():
-    messages = []
-
-    class Collect(logging.Handler):
-        def emit(self, record):
-            messages.append(record.getMessage())
-
-    handler = Collect(level=logging.WARNING)
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield messages
-    logger.removeHandler(handler)
-
-
 KINDS = ['1.jpg', '2.png', '3.jfif', '4.gif', '5.jpe', '6.webp', '7.tiff', '8.JPEG', '9.dib']
 
 
@@ -135,9 +118,8 @@ def test_pictures_beside_the_classes_and_other_files_are_counted_and_named(folde
     (folder / 'owl/b.heic').write_bytes(b'')
     (folder / 'owl/Thumbs.db').write_bytes(b'')
     build(folder)
-    assert any(
-        f'2 pictures in {folder} lie beside the class folders and are left out, e.g. loose.jpg' in m for m in notes
-    )
+    (loose,) = (message for message in notes if 'beside the class folders' in message)
+    assert f'2 pictures in {folder} lie' in loose and 'are left out, e.g. loose.jpg;' in loose
     (others,) = (message for message in notes if 'no pictures that OpenCV reads' in message)
     assert f'3 files in {folder} are left out' in others and '.txt 2' in others and '.heic 1' in others
 
@@ -172,9 +154,7 @@ def test_unlabelled_folder_takes_flat_and_nested_pictures(folder):
 
 def test_one_picture_linked_into_two_classes_is_refused(folder):
     (folder / 'wren/again.png').symlink_to(folder / 'owl/a.png')
-    with pytest.raises(
-        ValueError, match='owl/a.png and .*wren/again.png are one image, but have the labels owl and wren'
-    ):
+    with pytest.raises(ValueError, match='owl/a.png and .*wren/again.png are one image, but have the labels owl and w'):
         build(folder)
 
 
