@@ -2,7 +2,6 @@
 
 import argparse
 
-
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.cli.embedding_output import write_embeddings
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
