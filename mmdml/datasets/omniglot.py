@@ -5,7 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 PACKAGED_ARCHIVE = osp.join(osp.dirname(__file__), 'data', 'omniglot', 'omniglot.npz')
@@ -54,9 +55,8 @@ class Omniglot(RetrievalDataset):
         """Names and classes; the pixels are decoded here too, before any worker is forked."""
         if not osp.isfile(self.archive):
             raise FileNotFoundError(
-                f'Omniglot looks for {osp.abspath(self.archive)}; it is part of the package (install it again), '
-                'or run: python tools/dataset_converters/prepare_omniglot.py IMAGES_ZIP '
-                f'{osp.dirname(osp.abspath(self.archive))}'
+                f'Omniglot looks for {osp.abspath(self.archive)}; it is part of the package: install it again, or run '
+                f'python tools/dataset_converters/prepare.py Omniglot downloads {self.data_root or "data/omniglot"}'
             )
         paths = self._decode()[0]
         # images_background/<alphabet>/<character>/<drawing>.png, in label order.

@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 from mmengine.model import BaseModule
+from toy_openings import ToyBallNeck, ToyPoincareBall
 
 from mmdml.engine import Embeddings, Progress
 from mmdml.models import EmbeddingHead
 from mmdml.models.necks import LinearEmbedding
 from mmdml.registry import MODELS
-from mmdml.structures import Rows
+from mmdml.structures import PairBatch, Rows
 
 NECK = LinearEmbedding(2, 2)
 LABELS = torch.tensor([0, 0, 1, 1])
@@ -144,8 +145,7 @@ def test_diagnostics_name_number_share_and_likeness_of_synthetic_candidates():
     head = head_with(LOSSES['ms'], copies=3, lam=0.3)
     log = head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)
     assert log['iaa_candidates'] == 12
-    assert 0 < log['iaa_active_share'] < 1 and 0 < log['iaa_cosine'] < 1
-    assert head_with(LOSSES['ms'], 3).loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)['iaa_active_share'] == 0.75
+    assert 0 < log['iaa_gradient_share'] < 1 and 0 < log['iaa_cosine'] < 1
     head.progress = Progress(7, 100, 10)
     assert set(head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)) == {'loss'}
 
@@ -161,3 +161,94 @@ def test_losses_are_fp32_under_autocast_and_for_half_embeddings(options):
     torch.testing.assert_close(loss, exact)
     loss.backward()
     assert torch.isfinite(half.grad).all()
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_three_exact_copies_have_three_quarters_of_the_gradient(name):
+    losses = head_with(LOSSES[name], 3).loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)
+    torch.testing.assert_close(losses['iaa_gradient_share'], torch.tensor(0.75))
+    assert not losses['iaa_gradient_share'].requires_grad and losses['loss'].requires_grad
+    losses['loss'].backward()  # The graph is still whole.
+
+
+def test_a_source_without_gradient_has_a_share_of_zero():
+    # Candidates that cost nothing: a memory of rows far from every anchor.
+    loss = dict(type='ContrastiveLoss', pos_margin=-1.0, neg_margin=0.9)
+    head = EmbeddingHead(loss, sources=dict(memory=dict(type='OldRows')), diagnostics_interval=1)
+    head.progress = Progress(0, 100, 10)
+    log = head.loss(at_angles(180, 185, 190, 200), LABELS, None, NECK)
+    assert log['loss'] > 0 and log['memory_gradient_share'] == 0 and log['memory_candidates'] == 2
+    with torch.no_grad():
+        assert head.loss(at_angles(180, 185, 190, 200), LABELS, None, NECK)['memory_gradient_share'] == 0
+
+
+def test_the_share_of_a_source_is_that_of_its_rows_in_the_gradient():
+    head = EmbeddingHead(LOSSES['contrastive'], sources=dict(memory=dict(type='OldRows')), diagnostics_interval=1)
+    head.progress = Progress(0, 100, 10)
+    raw = at_angles(0, 60, 90, 10)
+    log = head.loss(raw, LABELS, None, NECK)
+    # L = 1/A sum of hinges: an active pair pulls or pushes its candidate with the unit anchor, 1/A long.
+    anchors = raw.detach() / 3
+    candidates = torch.cat([anchors, torch.tensor([[0.5**0.5, 0.5**0.5], [1.0, 0.0]])])
+    cosine, labels = anchors @ candidates.t(), torch.cat([LABELS, torch.tensor([0, 7])])
+    same = LABELS[:, None] == labels
+    sign = (cosine > 0.5).float() * ~same - (cosine < 0.8).float() * same
+    sign[range(4), range(4)] = 0
+    norms = (sign.t() @ anchors).norm(dim=1)
+    torch.testing.assert_close(log['memory_gradient_share'], norms[4:].sum() / norms.sum())
+
+
+def test_the_space_of_the_head_is_that_of_the_loss():
+    head = EmbeddingHead(dict(type='TripletLoss', margin=1.0), space=dict(type='ToyPoincareBall'))
+    raw = torch.tensor([[0.2, 0.0], [0.6, 0.0], [1.5, 0.0], [0.0, 0.3]]).requires_grad_()
+    neck = ToyBallNeck()
+    value = head.loss(raw, LABELS, None, neck)['loss']
+    value.backward()
+    unit = neck.unit(raw.detach())
+    distance = -ToyPoincareBall().similarity(unit, unit)
+    nearest = distance.masked_fill(LABELS[:, None] == LABELS, math.inf).amin(1)
+    own = distance[[0, 1, 2, 3], [1, 0, 3, 2]]
+    torch.testing.assert_close(value.detach(), (own - nearest + 1).relu().mean())
+    assert torch.isfinite(raw.grad).all() and raw.grad.abs().sum() > 0
+
+
+def test_targets_of_the_head_replace_the_labels_for_copies_too():
+    # Labels say that every image is alone; the table says what images have in common.
+    table = [[1, 1, 0], [1, 1, 0], [1, 0, 1], [0, 0, 1]]
+    iaa = dict(type='IAAGenerator', num_copies=2, lam=0.0, onset=0)
+    head = EmbeddingHead(
+        dict(type='RecordingLoss'), sources=dict(iaa=iaa), targets=dict(type='ToyLabelSets', table=table)
+    )
+    head.progress = Progress(1, 100, 10)
+    raw = at_angles(0, 60, 90, 10)
+    head.sources['iaa'].receive_embeddings(Embeddings(raw.detach(), LABELS, torch.arange(4), 2), head.progress)
+    head.loss(raw, LABELS, torch.arange(4), NECK)
+    pairs = head.loss_fn.pairs
+    expected = torch.tensor([[1, 1, 1 / 3, 0], [1, 1, 1 / 3, 0], [1 / 3, 1 / 3, 1, 1 / 2], [0, 0, 1 / 2, 1]])
+    torch.testing.assert_close(pairs.targets, expected.repeat(1, 3))
+    assert pairs.positive_mask[3].tolist() == [False, False, True, False] * 3
+
+
+def test_a_loss_learns_from_soft_targets_through_the_head():
+    table = [[1, 1, 0], [1, 1, 0], [1, 0, 1], [0, 0, 1]]
+    head = EmbeddingHead(dict(type='NPairsLoss', scale=8.0), targets=dict(type='ToyLabelSets', table=table))
+    raw = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    optimizer = torch.optim.Adam([raw], lr=0.05)
+    for _ in range(150):
+        loss = head.loss(raw, LABELS, torch.arange(4), NECK)['loss']
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    cosine = torch.nn.functional.cosine_similarity(raw[:, None], raw[None, :], dim=2)
+    assert cosine[0, 1] > cosine[0, 2] > cosine[0, 3] and cosine[2, 3] > cosine[0, 3]
+
+
+def test_targets_of_a_wrong_shape_or_range_are_named():
+    rows = Rows.of_batch(torch.eye(3), torch.arange(3))
+    with pytest.raises(ValueError, match=r'targets must be \(A, X\) = \(3, 3\), got \(3, 2\)'):
+        PairBatch(rows, rows, targets=torch.zeros(3, 2))
+    for wrong in (-0.5, 1.5, math.nan):
+        targets = torch.zeros(3, 3)
+        targets[1, 2] = wrong
+        with pytest.raises(ValueError, match=rf'targets must lie in \[0, 1\], got {wrong}'):
+            PairBatch(rows, rows, targets=targets)
