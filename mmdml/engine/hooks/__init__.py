@@ -5,6 +5,7 @@ from .freeze_backbone_hook import FreezeBackboneHook
 from .progress_hook import ProgressHook
 from .run_state_hook import RunStateHook
 from .seed_hook import EpochSeedHook
+from .selection_guard_hook import SelectionGuardHook
 from .summary_hook import SummaryHook
 from .sweep_hook import SweepHook
 
@@ -14,6 +15,7 @@ __all__ = [
     'FreezeBackboneHook',
     'ProgressHook',
     'RunStateHook',
+    'SelectionGuardHook',
     'SummaryHook',
     'SweepHook',
 ]
