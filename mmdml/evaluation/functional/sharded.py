@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdml.functional.spaces import DISTANCES, exact_products
+from mmdml.functional.exact_products import exact_products
+from mmdml.functional.spaces import DISTANCES
 
 from .arguments import Keys
 from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
