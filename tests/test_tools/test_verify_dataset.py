@@ -253,7 +253,7 @@ def test_official_splits_and_their_counts(name, split, parts, expected):
 
 
 def test_unknown_data_set_or_split_names_the_known_ones(market, capsys):
-    with pytest.raises(SystemExit, match=r"Birds: 'Birds' is no retrieval data set .* CUB200, Cars196, "):
+    with pytest.raises(SystemExit, match=r"Birds: 'Birds' is no retrieval dataset .* CUB200, Cars196, "):
         verify_dataset.main(['Birds'])
     with pytest.raises(SystemExit, match='--split small is unknown, choose one of train, test'):
         verify_dataset.main(['Market1501', '--data-root', str(market), '--split', 'small'])
