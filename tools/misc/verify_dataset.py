@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from mmdml.datasets.image_files import MAX_PIXELS
@@ -198,12 +199,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers} must be 1 or more')
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    # What datasets warn of is in the report, which may be read by a script.
+    logger.setLevel('ERROR')
     try:
         sources = sources_of(args.what, args.data_root, args.split)
         reports = [check(source, not args.no_images, args.num_workers, args.max_pixels) for source in sources]
     except (OSError, ValueError, TypeError) as error:
         # TypeError: an option that the dataset needs or does not know, e.g. ImageList without ann_file.
         raise SystemExit(f'{args.what}: {printable(error)}') from error
+    finally:
+        logger.setLevel(level)
     print(json.dumps(reports, indent=2) if args.json else '\n\n'.join(map(as_text, reports)))
     return int(not all(report['ok'] for report in reports))
 
