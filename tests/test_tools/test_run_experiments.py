@@ -243,10 +243,17 @@ def test_a_changed_config_is_reported_and_never_resumes_old_checkpoints(project,
     Path('config.py').write_text('train_cfg = dict(max_epochs=3)\ntrain_dataloader = dict(batch_size=4)\n')
     assert run_driver() == 0
     assert 'STALE  first config.py seed=0' in capsys.readouterr().out
+    (old,) = read_rows('results.csv')
+    assert run_driver('--stale') == 0
+    (new,) = read_rows('results.csv')
+    assert new['run'] == old['run'] and new['config_hash'] != old['config_hash']
+    assert run_driver('--stale') == 0
+    assert '0 of 1 runs to do' in capsys.readouterr().out
+    Path('config.py').write_text('train_cfg = dict(max_epochs=4)\ntrain_dataloader = dict(batch_size=4)\n')
     Path('results.csv').unlink()
     assert run_driver() == 0
     assert not any('--resume' in log.read_text() for log in project.glob('runs/*/attempt_*.log'))
-    assert len(list(project.glob('runs/*'))) == 2
+    assert len(list(project.glob('runs/*'))) == 3
 
 
 def test_last_evaluation_is_the_last_one_of_all_attempts(tmp_path):
