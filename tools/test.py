@@ -1,4 +1,4 @@
-"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``."""
+"""Score a checkpoint, or the untrained model: ``python tools/test.py CONFIG [CHECKPOINT]``."""
 
 import argparse
 
@@ -7,14 +7,23 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
+from mmdml.cli.console import ToolRunner, take_console
+from mmdml.cli.errors import run_command
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
+from mmdml.compat.weight_files import PARTIAL
+from mmdml.engine.model_of import model_of
+from mmdml.utils.console import show
 
 
 def parse_args() -> argparse.Namespace:
     """Command-line flags."""
     parser = argparse.ArgumentParser(description='Score a checkpoint')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint file. Default: none; the untrained model is scored, with the pretrained weights of the config',
+    )
     parser.add_argument('--out', help='write embeddings, labels and paths of the test images to this .npz file')
     add_common_arguments(parser)
     args = parser.parse_args()
@@ -49,10 +58,16 @@ def write_embeddings(runner: Runner, path: str) -> None:
 def main() -> None:
     """Run."""
     args = parse_args()
+    take_console()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    runner = Runner.from_cfg(cfg)
+    if (args.checkpoint or '').startswith(PARTIAL):
+        raise ValueError(f'scoring needs all weights of the model, got {args.checkpoint}')
+    runner = ToolRunner.from_cfg(cfg)
+    if args.checkpoint is None:
+        model_of(runner).init_weights()
+        show('no checkpoint was given: the untrained model is scored')
     runner.test()
     if args.out:
         write_embeddings(runner, args.out)
@@ -60,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

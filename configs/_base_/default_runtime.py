@@ -12,6 +12,7 @@ default_hooks = dict(
     run_state=dict(type='RunStateHook'),
     sweep=dict(type='SweepHook'),
     epoch_seed=dict(type='EpochSeedHook'),
+    console=dict(type='ConsoleHook'),
     summary=dict(type='SummaryHook'),
 )
 

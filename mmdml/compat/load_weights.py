@@ -46,9 +46,11 @@ def register_strict_loaders(checkpoint: ModuleType) -> None:
         checkpoint: the module ``mmengine.runner.checkpoint``, right after its import.
     """
 
-    def load_file(filename: str, map_location: Any = None, logger: Any = None) -> dict[str, Any]:
+    def load_file(filename: str, map_location: Any = None, logger: Any = 'current') -> dict[str, Any]:
         path = str(filename)
-        content = checkpoint.CheckpointLoader.load_checkpoint(path.removeprefix(PARTIAL), map_location, logger)
+        content = checkpoint.CheckpointLoader.load_checkpoint(
+            path.removeprefix(PARTIAL), map_location, logger or 'current'
+        )
         weights = weights_of(content, path)
         return {**content, 'state_dict': weights} if container_of(content) else {'state_dict': weights}
 

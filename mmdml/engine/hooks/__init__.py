@@ -1,5 +1,6 @@
 """Hooks of a run."""
 
+from .console_hook import ConsoleHook
 from .division_hook import DivisionHook
 from .freeze_backbone_hook import FreezeBackboneHook
 from .progress_hook import ProgressHook
@@ -9,6 +10,7 @@ from .summary_hook import SummaryHook
 from .sweep_hook import SweepHook
 
 __all__ = [
+    'ConsoleHook',
     'DivisionHook',
     'EpochSeedHook',
     'FreezeBackboneHook',

@@ -4,11 +4,11 @@ import time
 from typing import Any
 
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
-from mmengine.logging import print_log
 from mmengine.optim import ReduceOnPlateauParamScheduler
 
 from mmdml.engine.run_log import join_run_log, leave_run_log
 from mmdml.registry import HOOKS
+from mmdml.utils.console import show
 
 _CLASSES = {'train': 'training classes', 'val': 'validation classes', 'test': 'test classes'}
 
@@ -60,7 +60,7 @@ class SummaryHook(Hook):
         if selecting:
             _check_selection(selecting, split, runner.train_dataloader.dataset, dataset)
         if self._on_test_classes:
-            print_log('Evaluations during training are a monitor on test classes: they select nothing', 'current')
+            show('Evaluations during training are a monitor on test classes: they select nothing')
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         self._last_scores = metrics
@@ -74,11 +74,11 @@ class SummaryHook(Hook):
             path = runner.message_hub.get_info(key) if key in runner.message_hub.runtime_info else None
             if path:
                 parts.append(f'{key.replace("_ckpt", "")} checkpoint {path}')
-        print_log('Done: ' + '; '.join(parts), 'current')
+        show('Done: ' + '; '.join(parts))
 
     def after_test_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         if metrics:
-            print_log(f'Done: {_scores(metrics)} ({len(runner.test_dataloader.dataset)} images)', 'current')
+            show(f'Done: {_scores(metrics)} ({len(runner.test_dataloader.dataset)} images)')
 
 
 def _selects(part: Any) -> bool:
