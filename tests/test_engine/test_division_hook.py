@@ -203,9 +203,7 @@ def test_a_freeze_that_leaves_the_backbone_no_epoch_is_refused(value):
 
 def test_proxies_of_slices_train_with_their_learner_only(pictures, tmp_path):
     cfg = division_config(pictures, tmp_path, train_cfg__max_epochs=1, hook=dict(warm_up=0))
-    cfg.model.head.loss = dict(
-        type='ProxyNCALoss', num_classes=len(list(Path(pictures).iterdir())), embed_dim=6, num_slices=2
-    )
+    cfg.model.head.loss = dict(type='ProxyNCALoss', num_classes=len(list(Path(pictures).iterdir())), embed_dim=6)
     cfg.model.head.update(miner=None, diversity_weight=0.0)
     cfg.optim_wrapper.optimizer.weight_decay = 0.1
     cfg.custom_hooks.append(dict(type='WatchProxies'))
@@ -268,8 +266,8 @@ def test_divided_weights_without_their_clusters_are_refused(pictures, tmp_path):
 
 def test_a_loss_cut_into_slices_is_refused_in_a_hierarchy(pictures, tmp_path):
     cfg = division_config(pictures, tmp_path, hook=dict(hierarchical=True))
-    cfg.model.head.update(loss=dict(type='ProxyNCALoss', num_classes=9, embed_dim=6, num_slices=2), miner=None)
-    with pytest.raises(ValueError, match='num_slices .* not for hierarchical=True'):
+    cfg.model.head.update(loss=dict(type='ProxyNCALoss', num_classes=9, embed_dim=6), miner=None)
+    with pytest.raises(ValueError, match='proxies of slices .* not for hierarchical=True'):
         train(cfg)
 
 

@@ -134,8 +134,8 @@ class DivisionHook(Hook):
                 f'the weights are divided among {model.neck.num_active} learners, but their clusters are not known: '
                 'resume the run that made them, or start from weights without a division'
             )
-        if self.hierarchical and getattr(model.head.loss_fn, 'slices', None) is not None:
-            raise ValueError('a loss with num_slices is cut for all learners at once: not for hierarchical=True')
+        if self.hierarchical and model.head.is_sliced:
+            raise ValueError('the proxies of slices are cut for all learners at once: not for hierarchical=True')
         if get_world_size() > 1 and not runner.cfg.get('find_unused_parameters', False):
             raise ValueError('learners idle in turn: a distributed run needs find_unused_parameters=True in the config')
         self._runner = runner

@@ -54,6 +54,8 @@ class ImageEmbedder(BaseModel):
         self.pooling = MODELS.build(pooling or dict(type='GlobalAveragePooling'))
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(head) if head else None
+        if self.head is not None:
+            self.head.bind(self.neck)
         self.freeze_bn_stats = freeze_bn_stats
         self.flip_test = flip_test
         #: Names of the hooks that want the backbone frozen at the moment: while there is one, its backward is skipped.

@@ -1,14 +1,37 @@
 """Any loss, any source of candidates, applied to the active learner."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdml.models.losses import ProxyLoss
 from mmdml.registry import MODELS
+from mmdml.structures import Mined, PairBatch
 
 from .embedding_head import EmbeddingHead
+
+
+class SlicedProxyLoss(nn.Module):
+    """A class-based loss over an embedding that is cut into K slices.
+
+    Every slice has proxies of its own, which a step that trains another learner leaves alone. The merged embedding
+    ``concat(e_1 .. e_K) / sqrt(K)`` is compared with the proxies joined alike, ``concat(p_1 .. p_K) / sqrt(K)``.
+
+    Args:
+        losses: the losses of the slices, in their order.
+    """
+
+    def __init__(self, losses: Sequence[ProxyLoss]) -> None:
+        super().__init__()
+        self.slices = nn.ModuleList(losses)
+
+    def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
+        """Scalar loss of the merged embedding."""
+        joined = torch.cat([part.unit_proxies() for part in self.slices], dim=1) / len(self.slices) ** 0.5
+        return self.slices[0](pairs, mined, unit_proxies=joined)
 
 
 @MODELS.register_module()
@@ -17,7 +40,8 @@ class DivideAndConquerHead(EmbeddingHead):
 
     ``DivisionHook`` sets ``learner`` before every step: the learner of the batch's cluster in the divide stage, None
     otherwise (the merged embedding). A loss with parameters (learned margins) exists once per learner, and once for the
-    merged embedding; one that is cut as the embedding is (``ProxyNCALoss(num_slices=K)``) brings its learners' losses.
+    merged embedding. A class-based loss (:class:`~mmdml.models.losses.ProxyLoss`) over slices exists once per slice, as
+    wide as it is (CVPR 2019); the merged embedding is scored with the joined proxies, see :class:`SlicedProxyLoss`.
 
     Args:
         num_learners: K, as in the neck.
@@ -28,7 +52,7 @@ class DivideAndConquerHead(EmbeddingHead):
         kwargs: see :class:`EmbeddingHead`.
 
     Raises:
-        ValueError: if ``diversity_weight`` is negative, or the loss is cut into another number of slices.
+        ValueError: if ``diversity_weight`` is negative, or the neck has another number of learners.
 
     Config::
 
@@ -48,20 +72,40 @@ class DivideAndConquerHead(EmbeddingHead):
             raise ValueError(f'diversity_weight must be >= 0, got {diversity_weight}')
         self.num_learners = num_learners
         self.diversity_weight = diversity_weight
+        self.shared_loss = shared_loss
+        self._loss_cfg = loss
         # Learners and the merged embedding have parameters of their own; one learner is the merged embedding.
         has_parameters = any(True for _ in self.loss_fn.parameters())
-        own = num_learners > 1 and has_parameters and self._slices is None and not shared_loss
+        own = num_learners > 1 and has_parameters and not isinstance(self.loss_fn, ProxyLoss) and not shared_loss
         self.learner_losses = nn.ModuleList([MODELS.build(loss) for _ in range(num_learners if own else 0)])
-        if self._slices is not None and len(self._slices) != num_learners:
-            raise ValueError(f'the loss has num_slices={len(self._slices)} for num_learners={num_learners}')
+
+    def bind(self, neck: nn.Module) -> None:
+        """Build a class-based loss once per learner, as wide as the learner is."""
+        super().bind(neck)
+        if not isinstance(self.loss_fn, ProxyLoss) or self.num_learners == 1:
+            return
+        widths = neck.learner_widths
+        if len(widths) != self.num_learners:
+            raise ValueError(f'head.num_learners is {self.num_learners}, but the neck has {len(widths)} learners')
+        sliced = any(width != neck.embed_dim for width in widths)
+        if self.shared_loss and sliced:
+            raise ValueError('slices cannot share one class-based loss, whose proxies are as wide as a slice')
+        if self.shared_loss:
+            return
+        losses = [MODELS.build({**self._loss_cfg, 'embed_dim': width}) for width in widths]
+        if sliced:
+            self.loss_fn = SlicedProxyLoss(losses)
+        else:
+            self.learner_losses = nn.ModuleList(losses)
 
     @property
-    def _slices(self) -> nn.ModuleList | None:
-        return getattr(self.loss_fn, 'slices', None)
+    def is_sliced(self) -> bool:
+        """Whether the loss is cut as the embedding is, into the final number of slices."""
+        return isinstance(self.loss_fn, SlicedProxyLoss)
 
     def loss_of(self, learner: int | None) -> BaseModule:
         """The loss that scores a learner."""
-        own = self._slices or self.learner_losses
+        own = self.loss_fn.slices if self.is_sliced else self.learner_losses
         return self.loss_fn if learner is None or not own else own[learner]
 
     @torch.no_grad()

@@ -8,8 +8,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdml.dist import gather_rows
+from mmdml.models.losses import ProxyLoss
 from mmdml.registry import MODELS, TASK_UTILS
-from mmdml.structures import PairBatch, Rows
+from mmdml.structures import Mined, PairBatch, Rows
 from mmdml.structures.progress import Progress
 from mmdml.utils.seeding import Stream, torch_generator
 
@@ -117,12 +118,27 @@ class EmbeddingHead(BaseModule):
         added = {name: rows for name, rows in added.items() if rows is not None and len(rows)}
         pairs = self._pair_batch(anchors, added, neck, learner, progress)
         mined = self.miner(pairs.detach()) if self.miner else None
-        loss_fn = self.loss_of(learner)
-        losses = {'loss': loss_fn(pairs, mined)}
+        losses = {'loss': self.score(pairs, mined, learner)}
         interval = self.diagnostics_interval
         if self.sources and interval and (progress.iter + 1) % interval == 0:
-            losses.update(self._diagnostics(loss_fn, pairs, mined, added))
+            losses.update(self._diagnostics(losses['loss'], pairs, added))
         return losses
+
+    def bind(self, neck: nn.Module) -> None:
+        """Build and check what depends on the neck; called once, when the model is built.
+
+        Raises:
+            ValueError: if the proxies of a class-based loss have another width than the embedding.
+        """
+        if isinstance(self.loss_fn, ProxyLoss) and self.loss_fn.embed_dim != neck.embed_dim:
+            raise ValueError(
+                f'head.loss.embed_dim is {self.loss_fn.embed_dim}, but neck.embed_dim is {neck.embed_dim}: '
+                'proxies are as wide as the embedding'
+            )
+
+    def score(self, pairs: PairBatch, mined: Mined | None, learner: int | None) -> Tensor:
+        """Scalar loss of a learner's pairs."""
+        return self.loss_of(learner)(pairs, mined)
 
     def loss_of(self, learner: int | None) -> nn.Module:
         """The loss that scores a learner; here all share one."""
@@ -139,20 +155,23 @@ class EmbeddingHead(BaseModule):
             random = torch_generator(Stream.MINING, progress.seed, progress.iter, progress.rank, device=unit.device)
         return PairBatch(
             anchors.with_embeddings(unit[: len(anchors)]),
-            candidates.with_embeddings(unit),
+            # A tensor of its own, so that a gradient with respect to the candidates leaves out their part as anchors.
+            candidates.with_embeddings(unit.view_as(unit)),
             exclude_same_image=self.exclude_same_image,
             random=random,
             space=self.space,
             targets=self.targets(anchors, candidates) if self.targets else None,
         )
 
-    @torch.no_grad()
-    def _diagnostics(
-        self, loss_fn: nn.Module, pairs: PairBatch, mined: Any, added: dict[str, Rows]
-    ) -> dict[str, Tensor]:
-        """What each source contributed: number of rows, share of the pairs the loss used, likeness to its parents."""
+    def _diagnostics(self, loss: Tensor, pairs: PairBatch, added: dict[str, Rows]) -> dict[str, Tensor]:
+        """What each source contributed: number of rows, share of the gradient, likeness to its parents.
+
+        The share is that of the source's rows in the summed norms of the loss's gradients with respect to the unit
+        candidates, in [0, 1]: 0 if the loss would be the same without the source.
+        """
         log = {}
-        active = loss_fn.active_pairs(pairs, mined) if hasattr(loss_fn, 'active_pairs') else None
+        norms = _gradient_norms(loss, pairs.candidates.embeddings)
+        total = norms.sum()
         start = len(pairs.anchors)
         for name, source in self.sources.items():
             rows = added.get(name)
@@ -161,14 +180,20 @@ class EmbeddingHead(BaseModule):
             if number:
                 part = slice(start, start + number)
                 start += number
-                if active is not None:
-                    log[f'{name}_active_share'] = active[:, part].sum() / active.sum().clamp_min(1)
+                log[f'{name}_gradient_share'] = norms[part].sum() / total.masked_fill(total == 0, 1)
                 # View ids count the anchors, so they lead back to a synthetic row's first parent.
                 parent = rows.views[:, 0]
                 if (parent >= 0).all():
-                    log[f'{name}_cosine'] = (
-                        (pairs.candidates.embeddings[part] * pairs.anchors.embeddings[parent]).sum(1).mean()
-                    )
+                    likeness = pairs.candidates.embeddings[part] * pairs.anchors.embeddings[parent]
+                    log[f'{name}_cosine'] = likeness.detach().sum(1).mean()
             if hasattr(source, 'diagnostics'):
                 log.update({f'{name}_{key}': torch.as_tensor(value) for key, value in source.diagnostics().items()})
         return log
+
+
+def _gradient_norms(loss: Tensor, rows: Tensor) -> Tensor:
+    """``(R,)`` norms of the gradient of a loss with respect to rows ``(R, D)``; 0 where the graph does not lead."""
+    if not (loss.requires_grad and rows.requires_grad):
+        return rows.new_zeros(len(rows))
+    gradient = torch.autograd.grad(loss, rows, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return gradient[0].norm(dim=1)

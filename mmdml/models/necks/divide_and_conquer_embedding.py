@@ -70,6 +70,11 @@ class DivideAndConquerEmbedding(BaseModule):
         """Learners in use."""
         return self._num_active
 
+    @property
+    def learner_widths(self) -> list[int]:
+        """Columns of the unit rows of every learner, of all ``num_learners``."""
+        return self.learners.widths()
+
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         # The forward pass reads a Python number: asking the buffer would wait for the accelerator.
