@@ -6,7 +6,7 @@ import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
+import mmdml  # noqa: F401
 from mmdml.cli.console import ToolRunner, take_console
 from mmdml.cli.errors import run_command
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
