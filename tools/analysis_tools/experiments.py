@@ -66,7 +66,7 @@ class Plan:
 
 
 def digest(value: Any) -> str:
-    """First 12 hex digits of the SHA-256 of a JSON-able value; the order of keys does not matter."""
+    """Return the first 12 hex digits of the SHA-256 of a JSON-able value; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -139,7 +139,7 @@ def load_plan(path: str | Path) -> Plan:
 
 
 def _runs(item: dict[str, Any], shared_options: dict[str, Any], where: str) -> Iterator[Run]:
-    """The runs of one item."""
+    """Yield the runs of one item."""
     matrix = item.get('matrix') or {}
     for values in itertools.product(*matrix.values()):
         options = {**shared_options, **(item.get('options') or {}), **dict(zip(matrix, values, strict=True))}
@@ -158,7 +158,7 @@ def _runs(item: dict[str, Any], shared_options: dict[str, Any], where: str) -> I
 
 
 def format_option(value: Any) -> str:
-    """An override's value as ``--cfg-options`` reads it back to the same value.
+    """Write an override's value as ``--cfg-options`` reads it back to the same value.
 
     Raises:
         ValueError: for a value that MMEngine's ``DictAction`` would read as something else.
@@ -173,7 +173,7 @@ def format_option(value: Any) -> str:
 
 
 def train_arguments(run: Run, work_dir: str | Path | None = None, resume: bool = False) -> list[str]:
-    """Arguments of ``tools/train.py`` for one run."""
+    """Return the arguments of ``tools/train.py`` for one run."""
     arguments = [run.config]
     if work_dir is not None:
         arguments += ['--work-dir', str(work_dir)]
@@ -184,7 +184,7 @@ def train_arguments(run: Run, work_dir: str | Path | None = None, resume: bool =
 
 
 def merged_config(run: Run) -> Any:
-    """The run's config with its options, as ``tools/train.py`` sees it."""
+    """Return the run's config with its options, as ``tools/train.py`` sees it."""
     from mmengine.config import Config
 
     config = Config.fromfile(run.config)
@@ -193,5 +193,5 @@ def merged_config(run: Run) -> Any:
 
 
 def config_hash(config: Any) -> str:
-    """12 hex digits of a merged config's content: equal if and only if a finished run used the config as it is now."""
+    """Return 12 hex digits of a merged config's content, by which a finished run is known to have used this config."""
     return digest(config.to_dict())

@@ -58,7 +58,7 @@ _RUN = {'config': TEXT, 'options': MAPPING}
 
 
 def read_definitions(path: Path) -> dict[str, Any]:
-    """The tables of ``experiments/tables.yml``, checked.
+    """Read and check ``experiments/tables.yml``.
 
     Raises:
         ValueError: for an unknown or missing key or a value of the wrong kind; names file, table, key and remedy.
@@ -90,7 +90,7 @@ def read_definitions(path: Path) -> dict[str, Any]:
 
 
 def render_cell(rows: Sequence[Row], metric: str, digits: int = 2) -> str:
-    """``mean ± std`` of one metric over the given rows, or ``not run``."""
+    """Write ``mean ± std`` of one metric over the given rows, or ``not run``."""
     values = [float(row[metric]) for row in rows if row.get(metric)]
     if not values:
         return 'not run'
@@ -99,7 +99,7 @@ def render_cell(rows: Sequence[Row], metric: str, digits: int = 2) -> str:
 
 
 def render_table(table: dict[str, Any], rows: Sequence[Row], notes: dict[str, str]) -> str:
-    """A markdown table with its caption above, and below it what was run and how.
+    """Write a markdown table with its caption above, and below it what was run and how.
 
     Args:
         table: one entry of ``tables`` in ``experiments/tables.yml``.
@@ -126,7 +126,7 @@ def render_table(table: dict[str, Any], rows: Sequence[Row], notes: dict[str, st
 def footnote(
     table: dict[str, Any], used: Sequence[Row], seeds: Sequence[tuple[int, ...]], notes: dict[str, str]
 ) -> str:
-    """How the numbers of a table came about: seeds, updates, time, commit, machine and command."""
+    """Say how the numbers of a table came about: seeds, updates, time, commit, machine and command."""
     lines = []
     if used:
         counts = ' or '.join(f'n = {len(each)} (seeds {", ".join(map(str, each))})' for each in seeds)
@@ -168,7 +168,7 @@ def fill_markdown(text: str, definitions: dict[str, Any], rows: Sequence[Row], w
 
 
 def updated_files(root: Path, definitions: Path) -> Iterator[tuple[Path, str]]:
-    """Files whose tables differ from the CSV, with their right content.
+    """Yield the files whose tables differ from the CSV, with their right content.
 
     Raises:
         ValueError: see `fill_markdown`.

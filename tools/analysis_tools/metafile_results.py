@@ -12,7 +12,7 @@ from mmdml.utils.dataset_configs import leaf_datasets
 
 
 def measured_result(rows: Sequence[Row], dataset: str, notes: dict[str, str]) -> dict[str, Any]:
-    """The metafile entry for the seeds of one config without options.
+    """Return the metafile entry for the seeds of one config without options.
 
     Args:
         rows: one row per seed.
@@ -71,7 +71,7 @@ def fill_metafile(text: str, rows: Sequence[Row], notes: dict[str, str], dataset
 
 
 def scored_dataset(config: str | Path) -> str:
-    """Name of the data set that a run's last validation scores, with the test list where there are several."""
+    """Return the name of the data set that a run's last validation scores, with the list where there are several."""
     from mmengine.config import Config
 
     dataset = next(leaf_datasets(Config.fromfile(config).val_dataloader.dataset))
@@ -80,7 +80,7 @@ def scored_dataset(config: str | Path) -> str:
 
 
 def _edit(text: str, model: yaml.MappingNode, result: dict[str, Any]) -> tuple[int, int, str]:
-    """Slice of the text to replace for one model, and what to put there."""
+    """Return the slice of the text to replace for one model, and what to put there."""
     results = _get(model, 'Results')
     if results is None or not isinstance(results, yaml.SequenceNode) or results.flow_style:
         indent = model.start_mark.column
@@ -101,7 +101,7 @@ def _edit(text: str, model: yaml.MappingNode, result: dict[str, Any]) -> tuple[i
 
 
 def _entry(result: dict[str, Any], indent: int) -> str:
-    """A result as an item of a block sequence whose dash stands in column ``indent``; lists of numbers in one line."""
+    """Write a result as an item of a block sequence, dash in column ``indent``, lists of numbers in one line."""
     lines = yaml.dump(result, sort_keys=False, default_flow_style=None, width=10**6).splitlines()
     return '\n'.join(' ' * indent + ('- ' if not number else '  ') + line for number, line in enumerate(lines))
 
@@ -111,7 +111,7 @@ def _get(mapping: yaml.MappingNode, key: str) -> yaml.Node | None:
 
 
 def _end(node: yaml.Node) -> int:
-    """Where the last scalar or flow collection of a node ends; a block's own end mark lies behind later comments."""
+    """Return where the last scalar or flow collection of a node ends; a block's end mark lies behind comments."""
     while node.value and not isinstance(node, yaml.ScalarNode) and not node.flow_style:
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last

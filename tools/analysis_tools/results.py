@@ -62,7 +62,7 @@ def locked_folder(folder: str | Path, wait: bool = True) -> Iterator[int]:
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """Rows of the CSV of finished runs, empty if there is no such file.
+    """Read the CSV of finished runs, empty if there is no such file.
 
     Raises:
         ValueError: if the file is no text, is cut off, lacks a column, or a line has a value of the wrong kind; names
@@ -153,7 +153,7 @@ def append_row(path: str | Path, row: dict[str, Any]) -> bool:
 
 
 def metric_names(rows: Sequence[Row]) -> list[str]:
-    """Columns that hold metrics, in the order of the CSV."""
+    """Return the columns that hold metrics, in the order of the CSV."""
     return list(dict.fromkeys(key for row in rows for key in row if key not in _COLUMNS))
 
 
@@ -161,7 +161,7 @@ def metric_names(rows: Sequence[Row]) -> list[str]:
 
 
 def select(rows: Sequence[Row], wanted: str | dict[str, Any]) -> list[Row]:
-    """Rows of one config and exactly one set of options: the seeds of one cell."""
+    """Return the rows of one config and exactly one set of options: the seeds of one cell."""
     if isinstance(wanted, str):
         wanted = {'config': wanted}
     options = wanted.get('options') or {}
@@ -169,22 +169,22 @@ def select(rows: Sequence[Row], wanted: str | dict[str, Any]) -> list[Row]:
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation (divisor n - 1; None for one value)."""
+    """Return mean and sample standard deviation (divisor n - 1; None for one value)."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def distinct(rows: Sequence[Row], column: str) -> list[str]:
-    """Values of a column, each once, in the order of the CSV."""
+    """Return the values of a column, each once, in the order of the CSV."""
     return list(dict.fromkeys(row[column] for row in rows))
 
 
 def commits_of(rows: Sequence[Row]) -> list[str]:
-    """Commits that rows were measured at, each once; a run that was resumed names all of its own."""
+    """Return the commits that rows were measured at, each once; a run that was resumed names all of its own."""
     return list(dict.fromkeys(commit for row in rows for commit in row['commit'].split()))
 
 
 def notes_of(rows: Sequence[Row], notes: dict[str, str]) -> list[str]:
-    """What is to be said of rows, each sentence once: ``notes`` has it by commit."""
+    """Return what is to be said of rows, each sentence once: ``notes`` has it by commit."""
     return list(dict.fromkeys(notes[commit] for commit in commits_of(rows) if commit in notes))
 
 
@@ -192,7 +192,7 @@ def notes_of(rows: Sequence[Row], notes: dict[str, str]) -> list[str]:
 
 
 def run_length(config: Any) -> float:
-    """Length of a run in a unit that two runs of one config share: iterations, or else epochs."""
+    """Return the length of a run in a unit that two runs of one config share: iterations, or else epochs."""
     loop = config.train_cfg
     if 'max_iters' in loop:
         return loop.max_iters
@@ -201,7 +201,7 @@ def run_length(config: Any) -> float:
 
 
 def estimate_seconds(run: Run, rows: Sequence[Row]) -> float | None:
-    """Expected time of one run if it has the machine to itself.
+    """Return the seconds that one run is expected to take if it has the machine to itself.
 
     The median over the finished runs of the same config of seconds per update, times the updates planned; without
     such a run the plan's ``estimate_minutes``; None if that is not given either. A run that shared the machine with

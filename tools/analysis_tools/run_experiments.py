@@ -26,7 +26,7 @@ TRAIN_SCRIPT = Path(os.path.relpath(Path(__file__).resolve().parents[1] / 'train
 
 
 def missing_runs(runs: Sequence[Run], rows: Sequence[dict[str, str]]) -> list[Run]:
-    """Runs without a row; a row that was made by another version of its config is reported."""
+    """Return the runs without a row, and report rows that were made by another version of their config."""
     finished = {row['run']: row for row in rows}
     for run in runs:
         if run.id in finished and finished[run.id]['config_hash'] != config_hash(merged_config(run)):
@@ -35,7 +35,7 @@ def missing_runs(runs: Sequence[Run], rows: Sequence[dict[str, str]]) -> list[Ru
 
 
 def describe(runs: Sequence[Run], missing: Sequence[Run], rows: Sequence[dict[str, str]]) -> str:
-    """The plan with its estimated hours."""
+    """Write the plan with its estimated hours."""
     lines, known, unknown = [], 0.0, 0
     for run in runs:
         if run not in missing:
@@ -99,7 +99,7 @@ def run_all(
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Flags of the command line."""
+    """Parse the flags of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('plan', help='YAML file that lists the runs')
     parser.add_argument('--csv', type=Path, help="CSV of finished runs (default: the plan's)")

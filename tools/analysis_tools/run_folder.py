@@ -7,7 +7,7 @@ from typing import Any
 
 
 def last_evaluation(work_dir: str | Path) -> tuple[int, dict[str, float]]:
-    """The last validation that a run logged, over all its attempts.
+    """Return the last validation that a run logged, over all its attempts.
 
     MMEngine appends lines of JSON to ``<work_dir>/<time>/vis_data/scalars.json``. Lines of training hold ``iter``;
     lines of a validation hold metrics called ``prefix/name`` and, in ``step``, the epoch or iteration.
@@ -31,7 +31,7 @@ def last_evaluation(work_dir: str | Path) -> tuple[int, dict[str, float]]:
 
 
 def _log_lines(log: Path) -> Iterator[dict[str, Any]]:
-    """Lines of a ``scalars.json``. A last one without its end was cut off by a kill, and is left out."""
+    """Yield the lines of a ``scalars.json``. A last one without its end was cut off by a kill, and is left out."""
     *whole, _ = log.read_bytes().split(b'\n')
     for number, line in enumerate(whole, 1):
         try:
@@ -47,7 +47,7 @@ def _log_lines(log: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_progress(work_dir: str | Path) -> dict[str, int]:
-    """``epoch`` and ``iter`` that the last checkpoint of a run has reached.
+    """Return ``epoch`` and ``iter`` that the last checkpoint of a run has reached.
 
     Raises:
         ValueError: if the run wrote no checkpoint, or its pointer names none.
@@ -67,7 +67,7 @@ def read_progress(work_dir: str | Path) -> dict[str, int]:
 
 
 def final_metrics(work_dir: str | Path) -> tuple[int, dict[str, float]]:
-    """Iterations done and the metrics after the last of them.
+    """Return the iterations done and the metrics after the last of them.
 
     No epoch is ever chosen by its scores: the last evaluation must belong to the last epoch.
 

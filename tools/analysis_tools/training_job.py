@@ -24,7 +24,7 @@ CODE_FOLDERS = ('mmdml', 'configs', 'tools', 'projects')
 
 
 def code_version() -> str:
-    """Commit of the code, with ``+dirty`` where the working tree differs from it; ``unknown`` outside a checkout."""
+    """Return the commit of the code, with ``+dirty`` where the working tree differs; ``unknown`` outside a checkout."""
     folder = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
@@ -42,7 +42,7 @@ def code_version() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Return the versions of what a result depends on."""
     import mmengine
     import torch
 
@@ -116,7 +116,7 @@ class Job:
         self._resources.close()
 
     def row(self) -> dict[str, Any]:
-        """The CSV row of the finished run.
+        """Return the CSV row of the finished run.
 
         Raises:
             ValueError: if its logs do not hold an evaluation of the last epoch, or one of them is broken.
@@ -152,7 +152,7 @@ class Job:
 
 
 def _read_header(log: Path) -> dict[str, Any] | None:
-    """The first line of an attempt's log; None if a kill cut it off, before the attempt had started its process."""
+    """Return the first line of an attempt's log; None if a kill cut it off, before the attempt started its process."""
     try:
         with open(log, encoding='utf-8', errors='replace') as file:
             header = json.loads(file.readline())

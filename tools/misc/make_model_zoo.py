@@ -51,7 +51,7 @@ class Model:
         return self.entry.get('Results') or []
 
     def metadata(self, key: str) -> str:
-        """An entry of ``Metadata``.
+        """Return an entry of ``Metadata``.
 
         Raises:
             ValueError: if it is not there.
@@ -93,7 +93,7 @@ def metric_order(name: str) -> tuple[bool, str, int]:
 
 
 def render_value(result: dict[str, Any], metric: str) -> str:
-    """A figure, with its deviation where there is one; empty where there is no figure."""
+    """Write a figure, with its deviation where there is one; empty where there is no figure."""
     value, std = result['Metrics'].get(metric), result.get('Std', {}).get(metric)
     if value is None:
         return ''
@@ -116,7 +116,7 @@ def render_source(result: dict[str, Any]) -> str:
 
 
 def render_table(models: Sequence[Model], page: str) -> str:
-    """The models of one collection and data set, a row for each result, and the sources below.
+    """Write the models of one collection and data set, a row for each result, and the sources below.
 
     Args:
         models: with a line each, or one for each of their results.
@@ -152,7 +152,7 @@ def render_table(models: Sequence[Model], page: str) -> str:
 
 
 def validated(models: Sequence[Model]) -> str:
-    """What was and what was never measured with this code."""
+    """Say what was and what was never measured with this code."""
     having = [model for model in models if any(result['Source'] == 'measured' for result in model.results)]
     known = sorted({model.dataset for model in having}, key=str.lower)
     never = sorted({model.dataset for model in models} - set(known), key=str.lower)
@@ -167,7 +167,7 @@ def validated(models: Sequence[Model]) -> str:
 
 
 def render_page(collections: Sequence[tuple[dict[str, Any], list[Model]]]) -> str:
-    """The whole page."""
+    """Write the whole page."""
     blocks = [INTRODUCTION, validated([model for _, models in collections for model in models])]
     for collection, models in collections:
         blocks.append(f'## {collection["Name"]}\n\nSee [{collection["README"]}](../{collection["README"]}).')
@@ -176,7 +176,7 @@ def render_page(collections: Sequence[tuple[dict[str, Any], list[Model]]]) -> st
 
 
 def render_tables(models: Sequence[Model], page: str, prefix: str = '') -> Iterator[str]:
-    """A heading and a table for each data set of one collection."""
+    """Write a heading and a table for each data set of one collection."""
     for dataset in sorted({model.dataset for model in models}, key=str.lower):
         table = render_table([model for model in models if model.dataset == dataset], page)
         yield f'### {prefix}{dataset}\n\n{table}'
@@ -195,7 +195,7 @@ def fill_readme(text: str, models: Sequence[Model], page: str) -> str:
 
 
 def render(root: Path) -> dict[str, str]:
-    """The right content of the page and of the README of each collection, by path.
+    """Return the right content of the page and of the README of each collection, by path.
 
     Raises:
         FileNotFoundError: if the project has no docs.
