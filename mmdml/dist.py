@@ -1,13 +1,17 @@
-"""Rows of all ranks, with gradient."""
+"""What ranks have to do with each other: rows of all ranks, and work that one rank does for all."""
 
-from typing import Any
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from mmengine.dist import get_dist_info
+from mmengine.dist import broadcast_object_list, get_dist_info
 from torch import Tensor
 
 from mmdml.structures import Rows
+
+T = TypeVar('T')
 
 
 class _GatherWithGradient(torch.autograd.Function):
@@ -65,3 +69,32 @@ def shard(length: int, rank: int, world_size: int) -> tuple[int, int]:
     size, extra = divmod(length, world_size)
     start = rank * size + min(rank, extra)
     return start, start + size + (rank < extra)
+
+
+def on_main_process(function: Callable[[], T]) -> T:
+    """Call ``function`` on rank 0 and return its result on all ranks; if it raises there, all ranks raise.
+
+    Rank 0 raises the error itself. The others raise a ``ValueError`` where it is one, and otherwise a
+    ``RuntimeError``, with the traceback of rank 0 in the message.
+
+    Args:
+        function: takes nothing and returns what can be pickled. It must not talk to other ranks.
+    """
+    rank, world_size = get_dist_info()
+    if world_size == 1:
+        return function()
+    outcome: list[Any] = [None, None]
+    error = None
+    if rank == 0:
+        try:
+            outcome[0] = function()
+        except Exception as caught:
+            error = caught
+            outcome[1] = isinstance(caught, ValueError), str(caught), traceback.format_exc()
+    broadcast_object_list(outcome)
+    if error is not None:
+        raise error
+    if outcome[1] is not None:
+        is_value_error, message, trace = outcome[1]
+        raise ValueError(message) if is_value_error else RuntimeError(f'rank 0 failed: {message}\n{trace}')
+    return outcome[0]

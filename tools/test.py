@@ -9,6 +9,7 @@ from mmdml.cli.errors import run_command
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
 from mmdml.compat.weight_files import PARTIAL
 from mmdml.engine.model_of import model_of
+from mmdml.engine.runner import build_runner
 from mmdml.utils.console import show
 from mmdml.utils.files import prepare_output
 
@@ -45,7 +46,7 @@ def main() -> None:
     cfg.resume = False
     if (args.checkpoint or '').startswith(PARTIAL):
         raise ValueError(f'scoring needs all weights of the model, got {args.checkpoint}')
-    runner = ToolRunner.from_cfg(cfg)
+    runner = build_runner(cfg, ToolRunner)
     if args.checkpoint is None:
         model_of(runner).init_weights()
         show('no checkpoint was given: the untrained model is scored')

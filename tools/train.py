@@ -6,6 +6,7 @@ import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU
 from mmdml.cli.console import ToolRunner, take_console
 from mmdml.cli.errors import run_command
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
+from mmdml.engine.runner import build_runner
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,7 +64,7 @@ def main() -> None:
     apply_flags(cfg, args)
     if args.amp:
         require_cuda_for_amp()
-    ToolRunner.from_cfg(cfg).train()
+    build_runner(cfg, ToolRunner).train()
     stop_processes()
 
 

@@ -26,6 +26,7 @@ _KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self'
     'efficient_conv_bn_eval',
     'custom_imports',
     'gpu_ids',
+    'runner_type',
 }
 _LOADER = (own.DATASETS, own.DATA_SAMPLERS, own.TRANSFORMS)
 #: Registries in which the types below a key of the config are looked up first.

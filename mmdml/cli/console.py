@@ -6,8 +6,8 @@ import warnings
 from typing import Any
 
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
 
+from mmdml.engine.runner import MetricLearningRunner
 from mmdml.utils.console import ON_CONSOLE, attend
 
 #: Attribute of log records that go to the log file alone.
@@ -125,8 +125,8 @@ def _package_of(filename: str) -> str:
     return ''
 
 
-class ToolRunner(Runner):
-    """MMEngine's runner with the console of :func:`take_console`."""
+class ToolRunner(MetricLearningRunner):
+    """The runner with the console of :func:`take_console`."""
 
     #: The runner of this process, for what has to be said when it is interrupted.
     current: 'ToolRunner | None' = None

@@ -6,13 +6,16 @@ from mmdml.structures.progress import Progress
 from .bank import EmbeddingBank
 from .division import match_clusters
 from .hooks import *  # noqa: F401, F403
+from .runner import MetricLearningRunner, build_runner
 from .sweep import Embeddings, EmbeddingSubscriber, sweep
 
 __all__ = [
     'EmbeddingBank',
     'EmbeddingSubscriber',
     'Embeddings',
+    'MetricLearningRunner',
     'Progress',
+    'build_runner',
     'gather_detached',
     'gather_rows',
     'match_clusters',
