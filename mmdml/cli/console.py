@@ -75,7 +75,8 @@ class _ToRunLog(logging.Handler):
         if self.logger is None:
             record.package = _origin(record)
             self.waiting.append(record)
-        else:
+        elif not (record.name.startswith('mmdml') and logging.getLogger('mmdml').handlers):
+            # The logger of mmdml has its own way to the run's log while a run goes on.
             self.logger.handle(record)
 
     def open(self, logger: MMLogger) -> None:
