@@ -16,6 +16,7 @@ default_hooks = dict(
     epoch_seed=dict(type='EpochSeedHook'),
     console=dict(type='ConsoleHook'),
     summary=dict(type='SummaryHook'),
+    selection_guard=dict(type='SelectionGuardHook'),
     resumed_evaluation=dict(type='ResumedEvaluationHook'),
 )
 

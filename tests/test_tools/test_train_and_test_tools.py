@@ -135,7 +135,7 @@ def test_two_ranks_write_what_one_process_writes(trained, tmp_path):
     alone = run('test.py', *arguments, '--out', tmp_path / 'one.npz')
     options = ('--launcher', 'pytorch', '--out', tmp_path / 'two.npz')
     together = run('test.py', *arguments, *options, launch=TWO_RANKS)
-    figures = [re.findall(r'Done: (.*) \(36 images\)', log) for log in (alone, together)]
+    figures = [re.findall(r'Done: (.*) \(36 images, training classes\)', log) for log in (alone, together)]
     assert figures[0] and figures[0] == figures[1]
     assert together.count('wrote 36 embeddings') == 1
     one, two = np.load(tmp_path / 'one.npz'), np.load(tmp_path / 'two.npz')
