@@ -11,6 +11,7 @@ from mmengine.runner import IterBasedTrainLoop
 
 import mmdml
 from mmdml.compat.load_weights import loaded_weights
+from mmdml.engine.evaluated_data import describe_evaluated
 from mmdml.engine.model_of import model_of
 
 # Keys of a schedule that are positions in it.
@@ -32,9 +33,10 @@ def training_facts(runner) -> list[str]:
 
 def test_facts(runner) -> list[str]:
     """Lines about a test run, right before its first batch."""
+    data = runner.test_dataloader.dataset
     return [
         _run(runner, 'test'),
-        f'data        {_images(runner.test_dataloader.dataset)}',
+        f'data        {_images(data)} ({describe_evaluated(data)})',
         *_model(runner),
         f'log         {_log_file(runner)}',
     ]
@@ -47,9 +49,7 @@ def _run(runner, kind: str) -> str:
 
 def _images(dataset: Any) -> str:
     classes = number_of_classes(dataset)
-    text = f'{len(dataset):,} images' + (f' of {classes:,} classes' if classes else '')
-    split = getattr(dataset, 'split', None)
-    return f'{text} ({split})' if isinstance(split, str) else text
+    return f'{len(dataset):,} images' + (f' of {classes:,} classes' if classes else '')
 
 
 def number_of_classes(dataset: Any) -> int | None:
@@ -76,7 +76,9 @@ def _evaluation(runner) -> str:
     loop = runner.train_loop
     unit = 'update' if isinstance(loop, IterBasedTrainLoop) else 'epoch'
     every = f'every {loop.val_interval:,} {unit}s' if loop.val_interval > 1 else f'after every {unit}'
-    return f'{_images(runner.val_dataloader.dataset)}, {every}'
+    evaluated = runner.val_dataloader.dataset
+    named = describe_evaluated(evaluated, runner.train_dataloader.dataset)
+    return f'{_images(evaluated)} ({named}), {every}'
 
 
 def _model(runner) -> Iterator[str]:
