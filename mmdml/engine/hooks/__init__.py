@@ -9,6 +9,7 @@ from .progress_hook import ProgressHook
 from .resumed_evaluation_hook import ResumedEvaluationHook
 from .run_state_hook import RunStateHook
 from .seed_hook import EpochSeedHook
+from .selection_guard_hook import SelectionGuardHook
 from .summary_hook import SummaryHook
 from .sweep_hook import SweepHook
 
@@ -22,6 +23,7 @@ __all__ = [
     'ProgressHook',
     'ResumedEvaluationHook',
     'RunStateHook',
+    'SelectionGuardHook',
     'SummaryHook',
     'SweepHook',
 ]
