@@ -7,6 +7,7 @@ from mmdml.functional.whitening import PCAWhitening
 from mmdml.utils.progress import LogProgress
 
 from .clustering import clustering_scores
+from .graded import graded_ndcg, hierarchy_gains
 from .measures import parse_measures
 from .options import SearchOptions
 from .partitions import (
@@ -20,6 +21,8 @@ from .partitions import (
 )
 from .retrieval import retrieval_scores
 from .sharded import sharded_retrieval_scores
+from .threshold_consistency import threshold_consistency
+from .verification import verification_scores
 
 __all__ = [
     'CLUSTERING_METRICS',
@@ -33,10 +36,14 @@ __all__ = [
     'alpha_query_expansion',
     'clustering_scores',
     'completeness',
+    'graded_ndcg',
+    'hierarchy_gains',
     'homogeneity',
     'normalized_mutual_information',
     'pairwise_f1',
     'parse_measures',
     'retrieval_scores',
     'sharded_retrieval_scores',
+    'threshold_consistency',
+    'verification_scores',
 ]

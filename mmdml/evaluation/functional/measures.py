@@ -81,6 +81,39 @@ def _map_at_k(k: int) -> Measure:
     )
 
 
+def _ir_recall(k: int) -> Measure:
+    return Measure(
+        f'IRRecall@{k}',
+        lambda found: (found.ranks <= k).sum(1).double() / found.num_relevant.clamp_min(1),
+        every=k,
+    )
+
+
+def _discounts(ranks: Tensor) -> Tensor:
+    """1 / log2(i + 1) of each rank i; 0 of infinite ones."""
+    return 1 / (ranks + 1).log2()
+
+
+def _ndcg_values(k: float) -> Callable[[Ranks], Tensor]:
+    def values(found: Ranks) -> Tensor:
+        gained = (_discounts(found.ranks) * (found.ranks <= k)).sum(1)
+        # The best order has the positives at ranks 1 to min(R, K); no query has more than P of them.
+        most = int(min(k, int(found.num_relevant.max())))
+        best = _discounts(torch.arange(1, most + 1, dtype=torch.float64)).cumsum(0)
+        return gained / best[found.num_relevant.clamp(1, max(most, 1)) - 1] if most else gained
+
+    return values
+
+
+def _ndcg_at_k(k: int) -> Measure:
+    return Measure(f'NDCG@{k}', _ndcg_values(k), every=k)
+
+
+def _inverse_negative_penalty(found: Ranks) -> Tensor:
+    last = found.ranks.gather(1, found.num_relevant.clamp_min(1)[:, None] - 1)[:, 0]
+    return found.num_relevant / last
+
+
 def _up_to_r(found: Ranks) -> Tensor:
     return found.num_relevant[:, None]
 
@@ -101,6 +134,8 @@ FIXED: dict[str, Measure] = {
         ),
         Measure('mAP', lambda found: _precision_sum(found.ranks) / found.num_relevant.clamp_min(1), every=math.inf),
         Measure('MRR', lambda found: 1 / found.ranks[:, 0], nearest=math.inf),
+        Measure('mINP', _inverse_negative_penalty, every=math.inf),
+        Measure('NDCG', _ndcg_values(math.inf), every=math.inf),
     )
 }
 
@@ -110,11 +145,13 @@ AT_K: dict[str, Callable[[int], Measure]] = {
     'CMC': _cmc,
     'Precision': _precision,
     'mAP': _map_at_k,
+    'IRRecall': _ir_recall,
+    'NDCG': _ndcg_at_k,
 }
 
 
 def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measure]:
-    """Measures by name: 'MAP@R', 'RP', 'mAP', 'MRR', 'mAP@10', 'CMC@1', 'Precision@5'; 'Recall@K' for all K at once.
+    """Measures by name: 'MAP@R', 'RP', 'mAP', 'mINP', 'mAP@10', 'CMC@1', 'Precision@5'; 'Recall@K' for all K at once.
 
     Args:
         names: K stands in the name; only 'Recall@K' takes it from ``recall_at``.

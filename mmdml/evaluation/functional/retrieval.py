@@ -47,11 +47,18 @@ def retrieval_scores(
         \mathrm{mAP} &= \frac{1}{R} \sum_{i} \mathrm{rel}_i P_i \\
         \mathrm{mAP@}K &= \frac{1}{\min(R, K)} \sum_{i \le K} \mathrm{rel}_i P_i \\
         \mathrm{Precision@}K &= P_K \\
-        \mathrm{MRR} &= 1 / \min \{i: \mathrm{rel}_i\}
+        \mathrm{MRR} &= 1 / \min \{i: \mathrm{rel}_i\} \\
+        \mathrm{mINP} &= R / \max \{i: \mathrm{rel}_i\} \\
+        \mathrm{IRRecall@}K &= \frac{1}{R} \sum_{i \le K} \mathrm{rel}_i \\
+        \mathrm{NDCG@}K &= \sum_{i \le K} \frac{\mathrm{rel}_i}{\log_2 (i + 1)} \Big/
+            \sum_{i \le \min(R, K)} \frac{1}{\log_2 (i + 1)}
 
     MAP@R and RP: Musgrave et al., ECCV 2020. mAP and CMC with junk: Zheng et al., ICCV 2015 (Market-1501). CMC@K is
     Recall@K by the name of the re-identification papers, which remove junk by ``query_groups``; it is not the
-    single-gallery-shot CMC of CUHK03, which draws one gallery image per identity. Precision@K divides by K even
+    single-gallery-shot CMC of CUHK03, which draws one gallery image per identity. IRRecall@K is recall as in
+    information retrieval (Manning et al., 2008, Sec. 8.3), the share of the positives that is found. mINP: Ye et al.,
+    TPAMI 2021. NDCG: Jarvelin and Kekalainen, ACM TOIS 2002; with graded relevance
+    :func:`~mmdml.evaluation.functional.graded_ndcg`. Precision@K divides by K even
     where the gallery is smaller. Every measure is a function of the positives' ranks, and a rank is a count of
     larger scores: nothing is sorted but the positives.
 
