@@ -48,7 +48,7 @@ def test_ties_do_not_flatter():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match='the hierarchy lacks the label 9'):
+    with pytest.raises(ValueError, match='the hierarchy lacks the label 8'):
         graded_ndcg(X, LABELS + 2, GAINS)
     with pytest.raises(ValueError, match='equally many levels'):
         hierarchy_gains({0: (1,), 1: (1, 2)})
