@@ -74,6 +74,8 @@ def to_sides(
         raise ValueError('the gallery is empty: there is nothing to search')
     if len(query) == 0:
         raise ValueError('there are no queries')
+    if query.shape[1] == 0:
+        raise ValueError('embeddings have no dimensions: shape (N, 0)')
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(f'query has {query.shape[1]} dimensions, the gallery {gallery.shape[1]}')
     check_finite('query', query)

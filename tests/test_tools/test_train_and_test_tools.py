@@ -6,10 +6,12 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from tiny import REPO, tiny_config
 
 from mmdml.utils.weights_hash import weights_hash
@@ -95,6 +97,22 @@ def test_testing_without_scores_writes_embeddings_only_and_makes_the_folder(trai
     log = run('test.py', config, work_dir / 'epoch_1.pth', '--out', out, '--no-scores', '--work-dir', tmp_path)
     assert 'Recall@1' not in log and f'wrote 36 embeddings to {out}' in log
     assert np.load(out)['embeddings'].shape == (36, 6)
+
+
+def test_pictures_without_labels_are_embedded_with_the_columns_of_their_table_and_not_scored(trained, tmp_path):
+    config, work_dir, _ = trained
+    listed = sorted(path for path in Path(Config.fromfile(config).test_dataloader.dataset.data_root).rglob('*.png'))[:5]
+    (tmp_path / 'list.csv').write_text('path,camera\n' + ''.join(f'{path},c{i}\n' for i, path in enumerate(listed)))
+    out = tmp_path / 'e.npz'
+    options = [f'test_dataloader.dataset.{key}' for key in ('type=ImageList', 'unlabelled=True')]
+    options += [f'test_dataloader.dataset.ann_file={tmp_path}/list.csv', 'test_dataloader.dataset.data_root=']
+    arguments = (config, work_dir / 'epoch_1.pth', '--work-dir', tmp_path, '--out', out)
+    run('test.py', *arguments, '--no-scores', '--cfg-options', *options)
+    saved = np.load(out)
+    assert saved['embeddings'].shape == (5, 6) and 'labels' not in saved
+    assert saved['column_camera'].tolist() == [f'c{i}' for i in range(5)]
+    log = run('test.py', *arguments, '--cfg-options', *options, fails=True)
+    assert 'images without a label cannot be scored' in log
 
 
 @pytest.mark.slow
