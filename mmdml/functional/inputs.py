@@ -24,7 +24,7 @@ def to_matrix(name: str, rows: Tensor | np.ndarray, device: str | torch.device |
     if rows.ndim != 2:
         raise ValueError(f'{name} must be a matrix (N, D), got shape {tuple(rows.shape)}')
     if len(rows) and rows.shape[1] == 0:
-        raise ValueError(f'{name} must have at least one dimension, got {len(rows)} rows of shape (0,)')
+        raise ValueError(f'{name} embeddings have no dimensions: shape (N, 0)')
     if rows.is_complex():
         raise TypeError(f'{name} must be real numbers, got {rows.dtype}')
     device = rows.device if device is None else torch.device(device)
@@ -74,8 +74,6 @@ def to_sides(
         raise ValueError('the gallery is empty: there is nothing to search')
     if len(query) == 0:
         raise ValueError('there are no queries')
-    if query.shape[1] == 0:
-        raise ValueError('embeddings have no dimensions: shape (N, 0)')
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(f'query has {query.shape[1]} dimensions, the gallery {gallery.shape[1]}')
     check_finite('query', query)

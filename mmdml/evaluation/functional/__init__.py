@@ -19,7 +19,8 @@ from .partitions import (
     normalized_mutual_information,
     pairwise_f1,
 )
-from .retrieval import retrieval_scores
+from .query_values import QueryValues
+from .retrieval import retrieval_scores, retrieval_values
 from .sharded import sharded_retrieval_scores
 from .threshold_consistency import threshold_consistency
 from .verification import verification_scores
@@ -30,6 +31,7 @@ __all__ = [
     'KReciprocalEncoding',
     'LogProgress',
     'PCAWhitening',
+    'QueryValues',
     'SearchOptions',
     'adjusted_mutual_information',
     'adjusted_rand_index',
@@ -43,6 +45,7 @@ __all__ = [
     'pairwise_f1',
     'parse_measures',
     'retrieval_scores',
+    'retrieval_values',
     'sharded_retrieval_scores',
     'threshold_consistency',
     'verification_scores',

@@ -153,8 +153,6 @@ def to_common_type(part: Part, facts: list[Facts]) -> tuple[Tensor, Tensor]:
     width = next(iter(widths.values()))
     if set(widths.values()) != {width}:
         raise ValueError(f'embeddings must have equally many dimensions on all ranks, got {widths}')
-    if width == 0:
-        raise ValueError('embeddings have no dimensions: shape (N, 0)')
     dtype = torch.float64 if any(torch.float64 in fact.dtypes for fact in facts) else torch.float32
 
     def common(rows: Tensor) -> Tensor:
