@@ -8,6 +8,7 @@ from .division import match_clusters
 from .hooks import *  # noqa: F401, F403
 from .runner import MetricLearningRunner, build_runner
 from .sweep import Embeddings, EmbeddingSubscriber, sweep
+from .tensorboard import TensorboardVisBackend
 
 __all__ = [
     'EmbeddingBank',
@@ -15,6 +16,7 @@ __all__ = [
     'Embeddings',
     'MetricLearningRunner',
     'Progress',
+    'TensorboardVisBackend',
     'build_runner',
     'gather_detached',
     'gather_rows',

@@ -30,7 +30,9 @@ class Preparation:
     def __init__(
         self, distance: str, whitening: Mapping[str, Any] | None, query_expansion: Mapping[str, Any] | None
     ) -> None:
-        self.settings = dict(whitening=whitening, query_expansion=query_expansion)
+        shown = None if whitening is None else {**whitening, 'fit': whitening.get('fit', 'gallery')}
+        #: What is done, by name, for a description.
+        self.settings = dict(whitening=shown, query_expansion=query_expansion)
         self.query_expansion = query_expansion
         if query_expansion is not None:
             if distance != 'cosine':

@@ -78,7 +78,8 @@ class RetrievalScoring:
         self.preparation = Preparation(self.options.distance, whitening, query_expansion)
         self.set_scores = SetScores(clustering, verification, consistency, self.options.distance)
         self.tables = None if values_out is None else ValueTables(values_out)
-        retrieval_scores(torch.eye(4), [0, 0, 1, 1], options=self.options)
+        rows, labels = torch.eye(4) + torch.eye(4)[[1, 0, 3, 2]] / 2, [0, 0, 1, 1]
+        retrieval_scores(rows, labels, options=self.options)
 
     def description(self, facts: RowFacts) -> str:
         """What is done to these images, on one line: distance, protocol, and what is more than the plain search."""
@@ -127,7 +128,9 @@ class RetrievalScoring:
         embeddings = to_matrix('embeddings', embeddings, None)
         _remark_on_one_class(facts)
         splits = list(self.protocol(facts))
-        members = {split.prefix: _members(split) for split in splits}
+        members: dict[str, np.ndarray] = {}
+        for split in splits:
+            members.setdefault(split.prefix, _members(split))
         for rows in members.values() if self.set_scores else ():
             self.set_scores.check(facts.labels[rows])
         search = partial(retrieval_values, device=device, options=self.options)

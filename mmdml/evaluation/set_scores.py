@@ -41,7 +41,7 @@ class SetScores:
         self.pairwise = {
             score: dict(distance=distance) | options for score, options in pairwise.items() if options is not None
         }
-        rows, labels = torch.eye(4), [0, 0, 1, 1]
+        rows, labels = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]), [0, 0, 1, 1]
         if clustering is not None:
             clustering_scores(rows, labels, **{**clustering, 'num_clusters': 2})
         for score, options in self.pairwise.items():

@@ -425,7 +425,6 @@ BAD = {
     'no queries': ((torch.ones(0, 3), [], torch.ones(2, 3), [0, 1]), {}, ValueError, 'no queries'),
     'not finite': (with_nan(), {}, ValueError, r'query embeddings are not finite.* 2 of 12 rows: 3, 7'),
     'vector': ((torch.ones(4), [0] * 4), {}, ValueError, r'must be a matrix \(N, D\), got shape \(4,\)'),
-    'no width': ((torch.ones(2, 0), [0, 0]), {}, ValueError, r'no dimensions: shape \(N, 0\)'),
     'widths': ((torch.ones(2, 3), [0, 1], torch.ones(2, 4), [0, 1]), {}, ValueError, '3 dimensions, the gallery 4'),
     'label count': ((torch.ones(2, 3), [0, 1, 2]), {}, ValueError, r'query_labels must have shape \(2,\)'),
     'float labels': ((torch.ones(2, 3), [0.5, 1.0]), {}, TypeError, 'query_labels must be integers or strings'),

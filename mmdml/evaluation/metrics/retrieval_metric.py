@@ -51,12 +51,12 @@ class RetrievalMetric(BaseMetric):
     :func:`~mmdml.evaluation.functional.sharded_retrieval_scores` scores them where they are; an image that the sampler
     gave to two ranks counts once. What compares gallery images with each other or searches by other means needs all
     embeddings at one place: with re-ranking, query expansion, whitening fitted on the gallery, clustering,
-    verification, ``values_out`` or ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are those of one
-    process either way.
+    verification, ``values_out`` or ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are
+    those of one process either way.
 
-    K-means takes as long as one search, or as several: give ``clustering`` to ``test_evaluator`` only, not to the
-    ``val_evaluator`` that scores every epoch. Whitening fitted on the gallery, query expansion and re-ranking let the
-    test images help each other: name them beside the figures.
+    Clustering and verification take as long as a search or longer: give them to ``test_evaluator`` only. Whitening
+    fitted on the gallery, query expansion and re-ranking let the test images help each other: name them beside the
+    figures.
 
     Args:
         device: where to score. Default: where the model's embeddings were.
