@@ -78,6 +78,7 @@ class RetrievalScoring:
         self.preparation = Preparation(self.options.distance, whitening, query_expansion)
         self.set_scores = SetScores(clustering, verification, consistency, self.options.distance)
         self.tables = None if values_out is None else ValueTables(values_out)
+        # Two near rows of each of two classes: nothing ties.
         rows, labels = torch.eye(4) + torch.eye(4)[[1, 0, 3, 2]] / 2, [0, 0, 1, 1]
         retrieval_scores(rows, labels, options=self.options)
 
