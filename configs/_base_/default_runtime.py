@@ -15,6 +15,7 @@ default_hooks = dict(
     finite_loss=dict(type='FiniteLossHook', interval=50),
     sweep=dict(type='SweepHook'),
     epoch_seed=dict(type='EpochSeedHook'),
+    console=dict(type='ConsoleHook'),
     summary=dict(type='SummaryHook'),
     selection_guard=dict(type='SelectionGuardHook'),
     resumed_evaluation=dict(type='ResumedEvaluationHook'),
