@@ -8,7 +8,7 @@ default_hooks = dict(
     # default_hooks.checkpoint.save_best=retrieval/MAP@R (see _base_/datasets/*_val.py).
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1, rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    progress=dict(type='ProgressHook'),
+    step_context=dict(type='StepContextHook'),
     run_state=dict(type='RunStateHook'),
     sweep=dict(type='SweepHook'),
     epoch_seed=dict(type='EpochSeedHook'),

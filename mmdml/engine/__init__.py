@@ -1,18 +1,14 @@
 """What a run does besides the steps of the optimiser."""
 
 from mmdml.dist import gather_detached, gather_rows
-from mmdml.structures.progress import Progress
 
 from .bank import EmbeddingBank
 from .division import match_clusters
 from .hooks import *  # noqa: F401, F403
-from .sweep import Embeddings, EmbeddingSubscriber, sweep
+from .sweep import sweep
 
 __all__ = [
     'EmbeddingBank',
-    'EmbeddingSubscriber',
-    'Embeddings',
-    'Progress',
     'gather_detached',
     'gather_rows',
     'match_clusters',

@@ -1,8 +1,7 @@
 """Embed a whole data set once, on all ranks, in data-set order."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,46 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from mmdml.dist import shard
-from mmdml.structures.progress import Progress
+from mmdml.structures import Embeddings
 from mmdml.utils.seeding import Stream, torch_generator
-
-
-@dataclass
-class Embeddings:
-    """Embeddings of training images, the same on every rank.
-
-    Attributes:
-        raw: ``(N, D)`` raw embeddings, fp32.
-        labels: ``(N,)`` int64 class ids.
-        indices: ``(N,)`` int64 data-set indices, rising.
-        num_classes: classes of the data set; some may have no row here.
-        features: ``(N, C)`` pooled backbone features, None unless asked for.
-    """
-
-    raw: Tensor
-    labels: Tensor
-    indices: Tensor
-    num_classes: int
-    features: Tensor | None = None
-
-
-@runtime_checkable
-class EmbeddingSubscriber(Protocol):
-    """What a hook or a module offers to be served by ``SweepHook``.
-
-    Attributes:
-        embedding_source: 'sweep' (a pass over the training set) or 'bank' (what training computed anyway).
-        sweep_transform: 'train', 'test', or None: 'train' unless another subscriber of the same moment asks for 'test'.
-    """
-
-    embedding_source: str
-    sweep_transform: str | None
-
-    def wants_embeddings(self, progress: Progress) -> bool:
-        """Whether embeddings are due before this iteration."""
-
-    def receive_embeddings(self, embeddings: Embeddings, progress: Progress) -> None:
-        """Take them."""
 
 
 @torch.no_grad()
@@ -93,9 +54,9 @@ def sweep(
     indices, raw, features = [], [], []
     for batch in loader:
         batch = model.data_preprocessor(batch, False)
-        pooled, embedding = model.extract(batch['inputs'])
+        pooled = model.extract_feat(batch['inputs'])
         indices += [sample.sample_idx for sample in batch['data_samples']]
-        raw.append(embedding.float())
+        raw.append(model.neck(pooled).float())
         if with_features:
             features.append(pooled.float())
     model.train(was_training)

@@ -110,7 +110,7 @@ class Listener(Hook):
     def __init__(self, transform, every=1):
         self.sweep_transform, self.every, self.received = transform, every, []
 
-    def wants_embeddings(self, progress):
+    def embeddings_due(self, progress):
         return progress.iter % (self.every * progress.epoch_length) == 0
 
     def receive_embeddings(self, embeddings, progress):

@@ -2,9 +2,9 @@
 
 from .division_hook import DivisionHook
 from .freeze_backbone_hook import FreezeBackboneHook
-from .progress_hook import ProgressHook
 from .run_state_hook import RunStateHook
 from .seed_hook import EpochSeedHook
+from .step_context_hook import StepContextHook
 from .summary_hook import SummaryHook
 from .sweep_hook import SweepHook
 
@@ -12,8 +12,8 @@ __all__ = [
     'DivisionHook',
     'EpochSeedHook',
     'FreezeBackboneHook',
-    'ProgressHook',
     'RunStateHook',
+    'StepContextHook',
     'SummaryHook',
     'SweepHook',
 ]

@@ -11,9 +11,9 @@ from mmengine.logging import print_log
 from mmdml.dist import gather_detached
 from mmdml.engine.bank import EmbeddingBank
 from mmdml.engine.model_of import model_of
-from mmdml.engine.sweep import Embeddings, EmbeddingSubscriber, num_classes_of, sweep
+from mmdml.engine.sweep import num_classes_of, sweep
 from mmdml.registry import HOOKS
-from mmdml.structures.progress import Progress
+from mmdml.structures import Embeddings, EmbeddingSubscriber, Progress, Rows
 from mmdml.utils.dataset_configs import leaf_datasets
 from mmdml.utils.seeding import Stream, derive_seed
 
@@ -46,6 +46,7 @@ class SweepHook(Hook):
         self._saved_bank: dict[str, torch.Tensor] | None = None
         self._subscribers: list[EmbeddingSubscriber] = []
         self._served = -1
+        self._rows_are_shared = True
 
     def before_train(self, runner) -> None:
         model = model_of(runner)
@@ -53,6 +54,7 @@ class SweepHook(Hook):
             part for part in chain(model.modules(), runner.hooks) if isinstance(part, EmbeddingSubscriber)
         ]
         self._served = -1
+        self._rows_are_shared = get_world_size() == 1 or model.head.gather
         if not self._subscribers:
             return
         dataset = runner.train_dataloader.dataset
@@ -79,14 +81,10 @@ class SweepHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         self._serve(runner)
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if self.bank is None:
-            return
-        head = model_of(runner).head
-        rows = head.last_rows
-        if get_world_size() > 1 and not head.gather:
-            rows = gather_detached(rows)
-        self.bank.update(rows)
+    def receive_rows(self, rows: Rows) -> None:
+        """Keep the rows of a step, if there is a bank."""
+        if self.bank is not None:
+            self.bank.update(rows if self._rows_are_shared else gather_detached(rows))
 
     def _serve(self, runner) -> None:
         progress = Progress.of(runner)
@@ -94,7 +92,7 @@ class SweepHook(Hook):
         if progress.iter == self._served or not self._subscribers:
             return
         self._served = progress.iter
-        due = [part for part in self._subscribers if part.wants_embeddings(progress)]
+        due = [part for part in self._subscribers if part.embeddings_due(progress)]
         for part in due:
             if part.embedding_source == 'bank':
                 part.receive_embeddings(self._from_bank(runner), progress)

@@ -10,10 +10,8 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmdml.engine.sweep import Embeddings
 from mmdml.registry import MODELS
-from mmdml.structures import ActiveLearner, Rows
-from mmdml.structures.progress import Progress
+from mmdml.structures import ActiveLearner, Embeddings, Progress, Rows, StepContext
 from mmdml.utils.seeding import Stream, torch_generator
 
 from .class_statistics import ClassStatistics, class_statistics, update_statistics
@@ -137,7 +135,7 @@ class IAAGenerator(BaseModule):
 
     # ------------------------------------------------------------------------------------------------ estimation
 
-    def wants_embeddings(self, progress: Progress) -> bool:
+    def embeddings_due(self, progress: Progress) -> bool:
         """Estimates are due at the onset and every ``update_interval`` after it."""
         since = progress.iter - self._onset(progress)
         return since >= 0 and since % max(progress.iterations(self.update_interval), 1) == 0
@@ -223,21 +221,22 @@ class IAAGenerator(BaseModule):
         """lambda_t, constant within an epoch."""
         return self.lam * LAM_SCHEDULES[self.lam_schedule]((progress.epoch + 1) / progress.max_epochs)
 
-    def forward(self, anchors: Rows, progress: Progress, learner: ActiveLearner | None = None) -> Rows | None:
+    def forward(self, anchors: Rows, step: StepContext) -> Rows | None:
         """``R`` real rows -> ``M * R`` copies, copy-major; None while IAA is not active.
 
         Args:
             anchors: real rows.
-            progress: where the run stands.
-            learner: the active one (D&C). The variance is then corrected in its own space, ``scale * z``; neurons of
-                factor 0 get no noise. Full-covariance noise keeps the correction in the whole space.
+            step: position of the run, and the active learner (D&C). The variance is then corrected in its own space,
+                ``scale * z``; neurons of factor 0 get no noise. Full-covariance noise keeps the correction in the whole
+                space.
         """
+        progress = step.progress
         if not self.active(progress):
             self._complain_if_forgotten(progress)
             return None
         raw = anchors.embeddings if anchors.embeddings.dtype.itemsize >= 4 else anchors.embeddings.float()
         with torch.no_grad():
-            noise = self._draw(anchors.labels, raw, progress, learner)
+            noise = self._draw(anchors.labels, raw, progress, step.learner)
         copies = (raw[None] + self.lam_at(progress) ** 0.5 * noise).flatten(0, 1)
         views = anchors.views.repeat(self.num_copies, 1)
         return Rows(

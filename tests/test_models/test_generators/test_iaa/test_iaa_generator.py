@@ -6,9 +6,8 @@ import math
 import pytest
 import torch
 
-from mmdml.engine import Embeddings, Progress
 from mmdml.models import IAAGenerator
-from mmdml.structures import Rows
+from mmdml.structures import Embeddings, Progress, Rows, StepContext
 
 START = Progress(iter=20, max_iters=1000, epoch_length=10)  # a bank has had its epoch to fill
 
@@ -38,7 +37,7 @@ def batch(data, rows):
 
 def draws(generator, anchors, number):
     """(number * M, R, D) copies minus their sources."""
-    made = [generator(anchors, Progress(20 + i, 10**6, 10)).embeddings.detach() for i in range(number)]
+    made = [generator(anchors, StepContext(Progress(20 + i, 10**6, 10))).embeddings.detach() for i in range(number)]
     shape = (-1, *anchors.embeddings.shape)
     return torch.cat([rows.reshape(shape) for rows in made]) - anchors.embeddings.detach()
 
@@ -81,7 +80,7 @@ def test_lambda_zero_gives_exact_copies_and_finite_gradients(noise):
     data = training_set()
     generator = estimated(data, lam=0.0, noise=noise, source='bank')
     anchors = batch(data, [0, 1])
-    rows = generator(anchors, START)
+    rows = generator(anchors, StepContext(START))
     assert torch.equal(rows.embeddings, anchors.embeddings.repeat(3, 1))
     rows.embeddings.sum().backward()
     assert torch.isfinite(anchors.embeddings.grad).all()
@@ -99,7 +98,7 @@ def test_gradient_is_the_identity_and_reaches_no_statistics():
     generator = estimated(data, num_copies=3)
     anchors = batch(data, [0, 9])
     weight = torch.randn(6, 4)
-    (generator(anchors, START).embeddings * weight).sum().backward()
+    (generator(anchors, StepContext(START)).embeddings * weight).sum().backward()
     torch.testing.assert_close(anchors.embeddings.grad, weight.reshape(3, 2, 4).sum(0))
     assert not any(generator.run_state()[key].requires_grad for key in ('mean', 'var', 'corrected'))
     assert not list(generator.parameters()) and not list(generator.buffers())
@@ -163,7 +162,7 @@ def test_without_any_class_of_two_images_iaa_is_off_with_a_warning(monkeypatch):
     monkeypatch.setattr('mmdml.models.generators.iaa.generator.print_log', lambda text, **_: said.append(text))
     data = embeddings_of(torch.randn(3, 2), torch.arange(3))
     generator = estimated(data)
-    assert generator(batch(data, [0]), START) is None
+    assert generator(batch(data, [0]), StepContext(START)) is None
     assert said == ['IAA is off: none of the 3 classes has two images to estimate a variance from']
 
 
@@ -178,19 +177,19 @@ def test_half_precision_rows_get_noise_in_fp32():
 def test_noise_depends_on_seed_and_iteration_alone():
     data = training_set()
     generator, anchors = estimated(data), batch(data, [0, 9])
-    first = generator(anchors, Progress(3, 1000, 10, seed=1)).embeddings
+    first = generator(anchors, StepContext(Progress(3, 1000, 10, seed=1))).embeddings
     torch.rand(7)
-    assert torch.equal(generator(anchors, Progress(3, 1000, 10, seed=1)).embeddings, first)
-    assert not torch.equal(generator(anchors, Progress(4, 1000, 10, seed=1)).embeddings, first)
-    assert not torch.equal(generator(anchors, Progress(3, 1000, 10, seed=2)).embeddings, first)
+    assert torch.equal(generator(anchors, StepContext(Progress(3, 1000, 10, seed=1))).embeddings, first)
+    assert not torch.equal(generator(anchors, StepContext(Progress(4, 1000, 10, seed=1))).embeddings, first)
+    assert not torch.equal(generator(anchors, StepContext(Progress(3, 1000, 10, seed=2))).embeddings, first)
 
 
 def test_ranks_that_do_not_gather_draw_their_parts_of_one_global_noise():
     data = training_set()
     generator = estimated(data, num_copies=2)
-    whole = generator(batch(data, [0, 9, 20, 30]), Progress(0, 1000, 10)).embeddings.reshape(2, 4, 4)
+    whole = generator(batch(data, [0, 9, 20, 30]), StepContext(Progress(0, 1000, 10))).embeddings.reshape(2, 4, 4)
     for rank, rows in enumerate(([0, 9], [20, 30])):
-        part = generator(batch(data, rows), Progress(0, 1000, 10, rank=rank, world_size=2)).embeddings
+        part = generator(batch(data, rows), StepContext(Progress(0, 1000, 10, rank=rank, world_size=2))).embeddings
         torch.testing.assert_close(part.reshape(2, 2, 4), whole[:, 2 * rank : 2 * rank + 2])
 
 
@@ -201,7 +200,8 @@ def test_state_gives_another_generator_the_same_noise():
         again = IAAGenerator(onset=0, lam_schedule='constant', **options)
         again.load_run_state(copy.deepcopy(generator.run_state()))
         anchors = batch(data, [0, 9])
-        assert torch.equal(again(anchors, START).embeddings, generator(anchors, START).embeddings)
+        step = StepContext(START)
+        assert torch.equal(again(anchors, step).embeddings, generator(anchors, step).embeddings)
         assert again.diagnostics() == generator.diagnostics()
 
 
@@ -224,7 +224,7 @@ def test_a_class_absent_from_the_sweep_borrows_the_pooled_variance_and_gives_no_
 
 
 def due(generator, max_iters=100, epoch_length=10):
-    return [i for i in range(max_iters) if generator.wants_embeddings(Progress(i, max_iters, epoch_length))]
+    return [i for i in range(max_iters) if generator.embeddings_due(Progress(i, max_iters, epoch_length))]
 
 
 def test_estimates_are_due_from_the_onset_every_interval():
@@ -299,9 +299,9 @@ def test_diagnostics_tell_the_trace_ratio_and_the_spread_of_alpha():
 
 def test_a_run_that_forgot_the_sweep_hook_is_told_so_at_the_onset():
     generator, anchors = IAAGenerator(onset=1), batch(training_set(), [0])
-    assert generator(anchors, Progress(9, 100, 10)) is None
+    assert generator(anchors, StepContext(Progress(9, 100, 10))) is None
     with pytest.raises(RuntimeError, match="default_hooks needs dict\\(type='SweepHook'\\)"):
-        generator(anchors, Progress(10, 100, 10))
+        generator(anchors, StepContext(Progress(10, 100, 10)))
 
 
 @pytest.mark.parametrize(
