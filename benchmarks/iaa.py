@@ -22,8 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmdml.registry import DATA_SAMPLERS, MODELS
-from mmdml.structures import PairBatch, Rows
-from mmdml.structures.progress import Progress
+from mmdml.structures import PairBatch, Progress, Rows, StepContext
 
 DIM, BATCH, COPIES = 512, 128, 3
 
@@ -76,13 +75,13 @@ def generation_section() -> Table:
     anchors = Rows.of_batch(raw, labels)
 
     def step(with_copies: bool) -> None:
-        rows = Rows.cat([anchors, generator(anchors, progress)]) if with_copies else anchors
+        rows = Rows.cat([anchors, generator(anchors, StepContext(progress))]) if with_copies else anchors
         unit = F.normalize(rows.embeddings)
         pairs = PairBatch(Rows(unit[:BATCH], labels, anchors.views), Rows(unit, rows.labels, rows.views))
         raw.grad = None
         loss(pairs).backward()
 
-    generation = repeated_cpu_seconds(lambda: generator(anchors, progress))
+    generation = repeated_cpu_seconds(lambda: generator(anchors, StepContext(progress)))
     use = repeated_cpu_seconds(lambda: step(True)) - repeated_cpu_seconds(lambda: step(False))
     resnet, images = resnet_step()
     whole = resnet * BATCH / images

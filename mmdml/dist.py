@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -63,7 +64,7 @@ def all_gather_object(value: Any) -> list[Any]:
 
 
 def all_reduce(tensor: Tensor, op: str = 'SUM') -> None:
-    """Replace the tensor by the 'SUM' or 'MAX' over all ranks."""
+    """Replace the tensor by the 'SUM', 'MIN' or 'MAX' over all ranks."""
     if is_distributed():
         sent = _carried(tensor)
         dist.all_reduce(sent, getattr(dist.ReduceOp, op))
@@ -86,6 +87,11 @@ def broadcast_object(value: Any) -> Any:
     if is_distributed():
         dist.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def shared_random_seed() -> int:
+    """Draw a seed in 0..2^31-1 from rank 0's global numpy generator, the same on all ranks."""
+    return broadcast_object(int(np.random.randint(2**31)))
 
 
 def gather_uneven(rows: Tensor) -> Tensor:

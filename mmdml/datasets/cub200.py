@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmdml.datasets.base import RetrievalDataset, Samples
-from mmdml.datasets.official_files import read_table
+from mmdml.datasets.official_files import read_columns, require_parts
 from mmdml.registry import DATASETS
 
 _PARTS = ('images.txt', 'image_class_labels.txt', 'classes.txt', 'images')
@@ -45,13 +45,8 @@ class CUB200(RetrievalDataset):
 
     def load_samples(self) -> Samples:
         """Read the three official text files."""
-        missing = [part for part in _PARTS if not osp.exists(osp.join(self.data_root, part))]
-        if missing:
-            raise FileNotFoundError(
-                f'CUB200 looks for {", ".join(_PARTS)} in {osp.abspath(self.data_root)}; missing: '
-                f'{", ".join(missing)}. Get CUB_200_2011.tgz from https://data.caltech.edu/records/65de6-vp158 '
-                f'and run: python tools/dataset_converters/prepare_cub200.py CUB_200_2011.tgz {self.data_root}'
-            )
+        source = 'https://data.caltech.edu/records/65de6-vp158 (CUB_200_2011.tgz)'
+        require_parts('CUB200', self.data_root, _PARTS, source)
         path_of = _second_by_first(osp.join(self.data_root, 'images.txt'), dict(image_id=int, path=str))
         class_of = _second_by_first(
             osp.join(self.data_root, 'image_class_labels.txt'), dict(image_id=int, class_id=int)
@@ -78,4 +73,4 @@ class CUB200(RetrievalDataset):
 
 def _second_by_first(path: str, columns: Mapping[str, Callable[[str], Any]]) -> dict[int, Any]:
     """The second column of an official list by the number in the first one."""
-    return dict(zip(*read_table(path, columns), strict=True))
+    return dict(zip(*read_columns(path, columns), strict=True))

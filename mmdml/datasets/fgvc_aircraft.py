@@ -5,7 +5,7 @@ import os.path as osp
 import numpy as np
 
 from mmdml.datasets.base import RetrievalDataset, Samples
-from mmdml.datasets.official_files import read_table, require_parts, split_by_class
+from mmdml.datasets.official_files import read_columns, require_parts, split_by_class
 from mmdml.registry import DATASETS
 
 _LISTS = ('images_variant_trainval.txt', 'images_variant_test.txt')
@@ -48,11 +48,11 @@ class FGVCAircraft(RetrievalDataset):
             ('variants.txt', *_LISTS, 'images'),
             'https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/ (fgvc-aircraft-2013b.tar.gz)',
         )
-        variants = read_table(osp.join(self.data_root, 'variants.txt'), dict(variant=str))[0]
+        variants = read_columns(osp.join(self.data_root, 'variants.txt'), dict(variant=str))[0]
         paths, labels = [], []
         for name in _LISTS:
             columns = dict(image=str, variant=variants.index)
-            table = read_table(osp.join(self.data_root, name), columns, note=' with a variant of variants.txt')
+            table = read_columns(osp.join(self.data_root, name), columns, note=' with a variant of variants.txt')
             paths += [f'{image}.jpg' for image in table[0]]
             labels += table[1]
         return split_by_class(self.split, paths, np.array(labels, dtype=np.int64), variants, num_train=50)

@@ -5,7 +5,7 @@ import os.path as osp
 import numpy as np
 
 from mmdml.datasets.base import RetrievalDataset, Samples
-from mmdml.datasets.official_files import read_table, require_parts, split_by_class
+from mmdml.datasets.official_files import read_columns, require_parts, split_by_class
 from mmdml.registry import DATASETS
 
 _LISTS = (osp.join('meta', 'train.txt'), osp.join('meta', 'test.txt'))
@@ -48,7 +48,7 @@ class Food101(RetrievalDataset):
             (names, *_LISTS, 'images'),
             'https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/ (food-101.tar.gz)',
         )
-        classes = read_table(osp.join(self.data_root, names), {'class': str})[0]
+        classes = read_columns(osp.join(self.data_root, names), {'class': str})[0]
         label_of = {name: label for label, name in enumerate(classes)}
 
         def read_image(text: str) -> tuple[str, int]:
@@ -60,6 +60,6 @@ class Food101(RetrievalDataset):
         rows = []
         for part in _LISTS:
             note = ' with a class of classes.txt'
-            rows += read_table(osp.join(self.data_root, part), {'class/number': read_image}, note=note)[0]
+            rows += read_columns(osp.join(self.data_root, part), {'class/number': read_image}, note=note)[0]
         paths, labels = zip(*rows, strict=True)
         return split_by_class(self.split, paths, np.array(labels, dtype=np.int64), classes, num_train=50)

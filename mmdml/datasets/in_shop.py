@@ -5,7 +5,7 @@ import os.path as osp
 import numpy as np
 
 from mmdml.datasets.base import SPLITS, RetrievalDataset, Samples
-from mmdml.datasets.official_files import number_classes, read_table
+from mmdml.datasets.official_files import number_classes, read_columns
 from mmdml.registry import DATASETS
 from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY
 
@@ -80,7 +80,7 @@ class InShop(RetrievalDataset):
         path = osp.join(self.data_root, found[0])
         columns = dict(image_name=_below_img, item_id=str, evaluation_status=_PARTS.index)
         note = ' with an image_name below img/ and an evaluation_status of train, query or gallery'
-        table = read_table(path, columns, header_line=2, note=note)
+        table = read_columns(path, columns, header_line=2, note=note)
         with open(path, encoding='utf-8-sig') as file:
             count = file.readline().strip()
         if count != str(len(table[0])):

@@ -54,9 +54,8 @@ class Omniglot(RetrievalDataset):
         """Names and classes; the pixels are decoded here too, before any worker is forked."""
         if not osp.isfile(self.archive):
             raise FileNotFoundError(
-                f'Omniglot looks for {osp.abspath(self.archive)}; it is part of the package (install it again), '
-                'or run: python tools/dataset_converters/prepare_omniglot.py IMAGES_ZIP '
-                f'{osp.dirname(osp.abspath(self.archive))}'
+                f'Omniglot looks for {osp.abspath(self.archive)}; it is part of the package: install it again, or run '
+                f'python tools/dataset_converters/prepare.py Omniglot downloads {self.data_root or "data/omniglot"}'
             )
         paths = self._decode()[0]
         # images_background/<alphabet>/<character>/<drawing>.png, in label order.

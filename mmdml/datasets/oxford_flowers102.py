@@ -5,7 +5,7 @@ import os.path as osp
 import numpy as np
 
 from mmdml.datasets.base import RetrievalDataset, Samples
-from mmdml.datasets.official_files import read_matlab, require_parts, split_by_class
+from mmdml.datasets.official_files import read_matlab, require_parts, split_by_class, whole_numbers
 from mmdml.registry import DATASETS
 
 _NUM_CLASSES = 102
@@ -47,7 +47,7 @@ class OxfordFlowers102(RetrievalDataset):
             'https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (imagelabels.mat and 102flowers.tgz)',
         )
         path = osp.join(self.data_root, 'imagelabels.mat')
-        labels = read_matlab(path, ('labels',))['labels'].astype(np.int64) - 1
+        labels = whole_numbers(path, 'label', read_matlab(path, ('labels',))['labels']) - 1
         images = [f'image_{number:05d}.jpg' for number in range(1, len(labels) + 1)]
         wrong = np.flatnonzero((labels < 0) | (labels >= _NUM_CLASSES))
         if len(wrong):

@@ -5,7 +5,7 @@ import os.path as osp
 import numpy as np
 
 from mmdml.datasets.base import RetrievalDataset, Samples
-from mmdml.datasets.official_files import read_table, require_parts, split_by_class
+from mmdml.datasets.official_files import read_columns, require_parts, split_by_class
 from mmdml.registry import DATASETS
 
 
@@ -47,7 +47,7 @@ class OxfordPets(RetrievalDataset):
             'https://www.robots.ox.ac.uk/~vgg/data/pets/ (annotations.tar.gz and images.tar.gz)',
         )
         columns = dict(image=_name_and_number, class_id=int, species=_species, breed_id=int)
-        images, ids, species, _ = read_table(osp.join(self.data_root, part), columns)
+        images, ids, species, _ = read_columns(osp.join(self.data_root, part), columns)
         breeds = [image.rsplit('_', 1)[0] for image in images]
         name_of = dict(zip(ids, breeds, strict=True))
         order = sorted(name_of)

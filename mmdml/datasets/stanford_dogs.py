@@ -5,7 +5,7 @@ import os.path as osp
 import numpy as np
 
 from mmdml.datasets.base import RetrievalDataset, Samples
-from mmdml.datasets.official_files import read_matlab, require_parts, split_by_class
+from mmdml.datasets.official_files import read_matlab, require_parts, split_by_class, whole_numbers
 from mmdml.registry import DATASETS
 
 
@@ -47,7 +47,7 @@ class StanfordDogs(RetrievalDataset):
         )
         path = osp.join(self.data_root, 'file_list.mat')
         content = read_matlab(path, ('file_list', 'labels'))
-        paths, ids = [str(image) for image in content['file_list']], content['labels'].astype(np.int64)
+        paths, ids = [str(image) for image in content['file_list']], whole_numbers(path, 'label', content['labels'])
         if len(paths) != len(ids):
             raise ValueError(f'{osp.abspath(path)} has {len(paths)} images in file_list, but {len(ids)} labels')
         name_of = {number: image.split('/')[0].split('-', 1)[-1] for number, image in zip(ids, paths, strict=True)}

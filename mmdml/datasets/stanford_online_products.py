@@ -3,7 +3,7 @@
 import os.path as osp
 
 from mmdml.datasets.base import RetrievalDataset, Samples
-from mmdml.datasets.official_files import number_classes, read_table, require_parts
+from mmdml.datasets.official_files import number_classes, read_columns, require_parts
 from mmdml.registry import DATASETS
 
 
@@ -45,7 +45,7 @@ class StanfordOnlineProducts(RetrievalDataset):
             'https://cvgl.stanford.edu/projects/lifted_struct/ (Stanford_Online_Products.zip)',
         )
         columns = dict(image_id=int, class_id=int, super_class_id=int, path=str)
-        _, ids, _, paths = read_table(osp.join(self.data_root, name), columns, header_line=1)
+        _, ids, _, paths = read_columns(osp.join(self.data_root, name), columns, header_line=1)
         classes, labels = number_classes(ids)
         # The list has numbers only; the folders have the names.
         self._metainfo['super_class_of'] = {

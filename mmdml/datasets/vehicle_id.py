@@ -3,7 +3,7 @@
 import os.path as osp
 
 from mmdml.datasets.base import RetrievalDataset, Samples
-from mmdml.datasets.official_files import number_classes, read_table, require_parts
+from mmdml.datasets.official_files import number_classes, read_columns, require_parts
 from mmdml.registry import DATASETS
 
 #: Vehicles in the test list of each size.
@@ -64,7 +64,7 @@ class VehicleID(RetrievalDataset):
         source = 'https://www.pkuml.org/resources/pku-vehicleid.html (VehicleID_V1.0, on request)'
         require_parts('VehicleID', self.data_root, (part,), source)
         # Image names keep their zeros: they are file names.
-        names, vehicles = read_table(osp.join(self.data_root, part), dict(image_name=str, vehicle_id=int))
+        names, vehicles = read_columns(osp.join(self.data_root, part), dict(image_name=str, vehicle_id=int))
         classes, labels = number_classes(vehicles)
         self._metainfo.update(
             model_of=self._read_attribute('model_attr.txt', 'model_id', classes),
@@ -77,6 +77,6 @@ class VehicleID(RetrievalDataset):
         path = osp.join(self.data_root, 'attribute', name)
         if not osp.isfile(path):
             return {}
-        vehicles, values = read_table(path, {'vehicle_id': int, column: int})
+        vehicles, values = read_columns(path, {'vehicle_id': int, column: int})
         known = {str(vehicle): value for vehicle, value in zip(vehicles, values, strict=True)}
         return {vehicle: known[vehicle] for vehicle in classes if vehicle in known}

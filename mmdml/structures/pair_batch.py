@@ -18,7 +18,7 @@ class Space:
         """Similarities of all pairs, larger for nearer rows: ``(A, D)`` and ``(X, D)`` -> ``(A, X)``."""
         return anchors @ candidates.t()
 
-    def distance(self, similarity: Tensor, eps: float) -> Tensor:
+    def distance(self, similarity: Tensor, eps: float = 1e-12) -> Tensor:
         r"""Distance that belongs to a similarity, :math:`\sqrt{[2 - 2s]_+ + \epsilon}`; any shape.
 
         With :math:`\epsilon > 0` the gradient at distance 0 is 0 instead of NaN.

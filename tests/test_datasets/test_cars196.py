@@ -7,6 +7,7 @@ import pytest
 from mmengine.config import Config
 from scipy.io import savemat
 
+from mmdml.datasets.official_files import read_matlab
 from mmdml.registry import DATASETS
 
 CARS = Path('/work/shared/data/cars196_trainhalf')
@@ -134,3 +135,59 @@ def test_class_without_a_name_is_an_error_that_names_the_image(tree, wrong):
     write_annotations(tree, [('car_ims/000001.jpg', 1), ('car_ims/000002.jpg', wrong)])
     with pytest.raises(ValueError, match=rf'image car_ims/000002\.jpg has class {wrong}, but .* 196 names'):
         build(tree)
+
+
+def write_devkit(root, nested=False):
+    """Today's layout: classes 1 and 99 in both of the authors' parts, whose file names are the same."""
+    (root / 'devkit').mkdir(parents=True)
+    fields = [(field, object) for field in ('bbox_x1', 'class', 'fname')]
+    for part, ids in (('train', (99, 1)), ('test', (1, 99, 99))):
+        folder = root / f'cars_{part}' / (f'cars_{part}' if nested else '')
+        folder.mkdir(parents=True)
+        annotations = np.zeros((1, len(ids)), dtype=fields)
+        for i, class_id in enumerate(ids):
+            annotations[0, i] = (1, class_id, f'{i + 1:05d}.jpg')
+            cv2.imwrite(str(folder / f'{i + 1:05d}.jpg'), np.zeros((4, 6, 3), np.uint8))
+        name = 'devkit/cars_train_annos.mat' if part == 'train' else 'cars_test_annos_withlabels.mat'
+        savemat(root / name, dict(annotations=annotations))
+    cells = np.empty((1, 196), dtype=object)
+    cells[0] = [f'Make Model {i}' for i in range(1, 197)]
+    savemat(root / 'devkit/cars_meta.mat', dict(class_names=cells))
+    return root
+
+
+@pytest.mark.parametrize('labels_in_devkit', [False, True])
+@pytest.mark.parametrize('nested', [False, True])
+def test_the_layout_of_today_has_the_same_split_over_both_of_its_parts(tmp_path, labels_in_devkit, nested):
+    root = write_devkit(tmp_path / 'cars', nested=nested)
+    if labels_in_devkit:
+        (root / 'cars_test_annos_withlabels.mat').rename(root / 'devkit/cars_test_annos_withlabels.mat')
+    train, test = build(root, split='train'), build(root, split='test')
+    assert train.metainfo['classes'][0] == 'Make Model 1' and test.metainfo['classes'][0] == 'Make Model 99'
+    folders = [f'cars_{part}/cars_{part}' if nested else f'cars_{part}' for part in ('train', 'test')]
+    assert [train.get_data_info(i)['img_path'] for i in range(2)] == [
+        str(root / folders[0] / '00002.jpg'),
+        str(root / folders[1] / '00001.jpg'),
+    ]
+    assert len(test) == 3 and set(test.labels.tolist()) == {0}
+
+
+def test_the_layout_of_today_without_labels_of_its_test_part_names_what_is_missing(tmp_path):
+    root = write_devkit(tmp_path / 'cars')
+    (root / 'cars_test_annos_withlabels.mat').unlink()
+    with pytest.raises(FileNotFoundError, match=r'missing: cars_test_annos_withlabels\.mat\. '):
+        build(root)
+
+
+def test_class_that_is_no_whole_number_is_refused(tree):
+    write_annotations(tree, [('car_ims/000001.jpg', 1), ('car_ims/000002.jpg', 2.5)])
+    with pytest.raises(ValueError, match=r'cars_annos\.mat: class of image 2 of 2 is 2\.5, expected a whole number'):
+        build(tree)
+
+
+def test_matlab_file_that_unpacks_to_too_much_is_refused_with_the_number(tmp_path):
+    savemat(tmp_path / 'a.mat', dict(labels=np.zeros(3_000_000)), do_compression=True)
+    assert (tmp_path / 'a.mat').stat().st_size < 100_000
+    assert len(read_matlab(str(tmp_path / 'a.mat'), ('labels',))['labels']) == 3_000_000
+    with pytest.raises(ValueError, match=r'a\.mat holds [\d,]+ bytes of variables or more, the limit is 20,000,000'):
+        read_matlab(str(tmp_path / 'a.mat'), ('labels',), max_bytes=20_000_000)

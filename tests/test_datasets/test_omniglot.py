@@ -1,5 +1,4 @@
 import hashlib
-import importlib.util
 import os.path as osp
 import re
 import zipfile
@@ -10,17 +9,12 @@ import numpy as np
 import pytest
 
 from mmdml.datasets.omniglot import PACKAGED_ARCHIVE, area_average, read_archive
+from mmdml.datasets.preparation import omniglot_archive
+from mmdml.datasets.preparation.prepare import prepare
+from mmdml.datasets.preparation.recipes import RECIPES
 from mmdml.registry import DATASETS
 
 ORIGINALS = Path('/work/shared/data/omniglot')
-CONVERTER = Path(__file__).parents[2] / 'tools/dataset_converters/prepare_omniglot.py'
-
-
-def load_converter():
-    spec = importlib.util.spec_from_file_location('prepare_omniglot', CONVERTER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def build(**options):
@@ -104,14 +98,13 @@ def test_image_size_out_of_range_is_an_error(size):
 
 
 def test_missing_archive_is_an_error_with_path_and_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match=rf'{tmp_path}/omniglot\.npz.*prepare_omniglot\.py'):
+    with pytest.raises(FileNotFoundError, match=rf'{tmp_path}/omniglot\.npz.*prepare\.py Omniglot'):
         build(data_root=str(tmp_path))
 
 
 @pytest.fixture
 def drawings(tmp_path):
-    """A zip of two characters for each part: the originals where they are there, else drawings of noise."""
-    path = tmp_path / 'images.zip'
+    """The two official zips, two characters each: the originals where they are there, else drawings of noise."""
     chosen = {}
     if ORIGINALS.is_dir():
         with zipfile.ZipFile(ORIGINALS / 'images.zip') as archive:
@@ -126,17 +119,22 @@ def drawings(tmp_path):
                 ink = generator.integers(0, 2, (105, 105), dtype=np.uint8) * 255
                 name = f'{part}/{part[7]}/character{number // 20:02d}/0001_{number % 20:02d}.png'
                 chosen[name] = cv2.imencode('.png', ink)[1].tobytes()
-    with zipfile.ZipFile(path, 'w') as archive:
-        for name, data in chosen.items():
-            archive.writestr(name, data)
-    return path, chosen
+    for part in ('images_background', 'images_evaluation'):
+        with zipfile.ZipFile(tmp_path / f'{part}.zip', 'w') as archive:
+            for name, data in chosen.items():
+                if name.startswith(part):
+                    archive.writestr(name, data)
+    return tmp_path, chosen
 
 
-def test_converter_writes_the_drawings_without_loss_and_the_same_bytes_each_time(drawings, tmp_path):
-    path, chosen = drawings
-    converter = load_converter()
-    converter.PARTS = {'train': ('images_background/', 2), 'test': ('images_evaluation/', 2)}
-    written = [Path(converter.convert(str(path), str(tmp_path / name))).read_bytes() for name in ('one', 'two')]
+def test_recipe_writes_the_drawings_without_loss_and_the_same_bytes_each_time(drawings, tmp_path, monkeypatch):
+    folder, chosen = drawings
+    parts = {'train': ('images_background', 2), 'test': ('images_evaluation', 2)}
+    monkeypatch.setattr(omniglot_archive, 'PARTS', parts)
+    for name in ('one', 'two'):
+        prepare(RECIPES['Omniglot'], [str(folder)], str(tmp_path / name), checks=False)
+        assert [path.name for path in (tmp_path / name).iterdir()] == ['omniglot.npz']
+    written = [(tmp_path / name / 'omniglot.npz').read_bytes() for name in ('one', 'two')]
     assert written[0] == written[1]
     dataset = build(split='test', data_root=str(tmp_path / 'one'), image_size=105)
     assert len(dataset) == 40
@@ -159,6 +157,7 @@ def test_packaged_drawings_equal_the_originals(drawings):
         assert np.array_equal(np.unpackbits(bits, axis=-1, count=105) * 255, 255 - original)
 
 
-def test_converter_refuses_an_incomplete_source(drawings, tmp_path):
-    with pytest.raises(ValueError, match='holds 40 drawings in images_background/, expected 19280'):
-        load_converter().convert(str(drawings[0]), str(tmp_path / 'out'))
+def test_recipe_refuses_an_incomplete_source_and_leaves_nothing(drawings, tmp_path):
+    with pytest.raises(ValueError, match='there are 40 drawings in images_background/, expected 19280'):
+        prepare(RECIPES['Omniglot'], [str(drawings[0])], str(tmp_path / 'out'), checks=False)
+    assert not list(tmp_path.glob('out*'))

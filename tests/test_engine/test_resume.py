@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny import tiny_config, train, weights
 
+from mmdml.engine.model_of import progress_of
 from mmdml.registry import HOOKS
-from mmdml.structures import Progress
 
 BANK = dict(model__head__sources__iaa__source='bank')
 FULL = dict(**BANK, model__head__sources__iaa__noise='full')
@@ -37,7 +37,7 @@ def resumed(cfg, checkpoint, work_dir):
 def test_a_run_resumed_after_any_epoch_is_bit_equal(pictures, tmp_path, options):
     cfg = tiny_config(pictures, tmp_path / 'whole', default_hooks__checkpoint__max_keep_ckpts=-1, **options)
     whole = train(cfg)
-    assert whole.model.head.sources['iaa'].active(Progress.of(whole))
+    assert whole.model.head.sources['iaa'].active(progress_of(whole))
     final = weights(whole)
     for epoch in (1, 2, 3):
         again = resumed(cfg, tmp_path / 'whole' / f'epoch_{epoch}.pth', tmp_path / f'from_{epoch}')

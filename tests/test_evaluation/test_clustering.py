@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import pair_confusion_matrix
 
-from mmdml.engine.division import kmeans
 from mmdml.evaluation.functional.clustering import (
     adjusted_mutual_information,
     clustering_scores,
     normalized_mutual_information,
     pairwise_f1,
 )
+from mmdml.functional.kmeans import kmeans
 
 
 def reference_f1(labels, clusters):

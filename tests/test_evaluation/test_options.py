@@ -13,7 +13,7 @@ from mmdml.evaluation import (
     sharded_retrieval_scores,
 )
 from mmdml.evaluation.functional.options import BACKENDS
-from mmdml.evaluation.functional.retrieval import SEARCHES
+from mmdml.evaluation.functional.searches import SEARCHES
 
 X, LABELS = torch.eye(6).repeat(2, 1), list(range(6)) * 2
 EVERYWHERE = [

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-from mmdml.evaluation.functional import query_values as module
+from mmdml.evaluation.functional import measures as module
 from mmdml.evaluation.functional import retrieval_scores
 from mmdml.functional.inputs import precision_on
 

@@ -387,7 +387,7 @@ def test_progress_is_reported_after_every_block():
 
 def test_log_progress_tells_what_is_left(caplog, monkeypatch):
     clock = iter([0.0, 4.0, 10.0, 12.0, 20.0])
-    monkeypatch.setattr('mmdml.evaluation.functional.progress.time.monotonic', lambda: next(clock))
+    monkeypatch.setattr('mmdml.utils.progress.time.monotonic', lambda: next(clock))
     progress = LogProgress(every=10)
     with caplog.at_level(logging.INFO, logger='mmdml'):
         for done in (40, 100, 120, 200):

@@ -96,7 +96,9 @@ def test_two_epochs_of_the_config_itself_use_synthetic_candidates(official_tree,
     )
     log = done.stdout + done.stderr
     assert done.returncode == 0, log[-4000:]
-    steps = re.findall(r'Epoch\(train\) +\[(\d)\]\[(\d)/2\].*iaa_candidates: ([\d.]+).*iaa_active_share: ([\d.]+)', log)
+    steps = re.findall(
+        r'Epoch\(train\) +\[(\d)\]\[(\d)/2\].*iaa_candidates: ([\d.]+).*iaa_gradient_share: ([\d.]+)', log
+    )
     assert [(epoch, step) for epoch, step, *_ in steps] == [('1', '1'), ('1', '2'), ('2', '1'), ('2', '2')]
     assert all(float(candidates) == 48 and float(share) > 0 for *_, candidates, share in steps)
     assert 'Swept 40 training images (train transform)' in log

@@ -1,5 +1,5 @@
 import hashlib
-import importlib
+import importlib.util
 import inspect
 import io
 import os
@@ -22,19 +22,20 @@ import pytest
 from scipy.io import savemat
 
 from mmdml import datasets
-from mmdml.datasets.preparation import archives
+from mmdml.datasets.preparation import archives, download, prepare
 from mmdml.datasets.preparation.archives import ArchiveError
+from mmdml.datasets.preparation.prepare import OfficialFile
+from mmdml.datasets.preparation.recipes import RECIPES
 from mmdml.registry import DATASETS
 from mmdml.utils.progress import ProgressLine, bytes_as_text
 
 ROOT = Path(__file__).parents[2]
-CONVERTERS = ROOT / 'tools/dataset_converters'
-sys.path.insert(0, str(CONVERTERS))
-recipe_module = importlib.import_module('_recipe')
-NAMES = sorted(
-    path.stem.removeprefix('prepare_') for path in CONVERTERS.glob('prepare_*.py') if path.stem != 'prepare_omniglot'
-)
-RECIPES = {name: importlib.import_module(f'prepare_{name}').RECIPE for name in NAMES}
+COMMAND = ROOT / 'tools/dataset_converters/prepare.py'
+spec = importlib.util.spec_from_file_location('prepare_tool', COMMAND)
+prepare_tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(prepare_tool)
+# Omniglot has its tests in test_omniglot.py: nobody has to lay it out.
+NAMES = sorted(set(RECIPES) - {'Omniglot'})
 PICTURE = cv2.imencode('.jpg', np.full((4, 4, 3), 120, np.uint8))[1].tobytes()
 
 
@@ -71,7 +72,7 @@ def write_zip(path, members):
 # ---- the official files, each with the least that its class loads ----------------------------------------------------
 
 
-def cub200(num_classes=200):
+def files_of_CUB200(num_classes=200):
     members = {f'images/{i:03d}.Bird/{i}.jpg': PICTURE for i in (1, num_classes)}
     members['images.txt'] = lines(['1 001.Bird/1.jpg', f'2 {num_classes:03d}.Bird/{num_classes}.jpg'])
     members['image_class_labels.txt'] = lines(['1 1', f'2 {num_classes}'])
@@ -80,7 +81,7 @@ def cub200(num_classes=200):
     return {'CUB_200_2011.tgz': {'attributes.txt': b'beside the folder', **folder}}
 
 
-def cars196():
+def files_of_Cars196():
     annotations = np.empty((1, 2), dtype=[('relative_im_path', object), ('class', object)])
     annotations[0] = [('car_ims/000001.jpg', 1), ('car_ims/000002.jpg', 99)]
     names = cells([f'Make Model {i}' for i in range(196)])
@@ -90,7 +91,22 @@ def cars196():
     }
 
 
-def sop():
+def files_of_Cars196_devkit():
+    def annotations(class_id):
+        array = np.empty((1, 1), dtype=[('fname', object), ('class', object)])
+        array[0] = [('00001.jpg', class_id)]
+        return matlab(annotations=array)
+
+    devkit = {'devkit/cars_meta.mat': matlab(class_names=cells([f'Make Model {i}' for i in range(196)]))}
+    return {
+        'cars_train.tgz': {'cars_train/00001.jpg': PICTURE},
+        'cars_test.tgz': {'cars_test/00001.jpg': PICTURE},
+        'car_devkit.tgz': {**devkit, 'devkit/cars_train_annos.mat': annotations(1)},
+        'cars_test_annos_withlabels.mat': annotations(99),
+    }
+
+
+def files_of_StanfordOnlineProducts():
     header = 'image_id class_id super_class_id path'
     members = {'Ebay_info.txt': b'', 'bicycle_final/1_0.JPG': PICTURE, 'bicycle_final/2_0.JPG': PICTURE}
     members['Ebay_train.txt'] = lines([header, '1 1 1 bicycle_final/1_0.JPG'])
@@ -99,7 +115,7 @@ def sop():
     return {'Stanford_Online_Products.zip': {**folder, '__MACOSX/._x': b'left out'}}
 
 
-def inshop():
+def files_of_InShop():
     rows = [f'img/MEN/id_{i:08d}/01_1_front.jpg id_{i:08d} {part}' for i, part in enumerate(('train', 'query'), 1)]
     rows.append('img/MEN/id_00000002/01_2_side.jpg id_00000002 gallery')
     return {
@@ -108,19 +124,19 @@ def inshop():
     }
 
 
-def vehicleid():
+def files_of_VehicleID():
     tests = {f'train_test_split/test_list_{size}.txt': b'0000002 2\n' for size in (800, 1600, 2400, 13164)}
     members = {'image/0000001.jpg': PICTURE, 'image/0000002.jpg': PICTURE, **tests}
     members['train_test_split/train_list.txt'] = b'0000001 1\n'
     return {'VehicleID_V1.0.zip': {f'VehicleID_V1.0/{name}': data for name, data in members.items()}}
 
 
-def oxford_flowers102():
+def files_of_OxfordFlowers102():
     images = {f'jpg/image_0000{i}.jpg': PICTURE for i in (1, 2)}
     return {'102flowers.tgz': images, 'imagelabels.mat': matlab(labels=np.array([[1, 52]]))}
 
 
-def oxford_pets():
+def files_of_OxfordPets():
     rows = [f'breed_{i}_1 {i} 1 1' for i in range(1, 38)]
     return {
         'images.tar.gz': {f'images/breed_{i}_1.jpg': PICTURE for i in range(1, 38)},
@@ -128,7 +144,7 @@ def oxford_pets():
     }
 
 
-def fgvc_aircraft():
+def files_of_FGVCAircraft():
     members = {'images/1.jpg': PICTURE, 'images/2.jpg': PICTURE}
     members['variants.txt'] = lines(f'variant {i}' for i in range(1, 101))
     members['images_variant_trainval.txt'] = b'1 variant 1\n'
@@ -136,7 +152,7 @@ def fgvc_aircraft():
     return {'fgvc-aircraft-2013b.tar.gz': {f'fgvc-aircraft-2013b/data/{k}': data for k, data in members.items()}}
 
 
-def stanford_dogs():
+def files_of_StanfordDogs():
     paths = [f'n{i:08d}-breed_{i}/n{i:08d}_1.jpg' for i in range(1, 121)]
     labels = np.arange(1.0, 121)[:, None]
     return {
@@ -145,13 +161,13 @@ def stanford_dogs():
     }
 
 
-def market1501():
+def files_of_Market1501():
     names = ['bounding_box_train/0002_c1s1_000451_03.jpg', 'query/0001_c1s1_001051_00.jpg']
     names.append('bounding_box_test/0001_c2s1_000151_01.jpg')
     return {'Market-1501-v15.09.15.zip': {f'Market-1501-v15.09.15/{name}': PICTURE for name in names}}
 
 
-def food101():
+def files_of_Food101():
     dishes = [f'dish_{i:03d}' for i in range(1, 102)]
     members = {'images/dish_001/1.jpg': PICTURE, 'images/dish_101/2.jpg': PICTURE}
     members.update({'meta/classes.txt': lines(dishes), 'meta/train.txt': b'dish_001/1\n'})
@@ -161,7 +177,7 @@ def food101():
 
 def write_official(name, folder, nested=False):
     """The official files of a data set; archives in the format that their names say."""
-    for file, content in globals()[name]().items():
+    for file, content in globals()[f'files_of_{name}'.replace('-', '_')]().items():
         path = folder / (file if nested else Path(file).name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, bytes):
@@ -173,8 +189,8 @@ def write_official(name, folder, nested=False):
     return folder
 
 
-def prepare(name, source, target, checks=False):
-    return recipe_module.prepare(RECIPES[name], str(source), str(target), checks=checks)
+def lay_out(name, source, target, checks=False):
+    return prepare.prepare(RECIPES[name], [str(source)], str(target), checks=checks)
 
 
 def build(name, target, **options):
@@ -203,7 +219,7 @@ def test_recipe_agrees_with_its_data_set_class(name):
 
 def test_every_data_set_with_official_counts_has_a_command():
     counted = {name for name in datasets.__all__ if hasattr(getattr(datasets, name), 'COUNTS')}
-    assert counted - {'Omniglot'} == {recipe.dataset for recipe in RECIPES.values()}
+    assert counted == {recipe.dataset for recipe in RECIPES.values()}
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -211,7 +227,7 @@ def test_documentation_has_the_files_of_a_recipe_and_the_counts_of_its_class(nam
     page = (ROOT / 'docs/datasets.md').read_text()
     recipe = RECIPES[name]
     folder = os.path.normpath(f'{recipe.target}/{recipe.root}')
-    assert f'| `{recipe.dataset}` | `{folder}` | `prepare_{name}.py` |' in page
+    assert re.search(rf'\| `{recipe.dataset}` \| `{folder}` \| .*`{name}`.* \|', page)
     kinds = {file.checksum.partition(':')[0] for file in recipe.files}
     assert len(kinds) == 1
     kind = {'md5': 'MD5', 'sha256': 'SHA-256', '': 'none known'}[kinds.pop()]
@@ -230,7 +246,7 @@ def test_documentation_has_the_files_of_a_recipe_and_the_counts_of_its_class(nam
 def test_official_files_become_a_tree_that_the_class_loads(name, tmp_path):
     source = write_official(name, tmp_path / 'downloads')
     target = tmp_path / 'data' / 'tree'
-    summary = prepare(name, source, target)
+    summary = lay_out(name, source, target)
     assert summary.startswith(f'{RECIPES[name].dataset} in {target}: ') and 'test' in summary
     for split in ('train', 'test'):
         dataset = build(name, target, split=split, pipeline=[dict(type='LoadImageFromFile')])
@@ -240,81 +256,82 @@ def test_official_files_become_a_tree_that_the_class_loads(name, tmp_path):
 
 
 def test_files_in_their_official_folders_are_found(tmp_path):
-    source = write_official('inshop', tmp_path / 'downloads', nested=True)
-    prepare('inshop', source, tmp_path / 'tree')
-    assert len(build('inshop', tmp_path / 'tree', split='query')) == 1
+    source = write_official('InShop', tmp_path / 'downloads', nested=True)
+    lay_out('InShop', source, tmp_path / 'tree')
+    assert len(build('InShop', tmp_path / 'tree', split='query')) == 1
 
 
 def test_single_archive_may_be_named_itself(tmp_path):
-    source = write_official('food101', tmp_path / 'downloads') / 'food-101.tar.gz'
+    source = write_official('Food101', tmp_path / 'downloads') / 'food-101.tar.gz'
     source.rename(tmp_path / 'renamed')
-    prepare('food101', tmp_path / 'renamed', tmp_path / 'tree')
-    assert len(build('food101', tmp_path / 'tree')) == 1
+    lay_out('Food101', tmp_path / 'renamed', tmp_path / 'tree')
+    assert len(build('Food101', tmp_path / 'tree')) == 1
 
 
 def test_file_in_place_of_the_folder_of_several_is_an_error(tmp_path):
-    source = write_official('cars196', tmp_path / 'downloads') / 'car_ims.tgz'
-    with pytest.raises(ArchiveError, match=r'several files \(car_ims\.tgz, cars_annos\.mat\): give the folder'):
-        prepare('cars196', source, tmp_path / 'tree')
+    source = write_official('Cars196', tmp_path / 'downloads') / 'car_ims.tgz'
+    source.rename(tmp_path / 'cars.tgz')
+    with pytest.raises(ArchiveError, match=r'cars\.tgz is none of the files of Cars196: car_ims\.tgz, cars_annos\.mat'):
+        lay_out('Cars196', tmp_path / 'cars.tgz', tmp_path / 'tree')
 
 
 def test_counts_decide_whether_a_tree_is_complete(tmp_path, monkeypatch):
-    source = write_official('market1501', tmp_path)
-    recipe = RECIPES['market1501']
-    monkeypatch.setitem(RECIPES, 'market1501', replace(recipe, files=(replace(recipe.files[0], checksum=''),)))
+    source = write_official('Market1501', tmp_path)
+    recipe = RECIPES['Market1501']
+    monkeypatch.setitem(RECIPES, 'Market1501', replace(recipe, files=(replace(recipe.files[0], checksum=''),)))
     with pytest.raises(
         ArchiveError, match=r'split train .*751 classes and 12,936 images, found 1 classes and 1 images'
     ):
-        prepare('market1501', source, tmp_path / 'tree', checks=True)
+        lay_out('Market1501', source, tmp_path / 'tree', checks=True)
     assert sorted(os.listdir(tmp_path)) == ['Market-1501-v15.09.15.zip']
     monkeypatch.setattr(DATASETS.get('Market1501'), 'COUNTS', {'train': (1, 1), 'test': (1, 2)})
-    summary = prepare('market1501', source, tmp_path / 'tree', checks=True)
+    summary = lay_out('Market1501', source, tmp_path / 'tree', checks=True)
     assert summary.endswith('train 1 classes, 1 images; test 1 classes, 2 images')
 
 
 def test_listed_image_that_the_archive_lacks_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(DATASETS.get('Food101'), 'COUNTS', {'train': (1, 2), 'test': (1, 1)})
-    members = food101()['food-101.tar.gz']
+    members = files_of_Food101()['food-101.tar.gz']
     members['food-101/meta/train.txt'] = b'dish_001/1\ndish_001/77\n'
     write_tar(tmp_path / 'food-101.tar.gz', members)
-    recipe = RECIPES['food101']
+    recipe = RECIPES['Food101']
     recipe = replace(recipe, files=(replace(recipe.files[0], checksum=''),))
     with pytest.raises(ArchiveError, match=r'1 listed images of Food101 .* e\.g\. images/dish_001/77\.jpg'):
-        recipe_module.prepare(recipe, str(tmp_path / 'food-101.tar.gz'), str(tmp_path / 'tree'))
+        prepare.prepare(recipe, [str(tmp_path / 'food-101.tar.gz')], str(tmp_path / 'tree'))
     assert os.listdir(tmp_path) == ['food-101.tar.gz']
 
 
 def test_archive_with_another_checksum_is_refused(tmp_path):
-    source = write_official('sop', tmp_path) / 'Stanford_Online_Products.zip'
+    source = write_official('StanfordOnlineProducts', tmp_path) / 'Stanford_Online_Products.zip'
     found = hashlib.sha256(source.read_bytes()).hexdigest()
     with pytest.raises(ArchiveError, match=rf'its sha256 is {found}, expected b04fa78210e69'):
-        prepare('sop', source, tmp_path / 'tree', checks=True)
+        lay_out('StanfordOnlineProducts', source, tmp_path / 'tree', checks=True)
     assert not (tmp_path / 'tree').exists()
-    archives.check_checksum(str(source), f'sha256:{found}')
+    download.check_checksum(str(source), f'sha256:{found}')
 
 
 def test_copy_of_fewer_birds_is_laid_out_without_checks_only(tmp_path):
-    write_tar(tmp_path / 'CUB_200_2011.tgz', cub200(num_classes=4)['CUB_200_2011.tgz'])
-    recipe = RECIPES['cub200']
+    write_tar(tmp_path / 'CUB_200_2011.tgz', files_of_CUB200(num_classes=4)['CUB_200_2011.tgz'])
+    recipe = RECIPES['CUB200']
     recipe = replace(recipe, files=(replace(recipe.files[0], checksum=''),))
-    arguments = recipe, str(tmp_path), str(tmp_path / 'tree')
+    arguments = recipe, [str(tmp_path)], str(tmp_path / 'tree')
     with pytest.raises(ArchiveError, match='cannot load split train of .* train_classes=100 must leave'):
-        recipe_module.prepare(*arguments)
+        prepare.prepare(*arguments)
     assert os.listdir(tmp_path) == ['CUB_200_2011.tgz']
-    summary = recipe_module.prepare(*arguments, checks=False)
+    summary = prepare.prepare(*arguments, checks=False)
     assert summary.endswith(
         'train 1 classes, 1 images (with train_classes=1); test 1 classes, 1 images (with train_classes=1)'
     )
-    assert len(build('cub200', tmp_path / 'tree', split='test', train_classes=2)) == 1
+    assert len(build('CUB200', tmp_path / 'tree', split='test', train_classes=2)) == 1
     assert not (tmp_path / 'tree/attributes.txt').exists()
 
 
 @pytest.mark.parametrize('name', ['downloads', '.'])
 def test_target_around_the_official_files_is_refused_without_advice_to_remove_them(tmp_path, name):
-    target = tmp_path / 'cars196'
-    source = write_official('cars196', target / name)
+    target = tmp_path / 'Cars196'
+    source = write_official('Cars196', target / name)
     with pytest.raises(ArchiveError, match=f'car_ims.tgz is a place in the target folder {target}: choose another'):
-        prepare('cars196', source, target)
+        lay_out('Cars196', source, target)
     assert sorted(os.listdir(source)) == ['car_ims.tgz', 'cars_annos.mat']
 
 
@@ -323,14 +340,14 @@ def test_nothing_is_downloaded_into_the_target(tmp_path):
         recipe = recipe_from(address, b'')
         for source in ('food-101', 'food-101/food-101.tar.gz'):
             with pytest.raises(ArchiveError, match='choose another target folder'):
-                recipe_module.prepare(recipe, str(tmp_path / source), str(tmp_path / 'food-101'))
+                prepare.prepare(recipe, [str(tmp_path / source)], str(tmp_path / 'food-101'))
         assert not handler.asked and not os.listdir(tmp_path)
 
 
 def test_target_that_is_there_is_not_touched(tmp_path):
     (tmp_path / 'tree').mkdir()
     with pytest.raises(ArchiveError, match=f'{tmp_path}/tree is there already'):
-        prepare('food101', tmp_path / 'nothing', tmp_path / 'tree')
+        lay_out('Food101', tmp_path / 'nothing', tmp_path / 'tree')
 
 
 # ---- hostile and broken archives -------------------------------------------------------------------------------------
@@ -343,9 +360,9 @@ def test_target_that_is_there_is_not_touched(tmp_path):
 @pytest.mark.parametrize('folder', ['top', ''])
 def test_entry_that_points_outside_is_refused_and_nothing_is_left(tmp_path, write, name, folder):
     write(tmp_path / 'archive', {'top/a.jpg': PICTURE, name: b'evil'})
-    part = archives.OfficialFile('archive', folder=folder)
+    part = OfficialFile('archive', folder=folder)
     with pytest.raises(ArchiveError, match=re.escape(f'{tmp_path}/archive holds the entry {name!r}, which points out')):
-        archives.lay_out([(part, str(tmp_path / 'archive'))], str(tmp_path / 'tree'), lambda tree: None)
+        prepare.lay_out([(part, str(tmp_path / 'archive'))], str(tmp_path / 'tree'), lambda tree: None)
     assert os.listdir(tmp_path) == ['archive'] and not Path('/tmp/evil').exists()
 
 
@@ -397,9 +414,9 @@ def test_broken_archive_leaves_nothing_behind(tmp_path, write, damage):
     path = tmp_path / 'archive'
     write(path, {'top/a.jpg': np.random.default_rng(0).bytes(5000), 'top/b.jpg': PICTURE})
     path.write_bytes(damage(path.read_bytes()))
-    part = archives.OfficialFile('archive', folder='top')
+    part = OfficialFile('archive', folder='top')
     with pytest.raises(ArchiveError, match=f'cannot unpack {path}: .*; remove it and download it again'):
-        archives.lay_out([(part, str(path))], str(tmp_path / 'tree'), lambda tree: None)
+        prepare.lay_out([(part, str(path))], str(tmp_path / 'tree'), lambda tree: None)
     assert os.listdir(tmp_path) == ['archive']
 
 
@@ -423,6 +440,100 @@ def test_this_machines_errors_do_not_blame_the_archive(tmp_path):
     with pytest.raises(ArchiveError) as error:
         archives.unpack(str(tmp_path / 'a.zip'), 'top', str(tmp_path / 'tree'))
     assert 'download it again' not in str(error.value) and str(tmp_path / 'tree/a') in str(error.value)
+
+
+def test_extended_header_that_would_take_minutes_to_read_is_refused_at_once(tmp_path):
+    info = tarfile.TarInfo('pax')
+    info.type, info.size = tarfile.XHDTYPE, 1 << 20
+    block = info.tobuf(tarfile.USTAR_FORMAT)
+    (tmp_path / 'a.tar').write_bytes(block + b'1' * info.size + block)
+    with pytest.raises(ArchiveError, match=r'extended header of 1,048,576 bytes, the limit is 16,384'):
+        archives.unpack(str(tmp_path / 'a.tar'), '', str(tmp_path / 'tree'))
+
+
+def test_many_extended_headers_are_refused_before_they_take_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, '_MAX_SQUARED_HEADER_BYTES', 3 * 900**2)
+    with tarfile.open(tmp_path / 'a.tar', 'w', format=tarfile.PAX_FORMAT) as archive:
+        for number in range(9):
+            info = tarfile.TarInfo(f'top/{number}/{"x" * 200}/{"y" * 200}/{"z" * 200}/{"z" * 200}')
+            archive.addfile(info)
+    with pytest.raises(ArchiveError, match='squared lengths of the extended headers'):
+        archives.unpack(str(tmp_path / 'a.tar'), '', str(tmp_path / 'tree'))
+
+
+def test_sparse_file_is_refused(tmp_path):
+    with tarfile.open(tmp_path / 'a.tar', 'w', format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo('top/huge')
+        info.pax_headers = {'GNU.sparse.map': '0,0', 'GNU.sparse.size': str(1 << 50)}
+        archive.addfile(info)
+    with pytest.raises(ArchiveError, match=r"sparse file 'top/huge': do not use"):
+        archives.unpack(str(tmp_path / 'a.tar'), '', str(tmp_path / 'tree'))
+
+
+@pytest.mark.parametrize('write', [write_tar, write_zip])
+def test_archive_that_unpacks_to_more_than_the_limit_is_refused_with_both_numbers(tmp_path, write):
+    write(tmp_path / 'archive', {'top/a': b'x' * 700, 'other/b': b'x' * 700})
+    archives.unpack(str(tmp_path / 'archive'), 'top', str(tmp_path / 'within'), max_bytes=20_000)
+    with pytest.raises(ArchiveError, match='unpacks to 1,400 bytes or more, the limit is 1,000'):
+        archives.unpack(str(tmp_path / 'archive'), 'top', str(tmp_path / 'tree'), max_bytes=1000)
+
+
+def test_checksum_of_a_compressed_archive_counts(tmp_path):
+    path = tmp_path / 'a.tgz'
+    write_tar(path, {'top/a.txt': b'label 1'})
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1  # the checksum in the last eight bytes
+    path.write_bytes(data)
+    with pytest.raises(ArchiveError, match=f'cannot unpack {path}: CRC check failed.*download it again'):
+        archives.unpack(str(path), 'top', str(tmp_path / 'tree'))
+
+
+def test_folder_that_another_left_is_not_touched(tmp_path):
+    source = write_official('Food101', tmp_path / 'downloads')
+    kept = tmp_path / 'tree.unpacking/notes.txt'
+    kept.parent.mkdir()
+    kept.write_text('mine')
+    lay_out('Food101', source, tmp_path / 'tree')
+    assert kept.read_text() == 'mine'
+    assert sorted(os.listdir(tmp_path)) == ['downloads', 'tree', 'tree.unpacking']
+
+
+def test_two_commands_for_one_target_leave_one_whole_tree(tmp_path):
+    source = write_official('Food101', tmp_path / 'downloads') / 'food-101.tar.gz'
+    files = [(RECIPES['Food101'].files[0], str(source))]
+
+    def meanwhile(tree):
+        lay_out('Food101', source, tmp_path / 'tree')
+        assert len(os.listdir(tree)) == 2
+
+    with pytest.raises(ArchiveError, match=f'{tmp_path}/tree has appeared meanwhile'):
+        prepare.lay_out(files, str(tmp_path / 'tree'), meanwhile)
+    assert sorted(os.listdir(tmp_path)) == ['downloads', 'tree']
+    assert len(build('Food101', tmp_path / 'tree')) == 1
+
+
+def test_stopped_command_leaves_nothing_behind(tmp_path):
+    source = write_official('Food101', tmp_path / 'downloads') / 'food-101.tar.gz'
+    code = (
+        'import runpy, time\n'
+        'from mmdml.datasets.preparation import prepare\n'
+        'prepare.check_tree = lambda *args: (print("unpacked", flush=True), time.sleep(60))\n'
+        f'runpy.run_path({str(COMMAND)!r}, run_name="__main__")\n'
+    )
+    command = [sys.executable, '-c', code, 'Food101', source, tmp_path / 'tree', '--skip-checks']
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'unpacked\n'
+    assert len(list(tmp_path.glob('tree.unpacking-*'))) == 1
+    process.terminate()
+    assert process.wait(30) != 0
+    process.stdout.close()
+    assert not list(tmp_path.glob('tree*'))
+
+
+def test_pipe_in_place_of_an_archive_is_refused(tmp_path):
+    os.mkfifo(tmp_path / 'food-101.tar.gz')
+    with pytest.raises(ArchiveError, match=r'food-101\.tar\.gz is no regular file'):
+        lay_out('Food101', tmp_path / 'food-101.tar.gz', tmp_path / 'tree')
 
 
 # ---- download --------------------------------------------------------------------------------------------------------
@@ -483,9 +594,9 @@ def test_download_goes_on_after_a_broken_connection(tmp_path):
     with serving(at_most=4000) as (address, handler):
         for done in (4000, 8000):
             with pytest.raises(ArchiveError, match=rf'ended after {done:,} of 10,240 bytes; run this again.*\nGET IT'):
-                archives.download(address, str(path), 'GET IT')
+                download.download(address, str(path), 'GET IT')
             assert not path.exists() and path.with_name('file.part').stat().st_size == done
-        archives.download(address, str(path), 'GET IT')
+        download.download(address, str(path), 'GET IT')
         assert handler.asked == [None, 'bytes=4000-', 'bytes=8000-']
     assert path.read_bytes() == Server.content and os.listdir(path.parent) == ['file']
 
@@ -493,7 +604,7 @@ def test_download_goes_on_after_a_broken_connection(tmp_path):
 def test_server_that_cannot_resume_sends_the_file_from_its_beginning(tmp_path):
     (tmp_path / 'file.part').write_bytes(b'x' * 100)
     with serving(ranges=False) as (address, _):
-        archives.download(address, str(tmp_path / 'file'), '')
+        download.download(address, str(tmp_path / 'file'), '')
     assert (tmp_path / 'file').read_bytes() == Server.content
 
 
@@ -502,7 +613,7 @@ def test_server_that_tells_no_sizes_is_taken_at_its_word(tmp_path, already):
     if already:
         (tmp_path / 'file.part').write_bytes(Server.content[:already])
     with serving(sizes=False) as (address, _):
-        archives.download(address, str(tmp_path / 'file'), '')
+        download.download(address, str(tmp_path / 'file'), '')
     assert (tmp_path / 'file').read_bytes() == Server.content
 
 
@@ -520,7 +631,7 @@ def test_what_has_come_is_kept_when_the_answer_is_not_its_rest(tmp_path, answer,
     part.write_bytes(Server.content[:1000])
     with serving(ranges=False, **answer) as (address, handler):
         with pytest.raises(ArchiveError, match=f'cannot download {address}: the answer {problem}.*\nGET IT'):
-            archives.download(address, str(tmp_path / 'file'), 'GET IT', archive=archive)
+            download.download(address, str(tmp_path / 'file'), 'GET IT', archive=archive)
         assert handler.asked == ['bytes=1000-']
     assert os.listdir(tmp_path) == ['file.part'] and part.read_bytes() == Server.content[:1000]
 
@@ -529,20 +640,20 @@ def test_web_page_in_place_of_an_archive_says_what_to_get_where(tmp_path):
     with serving(content=b'<html>log in</html>', kind='text/html') as (address, _):
         recipe = recipe_from(address, b'')
         with pytest.raises(ArchiveError) as error:
-            recipe_module.prepare(recipe, str(tmp_path / 'food-101.tar.gz'), str(tmp_path / 'tree'), checks=False)
+            prepare.prepare(recipe, [str(tmp_path / 'food-101.tar.gz')], str(tmp_path / 'tree'), checks=False)
     assert 'the answer is a web page' in str(error.value)
     assert f'Get food-101.tar.gz from {recipe.page}, put it as {tmp_path}/food-101.tar.gz' in str(error.value)
     assert not os.listdir(tmp_path)
 
 
 def test_file_that_is_no_archive_may_come_under_a_wrong_type(tmp_path):
-    source = write_official('oxford_flowers102', tmp_path / 'downloads')
+    source = write_official('OxfordFlowers102', tmp_path / 'downloads')
     content = (source / 'imagelabels.mat').read_bytes()
     (source / 'imagelabels.mat').unlink()
     with serving(content=content, kind='text/html') as (address, _):
-        images, labels = RECIPES['oxford_flowers102'].files
-        recipe = replace(RECIPES['oxford_flowers102'], files=(images, replace(labels, address=address)))
-        recipe_module.prepare(recipe, str(source), str(tmp_path / 'tree'), checks=False)
+        images, labels = RECIPES['OxfordFlowers102'].files
+        recipe = replace(RECIPES['OxfordFlowers102'], files=(images, replace(labels, address=address)))
+        prepare.prepare(recipe, [str(source)], str(tmp_path / 'tree'), checks=False)
     assert (tmp_path / 'tree/imagelabels.mat').read_bytes() == content
 
 
@@ -550,32 +661,32 @@ def test_file_that_is_no_archive_may_come_under_a_wrong_type(tmp_path):
 def test_part_that_is_complete_is_taken_and_one_that_is_too_long_fetched_anew(tmp_path, too_much, requests):
     (tmp_path / 'file.part').write_bytes(Server.content + b'x' * too_much)
     with serving() as (address, handler):
-        archives.download(address, str(tmp_path / 'file'), '')
+        download.download(address, str(tmp_path / 'file'), '')
         assert len(handler.asked) == requests
     assert (tmp_path / 'file').read_bytes() == Server.content
 
 
 def recipe_from(address, content):
     """Food-101 with another address; its checksum is that of ``content``."""
-    file = replace(RECIPES['food101'].files[0], address=address, checksum=f'md5:{hashlib.md5(content).hexdigest()}')
-    return replace(RECIPES['food101'], files=(file,))
+    file = replace(RECIPES['Food101'].files[0], address=address, checksum=f'md5:{hashlib.md5(content).hexdigest()}')
+    return replace(RECIPES['Food101'], files=(file,))
 
 
 def test_what_is_missing_is_downloaded_checked_and_laid_out(tmp_path, monkeypatch):
-    content = (write_official('food101', tmp_path / 'elsewhere') / 'food-101.tar.gz').read_bytes()
+    content = (write_official('Food101', tmp_path / 'elsewhere') / 'food-101.tar.gz').read_bytes()
     monkeypatch.setattr(DATASETS.get('Food101'), 'COUNTS', {'train': (1, 1), 'test': (1, 1)})
     with serving(content=content) as (address, _):
         recipe = recipe_from(address, content)
-        recipe_module.prepare(recipe, f'{tmp_path}/downloads/', str(tmp_path / 'tree'))
+        prepare.prepare(recipe, [f'{tmp_path}/downloads/'], str(tmp_path / 'tree'))
     assert (tmp_path / 'downloads/food-101.tar.gz').read_bytes() == content
-    assert len(build('food101', tmp_path / 'tree', split='test')) == 1
+    assert len(build('Food101', tmp_path / 'tree', split='test')) == 1
 
 
 def test_download_with_another_checksum_is_not_laid_out(tmp_path):
     with serving(content=b'another file') as (address, _):
         with pytest.raises(ArchiveError, match='food-101.tar.gz is not the official file: its md5 is'):
             recipe = recipe_from(address, b'the file')
-            recipe_module.prepare(recipe, str(tmp_path / 'food-101.tar.gz'), str(tmp_path / 'tree'))
+            prepare.prepare(recipe, [str(tmp_path / 'food-101.tar.gz')], str(tmp_path / 'tree'))
     assert os.listdir(tmp_path) == ['food-101.tar.gz']
 
 
@@ -584,7 +695,7 @@ def test_without_the_file_or_the_network_the_message_names_page_file_and_place(t
     with serving() as (address, _):
         recipe = recipe_from(f'{address}missing' if network else 'http://127.0.0.1:9/', b'')
         with pytest.raises(ArchiveError) as error:
-            recipe_module.prepare(recipe, str(tmp_path / 'food-101.tar.gz'), str(tmp_path / 'tree'))
+            prepare.prepare(recipe, [str(tmp_path / 'food-101.tar.gz')], str(tmp_path / 'tree'))
     message = str(error.value)
     assert ('404' if network else 'refused') in message
     assert f'Get food-101.tar.gz from {recipe.page}, put it as {tmp_path}/food-101.tar.gz, and run this' in message
@@ -595,38 +706,71 @@ def test_without_the_file_or_the_network_the_message_names_page_file_and_place(t
 
 def run_command(name, *arguments):
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
-    command = [sys.executable, CONVERTERS / f'prepare_{name}.py', *arguments]
+    command = [sys.executable, COMMAND, name, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 def test_data_set_behind_a_form_says_what_to_get_where(tmp_path):
-    done = run_command('inshop', tmp_path, tmp_path / 'tree')
+    done = run_command('InShop', tmp_path, tmp_path / 'tree')
     assert done.returncode == 1 and not done.stdout
     assert 'Get Img/img.zip, Eval/list_eval_partition.txt from https://mmlab.ie.cuhk.edu.hk/' in done.stderr
     assert f'(after their agreement), put them into {tmp_path}, and run this again.' in done.stderr
 
 
 def test_broken_address_of_sop_comes_with_the_hint_that_a_copy_will_do(tmp_path):
-    files = (replace(RECIPES['sop'].files[0], address='http://127.0.0.1:9/'),)
+    files = (replace(RECIPES['StanfordOnlineProducts'].files[0], address='http://127.0.0.1:9/'),)
     with pytest.raises(ArchiveError, match='lifted_struct/ .*copy from elsewhere: an exact one is known by its check'):
-        recipe_module.prepare(replace(RECIPES['sop'], files=files), f'{tmp_path}/', str(tmp_path / 'tree'))
+        prepare.prepare(
+            replace(RECIPES['StanfordOnlineProducts'], files=files), [f'{tmp_path}/'], str(tmp_path / 'tree')
+        )
 
 
 def test_target_that_cannot_be_made_ends_the_command_with_a_message(tmp_path):
-    source = write_official('cub200', tmp_path / 'downloads')
+    source = write_official('CUB200', tmp_path / 'downloads')
     (tmp_path / 'file').write_bytes(b'')
-    done = run_command('cub200', source, tmp_path / 'file/tree', '--skip-checks')
+    done = run_command('CUB200', source, tmp_path / 'file/tree', '--skip-checks')
     assert done.returncode == 1 and 'Traceback' not in done.stderr and f'{tmp_path}/file/tree' in done.stderr
 
 
 def test_command_lays_out_a_repacked_copy_and_names_the_next_command(tmp_path, capsys):
-    source = write_official('fgvc_aircraft', tmp_path / 'downloads')
-    recipe_module.main(RECIPES['fgvc_aircraft'], [str(source), str(tmp_path / 'tree'), '--skip-checks'])
+    source = write_official('FGVCAircraft', tmp_path / 'downloads')
+    prepare_tool.main(['FGVCAircraft', str(source), str(tmp_path / 'tree'), '--skip-checks'])
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f'FGVCAircraft in {tmp_path}/tree: train 1 classes, 1 images; test 1 classes, 1 images'
     assert printed[1].endswith(f'tools/misc/verify_dataset.py FGVCAircraft --data-root {tmp_path}/tree/data')
     with pytest.raises(SystemExit, match='is there already'):
-        recipe_module.main(RECIPES['fgvc_aircraft'], [str(source), str(tmp_path / 'tree')])
+        prepare_tool.main(['FGVCAircraft', str(source), str(tmp_path / 'tree')])
+
+
+def test_files_may_be_named_one_by_one(tmp_path):
+    source = write_official('Cars196', tmp_path / 'downloads')
+    (source / 'cars_annos.mat').rename(tmp_path / 'cars_annos.mat')
+    arguments = ['Cars196', source / 'car_ims.tgz', tmp_path / 'cars_annos.mat', tmp_path / 'tree', '--skip-checks']
+    prepare_tool.main(list(map(str, arguments)))
+    assert len(build('Cars196', tmp_path / 'tree')) == 1
+
+
+def test_help_lists_every_recipe_with_its_files_and_page():
+    done = subprocess.run([sys.executable, COMMAND, '--help'], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0
+    for name, recipe in RECIPES.items():
+        assert f'  {name}\n' in done.stdout and recipe.page in done.stdout
+        assert all(file.name in done.stdout for file in recipe.files)
+
+
+def test_unknown_recipe_names_the_nearest_and_all():
+    with pytest.raises(SystemExit, match="no recipe 'Cars169'; did you mean Cars196.* CUB200, "):
+        prepare_tool.main(['Cars169', 'downloads', 'tree'])
+
+
+def test_full_disk_while_downloading_keeps_no_part(tmp_path):
+    (tmp_path / 'file.part').symlink_to('/dev/full')
+    with (
+        serving() as (address, _),
+        pytest.raises(ArchiveError, match='No space left on device; the part .* is removed'),
+    ):
+        download.download(address, str(tmp_path / 'file'), '')
+    assert not os.listdir(tmp_path)
 
 
 # ---- progress --------------------------------------------------------------------------------------------------------

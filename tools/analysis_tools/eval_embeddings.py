@@ -20,7 +20,7 @@ from typing import Any
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.evaluation.functional.options import NO_POSITIVE
 from mmdml.evaluation.functional.ranks import TIES
-from mmdml.evaluation.functional.retrieval import SEARCHES
+from mmdml.evaluation.functional.searches import SEARCHES
 from mmdml.evaluation.protocols import PerPart
 from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import read_columns, read_facts

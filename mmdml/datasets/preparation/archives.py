@@ -1,229 +1,59 @@
-"""Official archives: fetch them, check them, lay them out.
+"""Unpacking tar and zip archives that may be hostile: regular files only, inside the target, within limits."""
 
-An archive is hostile until it is proven otherwise: only regular files are written, under names that stay inside the
-target, and nothing is at the target before everything is.
-"""
-
-import hashlib
 import os
 import os.path as osp
-import re
 import shutil
 import stat
 import tarfile
-import urllib.error
-import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from lzma import LZMAError
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 from zlib import error as ZlibError
 
 from mmdml.utils.progress import ProgressLine
 
+#: Bytes that an archive may unpack to where the caller says nothing; the largest official one has about 6 GB.
+MAX_UNPACKED_BYTES = 64 << 30
+
 _CHUNK = 1 << 20
 # What the unpackers raise for a file that is cut, damaged, encrypted or no archive at all.
 _UNPACK_ERRORS = (tarfile.TarError, zipfile.BadZipFile, ZlibError, LZMAError, EOFError, OSError, RuntimeError)
+
+# Headers in front of a tar entry that hold its long name and the like. Python before 3.11.10 reads them in a time that
+# grows with the square of their length, so both the length and the sum of the squares (about 40 s) have a limit.
+_MAX_HEADER_BYTES = 1 << 14
+_MAX_SQUARED_HEADER_BYTES = 40_000_000_000
+_HEADER_TYPES = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 
 
 class ArchiveError(RuntimeError):
     """An archive that cannot be had, is not the right one, or cannot be laid out; says what to do."""
 
 
-@dataclass(frozen=True)
-class OfficialFile:
-    """A file as the authors of a data set distribute it.
-
-    Attributes:
-        name: path in the distribution, e.g. ``'Img/img.zip'``.
-        to: for an archive, the folder of the tree that its content goes to; else the path of the file in the tree.
-        folder: for an archive, the folder inside it whose content is taken, ``''`` for all; None for a plain file.
-        address: direct address, ``''`` if there is none.
-        checksum: ``'sha256:...'`` or ``'md5:...'``, ``''`` if none is known for certain.
-    """
-
-    name: str
-    to: str = ''
-    folder: str | None = None
-    address: str = ''
-    checksum: str = ''
-
-
-# ---- fetch -----------------------------------------------------------------------------------------------------------
-
-
-def download(address: str, path: str, instead: str, archive: bool = True) -> None:
-    """Fetch a file; ``path.part`` holds what has come so far, and a later call goes on from there.
-
-    Args:
-        address: of the file.
-        path: where it goes once it is complete.
-        instead: what the message on a failure says about getting it in another way.
-        archive: refuse a web page. Servers send other files under wrong types.
-
-    Raises:
-        ArchiveError: no connection, an answer that is not the file, or a connection that broke off.
-    """
-    part = path + '.part'
-    os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    done = osp.getsize(part) if osp.exists(part) else 0
-    print(f'downloading {address} to {path}')
-    try:
-        total = _fetch(address, part, done, archive)
-    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
-        raise ArchiveError(f'cannot download {address}: {error}\n{instead}') from error
-    if total is not None and osp.getsize(part) != total:
-        raise ArchiveError(
-            f'the connection to {address} ended after {osp.getsize(part):,} of {total:,} bytes; run this again to go '
-            f'on from there\n{instead}'
-        )
-    os.replace(part, path)
-
-
-def _fetch(address: str, part: str, done: int, archive: bool) -> int | None:
-    """Append to ``part``, which has ``done`` bytes; the size of the whole file, None if the server does not say."""
-    # Without this header some servers send a .tar.gz as a compressed .tar.
-    headers = {'Accept-Encoding': 'identity', **({'Range': f'bytes={done}-'} if done else {})}
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=60)
-    except urllib.error.HTTPError as error:
-        if error.code != 416 or not done:
-            raise
-        # Nothing is left to send: all is here, or what is here belongs to another file.
-        if _total_size(error.headers.get('Content-Range')) == done:
-            return done
-        return _fetch(address, part, 0, archive)
-    with response:
-        start, total = _start_and_total(response, done)
-        # Login pages of networks and error pages of servers come with a status that says that all is well.
-        if response.headers.get_content_type() == 'text/html' and (archive or start < done):
-            raise ValueError(f'the answer is a web page, {response.url}')
-        if start < done and total is not None and total < done:
-            raise ValueError(f'the answer has {total:,} bytes, {part} has {done:,} already; remove it to begin again')
-        with open(part, 'ab' if start else 'wb') as file, _progress(osp.basename(part), total, start) as progress:
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                progress.add(len(chunk))
-    return total
-
-
-def _start_and_total(response: HTTPResponse, asked: int) -> tuple[int, int | None]:
-    """Byte that the answer begins with, and the size of the whole file."""
-    # 206: the server goes on where we stopped; anything else sends the file from its beginning.
-    if getattr(response, 'status', None) != 206:
-        length = response.headers.get('Content-Length')
-        return 0, int(length) if length else None
-    content_range = response.headers.get('Content-Range')
-    if content_range and not content_range.startswith(f'bytes {asked}-'):
-        raise ValueError(f'asked for bytes from {asked}, got Content-Range {content_range!r}')
-    return asked, _total_size(content_range)
-
-
-def _total_size(content_range: str | None) -> int | None:
-    """``1000`` of ``bytes 0-99/1000``."""
-    found = re.search(r'/(\d+)$', content_range or '')
-    return int(found[1]) if found else None
-
-
-def _progress(name: str, total: int | None, done: int = 0) -> ProgressLine:
-    return ProgressLine(name, total, done, in_bytes=True)
-
-
-def check_checksum(path: str, expected: str) -> None:
-    """Compare a file with its official checksum.
-
-    Args:
-        path: the file.
-        expected: ``'sha256:...'`` or ``'md5:...'``.
-
-    Raises:
-        ArchiveError: the file has another one.
-    """
-    algorithm, _, digest = expected.partition(':')
-    found = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, 'rb') as file, _progress(f'checking {osp.basename(path)}', osp.getsize(path)) as progress:
-        while chunk := file.read(_CHUNK):
-            found.update(chunk)
-            progress.add(len(chunk))
-    if found.hexdigest() != digest:
-        raise ArchiveError(
-            f'{osp.abspath(path)} is not the official file: its {algorithm} is {found.hexdigest()}, expected {digest}. '
-            'Remove it to get it again'
-        )
-
-
-# ---- lay out ---------------------------------------------------------------------------------------------------------
-
-
-def lay_out(parts: Sequence[tuple[OfficialFile, str]], target: str, check: Callable[[str], None]) -> None:
-    """Unpack files beside ``target``, check the tree, and only then move it there.
-
-    Args:
-        parts: official files, and where each is on this machine.
-        target: folder to make.
-        check: is called with the folder of the whole tree and raises if something is wrong with it.
-
-    Raises:
-        ArchiveError: ``target`` is there or holds one of the files, or a file cannot be unpacked.
-    """
-    require_absent(target, [path for _, path in parts])
-    target = osp.abspath(target)
-    staging = target + '.unpacking'
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        os.makedirs(staging)
-        for file, path in parts:
-            place = osp.join(staging, file.to)
-            if file.folder is None:
-                os.makedirs(osp.dirname(place), exist_ok=True)
-                shutil.copyfile(path, place)
-            else:
-                unpack(path, file.folder, place)
-        check(staging)
-        os.replace(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def require_absent(target: str, sources: Sequence[str]) -> None:
-    """Refuse to write over what is there.
-
-    Args:
-        target: folder to make.
-        sources: files to make it from, which must lie elsewhere: nobody should be told to remove them.
-
-    Raises:
-        ArchiveError: ``target`` is there, or a source lies in it.
-    """
-    folder = Path(osp.realpath(target))
-    for path in sources:
-        if Path(osp.realpath(path)).is_relative_to(folder):
-            raise ArchiveError(
-                f'{osp.abspath(path)} is a place in the target folder {osp.abspath(target)}: choose another target '
-                'folder'
-            )
-    if osp.lexists(target):
-        raise ArchiveError(f'{osp.abspath(target)} is there already; remove it first to unpack again')
-
-
-def unpack(path: str, folder: str, target: str) -> None:
+def unpack(path: str, folder: str, target: str, max_bytes: int = MAX_UNPACKED_BYTES) -> None:
     """Write the regular files below ``folder`` of a tar or zip archive to ``target``; links and devices are left out.
+
+    The archive is read to its end, so that the checksum of a compressed one counts.
 
     Args:
         path: the archive; tar with any compression, or zip.
         folder: inside the archive; ``''`` takes everything.
         target: is made if it is not there.
+        max_bytes: refuse an archive whose files have more bytes than this, those that are left out included.
 
     Raises:
-        ArchiveError: no such folder, an entry that points outside, or an archive that cannot be read.
+        ArchiveError: no such folder, an entry that points outside, too much content, or an archive that cannot be
+            read.
     """
     made, seen = set(), set()
     try:
-        with _open_members(path) as members:
+        with _open_members(path, max_bytes) as members:
             for name, source in members:
                 parts = _checked_parts(path, name)
                 seen.update(parts[:1])
@@ -258,17 +88,18 @@ Member = tuple[str, Callable[[], BinaryIO]]
 
 
 @contextmanager
-def _open_members(path: str) -> Iterator[Iterator[Member]]:
+def _open_members(path: str, max_bytes: int) -> Iterator[Iterator[Member]]:
     """Name and opener of each regular file, in the order of the archive, which is read once."""
-    with open(path, 'rb') as raw, _progress(f'unpacking {osp.basename(path)}', osp.getsize(path)) as progress:
+    size = osp.getsize(path)
+    with open(path, 'rb') as raw, ProgressLine(f'unpacking {osp.basename(path)}', size, in_bytes=True) as progress:
         zipped = raw.read(2) == b'PK'
         raw.seek(0)
         if zipped:
             with zipfile.ZipFile(raw) as archive:
-                yield _noting(raw, progress, _zip_members(archive))
+                yield _noting(raw, progress, _zip_members(archive, path, max_bytes))
         else:
-            with tarfile.open(fileobj=raw) as archive:
-                yield _noting(raw, progress, _tar_members(archive))
+            with tarfile.open(fileobj=raw, tarinfo=_checked_headers(path)) as archive:
+                yield _noting(raw, progress, _tar_members(archive, path, max_bytes))
 
 
 def _noting(raw: BinaryIO, progress: ProgressLine, members: Iterator[Member]) -> Iterator[Member]:
@@ -277,17 +108,62 @@ def _noting(raw: BinaryIO, progress: ProgressLine, members: Iterator[Member]) ->
         yield member
 
 
-def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
+def _zip_members(archive: zipfile.ZipFile, path: str, max_bytes: int) -> Iterator[Member]:
+    total = 0
     for info in archive.infolist():
+        # A member yields no more bytes than its entry says.
+        total = _within(path, total + info.file_size, max_bytes)
         # The upper half has the file's mode on Unix.
         if not info.is_dir() and not stat.S_ISLNK(info.external_attr >> 16):
             yield info.filename, lambda info=info: archive.open(info)
 
 
-def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
+def _tar_members(archive: tarfile.TarFile, path: str, max_bytes: int) -> Iterator[Member]:
+    total = 0
     for info in archive:
+        if info.issparse():
+            raise ArchiveError(f'{osp.abspath(path)} holds the sparse file {info.name!r}: do not use this archive')
+        total = _within(path, total + info.size, max_bytes)
         if info.isreg():
             yield info.name, lambda info=info: archive.extractfile(info)
+    # tarfile stops at the mark of the end, in front of the checksum of a compressed archive.
+    while chunk := archive.fileobj.read(_CHUNK):
+        total = _within(path, total + len(chunk), max_bytes)
+
+
+def _within(path: str, total: int, max_bytes: int) -> int:
+    if total > max_bytes:
+        raise ArchiveError(
+            f'{osp.abspath(path)} unpacks to {total:,} bytes or more, the limit is {max_bytes:,}: do not use this '
+            'archive, or raise the limit'
+        )
+    return total
+
+
+def _checked_headers(path: str) -> type[tarfile.TarInfo]:
+    """Entries of one tar archive, whose extended headers have limits."""
+
+    class CheckedInfo(tarfile.TarInfo):
+        squared = 0
+
+        @classmethod
+        def frombuf(cls, *args, **kwargs) -> tarfile.TarInfo:
+            info = super().frombuf(*args, **kwargs)
+            if info.type in _HEADER_TYPES:
+                CheckedInfo.squared += info.size**2
+                if info.size > _MAX_HEADER_BYTES:
+                    raise ArchiveError(
+                        f'{osp.abspath(path)} has an extended header of {info.size:,} bytes, the limit is '
+                        f'{_MAX_HEADER_BYTES:,}: do not use this archive'
+                    )
+                if CheckedInfo.squared > _MAX_SQUARED_HEADER_BYTES:
+                    raise ArchiveError(
+                        f'the squared lengths of the extended headers of {osp.abspath(path)} sum up to more than '
+                        f'{_MAX_SQUARED_HEADER_BYTES:,}: do not use this archive'
+                    )
+            return info
+
+    return CheckedInfo
 
 
 def _checked_parts(path: str, name: str) -> tuple[str, ...]:

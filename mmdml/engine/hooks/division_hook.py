@@ -12,7 +12,7 @@ from mmdml.dist import on_main_process
 from mmdml.engine.division import Divider, Division, Stage, Stages, num_clusters_at
 from mmdml.engine.division.learners import grow_learners, join_learners
 from mmdml.engine.division.requirements import check_divided_run
-from mmdml.engine.model_of import model_of
+from mmdml.engine.model_of import model_of, progress_of
 from mmdml.registry import HOOKS
 from mmdml.structures import Embeddings, Progress
 from mmdml.utils.seeding import Stream, derive_seed
@@ -165,17 +165,17 @@ class DivisionHook(Hook):
         if self.assignment is None:
             return
         sampler = runner.train_dataloader.sampler
-        if self.stage(Progress.of(runner)) == 'fine_tune':
+        if self.stage(progress_of(runner)) == 'fine_tune':
             sampler.set_assignment(torch.zeros_like(self.assignment), 1)
         print_log(f'{sampler.unreached():.1%} of the images are not drawn in this epoch', logger='current')
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         frozen_by = model_of(runner).backbone_frozen_by
-        (frozen_by.add if self._freezes(Progress.of(runner)) else frozen_by.discard)('DivisionHook')
+        (frozen_by.add if self._freezes(progress_of(runner)) else frozen_by.discard)('DivisionHook')
 
     def learner_of_step(self, runner, batch_idx: int, data_batch: Any) -> int | None:
         """The learner of the batch's cluster in the divide stage, None otherwise (the merged embedding)."""
-        progress = Progress.of(runner)
+        progress = progress_of(runner)
         # A single learner is the whole embedding.
         if self.stage(progress) != 'divide' or model_of(runner).neck.num_active == 1:
             return None

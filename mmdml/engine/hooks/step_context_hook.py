@@ -2,9 +2,9 @@
 
 from mmengine.hooks import Hook
 
-from mmdml.engine.model_of import model_of
+from mmdml.engine.model_of import model_of, progress_of
 from mmdml.registry import HOOKS
-from mmdml.structures import LearnerProvider, Progress, RowReceiver, StepContext
+from mmdml.structures import LearnerProvider, RowReceiver, StepContext
 
 
 @HOOKS.register_module()
@@ -44,7 +44,7 @@ class StepContextHook(Hook):
         model = model_of(runner)
         indices = [provider.learner_of_step(runner, batch_idx, data_batch) for provider in self._providers]
         learners = [model.neck.active(index) for index in indices if index is not None]
-        model.step = StepContext(Progress.of(runner), *learners, receivers=self._receivers)
+        model.step = StepContext(progress_of(runner), *learners, receivers=self._receivers)
 
     def after_train(self, runner) -> None:
         model_of(runner).step = None

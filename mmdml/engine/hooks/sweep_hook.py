@@ -4,13 +4,12 @@ from itertools import chain
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
-from mmdml.dist import gather_detached
+from mmdml.dist import gather_detached, get_world_size
 from mmdml.engine.bank import EmbeddingBank
-from mmdml.engine.model_of import model_of
+from mmdml.engine.model_of import model_of, progress_of
 from mmdml.engine.sweep import num_classes_of, sweep
 from mmdml.registry import HOOKS
 from mmdml.structures import Embeddings, EmbeddingSubscriber, Progress, Rows
@@ -66,7 +65,7 @@ class SweepHook(Hook):
             )
         for part in self._subscribers:
             if hasattr(part, 'check_schedule'):
-                part.check_schedule(Progress.of(runner))
+                part.check_schedule(progress_of(runner))
         if any(part.embedding_source == 'bank' for part in self._subscribers):
             device = next(model.parameters()).device
             if self._saved_bank is not None:
@@ -87,7 +86,7 @@ class SweepHook(Hook):
             self.bank.update(rows if self._rows_are_shared else gather_detached(rows))
 
     def _serve(self, runner) -> None:
-        progress = Progress.of(runner)
+        progress = progress_of(runner)
         # An epoch's first iteration comes by twice: before the loader starts, and before the step.
         if progress.iter == self._served or not self._subscribers:
             return

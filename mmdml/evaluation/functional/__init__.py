@@ -4,6 +4,7 @@ from mmdml.functional.query_expansion import alpha_query_expansion
 from mmdml.functional.reranking import KReciprocalEncoding
 from mmdml.functional.spaces import DISTANCES
 from mmdml.functional.whitening import PCAWhitening
+from mmdml.utils.progress import LogProgress
 
 from .clustering import (
     CLUSTERING_METRICS,
@@ -14,7 +15,6 @@ from .clustering import (
 )
 from .measures import parse_measures
 from .options import SearchOptions
-from .progress import LogProgress
 from .retrieval import retrieval_scores
 from .sharded import sharded_retrieval_scores
 

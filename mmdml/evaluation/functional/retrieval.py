@@ -1,6 +1,6 @@
 """Retrieval scores in blocks of queries: exact, and never an N x N matrix."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,47 +9,13 @@ import torch
 from torch import Tensor
 
 from mmdml.functional.inputs import encode, to_sides
-from mmdml.functional.spaces import DISTANCES, Space, exact_products
+from mmdml.functional.spaces import DISTANCES, exact_products
 
 from .arguments import Keys, check_sides, resolve_exclude_self
-from .faiss_search import FaissSearch
-from .measures import Measure, Ranks
+from .measures import QueryValues, rows_per_block
 from .options import SearchOptions
-from .query_values import QueryValues, rows_per_block
-from .ranks import multiply, new_scores, ranks_in_block
-from .relevance import Answers, Relevance
-from .reranked_search import RerankedSearch
-
-
-class MatrixSearch:
-    """Ranks of the positives from matrix products, on any device.
-
-    Args:
-        space: of queries and gallery.
-        relevance: who answers whom.
-        ties: 'pessimistic' or 'optimistic'.
-        measures: what is computed from the ranks.
-        rows: most queries at a time.
-    """
-
-    def __init__(self, space: Space, relevance: Relevance, ties: str, measures: Iterable[Measure], rows: int) -> None:
-        self.space = space
-        self.relevance = relevance
-        self.ties = ties
-        self.measures = list(measures)
-        self.buffer = new_scores(rows, space.gallery)
-
-    def ranks(self, part: slice, answers: Answers) -> Ranks:
-        """Ranks of the positives of some queries."""
-        scores = multiply(self.space.query[part], self.space.gallery, self.buffer)
-        return ranks_in_block(scores, answers, self.space.tie[part], self.ties, self.measures)
-
-
-#: name -> search for the positives' ranks.
-SEARCHES: dict[str, Callable[..., MatrixSearch | FaissSearch | RerankedSearch]] = {
-    'torch': MatrixSearch,
-    'faiss': FaissSearch,
-}
+from .relevance import Relevance
+from .searches import SEARCHES, RerankedSearch
 
 
 @torch.no_grad()

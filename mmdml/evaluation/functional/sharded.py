@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.dist import all_gather, all_gather_object, all_reduce, broadcast, gather_uneven, get_rank, get_world_size
 from mmdml.functional.spaces import DISTANCES, Space, exact_products
 
 from .arguments import Keys
-from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
-from .measures import Measure, Ranks
+from .measures import Measure, QueryValues, Ranks, rows_per_block
 from .options import SearchOptions
-from .query_values import QueryValues, rows_per_block
 from .ranks import (
     FAR,
     Depth,
@@ -124,7 +123,7 @@ def sharded_retrieval_scores(
     all_reduce(widest)
     rows = rows_per_block(options.block_size, max(counts), max(fact.rows['gallery'] for fact in facts), int(widest))
     with exact_products(query.device):
-        space = DISTANCES[options.distance](query, gallery, gather_rows)
+        space = DISTANCES[options.distance](query, gallery, gather_uneven)
         del query, gallery, part  # the space has what is needed; copies that were made here go
         shard = _Shard(space.gallery, relevance, options.ties, options.measures, rows)
         done = 0

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather, all_gather_object, all_reduce, get_rank, get_world_size, is_main_process
 from torch import Tensor
+
+from mmdml.dist import all_gather, all_gather_object, all_reduce, get_rank, get_world_size, is_main_process
 
 # Rows that one rank sends at a time: bounds what an accelerator holds while parts are exchanged.
 _ROWS_PER_MESSAGE = 65536
@@ -112,7 +113,7 @@ def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
     nobody = get_world_size()
     owner = torch.full((size,), nobody)
     owner[rows.index] = get_rank()
-    all_reduce(owner, 'min')
+    all_reduce(owner, 'MIN')
     missing = (owner == nobody).nonzero().squeeze(1).tolist()
     if missing:
         raise ValueError(
@@ -151,7 +152,7 @@ def gather_rows(rows: CollectedRows, size: int) -> CollectedRows:
     sent = rows.take(torch.arange(0 if is_main_process() else len(rows)))
     paths = np.array([os.fsencode(path) for path in sent.paths], dtype=np.bytes_)
     extent = torch.tensor([len(sent), paths.dtype.itemsize])
-    all_reduce(extent, op='max')
+    all_reduce(extent, 'MAX')
     longest, path_width = extent.tolist()
     if longest == 0:
         return rows

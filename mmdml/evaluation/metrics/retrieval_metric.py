@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
+from mmdml.dist import all_reduce, get_world_size, is_main_process, on_main_process
 from mmdml.evaluation.protocols import Protocol
-from mmdml.evaluation.scoring import RetrievalScoring, on_main_process
+from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.registry import METRICS
 from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFacts
 
@@ -203,7 +203,7 @@ class RetrievalMetric(BaseMetric):
             RuntimeError: if there is none.
         """
         has_rows = torch.tensor(int(self._rows is not None))
-        all_reduce(has_rows, 'min')
+        all_reduce(has_rows, 'MIN')
         if not has_rows:
             raise RuntimeError('no results: call evaluate() first')
         self._rows = gather_rows(self._rows, self._size)

@@ -166,7 +166,7 @@ class EmbeddingHead(BaseModule):
             random = torch_generator(Stream.MINING, progress.seed, progress.iter, progress.rank, device=unit.device)
         return PairBatch(
             anchors.with_embeddings(unit[: len(anchors)]),
-            # A node of its own: the diagnostics part the gradient of the candidates from that of the anchors.
+            # A tensor of its own, so that a gradient with respect to the candidates leaves out their part as anchors.
             candidates.with_embeddings(unit.view_as(unit)),
             exclude_same_image=self.exclude_same_image,
             random=random,
@@ -175,28 +175,36 @@ class EmbeddingHead(BaseModule):
         )
 
     def _diagnostics(self, loss: Tensor, pairs: PairBatch, added: dict[str, Rows]) -> dict[str, Tensor]:
-        """What each source contributed: number of rows, share of the gradient, likeness to the parents."""
-        unit = pairs.candidates.embeddings.detach()
-        pull = unit.new_zeros(len(unit))
-        if loss.requires_grad:
-            (gradient,) = torch.autograd.grad(
-                loss, pairs.candidates.embeddings, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            pull = gradient.norm(dim=1)
+        """What each source contributed: number of rows, share of the gradient, likeness to its parents.
+
+        The share is that of the source's rows in the summed norms of the loss's gradients with respect to the unit
+        candidates, in [0, 1]: 0 if the loss would be the same without the source.
+        """
         log = {}
+        norms = _gradient_norms(loss, pairs.candidates.embeddings)
+        total = norms.sum()
         start = len(pairs.anchors)
         for name, source in self.sources.items():
             rows = added.get(name)
             number = 0 if rows is None else len(rows)
-            part = slice(start, start + number)
-            start += number
             log[f'{name}_candidates'] = torch.tensor(float(number))
             if number:
-                log[f'{name}_gradient_share'] = pull[part].sum() / pull.sum().clamp_min(1e-30)
+                part = slice(start, start + number)
+                start += number
+                log[f'{name}_gradient_share'] = norms[part].sum() / total.masked_fill(total == 0, 1)
                 # View ids count the anchors, so they lead back to a synthetic row's first parent.
                 parent = rows.views[:, 0]
                 if (parent >= 0).all():
-                    log[f'{name}_cosine'] = (unit[part] * unit[parent]).sum(1).mean()
+                    likeness = pairs.candidates.embeddings[part] * pairs.anchors.embeddings[parent]
+                    log[f'{name}_cosine'] = likeness.detach().sum(1).mean()
             if hasattr(source, 'diagnostics'):
                 log.update({f'{name}_{key}': torch.as_tensor(value) for key, value in source.diagnostics().items()})
         return log
+
+
+def _gradient_norms(loss: Tensor, rows: Tensor) -> Tensor:
+    """``(R,)`` norms of the gradient of a loss with respect to rows ``(R, D)``; 0 where the graph does not lead."""
+    if not (loss.requires_grad and rows.requires_grad):
+        return rows.new_zeros(len(rows))
+    gradient = torch.autograd.grad(loss, rows, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return gradient[0].norm(dim=1)

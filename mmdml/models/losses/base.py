@@ -1,66 +1,60 @@
-"""What the pair-based losses share."""
+"""What all losses share."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from mmdml.structures import PairBatch
-from mmdml.structures.mined import Mined
+from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import require
+from mmdml.utils.representation import constructor_arguments
 
 
-class PairLoss(nn.Module, metaclass=ABCMeta):
-    """A loss over the pairs of anchors and candidates.
+class Loss(nn.Module, metaclass=ABCMeta):
+    """A scalar of a :class:`~mmdml.structures.PairBatch`, called as ``loss(pairs, mined=None)``.
 
-    It sees a :class:`~mmdml.structures.PairBatch` and at most mined tuples; whether candidates are real, synthetic,
-    remembered or from another rank does not concern it. ``mined`` replaces the selection that the loss would make on
-    its own. A batch without a single usable pair gives a zero that still hangs on the graph.
+    Whether candidates are real, synthetic, remembered or from another rank makes no difference. A batch without a
+    single term gives a zero that still hangs on the graph.
     """
+
+    #: Pairs may have targets between 0 and 1. A loss that uses nothing but ``pairs.weights(mined)`` can say True.
+    soft_targets: ClassVar[bool] = False
+
+    def __call__(self, pairs: PairBatch, *args: Any, **kwargs: Any) -> Tensor:
+        """Refuse soft targets where the loss cannot use them, then run :meth:`forward`.
+
+        Raises:
+            ValueError: naming the loss.
+        """
+        if pairs.targets is not None and not self.soft_targets:
+            hard = (pairs.targets == 0) | (pairs.targets == 1)
+            require(hard.all(), f'{type(self).__name__} cannot use soft targets: each must be 0 or 1')
+        return super().__call__(pairs, *args, **kwargs)
 
     @abstractmethod
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
-        """Scalar loss of a batch of pairs."""
+        """Scalar loss of a batch."""
 
-    @abstractmethod
-    def active_pairs(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
-        """``(A, X)`` bool: the pairs that the loss has a gradient for."""
+    def extra_repr(self) -> str:
+        return constructor_arguments(self)
 
 
-def unit_distance(similarity: Tensor) -> Tensor:
-    r"""Euclidean distance of unit vectors from their cosine similarity, :math:`d = \sqrt{2 - 2s}`.
+class PairLoss(Loss):
+    """A loss over pairs of anchors and candidates; mined tuples replace the selection it would make on its own."""
 
-    The square root has no gradient at 0; equal rows get distance 1e-6 and gradient 0 instead of NaN.
+
+def check_class_range(labels: Tensor, num_classes: int, owner: str) -> None:
+    """Refuse class ids ``(R,)`` without an entry in a table of classes, before they end in an index error.
 
     Args:
-        similarity: cosine similarities, any shape.
-
-    Returns:
-        Distances in [1e-6, 2], same shape.
-    """
-    return (2 - 2 * similarity).clamp_min(1e-12).sqrt()
-
-
-def _sum_per_anchor(terms: Tensor, weight: Tensor, num_anchors: int) -> Tensor:
-    return terms.sum() / max(num_anchors, 1)
-
-
-def _mean_per_term(terms: Tensor, weight: Tensor, num_anchors: int) -> Tensor:
-    total = weight.sum()
-    return terms.sum() / torch.where(total > 0, total, torch.ones_like(total))
-
-
-#: name -> function of the weighted terms, their weights (zero: no term) and the number of anchors. 'paper' grows with
-#: the number of candidates, 'mean' does not (IAA dossier, sec. 9, item 20).
-REDUCTIONS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {'paper': _sum_per_anchor, 'mean': _mean_per_term}
-
-
-def get_reduction(name: str) -> Callable[[Tensor, Tensor, int], Tensor]:
-    """The reduction of that name.
+        labels: ``(R,)`` class ids.
+        num_classes: rows of the table; valid ids are ``0 .. num_classes - 1``.
+        owner: name of the part that holds the table, for the message.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if a label is out of range, with the label (on an accelerator: see
+            :func:`~mmdml.structures.checks.require`).
     """
-    if name not in REDUCTIONS:
-        raise ValueError(f'reduction must be one of {sorted(REDUCTIONS)}, got {name!r}')
-    return REDUCTIONS[name]
+    outside = (labels < 0) | (labels >= num_classes)
+    text = f'{owner} has num_classes={num_classes}, so labels must lie in 0..{num_classes - 1}'
+    require(~outside.any(), text, lambda: labels[outside][0].item())

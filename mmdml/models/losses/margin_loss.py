@@ -4,11 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from mmdml.registry import MODELS
-from mmdml.structures import PairBatch
-from mmdml.structures.mined import Mined
+from mmdml.structures import Mined, PairBatch
 
-from .base import PairLoss
-from .class_range import check_class_range
+from .base import PairLoss, check_class_range
 
 #: How boundaries beta are held: whether they learn, and whether there is one for every class.
 _BETA_MODES = {'constant': (False, False), 'global': (True, False), 'class': (True, True)}
@@ -26,7 +24,8 @@ class MarginLoss(PairLoss):
 
     and 0 if no term is positive. The terms are those of single pairs, so mined :class:`~mmdml.structures.Pairs` and
     their weights, or all pairs where nothing was mined, fit as well: each pair brings one term and
-    :math:`\nu |\beta_{y_a}| / 2`. A pair that was mined twice counts twice, in the sum and in the divisor.
+    :math:`\nu |\beta_{y_a}| / 2`. A pair that was mined twice counts twice, in the sum and in the divisor. A pair
+    of soft target t brings t times the one and 1 - t times the other term.
 
     The boundary belongs to the class of the anchor. A learned one is the parameter ``beta``; exempt it from weight
     decay by ``paramwise_cfg=dict(custom_keys={'.beta': dict(decay_mult=0)})``.
@@ -42,9 +41,12 @@ class MarginLoss(PairLoss):
         ValueError: if ``beta_mode`` is unknown, ``num_classes`` is missing, or ``nu`` is negative; in the forward pass,
             if a label has no boundary.
 
-    Example:
-        >>> head = dict(loss=dict(type='MarginLoss', alpha=0.2, beta=1.2), miner=dict(type='DistanceWeightedMiner'))
+    Config::
+
+        head=dict(loss=dict(type='MarginLoss', alpha=0.2, beta=1.2), miner=dict(type='DistanceWeightedMiner'))
     """
+
+    soft_targets = True
 
     def __init__(
         self,
@@ -71,30 +73,18 @@ class MarginLoss(PairLoss):
         else:
             self.register_buffer('beta', values, persistent=False)
 
-    def extra_repr(self) -> str:
-        return f'alpha={self.alpha}, beta_mode={self.beta_mode!r}, num_betas={len(self.beta)}, nu={self.nu}'
-
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss; mined tuples, if given, replace the set of all pairs."""
-        hinge, weight, beta = self._terms(pairs, mined)
-        count = (weight * (hinge > 0)).sum(dtype=hinge.dtype)
-        total = (weight * (hinge + 0.5 * self.nu * beta.abs())).sum()
-        return total / count.masked_fill(count == 0, float('inf'))
-
-    def active_pairs(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
-        """``(A, X)`` bool: the pairs on the wrong side of their boundary, or within its margin."""
-        hinge, weight, _ = self._terms(pairs, mined)
-        return (hinge > 0) & (weight > 0)
-
-    def _terms(self, pairs: PairBatch, mined: Mined | None) -> tuple[Tensor, Tensor, Tensor]:
-        """``(A, X)`` hinges, ``(A, X)`` weights, zero where a pair takes no part, and ``(A, 1)`` boundaries."""
         # The small number keeps the gradient finite where two rows are equal.
-        distance = ((2 - 2 * pairs.similarity).clamp_min(0) + 1e-8).sqrt()
+        distance = pairs.distance(eps=1e-8)
         beta = self._beta_of(pairs.anchors.labels)[:, None].to(distance.dtype)
-        beyond = distance - beta
-        hinge = (self.alpha + torch.where(pairs.positive_mask, beyond, -beyond)).relu()
-        weight = ~pairs.excluded_mask if mined is None else torch.add(*pairs.weights(mined))
-        return hinge, weight, beta
+        positive, negative = pairs.weights(mined)
+        too_far = (self.alpha + (distance - beta)).relu()
+        too_near = (self.alpha - (distance - beta)).relu()
+        count = (positive * (too_far > 0) + negative * (too_near > 0)).sum()
+        penalty = 0.5 * self.nu * beta.abs() * (positive + negative)
+        total = (positive * too_far + negative * too_near + penalty).sum()
+        return total / count.masked_fill(count == 0, float('inf'))
 
     def _beta_of(self, labels: Tensor) -> Tensor:
         if self.beta_mode != 'class':

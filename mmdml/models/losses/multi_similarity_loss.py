@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
-from mmdml.models.miners.multi_similarity_miner import multi_similarity_masks
 from mmdml.registry import MODELS
-from mmdml.structures import PairBatch
-from mmdml.structures.mined import Mined
+from mmdml.structures import Mined, PairBatch
 
 from .base import PairLoss
+
+#: Positives at least this similar are near-duplicates and dropped before anything else.
+NEAR_DUPLICATE = 1 - 1e-5
 
 
 @MODELS.register_module()
@@ -16,26 +17,29 @@ class MultiSimilarityLoss(PairLoss):
     r"""Multi-similarity loss with its own pair mining.
 
     Wang et al., CVPR 2019; Fu et al., T-MM 2022 (IAA), Eq. 4-6 and 20. Eq. 5 and 6, the pairs that take part, are
-    in :func:`~mmdml.models.miners.multi_similarity_miner.multi_similarity_masks`; Eq. 4 is
+    in :func:`multi_similarity_masks`; Eq. 4 is
 
     .. math:: L = \frac{1}{A} \sum_i \frac{1}{\alpha} \ln\Big(1 + \sum_{j \in P^*_i} e^{-\alpha (s_{ij} - b)}\Big)
         + \frac{1}{\beta} \ln\Big(1 + \sum_{k \in N^*_i} e^{\beta (s_{ik} - b)}\Big)
 
     The divisor is the number of anchors, those without mined pairs included. Mined tuples, if given, replace
-    :math:`P^*_i` and :math:`N^*_i`, and their weights multiply the exponentials.
+    :math:`P^*_i` and :math:`N^*_i`. Their weights, and soft targets t and 1 - t, multiply the exponentials.
 
     Args:
-        alpha: sharpness for positives.
-        beta: sharpness for negatives.
+        alpha: sharpness for positives, above 0.
+        beta: sharpness for negatives, above 0.
         base: similarity :math:`b` that separates near from far, in [-1, 1].
-        epsilon: margin of the mining.
+        epsilon: margin of the mining, a difference of similarities.
 
     Raises:
         ValueError: if ``alpha`` or ``beta`` is not positive.
 
-    Example:
-        >>> loss = dict(type='MultiSimilarityLoss', alpha=2.0, beta=40.0, base=0.5, epsilon=0.1)
+    Config::
+
+        loss=dict(type='MultiSimilarityLoss', alpha=2.0, beta=40.0, base=0.5, epsilon=0.1)
     """
+
+    soft_targets = True
 
     def __init__(self, alpha: float = 2.0, beta: float = 40.0, base: float = 0.5, epsilon: float = 0.1) -> None:
         super().__init__()
@@ -46,34 +50,39 @@ class MultiSimilarityLoss(PairLoss):
         self.base = base
         self.epsilon = epsilon
 
-    def extra_repr(self) -> str:
-        return f'alpha={self.alpha}, beta={self.beta}, base={self.base}, epsilon={self.epsilon}'
-
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss; mined tuples, if given, replace the loss's own mining."""
-        centred = pairs.similarity - self.base
-        positive, negative = self._log_weights(pairs, mined)
+        positive, negative = pairs.weights(mined if mined is not None else multi_similarity_mask(pairs, self.epsilon))
+        centered = pairs.similarity - self.base
         per_anchor = (
-            _log1p_sum_exp(positive - self.alpha * centred) / self.alpha
-            + _log1p_sum_exp(negative + self.beta * centred) / self.beta
+            _log1p_sum_exp(positive.log() - self.alpha * centered) / self.alpha
+            + _log1p_sum_exp(negative.log() + self.beta * centered) / self.beta
         )
         return per_anchor.sum() / max(len(pairs.anchors), 1)
 
-    def active_pairs(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
-        """``(A, X)`` bool: the mined pairs."""
-        positive, negative = self._log_weights(pairs, mined)
-        return (positive > float('-inf')) | (negative > float('-inf'))
 
-    def _log_weights(self, pairs: PairBatch, mined: Mined | None) -> tuple[Tensor, Tensor]:
-        """``(A, X)`` logarithms of the positives' and negatives' weights; -inf where a pair takes no part."""
-        if mined is None:
-            weights = multi_similarity_masks(
-                pairs.similarity.detach(), pairs.positive_mask, pairs.negative_mask, self.epsilon
-            )
-        else:
-            weights = pairs.weights(mined)
-        dtype = pairs.similarity.dtype
-        return weights[0].to(dtype).log(), weights[1].to(dtype).log()
+def multi_similarity_mask(pairs: PairBatch, epsilon: float) -> Tensor:
+    r"""Pairs that the multi-similarity loss uses, ``(A, X)`` bool.
+
+    Wang et al., CVPR 2019; IAA (Fu et al., T-MM 2022), Eq. 5 and 6. With :math:`P'_i` the positives of anchor i
+    below 1 - 1e-5:
+
+    .. math::
+        N^*_i = \{ k \in N_i : s_{ik} + \epsilon > \min_{j \in P'_i} s_{ij} \}, \quad
+        P^*_i = \{ j \in P'_i : s_{ij} - \epsilon < \max_{k \in N_i} s_{ik} \}
+
+    Anchors for which one of the four sets is empty have no pairs at all.
+    """
+    similarity = pairs.similarity.detach()
+    if similarity.shape[1] == 0:
+        return pairs.positive_mask
+    positives, negatives = pairs.positive_mask & (similarity < NEAR_DUPLICATE), pairs.negative_mask
+    farthest = similarity.masked_fill(~positives, float('inf')).amin(1, keepdim=True)
+    nearest = similarity.masked_fill(~negatives, float('-inf')).amax(1, keepdim=True)
+    # The extremes are members of their sets, so they show whether a mined set is empty; an empty P' or N does too.
+    kept = (farthest - epsilon < nearest) & (nearest + epsilon > farthest)
+    mined = (positives & (similarity - epsilon < nearest)) | (negatives & (similarity + epsilon > farthest))
+    return mined & kept
 
 
 def _log1p_sum_exp(logits: Tensor) -> Tensor:

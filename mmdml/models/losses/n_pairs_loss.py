@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdml.registry import MODELS
-from mmdml.structures import PairBatch
-from mmdml.structures.mined import Mined
+from mmdml.structures import Mined, PairBatch
 
 from .base import PairLoss
 
@@ -21,7 +20,7 @@ class NPairsLoss(PairLoss):
         \ln \frac{e^{\gamma s_{ap}}}{\sum_{j \in P_a \cup N_a} e^{\gamma s_{aj}}}
 
     Mined tuples, if given, replace :math:`P_a` and :math:`N_a`; their weights multiply the exponentials in the sum
-    and the positives' shares of the mean.
+    and the positives' shares of the mean, as soft targets do.
 
     The TPAMI release trains :math:`\gamma` from 1 with a learning rate of 1 and no weight decay:
     ``paramwise_cfg=dict(custom_keys={'.scale': dict(lr_mult=1 / lr, decay_mult=0)})``. Such steps can cross
@@ -35,9 +34,12 @@ class NPairsLoss(PairLoss):
     Raises:
         ValueError: if ``scale`` is not positive.
 
-    Example:
-        >>> loss = dict(type='NPairsLoss', scale=1.0, learn_scale=True)
+    Config::
+
+        loss=dict(type='NPairsLoss', scale=1.0, learn_scale=True)
     """
+
+    soft_targets = True
 
     def __init__(self, scale: float = 1.0, learn_scale: bool = True) -> None:
         super().__init__()
@@ -49,12 +51,9 @@ class NPairsLoss(PairLoss):
         else:
             self.register_buffer('scale', torch.tensor(float(scale)), persistent=False)
 
-    def extra_repr(self) -> str:
-        return f'scale={float(self.scale.detach().abs()):.4g}, learn_scale={self.learn_scale}'
-
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss; mined tuples, if given, replace the set of all pairs."""
-        positive, negative = self._weights(pairs, mined)
+        positive, negative = pairs.weights(mined)
         # Rows without a positive would have to be masked twice, in the value and in the gradient of their -inf.
         anchor = (positive > 0).any(1).nonzero().squeeze(1)
         positive, negative = positive[anchor], negative[anchor]
@@ -62,16 +61,3 @@ class NPairsLoss(PairLoss):
         log_sum = (logits + (positive + negative).log()).logsumexp(1, keepdim=True)
         per_anchor = (positive * (log_sum - logits)).sum(1) / positive.sum(1)
         return per_anchor.sum() / max(len(anchor), 1)
-
-    def active_pairs(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
-        """``(A, X)`` bool: the pairs in a softmax that holds a positive and something else."""
-        positive, negative = self._weights(pairs, mined)
-        takes_part = positive + negative > 0
-        contested = (positive > 0).any(1) & (takes_part.sum(1) > 1)
-        return takes_part & contested[:, None]
-
-    def _weights(self, pairs: PairBatch, mined: Mined | None) -> tuple[Tensor, Tensor]:
-        """``(A, X)`` weights of the positives and of the negatives."""
-        weights = (pairs.positive_mask, pairs.negative_mask) if mined is None else pairs.weights(mined)
-        dtype = pairs.similarity.dtype
-        return weights[0].to(dtype), weights[1].to(dtype)

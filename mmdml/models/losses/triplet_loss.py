@@ -1,14 +1,12 @@
 """Triplet loss."""
 
-import torch
 from torch import Tensor
 
-from mmdml.models.miners.batch_hard_miner import hardest_similarity
 from mmdml.registry import MODELS
-from mmdml.structures import PairBatch, Triplets
-from mmdml.structures.mined import Mined
+from mmdml.structures import Mined, PairBatch, Triplets
 
-from .base import PairLoss, get_reduction, unit_distance
+from .base import PairLoss
+from .reductions import get_reduction
 
 
 @MODELS.register_module()
@@ -32,10 +30,11 @@ class TripletLoss(PairLoss):
             candidates. 'mean', the mean over all triplets, with or without a loss; it does not.
 
     Raises:
-        ValueError: if ``reduction`` is unknown.
+        ValueError: if ``reduction`` is unknown; in the forward pass, if a target is neither 0 nor 1.
 
-    Example:
-        >>> loss = dict(type='TripletLoss', margin=0.2, reduction='paper')
+    Config::
+
+        loss=dict(type='TripletLoss', margin=0.2, reduction='paper')
     """
 
     def __init__(self, margin: float = 0.2, reduction: str = 'paper') -> None:
@@ -44,46 +43,39 @@ class TripletLoss(PairLoss):
         self.reduction = reduction
         self._reduce = get_reduction(reduction)
 
-    def extra_repr(self) -> str:
-        return f'margin={self.margin}, reduction={self.reduction!r}'
-
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss; mined tuples, if given, replace the loss's own selection."""
-        if isinstance(mined, Triplets):
-            terms, weight = self._given_terms(pairs, mined)
-        else:
-            terms, weight, _ = self._hardest_terms(pairs, mined)
-        return self._reduce(terms, weight, len(pairs.anchors))
-
-    def active_pairs(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
-        """``(A, X)`` bool: positives and negatives of the triplets that violate the margin."""
-        if isinstance(mined, Triplets):
-            violated = self._given_terms(pairs, mined)[0] > 0
-            anchor, positive, negative = (index[violated] for index in mined)
-            active = torch.zeros_like(pairs.positive_mask)
-            active[anchor, positive] = True
-            active[anchor, negative] = True
-            return active
-        terms, _, hardest = self._hardest_terms(pairs, mined)
-        violated = terms > 0
-        return violated | (hardest & violated.any(1, keepdim=True))
+        terms = self._given_terms(pairs, mined) if isinstance(mined, Triplets) else self._hardest_terms(pairs, mined)
+        return self._reduce(*terms, len(pairs.anchors))
 
     def _given_terms(self, pairs: PairBatch, mined: Triplets) -> tuple[Tensor, Tensor]:
         """``(T,)`` hinges of the given triplets, and which of them are triplets at all."""
         anchor, positive, negative = mined
-        to_positive = unit_distance(pairs.similarity[anchor, positive])
-        to_negative = unit_distance(pairs.similarity[anchor, negative])
+        to_positive = pairs.space.distance(pairs.similarity[anchor, positive])
+        to_negative = pairs.space.distance(pairs.similarity[anchor, negative])
         valid = pairs.positive_mask[anchor, positive] & pairs.negative_mask[anchor, negative]
         return (to_positive - to_negative + self.margin).relu() * valid, valid
 
-    def _hardest_terms(self, pairs: PairBatch, mined: Mined | None) -> tuple[Tensor, Tensor, Tensor]:
-        """``(A, X)`` weighted hinges of the positives, their weights, and the mask of the hardest negatives."""
-        similarity = pairs.similarity
-        weight, negatives = (pairs.positive_mask, pairs.negative_mask) if mined is None else pairs.weights(mined)
-        negatives = negatives > 0
-        nearest = hardest_similarity(similarity, negatives)
+    def _hardest_terms(self, pairs: PairBatch, mined: Mined | None) -> tuple[Tensor, Tensor]:
+        """``(A, X)`` weighted hinges of the positives, and their weights."""
+        positive, negative = pairs.weights(mined)
+        nearest = hardest_similarity(pairs.similarity, negative > 0)
         has_negative = nearest.detach() > float('-inf')
-        weight = weight * has_negative[:, None]
-        to_negative = unit_distance(nearest.masked_fill(~has_negative, 0.0))
-        hinge = (unit_distance(similarity) - (to_negative - self.margin)[:, None]).relu()
-        return hinge * weight, weight, negatives & (similarity == nearest[:, None])
+        positive = positive * has_negative[:, None]
+        to_negative = pairs.space.distance(nearest.masked_fill(~has_negative, 0.0))
+        return (pairs.distance() - (to_negative - self.margin)[:, None]).relu() * positive, positive
+
+
+def hardest_similarity(similarity: Tensor, negatives: Tensor) -> Tensor:
+    """Similarity of every anchor to its nearest negative.
+
+    Args:
+        similarity: ``(A, X)``.
+        negatives: ``(A, X)`` bool.
+
+    Returns:
+        ``(A,)``; -inf for anchors without a negative. Equally near negatives share the gradient.
+    """
+    if similarity.shape[1] == 0:
+        return similarity.new_full((len(similarity),), float('-inf'))
+    return similarity.masked_fill(~negatives, float('-inf')).amax(1)

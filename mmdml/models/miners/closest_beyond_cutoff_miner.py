@@ -5,9 +5,11 @@ from torch import Tensor
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Triplets
 
+from .base import Miner
+
 
 @TASK_UTILS.register_module()
-class ClosestBeyondCutoffMiner:
+class ClosestBeyondCutoffMiner(Miner):
     r"""For every anchor its positives, paired with its nearest negatives that are not nearer than a cutoff.
 
     The rule of the released code of Sanakoyeu et al., CVPR 2019. The number of triplets of an anchor is
@@ -25,8 +27,9 @@ class ClosestBeyondCutoffMiner:
     Raises:
         ValueError: if ``cutoff`` is out of range.
 
-    Example:
-        >>> miner = dict(type='ClosestBeyondCutoffMiner', cutoff=0.5)
+    Config::
+
+        miner=dict(type='ClosestBeyondCutoffMiner', cutoff=0.5)
     """
 
     def __init__(self, cutoff: float = 0.5) -> None:
@@ -36,7 +39,7 @@ class ClosestBeyondCutoffMiner:
 
     def __call__(self, pairs: PairBatch) -> Triplets:
         """At most M triplets per anchor, index tensors ``(T,)``."""
-        distance = (2 - 2 * pairs.similarity).clamp_min(0).sqrt()
+        distance = pairs.distance(eps=0)
         negatives = pairs.negative_mask & (distance >= self.cutoff)
         anchor = (pairs.positive_mask.any(1) & negatives.any(1)).nonzero().squeeze(1)
         if len(anchor) == 0:
@@ -46,9 +49,6 @@ class ClosestBeyondCutoffMiner:
         nearest = distance[anchor].masked_fill(~negatives[anchor], float('inf')).topk(number, dim=1, largest=False)
         kept = is_positive & (nearest.values < float('inf'))
         return Triplets(anchor[:, None].expand_as(kept)[kept], positive[kept], nearest.indices[kept])
-
-    def __repr__(self) -> str:
-        return f'ClosestBeyondCutoffMiner(cutoff={self.cutoff})'
 
 
 def _first(mask: Tensor, number: int) -> tuple[Tensor, Tensor]:

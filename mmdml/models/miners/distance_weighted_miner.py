@@ -6,6 +6,8 @@ from torch import Tensor
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Triplets
 
+from .base import Miner
+
 FALLBACKS = ('skip', 'uniform')
 
 
@@ -49,7 +51,7 @@ def draw_without_replacement(
 
 
 @TASK_UTILS.register_module()
-class DistanceWeightedMiner:
+class DistanceWeightedMiner(Miner):
     r"""Negatives drawn so that their distances spread evenly, one for every positive.
 
     Wu et al., ICCV 2017, Sec. 4; the sampling of Sanakoyeu et al., TPAMI 2021. A negative n of anchor a has
@@ -78,8 +80,9 @@ class DistanceWeightedMiner:
     Raises:
         ValueError: if ``lower`` and ``upper`` are out of range, ``dim`` is below 2 or ``fallback`` is unknown.
 
-    Example:
-        >>> miner = dict(type='DistanceWeightedMiner', lower=0.5, upper=1.4)
+    Config::
+
+        miner=dict(type='DistanceWeightedMiner', lower=0.5, upper=1.4)
     """
 
     def __init__(
@@ -110,7 +113,7 @@ class DistanceWeightedMiner:
 
     def log_weights(self, pairs: PairBatch) -> Tensor:
         """``(A, X)`` logarithms of the weights, up to a constant; -inf where a candidate cannot be drawn."""
-        distance = (2 - 2 * pairs.similarity).clamp_min(self.lower**2).sqrt()
+        distance = pairs.distance(eps=0).clamp_min(self.lower)
         admissible = pairs.negative_mask & (distance < self.upper)
         # A tensor: counting the columns must not wait for the accelerator.
         dim = (pairs.candidates.embeddings != 0).any(0).sum().clamp_min(2) if self.dim is None else self.dim
@@ -119,11 +122,6 @@ class DistanceWeightedMiner:
             stranded = pairs.negative_mask & ~admissible.any(1, keepdim=True)
             log_weight = log_weight.masked_fill(stranded, 0.0)
         return log_weight
-
-    def __repr__(self) -> str:
-        return (
-            f'DistanceWeightedMiner(lower={self.lower}, upper={self.upper}, dim={self.dim}, fallback={self.fallback!r})'
-        )
 
 
 def _draw_positives(positives: Tensor, number: int, random: torch.Generator | None) -> Tensor:

@@ -5,9 +5,11 @@ import torch
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Triplets
 
+from .base import Miner
+
 
 @TASK_UTILS.register_module()
-class SemiHardMiner:
+class SemiHardMiner(Miner):
     """For every positive pair, the nearest negative that is farther than the positive; else the farthest negative.
 
     Schroff et al., CVPR 2015, Sec. 3.2, in the form of Sanakoyeu et al., TPAMI 2021: the choice has no upper limit,
@@ -15,8 +17,9 @@ class SemiHardMiner:
     ``TripletLoss(reduction='mean')`` this is the triplet loss of the TPAMI release. Anchors without a negative give no
     triplet.
 
-    Example:
-        >>> miner = dict(type='SemiHardMiner')
+    Config::
+
+        miner=dict(type='SemiHardMiner')
     """
 
     def __call__(self, pairs: PairBatch) -> Triplets:
@@ -32,6 +35,3 @@ class SemiHardMiner:
         farthest = pairs.negative_mask.sum(1, keepdim=True) - 1
         place = torch.minimum(place, farthest.clamp_min(0))
         return Triplets(anchor, positive, columns.gather(1, place)[anchor, positive])
-
-    def __repr__(self) -> str:
-        return 'SemiHardMiner()'

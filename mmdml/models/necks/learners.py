@@ -40,6 +40,10 @@ class SliceLearners(nn.Module):
             return groups.unit(raw)
         return F.normalize(raw[:, groups.slices[learner]], dim=1)
 
+    def widths(self) -> list[int]:
+        """``|S_k|`` of every slice."""
+        return list(self.partition.sizes)
+
     def scale(self, learner: int, active: int) -> Tensor:
         """``(D,)``: 1 for the learner's neurons, 0 for the others."""
         scale = torch.zeros(self.partition.dim, device=self.slices[0].weight.device)
@@ -87,6 +91,10 @@ class MaskLearners(nn.Module):
         if learner is None or active == 1:
             return F.normalize(raw, dim=1)
         return F.normalize(raw * self.masks[learner].relu(), dim=1)
+
+    def widths(self) -> list[int]:
+        """Every learner has all D columns."""
+        return [self.partition.dim] * len(self.partition)
 
     def scale(self, learner: int, active: int) -> Tensor:
         """``(D,)`` ``relu(m_k)``, without gradient."""

@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from mmdml.models.losses import PairLoss
-from mmdml.models.losses.base import unit_distance
 from mmdml.models.miners import BatchHardMiner
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch, Triplets
@@ -28,8 +27,9 @@ class SoftMarginTripletLoss(PairLoss):
     Raises:
         ValueError: if ``temperature`` is not positive.
 
-    Example:
-        >>> loss = dict(type='SoftMarginTripletLoss', temperature=0.1)
+    Config::
+
+        loss=dict(type='SoftMarginTripletLoss', temperature=0.1)
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
@@ -50,18 +50,10 @@ class SoftMarginTripletLoss(PairLoss):
         if not self._used:
             print_log(f'SoftMarginTripletLoss: {len(anchor)} triplets in its first batch', logger='current')
             self._used = True
-        to_positive = unit_distance(pairs.similarity[anchor, positive])
-        to_negative = unit_distance(pairs.similarity[anchor, negative])
+        to_positive = pairs.space.distance(pairs.similarity[anchor, positive])
+        to_negative = pairs.space.distance(pairs.similarity[anchor, negative])
         terms = self.temperature * softplus((to_positive - to_negative) / self.temperature)
         return terms.sum() / max(len(anchor), 1)
-
-    def active_pairs(self, pairs: PairBatch, mined: Triplets | None = None) -> Tensor:
-        """``(A, X)`` bool: both pairs of every triplet, because a softplus has a gradient everywhere."""
-        anchor, positive, negative = self._triplets(pairs, mined)
-        active = pairs.positive_mask.new_zeros(pairs.positive_mask.shape)
-        active[anchor, positive] = True
-        active[anchor, negative] = True
-        return active
 
     def _triplets(self, pairs: PairBatch, mined: Triplets | None) -> Triplets:
         if mined is None:

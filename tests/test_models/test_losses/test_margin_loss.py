@@ -116,7 +116,8 @@ def test_weights_of_pairs_count_in_sum_and_divisor():
     anchor, candidate = torch.tensor([0, 3]), torch.tensor([2, 5])
     once = Pairs(anchor, candidate, torch.tensor([3.0, 1.0], dtype=torch.float64))
     repeated = Pairs(torch.tensor([0, 0, 0, 3]), torch.tensor([2, 2, 2, 5]))
-    assert loss.active_pairs(pairs, once).sum() == 2
+    (gradient,) = torch.autograd.grad(loss(pairs, once), pairs.similarity, retain_graph=True)
+    assert (gradient != 0).sum() == 2
     torch.testing.assert_close(loss(pairs, once), loss(pairs, repeated), rtol=1e-12, atol=0)
 
 
@@ -167,12 +168,14 @@ def test_the_boundary_is_that_of_the_anchors_class():
     assert loss.beta.grad[1] != 0 and (loss.beta.grad[[0, 2]] == 0).all()
 
 
-def test_active_pairs_are_the_mined_ones_that_the_gradient_reaches():
+def test_the_gradient_reaches_the_mined_pairs_on_the_wrong_side_of_the_boundary_or_within_its_margin():
     pairs, loss = batch(2), MarginLoss(beta=1.0)
     triplets = Triplets(*(index[::4] for index in all_triplets(pairs)))
     (gradient,) = torch.autograd.grad(loss(pairs, triplets), pairs.similarity)
-    active = loss.active_pairs(pairs, triplets)
-    assert active.any() and torch.equal(active, gradient != 0)
+    beyond = pairs.distance(eps=1e-8) - 1.0
+    wrong = torch.where(pairs.positive_mask, beyond, -beyond) > -0.2
+    mined = torch.add(*pairs.weights(triplets)) > 0
+    assert mined.any() and torch.equal(gradient != 0, mined & wrong)
 
 
 @pytest.mark.parametrize('mode, parameters, saved', [('constant', 0, 0), ('global', 1, 1), ('class', 3, 3)])

@@ -95,12 +95,14 @@ def test_mined_pairs_replace_the_candidates_and_their_weights_multiply_the_expon
     assert float(NPairsLoss()(pairs, repeated).detach()) == pytest.approx(expected, abs=1e-10)
 
 
-def test_active_pairs_are_those_that_the_gradient_reaches():
+def test_the_gradient_reaches_all_pairs_of_a_softmax_that_holds_a_positive_and_something_else():
     pairs = batch(1)
     (gradient,) = torch.autograd.grad(NPairsLoss()(pairs), pairs.similarity)
-    assert torch.equal(NPairsLoss().active_pairs(pairs), gradient != 0)
+    contested = pairs.positive_mask.any(1, keepdim=True)
+    assert torch.equal(gradient != 0, contested & ~pairs.excluded_mask)
     two = PairBatch.from_embeddings(pairs.anchors.embeddings[:2], pairs.anchors.labels[:2])
-    assert two.positive_mask.any() and not NPairsLoss().active_pairs(two).any()
+    (gradient,) = torch.autograd.grad(NPairsLoss()(two), two.similarity)
+    assert two.positive_mask.any() and (gradient == 0).all()
 
 
 @pytest.mark.parametrize('labels', [[0, 1, 2], [4, 4], [7], []], ids=str)

@@ -7,10 +7,9 @@ import torch
 from torch.nn.functional import normalize
 
 from mmdml.models.losses import ContrastiveLoss, MultiSimilarityLoss, PairLoss, TripletLoss
-from mmdml.models.losses.base import unit_distance
 from mmdml.models.miners import BatchHardMiner, MultiSimilarityMiner
 from mmdml.registry import MODELS
-from mmdml.structures import PairBatch, Pairs, Rows, Triplets
+from mmdml.structures import PairBatch, Pairs, Rows, Space, Triplets
 
 
 def with_copies(unit, labels, copies=0, noise=0.0, seed=0):
@@ -184,7 +183,7 @@ def _mined_masks(pairs):
 def test_equals_a_loop_over_anchors(name, copies, seed):
     loss, loop = LOOPS[name]
     pairs = random_batch(seed, copies)
-    # unit_distance is 1e-6 at equal rows, so a batch with twins may differ by that much.
+    # The distance is 1e-6 at equal rows, so a batch with twins may differ by that much.
     assert float(loss(pairs).detach()) == pytest.approx(loop(pairs), abs=1e-6)
 
 
@@ -259,7 +258,7 @@ def test_batch_without_loss_gives_a_zero_with_a_graph(loss, labels):
     value.backward()
     assert float(value.detach()) == 0
     assert unit.grad is not None and (unit.grad == 0).all()
-    assert not loss(pairs).isnan() and not loss.active_pairs(pairs).any()
+    assert not loss(pairs).isnan()
 
 
 @each_loss
@@ -315,10 +314,12 @@ def test_multi_similarity_does_not_overflow_at_a_large_beta():
 
 
 @each_loss
-def test_active_pairs_are_those_that_the_gradient_reaches(loss):
+def test_every_anchor_has_the_gradient_that_it_has_alone(loss):
     pairs = random_batch(6, copies=1)
     candidates = pairs.candidates.embeddings.detach()
-    active = loss.active_pairs(pairs)
+    (gradient,) = torch.autograd.grad(loss(pairs), pairs.similarity)
+    active = gradient != 0
+    assert active.any() and not (active & pairs.excluded_mask).any()
     for i in range(len(pairs.anchors)):
         leaf = candidates.clone().requires_grad_()
         row = slice(i, i + 1)
@@ -332,11 +333,12 @@ def test_active_pairs_are_those_that_the_gradient_reaches(loss):
 
 @pytest.mark.parametrize('miner', [MultiSimilarityMiner(), BatchHardMiner()], ids=str)
 @each_loss
-def test_active_pairs_with_mined_tuples_are_among_them(loss, miner):
+def test_the_gradient_with_mined_tuples_reaches_no_other_pairs(loss, miner):
     pairs = random_batch(7)
     mined = miner(pairs)
     positive, negative = pairs.weights(mined)
-    active = loss.active_pairs(pairs, mined)
+    (gradient,) = torch.autograd.grad(loss(pairs, mined), pairs.similarity)
+    active = gradient != 0
     assert active.any() and not (active & (positive + negative == 0)).any()
 
 
@@ -393,13 +395,13 @@ def test_triplet_loss_sets_mined_positives_against_the_hardest_mined_negative():
     assert float(TripletLoss(margin=1.9)(pairs, mined).detach()) == pytest.approx(expected, abs=1e-6)
 
 
-def test_unit_distance_is_euclidean_and_flat_at_zero():
+def test_the_distance_of_unit_vectors_is_euclidean_and_flat_at_zero():
     x = normalize(torch.randn(5, 3, dtype=torch.float64))
     expected = torch.cdist(x, x).fill_diagonal_(1e-6)
-    actual = unit_distance((x @ x.t()).fill_diagonal_(1.0))
+    actual = Space().distance((x @ x.t()).fill_diagonal_(1.0))
     torch.testing.assert_close(actual, expected, atol=1e-7, rtol=0)
     one = torch.ones((), requires_grad=True)
-    unit_distance(one).backward()
+    Space().distance(one).backward()
     assert one.grad == 0
 
 

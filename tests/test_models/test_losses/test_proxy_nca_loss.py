@@ -7,7 +7,9 @@ import torch
 from pytorch_metric_learning import losses as pml
 from torch.nn.functional import normalize
 
+from mmdml.models.heads import DivideAndConquerHead
 from mmdml.models.losses import ProxyNCALoss
+from mmdml.models.necks import DivideAndConquerEmbedding
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch, Rows, Triplets
 
@@ -147,16 +149,44 @@ def test_another_width_and_a_label_without_proxy_are_named():
             seeded()(PairBatch.from_embeddings(unit, torch.tensor([0, label, 1])))
 
 
+def sliced_head(**options):
+    head = DivideAndConquerHead(dict(type='ProxyNCALoss', num_classes=5, embed_dim=7), **options)
+    head.bind(DivideAndConquerEmbedding(in_channels=4, embed_dim=7, num_learners=3))
+    return head
+
+
 def test_merged_proxies_are_those_of_the_slices_side_by_side():
-    loss = ProxyNCALoss(5, 7, num_slices=3)
-    tables = [normalize(part.proxies) for part in loss.slices]
-    assert [table.shape[1] for table in tables] == [3, 2, 2]
-    torch.testing.assert_close(loss.unit_proxies(), torch.cat(tables, 1) / 3**0.5)
-    torch.testing.assert_close(loss.unit_proxies().norm(dim=1), torch.ones(5))
+    head = sliced_head()
+    slices = [head.loss_of(learner) for learner in range(3)]
+    assert [part.proxies.shape for part in slices] == [(5, 3), (5, 2), (5, 2)]
+    assert sum(parameter.numel() for parameter in head.parameters()) == 5 * 7
+    joined = torch.cat([normalize(part.proxies) for part in slices], 1) / 3**0.5
+    torch.testing.assert_close(joined.norm(dim=1), torch.ones(5))
 
     whole = ProxyNCALoss(5, 7)
-    whole.proxies.data = loss.unit_proxies().detach()
+    whole.proxies.data = joined.detach()
     pairs = PairBatch.from_embeddings(normalize(torch.randn(6, 7)), torch.tensor([0, 1, 2, 3, 4, 0]))
-    torch.testing.assert_close(loss(pairs), whole(pairs))
-    with pytest.raises(ValueError, match='embed_dim=2, but the embeddings have 7 columns .*num_slices'):
-        loss.slices[1](pairs)
+    torch.testing.assert_close(head.loss_of(None)(pairs), whole(pairs))
+    torch.testing.assert_close(slices[0](pairs, unit_proxies=joined), whole(pairs))
+    with pytest.raises(ValueError, match='embed_dim=2, but the embeddings have 7 columns'):
+        slices[1](pairs)
+
+
+def test_slices_cannot_share_one_table_of_proxies_and_masks_have_whole_ones():
+    with pytest.raises(ValueError, match='slices cannot share one class-based loss'):
+        sliced_head(shared_loss=True)
+    head = DivideAndConquerHead(dict(type='ProxyNCALoss', num_classes=5, embed_dim=7))
+    head.bind(DivideAndConquerEmbedding(in_channels=4, embed_dim=7, num_learners=3, division='masks'))
+    tables = [head.loss_of(learner).proxies for learner in (0, 1, 2, None)]
+    assert len({id(table) for table in tables}) == 4 and all(table.shape == (5, 7) for table in tables)
+
+
+def test_proxies_of_another_width_than_the_embedding_are_refused_when_the_model_is_built():
+    model = dict(
+        type='ImageEmbedder',
+        backbone=dict(type='Conv4', channels=4),
+        neck=dict(type='LinearEmbedding', in_channels=4, embed_dim=6),
+        head=dict(type='EmbeddingHead', loss=dict(type='ProxyNCALoss', num_classes=5, embed_dim=7)),
+    )
+    with pytest.raises(ValueError, match=r'head\.loss\.embed_dim is 7, but neck\.embed_dim is 6'):
+        MODELS.build(model)

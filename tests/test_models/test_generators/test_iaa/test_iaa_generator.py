@@ -89,7 +89,7 @@ def test_lambda_zero_gives_exact_copies_and_finite_gradients(noise):
 def test_variance_zero_gives_exact_copies():
     raw = torch.tensor([[1.0, 2.0]]).repeat(4, 1)
     generator = estimated(embeddings_of(raw, torch.tensor([0, 0, 1, 1])))
-    rows = generator(Rows.of_batch(raw, torch.tensor([0, 0, 1, 1])), START)
+    rows = generator(Rows.of_batch(raw, torch.tensor([0, 0, 1, 1])), StepContext(START))
     assert torch.equal(rows.embeddings, raw.repeat(3, 1))
 
 
@@ -106,7 +106,7 @@ def test_gradient_is_the_identity_and_reaches_no_statistics():
 
 def test_copies_are_copy_major_and_inherit_label_view_and_index():
     data = training_set()
-    rows = estimated(data, num_copies=2)(batch(data, [5, 40]), START)
+    rows = estimated(data, num_copies=2)(batch(data, [5, 40]), StepContext(START))
     assert rows.labels.tolist() == [0, 5, 0, 5]
     assert rows.views.flatten().tolist() == [0, 1, 0, 1]
     assert rows.indices.tolist() == [5, 40, 5, 40]
@@ -119,8 +119,8 @@ def test_released_exponent_roots_the_variance_anew_for_every_copy():
     released = estimated(data, num_copies=3, lam=0.8, copy_exponent='released')
     std = paper.run_state()['corrected'].sqrt()[anchors.labels]
     source = anchors.embeddings.detach()
-    eps = (paper(anchors, START).embeddings.detach().reshape(3, 2, 4) - source) / std
-    noise = released(anchors, START).embeddings.detach().reshape(3, 2, 4) - source
+    eps = (paper(anchors, StepContext(START)).embeddings.detach().reshape(3, 2, 4) - source) / std
+    noise = released(anchors, StepContext(START)).embeddings.detach().reshape(3, 2, 4) - source
     for copy_index, power in enumerate((1, 0.5, 0.25)):
         torch.testing.assert_close(noise[copy_index], eps[copy_index] * std**power)
 
@@ -144,8 +144,8 @@ def test_scaling_all_embeddings_scales_the_noise_and_released_noise_does_not():
     data = training_set()
     scaled = embeddings_of(data.raw * 8, data.labels)
     for exponent, invariant in (('paper', True), ('released', False)):
-        small = estimated(data, copy_exponent=exponent)(batch(data, [0, 9]), START).embeddings
-        large = estimated(scaled, copy_exponent=exponent)(batch(scaled, [0, 9]), START).embeddings
+        small = estimated(data, copy_exponent=exponent)(batch(data, [0, 9]), StepContext(START)).embeddings
+        large = estimated(scaled, copy_exponent=exponent)(batch(scaled, [0, 9]), StepContext(START)).embeddings
         assert torch.allclose(large, small * 8, rtol=1e-4) == invariant
 
 
@@ -153,7 +153,7 @@ def test_a_class_with_one_image_is_augmented_by_its_neighbors():
     data = training_set()
     raw = torch.cat([data.raw, torch.randn(1, 4)])
     data = embeddings_of(raw, torch.cat([data.labels, torch.tensor([6])]))
-    noise = estimated(data)(batch(data, [48]), START).embeddings - raw[48]
+    noise = estimated(data)(batch(data, [48]), StepContext(START)).embeddings - raw[48]
     assert (noise.abs() > 1e-4).all()
 
 
@@ -170,7 +170,7 @@ def test_half_precision_rows_get_noise_in_fp32():
     data = training_set()
     anchors = batch(data, [0, 9])
     half = Rows.of_batch(anchors.embeddings.detach().half(), anchors.labels)
-    rows = estimated(data)(half, START)
+    rows = estimated(data)(half, StepContext(START))
     assert rows.embeddings.dtype == torch.float32 and torch.isfinite(rows.embeddings).all()
 
 
@@ -219,7 +219,7 @@ def test_full_noise_has_the_class_covariance():
 def test_a_class_absent_from_the_sweep_borrows_the_pooled_variance_and_gives_no_nan():
     data = training_set()
     data = embeddings_of(data.raw, data.labels, num_classes=7)
-    rows = estimated(data)(Rows.of_batch(torch.zeros(1, 4), torch.tensor([6])), START)
+    rows = estimated(data)(Rows.of_batch(torch.zeros(1, 4), torch.tensor([6])), StepContext(START))
     assert torch.isfinite(rows.embeddings).all()
 
 
@@ -283,7 +283,7 @@ def test_own_copies_become_positives_by_option():
     data = training_set()
     anchors = batch(data, [0, 9])
     for option, positives in (('exclude', 0), ('positive', 3)):
-        rows = Rows.cat([anchors, estimated(data, own_copies=option)(anchors, START)])
+        rows = Rows.cat([anchors, estimated(data, own_copies=option)(anchors, StepContext(START))])
         unit = torch.nn.functional.normalize(rows.embeddings, dim=1)
         pairs = PairBatch(Rows(unit[:2], anchors.labels, anchors.views), Rows(unit, rows.labels, rows.views))
         assert pairs.positive_mask.sum(1).tolist() == [positives, positives]

@@ -1,0 +1,81 @@
+"""Losses against class proxies."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmdml.structures import PairBatch, Space
+from mmdml.structures.checks import require
+
+from .base import Loss, check_class_range
+
+
+class ProxyLoss(Loss):
+    r"""A loss that compares rows with learned proxies of the classes.
+
+    Every candidate is a labeled sample x, be it real, synthetic or remembered; anchors play no part of their own. With
+    the cosines to all proxies, the loss is :math:`\operatorname{mean}_x \operatorname{score}(x)`. Proxies are
+    directions: their length is normalized away, so weight decay changes only their step size.
+
+    Subclasses implement :meth:`score`.
+
+    Args:
+        num_classes: number C of training classes.
+        embed_dim: width D of the embedding.
+        proxies_per_class: proxies of a class; those of class c are the rows from ``c * proxies_per_class`` on.
+
+    Raises:
+        ValueError: if a size is below 1; in the forward pass, if something was mined, the pairs have another space than
+            cosine or targets other than their labels, the width is another, or a label has no proxy.
+    """
+
+    def __init__(self, num_classes: int, embed_dim: int, proxies_per_class: int = 1) -> None:
+        super().__init__()
+        sizes = dict(num_classes=num_classes, embed_dim=embed_dim, proxies_per_class=proxies_per_class)
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f'{name} must be 1 or more, got {size}')
+        self.num_classes = num_classes
+        self.embed_dim = embed_dim
+        self.proxies_per_class = proxies_per_class
+        self.proxies = nn.Parameter(F.normalize(torch.randn(num_classes * proxies_per_class, embed_dim), dim=1))
+
+    @abstractmethod
+    def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
+        """Loss of each row: ``(R, C')`` cosines to all proxies and ``(R,)`` class ids -> ``(R,)``."""
+
+    def unit_proxies(self) -> Tensor:
+        """``(C', D)`` proxies of length 1."""
+        return F.normalize(self.proxies, dim=1)
+
+    def forward(self, pairs: PairBatch, mined: None = None, unit_proxies: Tensor | None = None) -> Tensor:
+        """Scalar loss over all candidates.
+
+        Args:
+            pairs: candidates are the samples.
+            mined: nothing.
+            unit_proxies: ``(C', D)`` in place of :meth:`unit_proxies`, e.g. those of several losses side by side.
+        """
+        name, rows = type(self).__name__, pairs.candidates
+        if mined is not None:
+            raise ValueError(
+                f'{name} compares rows with proxies and cannot use mined {type(mined).__name__}; '
+                'remove the miner of the head'
+            )
+        if type(pairs.space) is not Space:
+            raise ValueError(f'{name} compares by cosine and cannot use {type(pairs.space).__name__}')
+        if pairs.targets is not None:
+            same = pairs.anchors.labels[:, None] == rows.labels[None, :]
+            equal = (pairs.targets == same) | pairs.excluded_mask
+            require(equal.all(), f'{name} uses class labels and cannot use targets that differ from them')
+        proxies = self.unit_proxies() if unit_proxies is None else unit_proxies
+        width = rows.embeddings.shape[1]
+        if width != proxies.shape[1]:
+            raise ValueError(f'{name} has embed_dim={proxies.shape[1]}, but the embeddings have {width} columns')
+        check_class_range(rows.labels, self.num_classes, name)
+        dtype = torch.promote_types(pairs.dtype, proxies.dtype)
+        with torch.autocast(proxies.device.type, enabled=False):
+            cosine = rows.embeddings.to(dtype) @ proxies.to(dtype).t()
+        return self.score(cosine, rows.labels).sum() / max(len(rows), 1)

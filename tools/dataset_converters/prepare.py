@@ -1,0 +1,74 @@
+"""Lay a data set out for its class, from its official files.
+
+python tools/dataset_converters/prepare.py CUB200 CUB_200_2011.tgz data/CUB_200_2011
+python tools/dataset_converters/prepare.py OxfordPets downloads data/oxford_pets
+
+SOURCE is a file, or a folder with files; what is missing is downloaded to there where an address is known, and an
+interrupted download continues where it stopped. TARGET appears when it is complete.
+"""
+
+import argparse
+import difflib
+import os.path as osp
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from mmdml.datasets.preparation.archives import MAX_UNPACKED_BYTES, ArchiveError
+from mmdml.datasets.preparation.prepare import prepare
+from mmdml.datasets.preparation.recipes import RECIPES
+
+
+def recipes_as_text() -> str:
+    """One paragraph a recipe: its name, official files, page and default target."""
+    lines = ['recipes:']
+    for name, recipe in RECIPES.items():
+        files = ', '.join(file.name for file in recipe.files)
+        fetched = 'downloaded where missing' if all(file.address for file in recipe.files) else 'to be got by hand'
+        lines += [f'  {name}', f'    {files} ({fetched})', f'    {recipe.page}', f'    -> {recipe.target}']
+    return '\n'.join(lines)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    # An exception, unlike the default, removes the folder that is being unpacked to.
+    sys.exit(128 + number)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Lay out the data set that the command line names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=recipes_as_text(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('recipe', metavar='RECIPE', help='name of a recipe, see below')
+    parser.add_argument('sources', metavar='SOURCE', nargs='+', help='official files, or folders that hold them')
+    parser.add_argument('target', metavar='TARGET', help='folder to make')
+    parser.add_argument(
+        '--skip-checks',
+        action='store_true',
+        help='take a repacked or reduced copy, whose checksums and counts are not the official ones',
+    )
+    parser.add_argument(
+        '--max-gigabytes',
+        type=float,
+        default=MAX_UNPACKED_BYTES / 1e9,
+        help='refuse an archive that unpacks to more. Default: %(default).0f',
+    )
+    args = parser.parse_args(arguments)
+    recipe = RECIPES.get(args.recipe)
+    if recipe is None:
+        near = difflib.get_close_matches(args.recipe, RECIPES, n=1)
+        meant = f'; did you mean {near[0]}?' if near else '.'
+        raise SystemExit(f'there is no recipe {args.recipe!r}{meant} The recipes are {", ".join(RECIPES)}')
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        print(prepare(recipe, args.sources, args.target, not args.skip_checks, int(args.max_gigabytes * 1e9)))
+    except (ArchiveError, OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    root = shlex.quote(osp.join(args.target, recipe.root) if recipe.root else args.target)
+    print(f'open every image: python tools/misc/verify_dataset.py {recipe.dataset} --data-root {root}')
+
+
+if __name__ == '__main__':
+    main()
