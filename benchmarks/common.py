@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-import os
 import platform
 import random
 import re
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmdml.utils.machine import available_cores, processor_name
 from mmdml.utils.tables import markdown_table
 
 REPO = Path(__file__).resolve().parents[1]
@@ -88,17 +88,10 @@ def class_labels(images: int, classes: int, low: int, high: int, seed: int = 0) 
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
 def machine() -> str:
     """Processor and versions, in words."""
-    cpuinfo = Path('/proc/cpuinfo')
-    names = re.findall(r'^model name\s*:\s*(.+)$', cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
-    processor = names[0] if names else platform.processor() or platform.machine()
-    return f'{cores()} cores of {processor}, torch {torch.__version__}, Python {platform.python_version()}'
+    versions = f'torch {torch.__version__}, Python {platform.python_version()}'
+    return f'{available_cores()} cores of {processor_name()}, {versions}'
 
 
 @dataclass(frozen=True)

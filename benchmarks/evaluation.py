@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import SOP_CLASSES, SOP_IMAGES, Page, Table, cores
+from common import SOP_CLASSES, SOP_IMAGES, Page, Table
+
+from mmdml.utils.machine import available_cores
 
 RECALL_AT = (1, 10, 100, 1000)
 TOP_R = ('Recall@K', 'MAP@R', 'RP')
@@ -204,7 +206,7 @@ def measure_once(method: str, folder: Path, threads: int, repeated_galleries: bo
 def compare(what: str, methods: Sequence[str], folder: Path, repeats: int, repeated_galleries: bool = False) -> list:
     """Lines of a table: methods take turns on the same data, first with one thread, then with all."""
     found: dict[str, dict[int, list[dict[str, Any]]]] = {method: {} for method in methods}
-    for threads in (1, cores()):
+    for threads in (1, available_cores()):
         for repeat in range(repeats):
             for method in methods:
                 print(f'  {what}: {method}, {threads} threads, {repeat + 1} of {repeats}', file=sys.stderr, flush=True)
@@ -213,7 +215,7 @@ def compare(what: str, methods: Sequence[str], folder: Path, repeats: int, repea
     lines = []
     base = None
     for method, by_threads in found.items():
-        alone, everywhere = by_threads[1], by_threads[cores()]
+        alone, everywhere = by_threads[1], by_threads[available_cores()]
         errors = [one['error'] for one in alone + everywhere if 'error' in one]
         if errors:
             lines.append((what, method, errors[0], '', '', '', ''))

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def leaf_datasets(dataset: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The configs of the data sets themselves, from inside concatenations and wrappers.
+    """Yield the configs of the data sets themselves, from inside concatenations and wrappers.
 
     Args:
         dataset: config of a data set, with ``datasets`` or ``dataset`` where it is made of others.

@@ -78,7 +78,7 @@ def read_lines(path: str) -> list[str]:
 
 
 def read_table(path: str) -> Table:
-    """A table of comma, semicolon or tab separated values with a header.
+    """Read a table of comma, semicolon or tab separated values with a header.
 
     The delimiter is the one that parts the header into most names. Values may stand in double quotes. Blanks around
     names and values do not count, nor does the case of names; empty lines are skipped.
@@ -121,7 +121,7 @@ def read_table(path: str) -> Table:
 
 
 def whole_number(text: str) -> int | None:
-    """The whole number that a text is in digits 0 to 9, None if it is none: '1_0' and '1.0' are not, '-07' is -7."""
+    """Read a whole number in digits 0 to 9; None for another text: '1_0' and '1.0' are none, '-07' is -7."""
     return int(text) if _WHOLE_NUMBER.fullmatch(text) else None
 
 

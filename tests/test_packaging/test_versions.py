@@ -2,6 +2,8 @@ import configparser
 import re
 from pathlib import Path
 
+import pytest
+
 import mmdml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,9 +31,29 @@ def test_constraints_name_public_versions_and_one_opencv():
     assert [name for name in constraints() if name.startswith('opencv')] == ['opencv-python']
 
 
-def test_pre_commit_runs_the_pinned_ruff():
-    versions = re.findall(r'ruff==([\d.]+)', (ROOT / '.pre-commit-config.yaml').read_text())
-    assert versions and set(versions) == {constraints()['ruff']}
+@pytest.mark.parametrize('name', ['ruff', 'import-linter', 'codespell'])
+def test_pre_commit_runs_the_pinned_linters(name):
+    versions = re.findall(rf'{name}==([\d.]+)', (ROOT / '.pre-commit-config.yaml').read_text())
+    assert versions and set(versions) == {constraints()[name]}
+
+
+@pytest.mark.parametrize('command', ['ruff check .', 'ruff format --check .', 'lint-imports', 'codespell'])
+def test_continuous_integration_runs_every_linter(command):
+    assert command in (ROOT / '.ci/run').read_text().splitlines()
+
+
+def test_every_extra_leads_somewhere():
+    """An extra is named in the README, the docs or a message of the code, so that somebody can find it."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / 'setup.cfg')
+    places = [ROOT / 'README.md', *ROOT.glob('docs/*.md'), *ROOT.glob('mmdml/**/*.py'), *ROOT.glob('configs/**/*.py')]
+    text = '\n'.join(place.read_text(encoding='utf-8') for place in places)
+    unnamed = {
+        name
+        for name, packages in setup['options.extras_require'].items()
+        if f"'.[{name}]'" not in text and f"'mmdml[{name}]'" not in text and packages.split()[0] not in text
+    }
+    assert unnamed == set()
 
 
 def test_citation_changelog_and_package_agree_on_the_version():

@@ -54,7 +54,13 @@ def project(tmp_path):
     content = {'Collections': [{'Name': 'M', 'README': 'configs/m/README.md'}], 'Models': models}
     (tmp_path / 'configs/m/metafile.yml').write_text(yaml.safe_dump(content))
     (tmp_path / 'model-index.yml').write_text('Import:\n  - configs/m/metafile.yml\n')
+    (tmp_path / 'configs/m/README.md').write_text('# M\n\n<!-- zoo -->\nold\n<!-- /zoo -->\n\nAfter.\n')
+    (tmp_path / 'docs').mkdir()
     return tmp_path
+
+
+def page(project):
+    return make_model_zoo.render(project)['docs/model_zoo.md']
 
 
 def test_the_page_of_this_project_is_up_to_date():
@@ -62,14 +68,14 @@ def test_the_page_of_this_project_is_up_to_date():
 
 
 def test_a_table_tells_measured_figures_quoted_ones_and_none_apart(project):
-    text = make_model_zoo.render(project)
+    text = page(project)
     table = text[text.index('### M: Omniglot') : text.index('### M: VehicleID')].splitlines()
     assert table[2:] == [
         '| config | backbone | embedding size | batch | figures | Recall@1 | Recall@10 | MAP@R | RP |',
         '|:--|:--|:--|:--|:--|--:|--:|--:|--:|',
         '| [a](../configs/m/a.py) | ResNet-50 | 64 | 32 | **measured** (1) | 80.12 ± 0.10 | 90.0 | 40.0 | 41 |',
         '| [a](../configs/m/a.py) | ResNet-50 | 64 | 32 | paper (2) | 50.5 |  |  |  |',
-        '| [b](../configs/m/b.py) | ResNet-50 | 64 | 32 | none |  |  |  |  |',
+        '| [b](../configs/m/b.py) | ResNet-50 | 64 | 32 | not run yet |  |  |  |  |',
         '',
         '1. Measured: seeds 0, 1; 2265 updates; commit abcdef1; on a fast machine; '
         '`python tools/train.py configs/m/a.py` and likewise for the other seeds.',
@@ -79,7 +85,7 @@ def test_a_table_tells_measured_figures_quoted_ones_and_none_apart(project):
 
 
 def test_several_test_lists_of_a_data_set_get_a_column_and_one_note_for_the_same_source(project):
-    text = make_model_zoo.render(project)
+    text = page(project)
     table = text[text.index('### M: VehicleID') :].splitlines()
     assert table[2] == '| config | backbone | embedding size | batch | test set | figures | Recall@1 |'
     assert [line.split(' | ')[4:6] for line in table[4:6]] == [
@@ -90,7 +96,7 @@ def test_several_test_lists_of_a_data_set_get_a_column_and_one_note_for_the_same
 
 
 def test_the_page_says_what_was_never_validated(project):
-    text = make_model_zoo.render(project)
+    text = page(project)
     assert '**Measured here:** 1 of 3 configs, on Omniglot.' in text
     assert '**Never validated here:** every setting on VehicleID.' in text
 
@@ -101,15 +107,47 @@ def test_an_entry_without_its_size_is_named(project):
     del content['Models'][1]['Metadata']['Embedding Size']
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match='b: its metafile entry has no "Embedding Size" under Metadata'):
-        make_model_zoo.render(project)
+        page(project)
 
 
 def test_check_writes_nothing_and_a_page_that_was_written_passes_it(project):
     arguments = ['--root', str(project)]
     assert make_model_zoo.main([*arguments, '--check']) == 1
-    assert not (project / 'docs').exists()
+    assert list((project / 'docs').iterdir()) == [] and 'old' in (project / 'configs/m/README.md').read_text()
     assert make_model_zoo.main(arguments) == 0
     assert make_model_zoo.main([*arguments, '--check']) == 0
-    page = project / 'docs/model_zoo.md'
-    page.write_text(page.read_text() + 'by hand\n')
-    assert make_model_zoo.main([*arguments, '--check']) == 1
+    for page in (project / 'docs/model_zoo.md', project / 'configs/m/README.md'):
+        right = page.read_text()
+        page.write_text(right.replace('80.12', '99.99'))
+        assert make_model_zoo.main([*arguments, '--check']) == 1
+        assert make_model_zoo.main(arguments) == 0
+        assert page.read_text() == right
+
+
+def test_the_readme_of_a_collection_has_its_tables_with_links_from_there(project):
+    assert make_model_zoo.main(['--root', str(project)]) == 0
+    text = (project / 'configs/m/README.md').read_text()
+    assert text.startswith('# M\n\n<!-- zoo -->\n\n### Omniglot\n\n| config |')
+    assert '| [a](a.py) | ResNet-50 | 64 | 32 | **measured** (1) | 80.12 ± 0.10 |' in text
+    assert text.endswith('1. Quoted from Table 3.\n\n<!-- /zoo -->\n\nAfter.\n')
+
+
+@pytest.mark.parametrize('text', ['# M\n', '<!-- zoo -->\n', '<!-- zoo -->\n<!-- zoo -->\n<!-- /zoo -->\n'])
+def test_a_readme_without_its_markers_is_named(project, capsys, text):
+    (project / 'configs/m/README.md').write_text(text)
+    assert make_model_zoo.main(['--root', str(project)]) == 2
+    assert 'configs/m/README.md must have one line "<!-- zoo -->"' in capsys.readouterr().err
+
+
+def test_what_is_to_be_said_of_a_measured_figure_stands_behind_its_source():
+    text = make_model_zoo.render_source({**MEASURED, 'Note': 'To be measured again.'})
+    assert text.endswith(
+        '`python tools/train.py configs/m/a.py` and likewise for the other seeds. To be measured again.'
+    )
+
+
+def test_an_installed_package_without_docs_is_told_where_the_page_is_made(project, capsys):
+    (project / 'docs').rmdir()
+    assert make_model_zoo.main(['--root', str(project)]) == 2
+    assert 'is made in a checkout of mmdml, not in an installed package' in capsys.readouterr().err
+    assert not (project / 'docs').exists()

@@ -1,12 +1,15 @@
 import difflib
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from metafile_results import measured_result, scored_dataset
+from results import append_row
 
-from experiments import Run, append_row
+from experiments import Run
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location('make_tables', ROOT / 'tools/analysis_tools/make_tables.py')
@@ -64,10 +67,10 @@ Models:
 def test_a_measured_set_is_named_with_its_list_and_deviations_over_draws_are_no_metric(tmp_path):
     config = tmp_path / 'a.py'
     config.write_text("val_dataloader = dict(dataset=dict(type='mmdml.VehicleID', size='small'))\n")
-    assert make_tables.scored_dataset(config) == 'VehicleID (small)'
+    assert scored_dataset(config) == 'VehicleID (small)'
     row = {'config': 'a.py', 'seed': '0', 'updates': '9', 'commit': 'abcdef123456', 'machine': '2 x CPU'}
     row |= {'retrieval/Recall@1': '80', 'retrieval/Recall@1_std': '0.5'}
-    assert make_tables.measured_result([row], 'VehicleID (small)')['Metrics'] == {'Recall@1': 80.0}
+    assert measured_result([row], 'VehicleID (small)', {})['Metrics'] == {'Recall@1': 80.0}
 
 
 def add_rows(path):
@@ -198,10 +201,54 @@ def test_metafile_fills_an_empty_results_key(project, empty):
         ('<!-- results: small -->\n<!-- results: small -->\n<!-- /results -->', 'has no "<!-- /results -->"'),
     ],
 )
-def test_bad_markers_are_named(project, text, message):
+def test_bad_markers_are_named(project, capsys, text, message):
     (project / 'README.md').write_text(text)
-    with pytest.raises(ValueError, match=message):
-        run(project)
+    assert run(project) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_note_on_a_commit_stands_below_every_figure_measured_there(project):
+    path = project / 'experiments/tables.yml'
+    path.write_text(DEFINITIONS + 'notes: {abcdef123456: To be measured again., 123456abcdef: Not this.}\n')
+    assert run(project) == 0
+    assert 'torch 2.13.0.\nTo be measured again.\nFrom:' in (project / 'README.md').read_text()
+    models = yaml.safe_load((project / 'configs/m/metafile.yml').read_text())['Models']
+    assert models[0]['Results'][0]['Note'] == 'To be measured again.'
+    assert 'Not this' not in (project / 'README.md').read_text()
+
+
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        ('csv: results.csv', 'csv: 5', 'tables.yml: csv must be a text, got 5'),
+        ('caption: A caption.', 'caption: [A]', r"table small: caption must be a text, got \['A'\]"),
+        ('caption: A caption.', 'title: A', r"table small: unknown keys \['title'\], missing keys \['caption'\]"),
+        ('digits: 1}', 'digits: one}', "column 1: digits must be a whole number, got 'one'"),
+        ('base: configs/m/a.py, ', '', r'row 0: run base: must be a mapping with the keys .*, got None'),
+        ('{config: configs/m/a.py, options: {k: 1}}', '7', 'row 0: run more: must be a mapping .*, got 7'),
+        ('tables:', 'tables: [', 'tables.yml is no YAML'),
+    ],
+)
+def test_faulty_definitions_are_named_by_file_table_and_key(project, capsys, old, new, message):
+    path = project / 'experiments/tables.yml'
+    assert old in DEFINITIONS
+    path.write_text(DEFINITIONS.replace(old, new, 1))
+    assert run(project) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert (project / 'README.md').read_text() == README
+
+
+def test_an_installed_package_without_experiments_is_told_where_tables_are_made(tmp_path, capsys):
+    assert run(tmp_path) == 2
+    assert 'result tables are made in a checkout of mmdml, not in an installed package' in capsys.readouterr().err
+
+
+def test_a_broken_table_of_results_is_named_and_changes_nothing(project, capsys):
+    data = (project / 'results.csv').read_bytes()
+    (project / 'results.csv').write_bytes(data[:-2])
+    assert run(project) == 2
+    assert 'results.csv, line 6: ' in capsys.readouterr().err
+    assert (project / 'README.md').read_text() == README
 
 
 def test_tables_of_this_project_are_up_to_date():

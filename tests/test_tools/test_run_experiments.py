@@ -4,6 +4,7 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,18 +15,11 @@ import pytest
 import torch
 import yaml
 from mmengine.config import DictAction
+from results import append_row, estimate_seconds, read_rows
+from run_folder import final_metrics, last_evaluation
 
-from experiments import (
-    Run,
-    append_row,
-    estimate_seconds,
-    final_metrics,
-    format_option,
-    last_evaluation,
-    load_plan,
-    read_rows,
-    train_arguments,
-)
+from experiments import Run, format_option, load_plan, train_arguments
+from mmdml.utils.machine import available_cores
 
 SCRIPT = Path(__file__).parents[2] / 'tools/analysis_tools/run_experiments.py'
 spec = importlib.util.spec_from_file_location('run_experiments', SCRIPT)
@@ -52,8 +46,10 @@ with open(logs / 'scalars.json', 'a') as log:
     for epoch in range(first_epoch, 3):
         print(json.dumps({'loss': 0.5, 'lr': 0.1, 'iter': 5 * epoch, 'epoch': epoch, 'step': 5 * epoch}), file=log)
         score = 10.0 * epoch + float(options['randomness.seed'])
-        print(json.dumps({'retrieval/Recall@1': score, 'time': 0.1, 'step': epoch}), file=log)
         (work_dir / 'last_checkpoint').write_text(str(here / f'epoch_{epoch}.pth'))
+        if options.get('no_evaluation') == str(epoch) and first_epoch == 1:
+            os._exit(137)
+        print(json.dumps({'retrieval/Recall@1': score, 'time': 0.1, 'step': epoch}), file=log)
         if 'hang' in options and first_epoch == 1:
             (work_dir / 'pid').write_text(str(os.getpid()))
             time.sleep(60)
@@ -115,11 +111,47 @@ def test_plan_expands_the_matrix_and_item_options_override_defaults(project):
         ({'seeds': [0, 0]}, 'listed twice'),
         ({'options': {'a': {'b': 1}}}, 'option a: .* cannot be written on the command line'),
         ({'matrix': {'a': ['1']}}, "option a: '1' cannot be written"),
+        ({'seeds': 3}, r'plan.yml: item first: seeds must be a list of whole numbers such as \[0, 1, 2\], got 3'),
+        ({'seeds': ['0']}, r"seeds must be a list of whole numbers .*, got \['0'\]"),
+        ({'seeds': [True]}, 'seeds must be a list of whole numbers'),
+        ({'seeds': []}, 'seeds must be a list'),
+        ({'matrix': 5}, r'matrix must be a mapping of option keys to lists of values, .*, got 5'),
+        ({'matrix': {'a': 5}}, "matrix must be a mapping of option keys to lists of values, .*, got {'a': 5}"),
+        ({'options': [1]}, r'options must be a mapping of names to values, got \[1\]'),
+        ({'options': {'randomness.seed': 1}}, 'option randomness.seed: the seeds of an item stand under "seeds"'),
+        ({'estimate_minutes': 'long'}, "estimate_minutes must be a number above 0, got 'long'"),
+        ({'config': 7}, 'config must be a text, got 7'),
+        ({'name': '../../outside'}, r"name must be letters, digits .* the name of a folder, got '../../outside'"),
+        ({'name': '..'}, 'name must be letters'),
+        ({'name': 'a/b'}, 'name must be letters'),
     ],
 )
 def test_plan_errors_name_item_and_key(project, item, message):
     with pytest.raises(ValueError, match=message):
         load_plan(write_plan(project, **item))
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (b'items: 5', 'plan.yml: items must be a list of at least one entry, got 5'),
+        (b'items: [5]', r"item 0: must be a mapping with the keys \['config'.*\], got 5"),
+        (b'5', r"plan.yml: must be a mapping with the keys \['csv', 'items', .*\], got 5"),
+        (b'', 'plan.yml: must be a mapping .*, got None'),
+        (b'items: [', 'plan.yml is no YAML: '),
+        (b'items: \xff', 'plan.yml, line 1 is not UTF-8'),
+        (b'work_root: [a]\nitems: [5]', r"plan.yml: work_root must be a text, got \['a'\]"),
+    ],
+)
+def test_a_faulty_plan_is_named_without_a_traceback(project, capsys, content, message):
+    (project / 'plan.yml').write_bytes(content)
+    assert run_driver() == 2
+    assert re.match('error: .*' + message, capsys.readouterr().err)
+
+
+def test_a_plan_whose_config_is_not_there_is_refused_before_anything_runs(project):
+    with pytest.raises(FileNotFoundError, match='item first: there is no config nothing.py in '):
+        load_plan(write_plan(project, config='nothing.py'))
 
 
 @pytest.mark.parametrize('value', [1, -2.5, 1e-5, True, None, 'cosine', [1, 2], [0.5, ['a', 'b']]])
@@ -156,7 +188,7 @@ def test_jobs_share_the_cores(project):
     jobs = 2
     assert run_driver('--jobs', str(jobs)) == 0
     threads = {log.read_text().splitlines()[1] for log in project.glob('runs/*/attempt_*.log')}
-    assert threads == {f'threads {max(1, driver.available_cores() // jobs)}'}
+    assert threads == {f'threads {max(1, available_cores() // jobs)}'}
 
 
 def test_a_failed_run_is_reported_and_the_others_go_on(project, capsys):
@@ -220,14 +252,14 @@ def test_last_evaluation_is_the_last_one_of_all_attempts(tmp_path):
         log.parent.mkdir(parents=True)
         lines = [{'retrieval/Recall@1': 90.0 - epoch, 'time': 1.0, 'step': epoch} for epoch in epochs]
         lines.append({'loss': 1.0, 'iaa/alpha': 0.5, 'iter': 99, 'step': 99})
-        log.write_text('\n'.join(map(json.dumps, lines)))
+        log.write_text('\n'.join(map(json.dumps, lines)) + '\n')
     assert last_evaluation(tmp_path) == (3, {'retrieval/Recall@1': 87.0})
 
 
 def test_an_evaluation_before_the_last_epoch_is_refused(project):
     log = project / 'run/20250101_000000/vis_data/scalars.json'
     log.parent.mkdir(parents=True)
-    log.write_text(json.dumps({'retrieval/Recall@1': 80.0, 'step': 1}))
+    log.write_text(json.dumps({'retrieval/Recall@1': 80.0, 'step': 1}) + '\n')
     (project / 'run/last_checkpoint').write_text(str(project / 'epoch_2.pth'))
     with pytest.raises(ValueError, match='evaluation is of step 1, but training ended at epoch 2, iteration 10'):
         final_metrics(project / 'run')
@@ -272,3 +304,128 @@ def test_estimate_scales_the_median_of_finished_runs_by_updates(project):
     assert estimate_seconds(longer, rows) == pytest.approx(280.0)
     assert estimate_seconds(longer, []) == 60.0
     assert estimate_seconds(Run('a', 'config.py', 9), []) is None
+
+
+# ---- files that are broken, and kills ----
+
+
+def results_file(folder, rows=3):
+    path = folder / 'results.csv'
+    for seed in range(rows):
+        row = finished_row(Run('a', 'config.py', seed), **{'retrieval/M': 1.5}, jobs=1, command='python train.py')
+        append_row(path, row)
+    return path
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda data: data[: len(data) // 2], 'line 2: 8 values for 18 columns; restore the file'),
+        (lambda data: data[:-3], 'line 4: the file was cut off within the line; restore the file'),
+        (lambda data: data[:20], 'line 1: the header must have every column once, it lacks '),
+        (lambda data: b'', 'is empty; delete it'),
+        (lambda data: data.replace(b'config', b'\xff\xfe\x00'), 'line 1 is not UTF-8|line 1 is no text'),
+        (lambda data: data.replace(b',1,{},', b',one,{},'), "line 3: seed must be a whole number, got 'one'"),
+        (lambda data: data.replace(b',1,{},', b',1,[],'), "line 3: options must be a JSON mapping, got '\\[\\]'"),
+        (lambda data: data.replace(b',1.5,', b',good,'), "line 2: retrieval/M must be a number, got 'good'"),
+        (lambda data: data.replace(b',60.0,', b',nan,'), "line 2: seconds must be a number, got 'nan'"),
+        (lambda data: data.replace(b'retrieval/M', b'name'), 'the header must have every column once'),
+    ],
+)
+def test_a_broken_table_of_results_is_refused_by_file_line_and_column_and_never_overwritten(tmp_path, change, message):
+    path = results_file(tmp_path)
+    broken = change(path.read_bytes())
+    path.write_bytes(broken)
+    for read in (read_rows, lambda file: append_row(file, finished_row(Run('a', 'config.py', 9)))):
+        with pytest.raises(ValueError, match='results.csv.* ' + message if message[0] != 'i' else message):
+            read(path)
+    assert path.read_bytes() == broken
+
+
+def test_a_kill_while_rows_are_written_loses_none_that_was_acknowledged(tmp_path):
+    path = tmp_path / 'results.csv'
+    known = 0
+    for attempt in range(12):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            for seed in range(known, known + 1000):
+                if append_row(path, finished_row(Run('a', 'config.py', seed), command='x' * 2000)):
+                    os.write(writer, b'.')
+            os._exit(0)
+        os.close(writer)
+        os.read(reader, 1)  # it writes by now
+        time.sleep(0.003 * attempt)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        acknowledged = 1
+        while more := os.read(reader, 4096):
+            acknowledged += len(more)
+        os.close(reader)
+        rows = read_rows(path)
+        # A row may be in the file whose acknowledgment the kill cut off.
+        assert [int(row['seed']) for row in rows] == list(range(len(rows)))
+        assert known + acknowledged <= len(rows) <= known + acknowledged + 1
+        known = len(rows)
+    append_row(path, finished_row(Run('a', 'config.py', known)))
+    assert os.listdir(tmp_path) == ['results.csv']
+
+
+def write_log(folder, content):
+    log = folder / '20250101_000000/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text(content)
+    return log
+
+
+@pytest.mark.parametrize('line', ['{"retrieval/Recall@1": 80', 'text', '5', '{"retrieval/Recall@1": 80.0}'])
+def test_a_broken_log_is_named_with_its_line_and_a_remedy(tmp_path, line):
+    log = write_log(tmp_path, f'{{"loss": 1.0, "iter": 1, "step": 1}}\n{line}\n')
+    with pytest.raises(
+        ValueError, match=f'{log}, line 2 is no line of a log: .*delete the line, or the folder {tmp_path}'
+    ):
+        last_evaluation(tmp_path)
+
+
+def test_a_last_line_that_a_kill_cut_off_does_not_count(tmp_path):
+    write_log(tmp_path, '{"retrieval/Recall@1": 80.0, "step": 1}\n{"retrieval/Recall@1": 9')
+    assert last_evaluation(tmp_path) == (1, {'retrieval/Recall@1': 80.0})
+
+
+def test_a_checkpoint_is_found_by_a_pointer_relative_to_its_run(project):
+    write_log(project / 'run', '{"retrieval/Recall@1": 80.0, "step": 2}\n')
+    (project / 'epoch_2.pth').rename(project / 'run/epoch_2.pth')
+    (project / 'run/last_checkpoint').write_text('epoch_2.pth')
+    assert final_metrics(project / 'run') == (10, {'retrieval/Recall@1': 80.0})
+    (project / 'run/last_checkpoint').write_text('epoch_3.pth')
+    with pytest.raises(ValueError, match='last_checkpoint names .*epoch_3.pth, which is not there'):
+        final_metrics(project / 'run')
+
+
+def test_one_run_with_a_broken_folder_fails_by_name_and_the_others_go_on(project, capsys):
+    write_plan(project)
+    (project / 'epoch_2.pth').write_bytes(b'no checkpoint')
+    assert run_driver() == 1
+    failures = [line for line in capsys.readouterr().out.splitlines() if line.startswith('FAILED')]
+    assert [re.search(r'seed=(\d): \w+', line)[1] for line in failures] == ['0', '1', '0', '1']
+
+
+def test_a_run_that_was_killed_in_its_last_evaluation_is_evaluated_by_the_next_call(project):
+    write_plan(project, seeds=[3], options={'no_evaluation': 2})
+    assert run_driver() == 1
+    assert read_rows('results.csv') == []
+    assert run_driver() == 0
+    (row,) = read_rows('results.csv')
+    assert (row['retrieval/Recall@1'], row['updates']) == ('23.0', '10')
+
+
+def test_an_attempt_that_was_killed_before_it_wrote_its_header_does_not_count(project):
+    write_plan(project, seeds=[0])
+    assert run_driver() == 0
+    (folder,) = project.glob('runs/*')
+    Path('results.csv').unlink()
+    (folder / 'attempt_1.000.log').write_text('{"comm')
+    assert run_driver() == 0
+    (row,) = read_rows('results.csv')
+    assert float(row['seconds']) < 600

@@ -8,184 +8,25 @@ format of a plan is described in ``tools/analysis_tools/experiments.py``.
 """
 
 import argparse
-import json
 import os
-import platform
 import re
-import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from experiments import (
-    Run,
-    append_row,
-    config_hash,
-    estimate_seconds,
-    final_metrics,
-    load_plan,
-    locked_folder,
-    merged_config,
-    read_rows,
-    train_arguments,
-)
+from results import append_row, estimate_seconds, read_rows
+from training_job import Job
+
+from experiments import Run, config_hash, load_plan, merged_config
 
 TRAIN_SCRIPT = Path(os.path.relpath(Path(__file__).resolve().parents[1] / 'train.py'))
-#: A change outside these folders cannot change a result; the CSV itself changes while runs are going on.
-CODE_FOLDERS = ('mmdml', 'configs', 'tools', 'projects')
-
-
-def code_version() -> str:
-    """Commit of the code, with ``+dirty`` where the working tree differs from it."""
-    folder = Path(__file__).resolve().parents[2]
-
-    def git(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(['git', '-C', str(folder), *arguments], capture_output=True, text=True)
-
-    commit = git('rev-parse', '--short=12', '--verify', 'HEAD')
-    if commit.returncode:
-        return 'unknown'
-    dirty = git('status', '--porcelain', '--', *CODE_FOLDERS).stdout.strip()
-    return commit.stdout.strip() + ('+dirty' if dirty else '')
-
-
-def machine() -> str:
-    """Processor, cores that this process may use, and the accelerator if there is one."""
-    import torch
-
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.exists():
-        names = re.findall(r'^model name\s*:\s*(.+)$', cpuinfo.read_text(), flags=re.MULTILINE)
-        model = names[0] if names else model
-    parts = [f'{available_cores()} x {model}']
-    if torch.cuda.is_available():
-        parts.append(f'{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}')
-    return ', '.join(parts)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    import mmengine
-    import torch
-
-    import mmdml
-
-    return {
-        'torch': torch.__version__,
-        'mmengine': mmengine.__version__,
-        'mmdml': mmdml.__version__,
-        'python': platform.python_version(),
-    }
-
-
-class Job:
-    """One running training process.
-
-    Its attempts leave ``attempt_*.log`` files whose first line is JSON: the command, the code's commit and the start.
-
-    Args:
-        run: what to train.
-        work_root: folder that holds the run's folder.
-        train_script: script that takes the arguments of ``tools/train.py``.
-        jobs: how many processes share the cores.
-
-    Raises:
-        BlockingIOError: if another process is training this run.
-    """
-
-    def __init__(self, run: Run, work_root: Path, train_script: Path, jobs: int) -> None:
-        self.run = run
-        self.jobs = jobs
-        self.config_hash = config_hash(merged_config(run))
-        # The hash is part of the name: a run is never resumed from checkpoints of another version of its config.
-        self.work_dir = work_root / f'{run.name}-seed{run.seed}-{run.id}-{self.config_hash}'
-        self._resources = ExitStack()
-        lock = self._resources.enter_context(locked_folder(self.work_dir, wait=False))
-        resume = (self.work_dir / 'last_checkpoint').exists()
-        arguments = [str(train_script), *train_arguments(run, self.work_dir, resume)]
-        start = time.time()
-        self.log = self.work_dir / f'attempt_{start:.3f}.log'
-        header = {'command': shlex.join(['python', *arguments]), 'commit': code_version(), 'start': start}
-        self.log.write_text(json.dumps(header) + '\n')
-        threads = str(max(1, available_cores() // jobs))
-        self.process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=self._resources.enter_context(open(self.log, 'a')),
-            stderr=subprocess.STDOUT,
-            env={**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads},
-            # A session of its own, so that stopping it also stops its data-loading workers and reaches nobody else.
-            start_new_session=True,
-            # Keeps the folder locked as long as the training lives, even if this script is killed.
-            pass_fds=[lock],
-        )
-
-    def stop(self) -> None:
-        """End the process and its workers; give it ten seconds to do so itself."""
-        for sign, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, None)):
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, sign)
-                try:
-                    self.process.wait(patience)
-                except subprocess.TimeoutExpired:
-                    continue
-        self.close()
-
-    def close(self) -> None:
-        """End the log and release the lock."""
-        with open(self.log, 'a') as file:
-            file.write(f'exit code {self.process.returncode}\n')
-        self._resources.close()
-
-    def row(self) -> dict[str, Any]:
-        """The CSV row of the finished run.
-
-        Raises:
-            ValueError: if its logs do not hold an evaluation of the last epoch.
-        """
-        updates, metrics = final_metrics(self.work_dir)
-        seconds, commits, command = 0.0, [], ''
-        for log in sorted(self.work_dir.glob('attempt_*.log')):
-            with open(log, encoding='utf-8') as file:
-                header = json.loads(file.readline())
-            # The log's last change ends an attempt; this also holds for one that was killed together with this script.
-            seconds += log.stat().st_mtime - header['start']
-            commits.append(header['commit'])
-            command = command or header['command']
-        run = self.run
-        return {
-            'run': run.id,
-            'name': run.name,
-            'config': run.config,
-            'seed': run.seed,
-            'options': json.dumps(run.options, sort_keys=True),
-            **metrics,
-            'updates': updates,
-            'seconds': round(seconds, 1),
-            'jobs': self.jobs,
-            'commit': ' '.join(dict.fromkeys(commits)),
-            **versions(),
-            'machine': machine(),
-            'date': datetime.now(timezone.utc).strftime('%Y-%m-%d'),
-            'config_hash': self.config_hash,
-            'command': command,
-        }
 
 
 def missing_runs(runs: Sequence[Run], rows: Sequence[dict[str, str]]) -> list[Run]:
-    """Runs without a row; a row that was made by another version of its config is reported."""
+    """Return the runs without a row, and report rows that were made by another version of their config."""
     finished = {row['run']: row for row in rows}
     for run in runs:
         if run.id in finished and finished[run.id]['config_hash'] != config_hash(merged_config(run)):
@@ -194,7 +35,7 @@ def missing_runs(runs: Sequence[Run], rows: Sequence[dict[str, str]]) -> list[Ru
 
 
 def describe(runs: Sequence[Run], missing: Sequence[Run], rows: Sequence[dict[str, str]]) -> str:
-    """The plan with its estimated hours."""
+    """Write the plan with its estimated hours."""
     lines, known, unknown = [], 0.0, 0
     for run in runs:
         if run not in missing:
@@ -242,8 +83,8 @@ def run_all(
                     if job.process.returncode:
                         raise ValueError(f'exit code {job.process.returncode}: {last_words} (log: {job.log})')
                     row = job.row()
-                except ValueError as error:
-                    fail(job.run, str(error))
+                except Exception as error:  # whatever a folder holds: the other runs go on
+                    fail(job.run, str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}')
                 else:
                     append_row(csv, row)
                     finished += 1
@@ -258,7 +99,7 @@ def run_all(
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Flags of the command line."""
+    """Parse the flags of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('plan', help='YAML file that lists the runs')
     parser.add_argument('--csv', type=Path, help="CSV of finished runs (default: the plan's)")
@@ -273,15 +114,19 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the plan, run what is missing; exit code 1 if a run failed, 130 if interrupted."""
+    """Print the plan, run what is missing; exit code 1 if a run failed, 2 for a faulty file, 130 if interrupted."""
     args = parse_args(arguments)
-    plan = load_plan(args.plan)
-    csv = args.csv or plan.csv
+    try:
+        plan = load_plan(args.plan)
+        csv = args.csv or plan.csv
+        rows = read_rows(csv)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
     runs = [run for run in plan.runs if re.search(args.only, str(run))]
     if not runs:
         print(f'no run of {args.plan} matches --only {args.only!r}')
         return 1
-    rows = read_rows(csv)
     missing = missing_runs(runs, rows)
     print(describe(runs, missing, rows), flush=True)
     if args.dry_run:

@@ -20,7 +20,7 @@ _COMMIT = re.compile(r'[0-9a-f]{7,40}(\+dirty)?')
 
 
 def _missing(mapping: Any, keys: Sequence[str], where: str) -> Iterator[str]:
-    """A complaint for each key that is absent or empty."""
+    """Yield a complaint for each key that is absent or empty."""
     if not isinstance(mapping, dict):
         yield f'{where}: expected a mapping with {", ".join(keys)}, got {mapping!r}'
         return
@@ -88,7 +88,7 @@ def lint_model(root: Path, model: dict[str, Any], collection: str | None, where:
 
 
 def lint_config(path: Path, model: dict[str, Any], where: str) -> list[str]:
-    """The config can be read, and what the results call their data set is what it tests on."""
+    """Check that the config can be read, and that the results name the data set that it tests on."""
     from mmengine.config import Config
 
     from mmdml.utils.dataset_configs import leaf_datasets
@@ -178,7 +178,7 @@ def registered_classes(package: ModuleType) -> dict[str, type]:
 
 
 def lint_losses(root: Path, package: str = 'mmdml.models.losses') -> list[str]:
-    """The four places of a loss agree: file, the package's ``__init__``, a config, and that config's metafile entry."""
+    """Check the four places of a loss: file, the package's ``__init__``, a config, and that config's metafile entry."""
     from mmengine.config import Config
 
     losses = importlib.import_module(package)

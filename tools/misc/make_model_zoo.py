@@ -1,14 +1,18 @@
-"""Write docs/model_zoo.md from model-index.yml, the metafiles and the configs that they list.
+"""Write docs/model_zoo.md, and the tables of each method's README, from model-index.yml, metafiles and configs.
 
     python tools/misc/make_model_zoo.py            # write
-    python tools/misc/make_model_zoo.py --check    # exit code 1 if the page is out of date
+    python tools/misc/make_model_zoo.py --check    # exit code 1 if a page is out of date
 
 One table for each collection and data set. A row is one result of a model, or the model alone where there is none;
 below the table stands where each figure is from. Backbone and data set are read from the config, the rest from the
-metafile; tools/analysis_tools/make_tables.py puts measured results there.
+metafile; tools/analysis_tools/make_tables.py puts measured results there. The page has all collections; the README of
+a collection has its own between ``<!-- zoo -->`` and ``<!-- /zoo -->``. Needs a checkout: an installed package has no
+docs.
 """
 
 import argparse
+import os.path as osp
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +26,7 @@ from mmdml.utils.dataset_configs import leaf_datasets
 from mmdml.utils.tables import markdown_table
 
 PAGE = 'docs/model_zoo.md'
+_BLOCK = re.compile(r'<!-- zoo -->\n.*?<!-- /zoo -->', flags=re.DOTALL)
 
 INTRODUCTION = """# Model zoo
 
@@ -29,8 +34,7 @@ INTRODUCTION = """# Model zoo
 
 Every config, by method and data set. A figure is either quoted from a **paper** or its release, with the table where it
 is known, or was **measured** with this code, with seeds, commit, hardware and command: the last epoch of each run, mean
-± sample standard deviation over the seeds. All are in percent. "none": no figure is quoted, and not trained to the end
-here yet.
+± sample standard deviation over the seeds. All are in percent.
 `mmdml.apis.get_model(NAME)` builds a model by the name in the first column."""
 
 
@@ -47,7 +51,7 @@ class Model:
         return self.entry.get('Results') or []
 
     def metadata(self, key: str) -> str:
-        """An entry of ``Metadata``.
+        """Return an entry of ``Metadata``.
 
         Raises:
             ValueError: if it is not there.
@@ -89,7 +93,7 @@ def metric_order(name: str) -> tuple[bool, str, int]:
 
 
 def render_value(result: dict[str, Any], metric: str) -> str:
-    """A figure, with its deviation where there is one; empty where there is no figure."""
+    """Write a figure, with its deviation where there is one; empty where there is no figure."""
     value, std = result['Metrics'].get(metric), result.get('Std', {}).get(metric)
     if value is None:
         return ''
@@ -106,14 +110,18 @@ def render_source(result: dict[str, Any]) -> str:
         *(f'{count} updates' for count in result.get('Updates', [])),
         f'commit {result["Commit"]}',
         *([f'on {result["Hardware"]}'] if 'Hardware' in result else []),
-        *([result['Note']] if 'Note' in result else []),
         f'`{result["Command"]}`' + (' and likewise for the other seeds' if len(seeds) > 1 else ''),
     ]
-    return '; '.join(parts) + '.'
+    return ' '.join(['; '.join(parts) + '.', *([result['Note']] if 'Note' in result else [])])
 
 
-def render_table(models: Sequence[Model]) -> str:
-    """The models of one collection and data set, a row for each result, and the sources below."""
+def render_table(models: Sequence[Model], page: str) -> str:
+    """Write the models of one collection and data set, a row for each result, and the sources below.
+
+    Args:
+        models: with a line each, or one for each of their results.
+        page: path of the file that the table is for, from which it links to configs.
+    """
     results = [result for model in models for result in model.results]
     metrics = sorted({metric for result in results for metric in result['Metrics']}, key=metric_order)
     # Lists of one data set, such as VehicleID's three, need a column; a data set alone does not.
@@ -123,7 +131,7 @@ def render_table(models: Sequence[Model]) -> str:
     lines = []
     sources: list[str] = []
     for model in models:
-        name = f'[{model.entry["Name"]}](../{model.entry["Config"]})'
+        name = f'[{model.entry["Name"]}]({osp.relpath(model.entry["Config"], osp.dirname(page))})'
         shared = [name, model.backbone, model.metadata('Embedding Size'), model.metadata('Batch Size')]
         for result in model.results:
             source = render_source(result)
@@ -134,7 +142,7 @@ def render_table(models: Sequence[Model]) -> str:
             figures = [render_value(result, metric) for metric in metrics]
             lines.append([*shared, *test, f'{kind} ({sources.index(source) + 1})', *figures])
         if not model.results:
-            lines.append([*shared, *([''] if several else []), 'none', *[''] * len(metrics)])
+            lines.append([*shared, *([''] if several else []), 'not run yet', *[''] * len(metrics)])
     table = markdown_table([*headers, 'figures', *metrics], lines, text_columns=len(headers) + 1)
     notes = [f'{number}. {source}' for number, source in enumerate(sources, 1)]
     return '\n'.join([table] + ([''] + notes if notes else []))
@@ -144,7 +152,7 @@ def render_table(models: Sequence[Model]) -> str:
 
 
 def validated(models: Sequence[Model]) -> str:
-    """What was and what was never measured with this code."""
+    """Say what was and what was never measured with this code."""
     having = [model for model in models if any(result['Source'] == 'measured' for result in model.results)]
     known = sorted({model.dataset for model in having}, key=str.lower)
     never = sorted({model.dataset for model in models} - set(known), key=str.lower)
@@ -158,34 +166,76 @@ def validated(models: Sequence[Model]) -> str:
     return text
 
 
-def render(root: Path) -> str:
-    """The whole page."""
-    collections = list(read_collections(root))
+def render_page(collections: Sequence[tuple[dict[str, Any], list[Model]]]) -> str:
+    """Write the whole page."""
     blocks = [INTRODUCTION, validated([model for _, models in collections for model in models])]
     for collection, models in collections:
         blocks.append(f'## {collection["Name"]}\n\nSee [{collection["README"]}](../{collection["README"]}).')
-        for dataset in sorted({model.dataset for model in models}, key=str.lower):
-            table = render_table([model for model in models if model.dataset == dataset])
-            blocks.append(f'### {collection["Name"]}: {dataset}\n\n{table}')
+        blocks += render_tables(models, PAGE, f'{collection["Name"]}: ')
     return '\n\n'.join(blocks) + '\n'
 
 
+def render_tables(models: Sequence[Model], page: str, prefix: str = '') -> Iterator[str]:
+    """Write a heading and a table for each data set of one collection."""
+    for dataset in sorted({model.dataset for model in models}, key=str.lower):
+        table = render_table([model for model in models if model.dataset == dataset], page)
+        yield f'### {prefix}{dataset}\n\n{table}'
+
+
+def fill_readme(text: str, models: Sequence[Model], page: str) -> str:
+    """Put the tables of a collection between the markers of its README.
+
+    Raises:
+        ValueError: if the README has no markers, or more than two.
+    """
+    if text.count('<!-- zoo -->') != 1 or len(_BLOCK.findall(text)) != 1:
+        raise ValueError(f'{page} must have one line "<!-- zoo -->" and after it one "<!-- /zoo -->" for its tables')
+    tables = '\n\n'.join(render_tables(models, page))
+    return _BLOCK.sub(lambda _: f'<!-- zoo -->\n\n{tables}\n\n<!-- /zoo -->', text)
+
+
+def render(root: Path) -> dict[str, str]:
+    """Return the right content of the page and of the README of each collection, by path.
+
+    Raises:
+        FileNotFoundError: if the project has no docs.
+        ValueError: see `fill_readme`.
+    """
+    if not (root / PAGE).parent.is_dir():
+        raise FileNotFoundError(
+            f'there is no {(root / PAGE).parent}: the page is made in a checkout of mmdml, not in an installed '
+            'package. Call the script of the checkout, or name the checkout by --root'
+        )
+    collections = list(read_collections(root))
+    pages = {PAGE: render_page(collections)}
+    for collection, models in collections:
+        path = collection['README']
+        pages[path] = fill_readme((root / path).read_text(encoding='utf-8'), models, path)
+    return pages
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write or check the page; the exit code says whether a check failed."""
+    """Write or check the pages; exit code 1 if a check failed, 2 for a faulty file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--check', action='store_true', help='write nothing; exit code 1 if the page is out of date')
+    parser.add_argument('--check', action='store_true', help='write nothing; exit code 1 if a page is out of date')
     root = Path(__file__).resolve().parents[2]
     parser.add_argument('--root', type=Path, default=root, help='folder of the project')
     args = parser.parse_args(arguments)
-    path, text = args.root / PAGE, render(args.root)
-    if path.exists() and path.read_text(encoding='utf-8') == text:
-        print(f'{path} is up to date')
-        return 0
-    print(f'{"out of date" if args.check else "written"}: {path}')
-    if not args.check:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding='utf-8')
-    return int(args.check)
+    try:
+        pages = render(args.root)
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    outdated = False
+    for name, text in pages.items():
+        path = args.root / name
+        if path.exists() and path.read_text(encoding='utf-8') == text:
+            continue
+        outdated = True
+        print(f'{"out of date" if args.check else "written"}: {path}')
+        if not args.check:
+            path.write_text(text, encoding='utf-8')
+    return int(args.check and outdated)
 
 
 if __name__ == '__main__':
