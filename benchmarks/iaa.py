@@ -68,7 +68,8 @@ def generation_section() -> Table:
     generator = MODELS.build(dict(type='IAAGenerator', num_copies=COPIES, lam=0.8, onset=0))
     var = torch.rand(SOP_CLASSES, DIM) + 0.5
     count = torch.full((SOP_CLASSES,), 5)
-    generator.load_run_state(dict(count=count, mean=torch.zeros_like(var), var=var, corrected=var, seen=count))
+    state = dict(count=count, mean=torch.zeros_like(var), var=var, corrected=var, seen=count)
+    generator.estimator.load_run_state(dict(state, received=True, scales={}))
     progress = Progress(iter=10, max_iters=100, epoch_length=10)
     loss = MODELS.build(dict(type='MultiSimilarityLoss'))
 

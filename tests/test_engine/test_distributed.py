@@ -63,7 +63,7 @@ def model_with(loss, gather=True):
     ).train()
     raw = torch.randn(40, 4)
     data = Embeddings(raw, torch.arange(4).repeat(10), torch.arange(40), 4)
-    model.head.sources['iaa'].receive_embeddings(data, Progress(0, 10, 5))
+    model.head.sources['iaa'].estimator.receive_embeddings(data, Progress(0, 10, 5))
     return model
 
 

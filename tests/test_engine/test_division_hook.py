@@ -147,7 +147,7 @@ def test_an_image_that_stays_unreadable_does_not_permute_the_learners(pictures, 
 def test_iaa_inside_the_learners_makes_candidates(pictures, tmp_path):
     runner = train(division_config(pictures, tmp_path, config=IAA, train_cfg__max_epochs=4))
     assert runner.message_hub.get_scalar('train/iaa_candidates').current() == 18
-    assert set(runner.model.head.sources['iaa'].run_state()['scales']) == {'0 of 2', '1 of 2'}
+    assert set(runner.model.head.sources['iaa'].estimator.run_state()['scales']) == {'0 of 2', '1 of 2'}
 
 
 @pytest.mark.parametrize(

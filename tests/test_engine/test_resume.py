@@ -90,7 +90,7 @@ def test_run_state_loads_as_plain_data_and_is_no_part_of_the_weights(pictures, t
     torch.save(checkpoint['mmdml'], tmp_path / 'state.pth')
     state = torch.load(tmp_path / 'state.pth', weights_only=True)
     assert state['hook.SweepHook']['bank']['filled'].all()
-    assert state['model.head.sources.iaa']['count'].sum() > 0
+    assert state['model.head.sources.iaa.estimator']['count'].sum() > 0
     assert state['sampler'] == {'seed': runner.seed}
     assert not [key for key in checkpoint['state_dict'] if 'iaa' in key or 'bank' in key]
 
@@ -101,7 +101,7 @@ def test_fine_tuning_from_a_checkpoint_takes_weights_but_no_state(pictures, tmp_
     cfg.merge_from_dict({'work_dir': str(tmp_path / 'second'), 'load_from': str(tmp_path / 'first' / 'epoch_2.pth')})
     cfg.model.head.sources.iaa.onset = 1.0
     runner = train(cfg)
-    assert runner.model.head.sources['iaa'].run_state() == {'received': False, 'scales': {}}
+    assert runner.model.head.sources['iaa'].estimator.run_state() == {'received': False, 'scales': {}}
 
 
 def test_resuming_under_another_config_names_what_is_missing(pictures, tmp_path):

@@ -182,7 +182,7 @@ def test_the_bank_costs_no_pass(pictures, tmp_path, monkeypatch):
     runner = train(tiny_config(pictures, tmp_path, model__head__sources__iaa__source='bank'))
     bank = next(hook.bank for hook in runner.hooks if hasattr(hook, 'bank'))
     assert bank.filled.all()
-    state = runner.model.head.sources['iaa'].run_state()
+    state = runner.model.head.sources['iaa'].estimator.run_state()
     assert state['count'].sum() == 36 and torch.isfinite(state['corrected']).all()
 
 

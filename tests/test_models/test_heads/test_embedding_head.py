@@ -64,7 +64,7 @@ def head_with(loss, copies=0, lam=0.0, **options):
     head = EmbeddingHead(loss=loss, sources=dict(iaa=iaa))
     if copies:
         raw = at_angles(0, 60, 90, 10).detach()
-        head.sources['iaa'].receive_embeddings(Embeddings(raw, LABELS, torch.arange(4), 2), STEP.progress)
+        head.sources['iaa'].estimator.receive_embeddings(Embeddings(raw, LABELS, torch.arange(4), 2), STEP.progress)
     return head
 
 

@@ -176,12 +176,12 @@ def test_iaa_corrects_in_the_space_of_the_learner_and_leaves_its_idle_neurons_al
     data = Embeddings(raw, torch.arange(40) % 5, torch.arange(40), 5)
     progress = Progress(0, 10**6, 10)
     iaa = IAAGenerator(num_copies=3, lam=1.0, lam_schedule='constant', onset=0)
-    iaa.receive_embeddings(data, progress)
+    iaa.estimator.receive_embeddings(data, progress)
     learner = neck.active(1)
     anchors = Rows.of_batch(raw[:1], data.labels[:1])
     steps = [StepContext(Progress(i, 10**6, 10), learner) for i in range(1500)]
     noise = torch.cat([iaa(anchors, step).embeddings - raw[:1] for step in steps])
-    state = iaa.run_state()
+    state = iaa.estimator.run_state()
     expected = correct_variance(state['count'], state['mean'] * learner.scale, state['var'] * learner.scale**2)[0]
     got = (noise * learner.scale).var(0)
     used = learner.scale > 0

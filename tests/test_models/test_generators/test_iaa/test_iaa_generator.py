@@ -27,7 +27,7 @@ def training_set(classes=6, images=8, dim=4, seed=0):
 
 def estimated(data, **options):
     generator = IAAGenerator(**{'onset': 0, 'lam_schedule': 'constant', **options})
-    generator.receive_embeddings(data, START)
+    generator.estimator.receive_embeddings(data, START)
     return generator
 
 
@@ -48,7 +48,7 @@ def test_copies_have_the_mean_of_their_source_and_lambda_times_the_corrected_var
     anchors = batch(data, [0, 9, 20])
     number = 3000
     noise = draws(generator, anchors, number).reshape(number, 3, 3, 4)
-    expected = 0.7 * generator.run_state()['corrected'][anchors.labels]
+    expected = 0.7 * generator.estimator.run_state()['corrected'][anchors.labels]
     for copy_index in range(3):
         part = noise[:, copy_index]
         error = part.mean(0) / (expected / number).sqrt()
@@ -71,7 +71,7 @@ def test_expected_squared_distance_is_lambda_times_the_trace():
     generator = estimated(data, num_copies=3, lam=0.5)
     anchors = batch(data, [3])
     squared = draws(generator, anchors, 2000).pow(2).sum(2).mean()
-    trace = 0.5 * generator.run_state()['corrected'][anchors.labels].sum()
+    trace = 0.5 * generator.estimator.run_state()['corrected'][anchors.labels].sum()
     assert squared.item() == pytest.approx(trace.item(), rel=0.05)
 
 
@@ -100,7 +100,7 @@ def test_gradient_is_the_identity_and_reaches_no_statistics():
     weight = torch.randn(6, 4)
     (generator(anchors, StepContext(START)).embeddings * weight).sum().backward()
     torch.testing.assert_close(anchors.embeddings.grad, weight.reshape(3, 2, 4).sum(0))
-    assert not any(generator.run_state()[key].requires_grad for key in ('mean', 'var', 'corrected'))
+    assert not any(generator.estimator.run_state()[key].requires_grad for key in ('mean', 'var', 'corrected'))
     assert not list(generator.parameters()) and not list(generator.buffers())
 
 
@@ -117,7 +117,7 @@ def test_released_exponent_roots_the_variance_anew_for_every_copy():
     anchors = batch(data, [0, 9])
     paper = estimated(data, num_copies=3, lam=0.8)
     released = estimated(data, num_copies=3, lam=0.8, copy_exponent='released')
-    std = paper.run_state()['corrected'].sqrt()[anchors.labels]
+    std = paper.estimator.run_state()['corrected'].sqrt()[anchors.labels]
     source = anchors.embeddings.detach()
     eps = (paper(anchors, StepContext(START)).embeddings.detach().reshape(3, 2, 4) - source) / std
     noise = released(anchors, StepContext(START)).embeddings.detach().reshape(3, 2, 4) - source
@@ -126,16 +126,16 @@ def test_released_exponent_roots_the_variance_anew_for_every_copy():
 
 
 def test_uncorrected_variance_is_the_class_variance_itself():
-    state = estimated(training_set(), correction=False).run_state()
+    state = estimated(training_set(), correction=False).estimator.run_state()
     assert torch.equal(state['corrected'], state['var'])
-    assert not torch.equal(estimated(training_set()).run_state()['corrected'], state['var'])
+    assert not torch.equal(estimated(training_set()).estimator.run_state()['corrected'], state['var'])
 
 
 def test_corrected_statistics_take_the_options_given():
     from mmdml.models.generators import correct_variance
 
     data = training_set()
-    state = estimated(data, correction=dict(num_neighbors=2, gamma=0.5)).run_state()
+    state = estimated(data, correction=dict(num_neighbors=2, gamma=0.5)).estimator.run_state()
     expected = correct_variance(state['count'], state['mean'], state['var'], num_neighbors=2, gamma=0.5)
     assert torch.equal(state['corrected'], expected)
 
@@ -159,7 +159,7 @@ def test_a_class_with_one_image_is_augmented_by_its_neighbors():
 
 def test_without_any_class_of_two_images_iaa_is_off_with_a_warning(monkeypatch):
     said = []
-    monkeypatch.setattr('mmdml.models.generators.iaa.generator.print_log', lambda text, **_: said.append(text))
+    monkeypatch.setattr('mmdml.models.generators.iaa.estimator.print_log', lambda text, **_: said.append(text))
     data = embeddings_of(torch.randn(3, 2), torch.arange(3))
     generator = estimated(data)
     assert generator(batch(data, [0]), StepContext(START)) is None
@@ -198,7 +198,7 @@ def test_state_gives_another_generator_the_same_noise():
         data = training_set()
         generator = estimated(data, **options)
         again = IAAGenerator(onset=0, lam_schedule='constant', **options)
-        again.load_run_state(copy.deepcopy(generator.run_state()))
+        again.estimator.load_run_state(copy.deepcopy(generator.estimator.run_state()))
         anchors = batch(data, [0, 9])
         step = StepContext(START)
         assert torch.equal(again(anchors, step).embeddings, generator(anchors, step).embeddings)
@@ -224,7 +224,7 @@ def test_a_class_absent_from_the_sweep_borrows_the_pooled_variance_and_gives_no_
 
 
 def due(generator, max_iters=100, epoch_length=10):
-    return [i for i in range(max_iters) if generator.embeddings_due(Progress(i, max_iters, epoch_length))]
+    return [i for i in range(max_iters) if generator.estimator.embeddings_due(Progress(i, max_iters, epoch_length))]
 
 
 def test_estimates_are_due_from_the_onset_every_interval():
@@ -243,17 +243,17 @@ def test_a_bank_fills_for_an_epoch_before_it_is_read():
 
 
 def test_a_schedule_that_never_begins_is_refused_unless_it_is_meant():
-    IAAGenerator(onset=1.0).check_schedule(Progress(0, 100, 10))
-    IAAGenerator(onset=9).check_schedule(Progress(0, 100, 10))
+    IAAGenerator(onset=1.0).estimator.check_schedule(Progress(0, 100, 10))
+    IAAGenerator(onset=9).estimator.check_schedule(Progress(0, 100, 10))
     for options in (dict(onset=10), dict(onset=5, warmup=0.5), dict()):
         with pytest.raises(ValueError, match='IAA would never begin'):
-            IAAGenerator(**options).check_schedule(Progress(0, 100, 10))
+            IAAGenerator(**options).estimator.check_schedule(Progress(0, 100, 10))
 
 
 def test_warm_up_estimates_but_does_not_augment():
     data = training_set()
     generator = IAAGenerator(onset=1, warmup=2)
-    generator.receive_embeddings(data, Progress(10, 100, 10))
+    generator.estimator.receive_embeddings(data, Progress(10, 100, 10))
     assert [i for i in range(100) if generator.active(Progress(i, 100, 10))] == list(range(30, 100))
 
 
@@ -268,10 +268,10 @@ def test_released_schedule_lowers_lambda_after_40_60_and_80_percent():
 def test_momentum_mixes_statistics_as_the_released_code():
     first, second = training_set(seed=0), training_set(seed=1)
     generator = estimated(first, momentum=0.2)
-    old = generator.run_state()
-    generator.receive_embeddings(second, START)
-    fresh = estimated(second).run_state()
-    mixed = generator.run_state()
+    old = generator.estimator.run_state()
+    generator.estimator.receive_embeddings(second, START)
+    fresh = estimated(second).estimator.run_state()
+    mixed = generator.estimator.run_state()
     shift = (old['mean'] - fresh['mean']) ** 2
     torch.testing.assert_close(mixed['mean'], 0.2 * old['mean'] + 0.8 * fresh['mean'])
     torch.testing.assert_close(mixed['var'], 0.2 * old['var'] + 0.8 * fresh['var'] + 0.16 * shift)
@@ -291,7 +291,7 @@ def test_own_copies_become_positives_by_option():
 
 def test_diagnostics_tell_the_trace_ratio_and_the_spread_of_alpha():
     generator = estimated(training_set(images=8))
-    state, log = generator.run_state(), generator.diagnostics()
+    state, log = generator.estimator.run_state(), generator.diagnostics()
     assert log['trace_ratio'] == pytest.approx((state['corrected'].sum() / state['var'].sum()).item(), rel=1e-5)
     assert log['alpha_mean'] == pytest.approx(1 / (1 + math.log(1.7)), rel=1e-5)
     assert log['alpha_min'] == log['alpha_max']
