@@ -2,12 +2,12 @@
 
 import argparse
 
-import numpy as np
-from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
+from mmdml.cli.embedding_output import write_embeddings
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
+from mmdml.utils.files import prepare_output
 
 
 def parse_args() -> argparse.Namespace:
@@ -16,34 +16,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='write embeddings, labels and paths of the test images to this .npz file')
+    parser.add_argument('--no-scores', action='store_true', help='write --out only; images then need no label')
     add_common_arguments(parser)
     args = parser.parse_args()
-    if args.out and not args.out.endswith('.npz'):
-        parser.error(f'--out writes a .npz file, got {args.out}')
+    if args.no_scores and not args.out:
+        parser.error('--no-scores needs --out: without scores and a file nothing is left of the run')
+    try:
+        if args.out:
+            prepare_output(args.out, ('.npz',))
+    except (ValueError, OSError) as error:
+        parser.error(f'--out: {error}')
     return args
-
-
-def write_embeddings(runner: Runner, path: str) -> None:
-    """Unit embeddings ``(N, D)``, labels, roles and paths ``(N,)``, and groups and parts if there are any.
-
-    In data-set order. All ranks call it, as they send what they hold; rank 0 writes.
-    """
-    from mmdml.evaluation.metrics import RetrievalMetric
-
-    metric = next((part for part in runner.test_evaluator.metrics if isinstance(part, RetrievalMetric)), None)
-    if metric is None:
-        raise SystemExit('--out takes the embeddings from RetrievalMetric, but test_evaluator has none')
-    results = metric.results_matrix()
-    if not is_main_process():
-        return
-    columns = dict(labels=results.labels.numpy(), roles=results.roles.numpy(), paths=np.array(results.paths))
-    if results.groups is not None:
-        columns['groups'] = results.groups.numpy()
-    sizes = (metric.dataset_meta or {}).get('part_sizes')
-    if sizes is not None:
-        columns['parts'] = np.repeat(np.arange(len(sizes)), sizes)
-    np.savez(path, embeddings=results.embeddings.numpy(), **columns)
-    print(f'wrote {len(results.labels)} embeddings to {path}')
 
 
 def main() -> None:
@@ -53,9 +36,9 @@ def main() -> None:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     runner = Runner.from_cfg(cfg)
-    runner.test()
     if args.out:
-        write_embeddings(runner, args.out)
+        write_embeddings(runner, args.out, not args.no_scores)
+    runner.test()
     stop_processes()
 
 

@@ -18,7 +18,7 @@ from .functional.clustering import clustering_scores
 from .functional.options import SearchOptions
 from .functional.retrieval import retrieval_scores
 from .functional.sharded import sharded_retrieval_scores
-from .protocols import Protocol, Split, build_protocol
+from .protocols import Protocol, Split, build_protocol, by_roles
 from .side_whitening import SideWhitening
 
 Scores = dict[str, float]
@@ -77,15 +77,37 @@ class RetrievalScoring:
             alpha_query_expansion(rows, **query_expansion)
         self.whitening = None if whitening is None else SideWhitening(self.options.distance, **whitening)
 
+    def description(self, facts: RowFacts) -> str:
+        """What is done to these images, on one line: distance, protocol, and what is more than the plain search."""
+        if self.protocol is by_roles:
+            searches = 'queries search the gallery' if facts.roles.any() else 'every image searches all others'
+        else:
+            searches = type(self.protocol).__name__
+        parts = [f'{self.options.distance}, {searches}']
+        if self.options.ties != 'pessimistic' or self.options.no_positive != 'skip':
+            parts.append(f'ties {self.options.ties}, no positive: {self.options.no_positive}')
+        whitening = None if self.whitening is None else self.whitening.settings | dict(fit=self.whitening.fit)
+        steps = dict(whitening=whitening, query_expansion=self.query_expansion, reranking=self.options.reranking)
+        for name, given in steps.items():
+            if given is not None:
+                values = ' '.join(f'{key}={value}' for key, value in given.items()) or 'defaults'
+                parts.append(f'{name.replace("_", " ")} ({values})')
+        if self.query_expansion is not None or self.options.reranking is not None or self._fits_on_gallery:
+            parts.append('transductive: test images help each other, not to be compared with plain figures')
+        return '; '.join(parts)
+
+    @property
+    def _fits_on_gallery(self) -> bool:
+        return self.whitening is not None and self.whitening.fitted is None
+
     @property
     def works_on_shards(self) -> bool:
         """Whether :meth:`on_shards` can do what is asked for.
 
         It cannot compare gallery rows of two ranks with each other, and searches with matrix products only.
         """
-        fits_on_gallery = self.whitening is not None and self.whitening.fitted is None
         compares = self.clustering is not None or self.query_expansion is not None or self.options.reranking is not None
-        return not (fits_on_gallery or compares) and self.options.backend == 'torch'
+        return not (self._fits_on_gallery or compares) and self.options.backend == 'torch'
 
     def __call__(
         self, embeddings: Tensor | np.ndarray, facts: RowFacts, device: str | torch.device | None = None

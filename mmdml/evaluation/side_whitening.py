@@ -29,6 +29,7 @@ class SideWhitening:
         if dim is not None and (dim != int(dim) or dim < 1):
             raise ValueError(f'whitening: dim must be an integer of at least 1, got {dim}')
         self.is_cosine = distance == 'cosine'
+        self.fit = fit
         self.settings = settings
         PCAWhitening.fit(torch.eye(4), **{**settings, 'dim': 1})
         self.fitted = None if fit == 'gallery' else self._fit(read_columns(fit)['embeddings'])

@@ -1,37 +1,54 @@
 """What users hand to the evaluation functions, made uniform and checked."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.utils.arrays import plain_strings
+
 
 def to_matrix(name: str, rows: Tensor | np.ndarray, device: str | torch.device | None) -> Tensor:
-    """``(N, D)`` embeddings as a tensor of fp32, or of fp64 if they come so and the device knows it.
+    """``(N, D)`` embeddings as a tensor of fp32, or of fp64 if they come so and the device has it.
+
+    The tensor may share its memory with ``rows``, also where these are read-only: it is not to be written to.
 
     Raises:
-        ValueError: if they are no matrix.
+        ValueError: if they are no matrix, or rows without dimensions.
+        TypeError: if they are no numbers.
     """
-    # torch takes no views of numpy that run backwards.
-    rows = torch.as_tensor(np.ascontiguousarray(rows) if isinstance(rows, np.ndarray) else rows)
+    if not isinstance(rows, Tensor):
+        rows = _as_tensor(name, np.asarray(rows))
     if rows.ndim != 2:
         raise ValueError(f'{name} must be a matrix (N, D), got shape {tuple(rows.shape)}')
+    if len(rows) and rows.shape[1] == 0:
+        raise ValueError(f'{name} must have at least one dimension, got {len(rows)} rows of shape (0,)')
+    if rows.is_complex():
+        raise TypeError(f'{name} must be real numbers, got {rows.dtype}')
     device = rows.device if device is None else torch.device(device)
     # The type first: MPS refuses to take fp64.
     return rows.detach().to(precision_on(device, rows.dtype)).to(device)
 
 
+def _as_tensor(name: str, rows: np.ndarray) -> Tensor:
+    """Numbers of any layout, byte order and precision."""
+    if rows.dtype.kind not in 'fiub':
+        raise TypeError(f'{name} must be numbers, got {rows.dtype}')
+    if rows.dtype.kind == 'f' and rows.dtype.itemsize > 8:
+        rows = rows.astype(np.float64)
+    # torch takes no views of numpy that run backwards, and no foreign byte order.
+    rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder('='))
+    with warnings.catch_warnings():
+        # Read-only arrays, as pyarrow and np.load(mmap_mode='r') return them.
+        warnings.filterwarnings('ignore', message='The given NumPy array is not writable', category=UserWarning)
+        return torch.from_numpy(rows)
+
+
 def precision_on(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     """What embeddings of a type are computed in: fp32, or fp64 if they come so; MPS has no fp64."""
     return dtype if dtype == torch.float64 and device.type != 'mps' else torch.float32
-
-
-def plain_strings(values: np.ndarray) -> np.ndarray:
-    """Objects that are all ``str``, as pandas and pyarrow hand out, as numpy's strings; other arrays as they are."""
-    if values.dtype == object and all(isinstance(value, str) for value in values.flat):
-        return values.astype(np.str_)
-    return values
 
 
 def check_finite(name: str, rows: Tensor) -> None:

@@ -12,7 +12,11 @@ from .rows import Rows
 
 
 class Space:
-    """How similar two embeddings are: the cosine of unit vectors. Subclasses define another geometry."""
+    """How similar two embeddings are: the cosine of unit vectors. Subclasses define another geometry.
+
+    Both functions are computed for all pairs, excluded ones and equal rows among them, so their gradients must be
+    finite there, too.
+    """
 
     def similarity(self, anchors: Tensor, candidates: Tensor) -> Tensor:
         """Similarities of all pairs, larger for nearer rows: ``(A, D)`` and ``(X, D)`` -> ``(A, X)``."""

@@ -1,5 +1,6 @@
 """Labels, roles, identities, groups, parts and paths of the images of a data set."""
 
+import hashlib
 import os
 import os.path as osp
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
+
+from mmdml.utils.arrays import plain_strings
 
 #: Values of a role.
 QUERY_AND_GALLERY, QUERY, GALLERY = 0, 1, 2
@@ -29,7 +32,7 @@ class RowFacts:
         groups: ``(N,)`` integers or strings, such as cameras; None: there are none.
         parts: ``(N,)`` integers or strings, the part of the data set that a row belongs to; None: there is one.
         paths: ``(N,)`` strings, the image files, '' where unknown; None: all unknown.
-        class_names: C names, of the labels 0 to C - 1; None: unknown, or the labels are names.
+        class_names: C names, of the labels 0 to C - 1 (-1: no label); None: unknown, or the labels are names.
     """
 
     labels: np.ndarray
@@ -86,7 +89,7 @@ class RowFacts:
         if (
             class_names is not None
             and labels.dtype.kind in 'iu'
-            and not 0 <= labels.min() <= labels.max() < len(class_names)
+            and not -1 <= labels.min() <= labels.max() < len(class_names)
         ):
             raise ValueError(
                 f'there are {len(class_names)} class_names, but labels from {labels.min()} to {labels.max()}'
@@ -123,14 +126,25 @@ def _real_folder(folder: str) -> str:
     return osp.realpath(folder or os.curdir)
 
 
-def image_ids(paths: Sequence[str]) -> np.ndarray:
-    """``(N,)`` integers, equal where two paths name one file; a row without a path ('') is an image of its own."""
-    names = [image_identity(str(path)) if path else '' for path in paths]
-    found, ids = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
-    ids = ids.reshape(-1).astype(np.int64)
-    unknown = np.array([not name for name in names], dtype=bool)
-    ids[unknown] = len(found) + np.arange(unknown.sum())
-    return ids
+def image_ids(paths: Sequence[str], rows: Sequence[int] | None = None) -> np.ndarray:
+    """``(N,)`` int64, equal where two paths name one file; a row without a path ('') is an image of its own.
+
+    Known files get a 63-bit digest of their name, so that ids can be compared between processes; among ten million
+    files two share one with a probability of 5e-6.
+
+    Args:
+        paths: N paths.
+        rows: N row numbers, for rows without a path. Default: 0 to N - 1.
+    """
+    rows = range(len(paths)) if rows is None else rows
+    pairs = zip(map(str, paths), rows, strict=True)
+    ids = [text_digest(image_identity(path)) if path else -1 - row for path, row in pairs]
+    return np.array(ids, dtype=np.int64)
+
+
+def text_digest(text: str) -> int:
+    """A number of 63 bits that stands for a text in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).digest(), 'little') >> 1
 
 
 def check_one_label_per_image(labels: np.ndarray, ids: np.ndarray, paths: Sequence[str] | None = None) -> None:
@@ -157,4 +171,4 @@ def check_one_label_per_image(labels: np.ndarray, ids: np.ndarray, paths: Sequen
 
 
 def _vector(values: Any) -> np.ndarray:
-    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+    return plain_strings(np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values))

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -68,6 +68,34 @@ def write_atomically(path: str | Path, mode: str = 'wb', **options: Any) -> Iter
         if error.errno is None or error.filename not in (None, beside, os.fspath(beside or '')):
             raise  # about another file
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def prepare_output(path: str, endings: Sequence[str] = ()) -> str:
+    """Check that a file can be written later, and make its folder.
+
+    Args:
+        path: of the file.
+        endings: what its name may end with, such as '.npz'; none: anything.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the name ends otherwise.
+        OSError: if there is a folder of that name, or the place cannot be written to.
+    """
+    if endings and not path.lower().endswith(tuple(endings)):
+        raise ValueError(f'the output file must end with {" or ".join(endings)}, got {path!r}')
+    if os.path.isdir(path):
+        raise IsADirectoryError(f'the output {os.path.abspath(path)} is a folder; name a file')
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise OSError(f'the folder of the output {os.path.abspath(path)} cannot be made: {error.strerror}') from error
+    if not os.access(folder, os.W_OK | os.X_OK) or (os.path.exists(path) and not os.access(path, os.W_OK)):
+        raise PermissionError(f'the output {os.path.abspath(path)} cannot be written: no permission')
+    return path
 
 
 def remove_leftovers(folder: str | Path, name: str | None = None) -> list[str]:

@@ -81,12 +81,23 @@ def test_groups_come_from_a_sample_field_and_make_junk(roles):
     assert scores != evaluate(x, labels, roles, fields=fields, **SHALLOW)
 
 
-def test_groups_that_are_missing_or_no_integers_are_named():
+def test_groups_that_are_missing_or_no_keys_are_named():
     x, labels = data()
     with pytest.raises(KeyError, match="needs 'camera'"):
         evaluate(x, labels, groups='camera')
-    with pytest.raises(TypeError, match="groups='camera' must name a field with integers, got 'c1'"):
-        evaluate(x, labels, fields=[dict(camera='c1')] * ROWS, groups='camera')
+    with pytest.raises(TypeError, match="groups='camera' must name a field with integers or strings, got 1.5"):
+        evaluate(x, labels, fields=[dict(camera=1.5)] * ROWS, groups='camera')
+    with pytest.raises(TypeError, match="groups='camera' must name a field of integers or of strings"):
+        evaluate(x, labels, fields=[dict(camera='c1'), dict(camera=1)] * (ROWS // 2), groups='camera')
+
+
+def test_groups_may_be_strings():
+    x, labels = data()
+    numbers = [dict(camera=i % 3) for i in range(ROWS)]
+    names = [dict(camera=f'c{i % 3}') for i in range(ROWS)]
+    scores = evaluate(x, labels, fields=names, groups='camera', **SHALLOW)
+    assert scores == evaluate(x, labels, fields=numbers, groups='camera', **SHALLOW)
+    assert scores != evaluate(x, labels, **SHALLOW)
 
 
 def test_ties_rule_and_queries_without_positive_are_options():

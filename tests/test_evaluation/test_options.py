@@ -12,8 +12,6 @@ from mmdml.evaluation import (
     retrieval_scores,
     sharded_retrieval_scores,
 )
-from mmdml.evaluation.functional.options import BACKENDS
-from mmdml.evaluation.functional.searches import SEARCHES
 
 X, LABELS = torch.eye(6).repeat(2, 1), list(range(6)) * 2
 EVERYWHERE = [
@@ -62,10 +60,6 @@ def test_lists_and_tuples_are_the_same_options_and_a_single_k_is_a_list_of_one()
 def test_options_can_be_written_to_json_and_read_back():
     options = SearchOptions(recall_at=(1, 5), reranking=dict(k1=5))
     assert SearchOptions(**json.loads(json.dumps(options.as_dict()))) == options
-
-
-def test_every_backend_has_a_search():
-    assert set(BACKENDS) == set(SEARCHES)
 
 
 @pytest.mark.parametrize('metric', ['mAP', 'MRR'])

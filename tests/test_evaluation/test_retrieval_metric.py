@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdml.evaluation import RetrievalMetric, RetrievalScoring, RowFacts, Split, retrieval_scores
 from mmdml.evaluation.metrics import collector
+from mmdml.functional.embedding_files import read_embeddings
 from mmdml.registry import METRICS
 
 ROWS = 23
@@ -105,8 +106,73 @@ def test_results_matrix_holds_what_was_scored_in_data_set_order():
     metric = feed(RetrievalMetric(), x, labels, reversed(range(ROWS)))
     metric.evaluate(ROWS)
     results = metric.results_matrix()
-    assert torch.equal(results.embeddings, x) and torch.equal(results.labels, labels)
-    assert results.paths == [f'images/é{i}.png' for i in range(ROWS)] and (results.roles == 0).all()
+    assert torch.equal(results.embeddings, x) and results.facts.labels.tolist() == labels.tolist()
+    assert results.facts.paths.tolist() == [f'images/é{i}.png' for i in range(ROWS)]
+    assert (results.facts.roles == 0).all()
+
+
+def test_embeddings_are_written_with_the_labels_of_the_user_before_they_are_scored(tmp_path):
+    x, _ = data()
+    metric = RetrievalMetric(out=str(tmp_path / 'new/e.npz'), groups='camera')
+    metric.dataset_meta = dict(classes=[str(44 + i) for i in range(ROWS)], part_sizes=[9, 14])
+    metric.model_hash = 'abc'
+    feed(metric, x, torch.arange(ROWS), range(ROWS))
+    with pytest.raises(ValueError, match='none of the 23 queries has a positive'):
+        metric.evaluate(ROWS)
+    saved = read_embeddings(str(tmp_path / 'new/e.npz'))
+    assert np.array_equal(saved.embeddings, x) and saved.model_hash == 'abc'
+    assert saved.facts.labels.tolist() == [44 + i for i in range(ROWS)]
+    assert saved.facts.paths.tolist() == [f'images/é{i}.png' for i in range(ROWS)]
+    assert saved.facts.groups.tolist() == [i // 2 % 4 for i in range(ROWS)]
+    assert saved.facts.parts.tolist() == [0] * 9 + [1] * 14
+
+
+@pytest.mark.parametrize('names', [['01', '1'], ['a', 'b'], ['1_0', '10']])
+def test_labels_that_are_no_plain_numbers_are_written_as_texts(tmp_path, names):
+    x = torch.eye(4)
+    metric = RetrievalMetric(out=str(tmp_path / 'e.npz'))
+    metric.dataset_meta = dict(classes=names)
+    scores = feed(metric, x, torch.tensor([0, 0, 1, 1]), range(4)).evaluate(4)
+    assert scores['retrieval/Recall@8'] == 100
+    assert np.load(tmp_path / 'e.npz')['labels'].tolist() == np.repeat(names, 2).tolist()
+
+
+def test_images_without_a_label_are_collected_but_not_scored(tmp_path):
+    x, labels = data()
+    for unlabeled in (samples(x, -torch.ones(ROWS, dtype=torch.int64), range(ROWS)), samples(x, labels, range(ROWS))):
+        for sample in unlabeled[1:]:
+            if sample['gt_label'] >= 0:
+                del sample['gt_label']
+        metric = RetrievalMetric(out=str(tmp_path / 'e.npz'), score=False)
+        metric.process(None, unlabeled)
+        assert metric.evaluate(ROWS) == {}
+        saved = np.load(tmp_path / 'e.npz')
+        assert np.array_equal(saved['embeddings'], x) and len(saved['paths']) == ROWS
+    with pytest.raises(ValueError, match='images without a label cannot be scored.*--no-scores'):
+        RetrievalMetric().process(None, samples(x, -torch.ones(ROWS, dtype=torch.int64), range(ROWS)))
+
+
+def test_an_image_that_is_there_twice_does_not_find_itself_and_has_one_label():
+    """24 pictures with random vectors: their figures do not depend on how they are listed."""
+    x, labels = torch.randn(24, 8, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 8
+    once = feed(RetrievalMetric(), x, labels, range(24)).evaluate(24)
+    assert once['retrieval/Recall@1'] < 50
+
+    def twice(roles=None, other=labels):
+        metric = RetrievalMetric()
+        for start, own in ((0, labels), (24, other)):
+            rows = samples(x, own, range(24))
+            for i, row in enumerate(rows):
+                row['sample_idx'] += start
+                row['img_path'] = f'a{i}.png' if start else f'./b/../a{i}.png'
+                row['role'] = 0 if roles is None else roles[start > 0]
+            metric.process(None, rows)
+        return metric.evaluate(48)
+
+    assert twice((1, 2)) == pytest.approx(once)
+    assert twice()['retrieval/Recall@1'] == pytest.approx(once['retrieval/Recall@1'])
+    with pytest.raises(ValueError, match=r'\./b/\.\./a(\d+)\.png and a\1\.png are one image, but have the labels'):
+        twice(other=(labels + 1) % 8)
 
 
 def test_a_second_evaluation_starts_afresh():
@@ -408,13 +474,13 @@ def test_rank_0_gets_the_results_matrix_in_data_set_order(two_ranks, folder, nam
     case = (on_shards | at_one_place)[name]
     (*_, results, again), (*_, nothing, _) = (found[name] for found in two_ranks)
     assert nothing is None and torch.equal(again.embeddings, x)
-    assert torch.equal(results.embeddings, x) and torch.equal(results.labels, labels)
-    assert torch.equal(results.roles, torch.zeros(ROWS, dtype=torch.int64) if case.roles is None else case.roles)
-    assert results.paths == [f'images/é{i}.png' for i in range(ROWS)]
+    assert torch.equal(results.embeddings, x) and results.facts.labels.tolist() == labels.tolist()
+    assert results.facts.roles.tolist() == ([0] * ROWS if case.roles is None else case.roles.tolist())
+    assert results.facts.paths.tolist() == [f'images/é{i}.png' for i in range(ROWS)]
     if 'groups' in case.options:
-        assert results.groups.tolist() == [i // 2 % 4 for i in range(ROWS)]
+        assert results.facts.groups.tolist() == [i // 2 % 4 for i in range(ROWS)]
     else:
-        assert results.groups is None
+        assert results.facts.groups is None
 
 
 def test_an_image_that_two_ranks_have_counts_as_the_lowest_has_it(two_ranks):

@@ -12,6 +12,8 @@ import pytest
 import torch
 from tiny import REPO, tiny_config
 
+from mmdml.utils.weights_hash import weights_hash
+
 TWO_RANKS = ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2')
 
 
@@ -80,9 +82,19 @@ def test_testing_scores_and_writes_embeddings_labels_and_paths(trained, tmp_path
     assert saved['embeddings'].shape == (36, 6) and saved['labels'].shape == (36,)
     np.testing.assert_allclose(np.linalg.norm(saved['embeddings'], axis=1), 1, rtol=1e-5)
     assert all(osp.isfile(path) for path in saved['paths'])
-    assert [osp.basename(osp.dirname(path)) for path in saved['paths']] == [
-        f'class_{label}' for label in saved['labels']
-    ]
+    # Labels are those of the user: folder names.
+    assert [osp.basename(osp.dirname(path)) for path in saved['paths']] == saved['labels'].tolist()
+    assert saved['class_names'].tolist() == sorted(set(saved['labels'].tolist()))
+    weights = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict']
+    assert str(saved['model_hash']) == weights_hash(weights)
+
+
+def test_testing_without_scores_writes_embeddings_only_and_makes_the_folder(trained, tmp_path):
+    config, work_dir, _ = trained
+    out = tmp_path / 'new/folder/embeddings.npz'
+    log = run('test.py', config, work_dir / 'epoch_1.pth', '--out', out, '--no-scores', '--work-dir', tmp_path)
+    assert 'Recall@1' not in log and f'wrote 36 embeddings to {out}' in log
+    assert np.load(out)['embeddings'].shape == (36, 6)
 
 
 @pytest.mark.slow
@@ -103,14 +115,22 @@ def test_two_ranks_write_what_one_process_writes(trained, tmp_path):
     assert figures[0] and figures[0] == figures[1]
     assert together.count('wrote 36 embeddings') == 1
     one, two = np.load(tmp_path / 'one.npz'), np.load(tmp_path / 'two.npz')
-    assert sorted(one) == sorted(two) == ['embeddings', 'labels', 'paths', 'roles']
+    assert (
+        sorted(one) == sorted(two) == [*('class_names', 'embeddings', 'ids', 'labels', 'model_hash', 'paths', 'roles')]
+    )
     np.testing.assert_allclose(one['embeddings'], two['embeddings'], atol=1e-6)
-    for name in ('labels', 'paths', 'roles'):
+    for name in ('class_names', 'ids', 'labels', 'model_hash', 'paths', 'roles'):
         np.testing.assert_array_equal(one[name], two[name])
 
 
-def test_out_must_be_an_npz_file(trained):
-    assert 'writes a .npz file' in run('test.py', trained[0], 'x.pth', '--out', 'x.csv', fails=True)
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(trained, tmp_path):
+    (tmp_path / 'file').write_text('')
+    for arguments, words in (
+        (('--out', 'x.csv'), "--out: the output file must end with .npz, got 'x.csv'"),
+        (('--out', tmp_path / 'file/x.npz'), 'the folder of the output'),
+        (('--no-scores',), '--no-scores needs --out'),
+    ):
+        assert words in run('test.py', trained[0], 'x.pth', *arguments, fails=True)
 
 
 def test_resume_goes_on_from_the_latest_checkpoint(trained, tmp_path):

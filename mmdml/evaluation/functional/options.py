@@ -12,8 +12,8 @@ from mmdml.utils.near_names import did_you_mean
 
 from .measures import Measure, parse_measures
 from .ranks import TIES
+from .searches import SEARCHES
 
-BACKENDS = ('torch', 'faiss')
 NO_POSITIVE = ('skip', 'miss')
 
 
@@ -102,5 +102,5 @@ CHOICES: dict[str, Sequence[str]] = {
     'distance': tuple(DISTANCES),
     'ties': TIES,
     'no_positive': NO_POSITIVE,
-    'backend': BACKENDS,
+    'backend': tuple(SEARCHES),
 }

@@ -1,4 +1,4 @@
-"""Embeddings as they come in, and which rank keeps which of them."""
+"""Embeddings of one rank as they come in, and the exchange of rows between ranks."""
 
 import os
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mmdml.dist import all_gather, all_gather_object, all_reduce, get_rank, get_world_size, is_main_process
 
+#: What is kept of an image as an integer. A label of -1: it has none. Ids: see ``structures.row_facts.image_ids``.
+FACTS = ('labels', 'roles', 'groups', 'ids')
 # Rows that one rank sends at a time: bounds what an accelerator holds while parts are exchanged.
 _ROWS_PER_MESSAGE = 65536
 
@@ -21,7 +23,7 @@ class CollectedRows:
     Attributes:
         index: ``(n,)`` int64, rising: which images.
         embeddings: ``(n, D)`` float32 on the CPU.
-        facts: ``(n, 3)`` int64: label, role, group.
+        facts: ``(n, 4)`` int64, the :data:`FACTS`.
         paths: n image paths, '' where unknown.
     """
 
@@ -55,11 +57,11 @@ class Collector:
         self.used = 0
         self.index = torch.empty(capacity, dtype=torch.int64)
         self.embeddings = torch.empty(capacity, 0)
-        self.facts = torch.empty(capacity, 3, dtype=torch.int64)
+        self.facts = torch.empty(capacity, len(FACTS), dtype=torch.int64)
         self.paths: list[str] = []
 
     def put(self, index: Tensor, embeddings: Tensor, facts: Tensor, paths: Sequence[str]) -> None:
-        """Take the rows of a batch: ``(B,)``, ``(B, D)``, ``(B, 3)`` and B paths.
+        """Take the rows of a batch: ``(B,)``, ``(B, D)``, ``(B, 4)`` and B paths.
 
         Raises:
             ValueError: if the embeddings have another width than those before.
@@ -137,8 +139,8 @@ def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
 
 
 def facts_of_all(rows: CollectedRows, size: int) -> Tensor:
-    """``(size, 3)`` facts of the images of all ranks, on every rank; each image must be on one rank only."""
-    facts = torch.zeros(size, 3, dtype=torch.int64)
+    """``(size, 4)`` facts of the images of all ranks, on every rank; each image must be on one rank only."""
+    facts = torch.zeros(size, len(FACTS), dtype=torch.int64)
     facts[rows.index] = rows.facts
     all_reduce(facts)
     return facts
@@ -159,10 +161,10 @@ def gather_rows(rows: CollectedRows, size: int) -> CollectedRows:
     paths = paths.astype(f'S{path_width}').view(np.uint8).reshape(len(sent), path_width)
 
     width = rows.embeddings.shape[1]
-    whole = CollectedRows(torch.arange(0), torch.empty(0, width), torch.empty(0, 3, dtype=torch.int64), [])
+    whole = CollectedRows(torch.arange(0), torch.empty(0, width), torch.empty(0, len(FACTS), dtype=torch.int64), [])
     if is_main_process():
         whole = CollectedRows(
-            torch.arange(size), torch.empty(size, width), torch.empty(size, 3, dtype=torch.int64), [''] * size
+            torch.arange(size), torch.empty(size, width), torch.empty(size, len(FACTS), dtype=torch.int64), [''] * size
         )
         _write(whole, rows)
     for start in range(0, longest, _ROWS_PER_MESSAGE):
@@ -170,7 +172,7 @@ def gather_rows(rows: CollectedRows, size: int) -> CollectedRows:
         now = slice(start, start + count)
         here = len(sent.index[now])
         # Index -1 marks the padding that makes all ranks' messages equally long.
-        facts = torch.full((count, 4), -1, dtype=torch.int64)
+        facts = torch.full((count, 1 + len(FACTS)), -1, dtype=torch.int64)
         embeddings = torch.zeros(count, width)
         names = torch.zeros(count, path_width, dtype=torch.uint8)
         facts[:here, 0], facts[:here, 1:], embeddings[:here] = sent.index[now], sent.facts[now], sent.embeddings[now]

@@ -1,5 +1,6 @@
 """Retrieval scores of a data set, as an MMEngine metric."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,10 +12,13 @@ from torch import Tensor
 from mmdml.dist import all_reduce, get_world_size, is_main_process, on_main_process
 from mmdml.evaluation.protocols import Protocol
 from mmdml.evaluation.scoring import RetrievalScoring
+from mmdml.functional.embedding_files import write_embeddings
 from mmdml.registry import METRICS
-from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFacts
+from mmdml.structures.row_facts import RowFacts, check_one_label_per_image
+from mmdml.utils.files import prepare_output
 
-from .collector import CollectedRows, Collector, facts_of_all, gather_rows, keep_own
+from .collector import FACTS, CollectedRows, Collector, facts_of_all, gather_rows, keep_own
+from .samples import SampleFields
 
 
 class ResultsMatrix(NamedTuple):
@@ -22,17 +26,11 @@ class ResultsMatrix(NamedTuple):
 
     Attributes:
         embeddings: ``(N, D)`` float32 on the CPU.
-        labels: ``(N,)`` int64.
-        roles: ``(N,)`` int64: 0 query and gallery, 1 query, 2 gallery.
-        paths: N image paths, '' where unknown.
-        groups: ``(N,)`` int64, such as cameras; None if the metric has none.
+        facts: of the N images. Labels are positions in ``class_names``, -1 for an image without a label.
     """
 
     embeddings: Tensor
-    labels: Tensor
-    roles: Tensor
-    paths: list[str]
-    groups: Tensor | None = None
+    facts: RowFacts
 
 
 @METRICS.register_module()
@@ -40,19 +38,20 @@ class RetrievalMetric(BaseMetric):
     """Recall@K, MAP@R and R-precision of a data set, in percent.
 
     A thin class around :class:`~mmdml.evaluation.scoring.RetrievalScoring`, and that around
-    :func:`~mmdml.evaluation.functional.retrieval_scores`. By default roles decide who searches whom: without roles
-    every image searches all the others; where some images are queries (role 1) and some gallery (role 2), the queries
-    search the gallery, and images of role 0 are in both. An image never finds itself.
+    :func:`~mmdml.evaluation.functional.retrieval_scores`. By default roles decide which images search which: without
+    roles every image searches all the others; where some images are queries (role 1) and some gallery (role 2), the
+    queries search the gallery, and images of role 0 are in both. An image, known by its file, never finds itself.
 
     Each sample brings ``embedding (D,)``, ``gt_label (1,)``, ``sample_idx``, and optionally ``role`` (0, 1, 2),
     ``img_path`` and the field that ``groups`` names. The matrix is allocated once if ``dataset_meta`` has
-    ``num_images``, and grows otherwise; ``dataset_meta['part_sizes']`` tells ``PerPart`` the parts.
+    ``num_images``, and grows otherwise; ``dataset_meta['part_sizes']`` gives ``PerPart`` the parts.
 
     On several ranks every rank keeps the embeddings that its model made, and
     :func:`~mmdml.evaluation.functional.sharded_retrieval_scores` scores them where they are; an image that the sampler
     gave to two ranks counts once. What compares gallery images with each other or searches by other means needs all
     embeddings at one place: with re-ranking, query expansion, whitening fitted on the gallery, clustering or
-    ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are those of one process either way.
+    ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are those of one
+    process either way.
 
     K-means takes as long as one search, or as several: give ``clustering`` to ``test_evaluator`` only, not to the
     ``val_evaluator`` that scores every epoch. Whitening fitted on the gallery, query expansion and re-ranking let the
@@ -60,19 +59,23 @@ class RetrievalMetric(BaseMetric):
 
     Args:
         device: where to score. Default: where the model's embeddings were.
-        protocol: config of a protocol, who searches whom. Default: roles decide.
-        groups: sample field with an integer, such as 'camera'; gallery images of the query's label and group are junk.
-            Put it into the ``meta_keys`` of ``PackInputs``.
+        protocol: config of a protocol, which images search which. Default: roles decide.
+        groups: sample field with an integer or a string, such as 'camera'; gallery images of the query's label and
+            group are junk. Put it into the ``meta_keys`` of ``PackInputs``.
         clustering: options of ``clustering_scores``, such as ``dict(metrics=('NMI',), restarts=5)``. Default: none.
         whitening: ``dict(dim=128, fit='gallery')``, or ``fit`` a file of saved embeddings. Default: none.
         query_expansion: ``dict(k=10, alpha=3.0)``. Default: none.
+        out: .npz file for embeddings, labels, paths and what else is known, written before anything is scored. Its
+            folder is made at once. Default: none.
+        score: False only collects, and writes ``out``; images then need no label.
         prefix: of the keys, ``retrieval/Recall@1``.
         options: of :class:`~mmdml.evaluation.functional.SearchOptions`, such as ``recall_at``, ``metrics``,
             ``distance``, ``ties`` or ``reranking=dict(k1=20, k2=6, weight=0.3)``.
 
     Raises:
         ValueError: if an option is unknown, out of range, or does not go with another.
-        TypeError: if a dict of options has one that does not exist.
+        TypeError: if there is no option of a name, or it is of another type.
+        OSError: if ``out`` cannot be written.
 
     Example:
         >>> val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
@@ -89,6 +92,8 @@ class RetrievalMetric(BaseMetric):
         clustering: dict[str, Any] | None = None,
         whitening: dict[str, Any] | None = None,
         query_expansion: dict[str, Any] | None = None,
+        out: str | None = None,
+        score: bool = True,
         prefix: str | None = None,
         **options: Any,
     ) -> None:
@@ -102,46 +107,49 @@ class RetrievalMetric(BaseMetric):
         )
         self.device = device
         self.groups = groups
+        self.score = score
+        self.write_to(out)
+        #: Of the model's weights, for the file of embeddings; whoever knows the model sets it.
+        self.model_hash = ''
         self._seen_device: torch.device | None = None
+        self._fields = SampleFields(groups, needs_labels=score)
         self._collector: Collector | None = None
         # Of the last evaluation, on this rank.
         self._rows: CollectedRows | None = None
         self._size = 0
+
+    def write_to(self, out: str | None) -> None:
+        """Write the embeddings of the next evaluations to a file, or to none.
+
+        Raises:
+            ValueError: if the name does not end with .npz.
+            OSError: if it cannot be written.
+        """
+        self.out = None if out is None else prepare_output(out, ('.npz',))
+
+    def collect_only(self) -> None:
+        """Score nothing in the next evaluations; images then need no label."""
+        self.score = self._fields.needs_labels = False
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Take the embeddings of a batch.
 
         Raises:
             KeyError: if a sample lacks a field.
-            ValueError: if a data-set index is negative, a role unknown, or embeddings have another width than before.
-            TypeError: if a group is no integer.
+            ValueError: if a data-set index is negative, a role unknown, an image has no label, or embeddings have
+                another width than before.
+            TypeError: if a group is neither an integer nor a string.
         """
+        meta = self.dataset_meta or {}
         if self._collector is None:
             self._rows = None  # the last evaluation's; two at once would double the memory
-            images = int((self.dataset_meta or {}).get('num_images', 0))
-            self._collector = Collector(-(-images // get_world_size()))
-        embeddings = torch.stack([_field(sample, 'embedding') for sample in data_samples])
+            self._collector = Collector(-(-int(meta.get('num_images', 0)) // get_world_size()))
+        embeddings, index, facts, paths = self._fields.read(data_samples, bool(meta.get('has_roles')))
         self._seen_device = embeddings.device
-        index = torch.tensor([int(_field(sample, 'sample_idx')) for sample in data_samples])
-        # One transfer a batch: a label at a time would wait for the accelerator every time.
-        labels = torch.cat([torch.as_tensor(_field(sample, 'gt_label')).reshape(1) for sample in data_samples]).cpu()
-        if (self.dataset_meta or {}).get('has_roles') and 'role' not in data_samples[0]:
-            raise KeyError(
-                "the data set tells queries from gallery, but the samples do not carry 'role': "
-                "end the pipeline with dict(type='mmpretrain.PackInputs', meta_keys=('sample_idx', 'img_path', 'role'))"
-            )
-        roles = [int(sample.get('role', QUERY_AND_GALLERY)) for sample in data_samples]
-        if int(index.min()) < 0:
-            raise ValueError(f'sample_idx must be the index in the data set, got {int(index.min())}')
-        if not {QUERY_AND_GALLERY, QUERY, GALLERY}.issuperset(roles):
-            raise ValueError(f'role must be 0 (both), 1 (query) or 2 (gallery), got {sorted(set(roles))}')
-        paths = [str(sample.get('img_path', '')) for sample in data_samples]
-        groups = [0] * len(roles) if self.groups is None else [_integer(sample, self.groups) for sample in data_samples]
-        facts = torch.stack([labels.long(), torch.tensor(roles), torch.tensor(groups)], dim=1)
         self._collector.put(index, embeddings.detach().float().cpu(), facts, paths)
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Scores of the whole data set, the same on all ranks.
+        """Write and score the whole data set; the same scores on all ranks.
 
         Args:
             size: number of images in the data set.
@@ -157,10 +165,15 @@ class RetrievalMetric(BaseMetric):
         # From here on an error must reach all ranks: they wait for each other.
         rows = keep_own(collector.rows(), size)
         del collector  # rank 0 may soon hold all rows, and needs no others
+        self._fields.share_group_names()
         on_shards = get_world_size() > 1 and self.scoring.works_on_shards
         if not on_shards:
             rows = gather_rows(rows, size)
         self._rows, self._size = rows, size
+        if self.out is not None:
+            self._write()
+        if not self.score:
+            return {}
         if on_shards:
             scores = self._compute_on_shards(rows)
         else:
@@ -169,24 +182,34 @@ class RetrievalMetric(BaseMetric):
 
     def compute_metrics(self, results: ResultsMatrix) -> dict[str, float]:
         """Percentages by name, without prefix, of all images at one place."""
-        facts = self._facts(results.labels, results.roles, results.groups)
+        facts = results.facts
+        check_one_label_per_image(facts.labels, facts.ids, facts.paths)
         return _percent(self.scoring(results.embeddings, facts, self._where()))
 
     def _compute_on_shards(self, rows: CollectedRows) -> dict[str, float]:
         """The same of images that are spread over the ranks, on every rank."""
-        facts = self._facts(*facts_of_all(rows, self._size).unbind(1))
+        facts = self._facts(facts_of_all(rows, self._size))
+        check_one_label_per_image(facts.labels, facts.ids)
         return _percent(self.scoring.on_shards(rows.embeddings, rows.index.numpy(), facts, self._where()))
 
-    def _facts(self, labels: Tensor, roles: Tensor, groups: Tensor | None) -> RowFacts:
+    def _facts(self, facts: Tensor, paths: Sequence[str] | None = None) -> RowFacts:
         """Of all images."""
-        groups = None if self.groups is None else groups
-        return RowFacts.of(labels, roles, groups=groups, parts=self._parts(len(labels)))
+        known = dict(zip(FACTS, facts.clone().numpy().T, strict=True))
+        known['groups'] = self._fields.group_names(known['groups'])
+        names = (self.dataset_meta or {}).get('classes')
+        labeled = known['labels'].min(initial=0) >= 0
+        return RowFacts.of(
+            **known,
+            parts=self._parts(len(facts)),
+            paths=None if paths is None or not any(paths) else paths,
+            class_names=names if labeled or names is None else None,
+        )
 
     def _where(self) -> str | torch.device | None:
         return self.device or self._seen_device
 
     def _parts(self, size: int) -> np.ndarray | None:
-        """``(N,)`` number of the part of each image, if the data set tells."""
+        """``(N,)`` number of the part of each image, if the data set has parts."""
         sizes = (self.dataset_meta or {}).get('part_sizes')
         if sizes is None:
             return None
@@ -195,7 +218,7 @@ class RetrievalMetric(BaseMetric):
         return np.repeat(np.arange(len(sizes)), sizes)
 
     def results_matrix(self) -> ResultsMatrix | None:
-        """What the last evaluation scored, until the next one begins: on rank 0, None on the others.
+        """What the last evaluation collected, until the next one begins: on rank 0, None on the others.
 
         All ranks must call it, as they send what they have to rank 0.
 
@@ -211,25 +234,14 @@ class RetrievalMetric(BaseMetric):
 
     def _results(self) -> ResultsMatrix:
         """Of the rows of this rank, which are all."""
-        labels, roles, groups = (column.clone() for column in self._rows.facts.unbind(1))
-        return ResultsMatrix(
-            self._rows.embeddings, labels, roles, self._rows.paths, None if self.groups is None else groups
-        )
+        return ResultsMatrix(self._rows.embeddings, self._facts(self._rows.facts, self._rows.paths))
 
-
-def _field(sample: dict, name: str) -> Any:
-    if name not in sample:
-        raise KeyError(f'RetrievalMetric needs {name!r} in every data sample, got {sorted(sample)}')
-    return sample[name]
-
-
-def _integer(sample: dict, name: str) -> int:
-    value = _field(sample, name)
-    if isinstance(value, Tensor):
-        value = value.item()
-    if not isinstance(value, (int, np.integer)):
-        raise TypeError(f'groups={name!r} must name a field with integers, got {value!r}')
-    return int(value)
+    def _write(self) -> None:
+        """Write all rows to the file, from rank 0."""
+        results = self.results_matrix()
+        on_main_process(lambda: write_embeddings(self.out, *results, self.model_hash))
+        if is_main_process():
+            logging.getLogger('mmdml').info('wrote %d embeddings to %s', len(results.facts), self.out)
 
 
 def _percent(scores: dict[str, float]) -> dict[str, float]:

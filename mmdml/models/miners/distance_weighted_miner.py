@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mmdml.registry import TASK_UTILS
-from mmdml.structures import PairBatch, Triplets
+from mmdml.structures import PairBatch, Space, Triplets
 
 from .base import Miner
 
@@ -78,7 +78,8 @@ class DistanceWeightedMiner(Miner):
             triplet.
 
     Raises:
-        ValueError: if ``lower`` and ``upper`` are out of range, ``dim`` is below 2 or ``fallback`` is unknown.
+        ValueError: if ``lower`` and ``upper`` are out of range, ``dim`` is below 2 or ``fallback`` is unknown; when
+            mining, if the pairs have another space than cosine.
 
     Config::
 
@@ -113,6 +114,11 @@ class DistanceWeightedMiner(Miner):
 
     def log_weights(self, pairs: PairBatch) -> Tensor:
         """``(A, X)`` logarithms of the weights, up to a constant; -inf where a candidate cannot be drawn."""
+        if type(pairs.space) is not Space:
+            raise ValueError(
+                'DistanceWeightedMiner draws by the density of distances on the unit sphere and cannot use '
+                f'{type(pairs.space).__name__}'
+            )
         distance = pairs.distance(eps=0).clamp_min(self.lower)
         admissible = pairs.negative_mask & (distance < self.upper)
         # A tensor: counting the columns must not wait for the accelerator.

@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 from mmengine.model import BaseModule
+from toy_openings import ToyBallNeck, ToyPoincareBall
 
 from mmdml.models import EmbeddingHead
 from mmdml.models.necks import LinearEmbedding
 from mmdml.registry import MODELS
-from mmdml.structures import Embeddings, Progress, Rows, StepContext
+from mmdml.structures import Embeddings, PairBatch, Progress, Rows, StepContext
 
 NECK = LinearEmbedding(2, 2)
 LABELS = torch.tensor([0, 0, 1, 1])
@@ -190,3 +191,59 @@ def test_the_share_of_a_source_is_that_of_its_rows_in_the_gradient():
     sign[range(4), range(4)] = 0
     norms = (sign.t() @ anchors).norm(dim=1)
     torch.testing.assert_close(log['memory_gradient_share'], norms[4:].sum() / norms.sum())
+
+
+def test_the_space_of_the_head_is_that_of_the_loss():
+    head = EmbeddingHead(dict(type='TripletLoss', margin=1.0), space=dict(type='ToyPoincareBall'))
+    raw = torch.tensor([[0.2, 0.0], [0.6, 0.0], [1.5, 0.0], [0.0, 0.3]]).requires_grad_()
+    neck = ToyBallNeck()
+    value = head.loss(raw, LABELS, None, neck)['loss']
+    value.backward()
+    unit = neck.unit(raw.detach())
+    distance = -ToyPoincareBall().similarity(unit, unit)
+    nearest = distance.masked_fill(LABELS[:, None] == LABELS, math.inf).amin(1)
+    own = distance[[0, 1, 2, 3], [1, 0, 3, 2]]
+    torch.testing.assert_close(value.detach(), (own - nearest + 1).relu().mean())
+    assert torch.isfinite(raw.grad).all() and raw.grad.abs().sum() > 0
+
+
+def test_targets_of_the_head_replace_the_labels_for_copies_too():
+    # Labels say that every image is alone; the table says what images have in common.
+    table = [[1, 1, 0], [1, 1, 0], [1, 0, 1], [0, 0, 1]]
+    iaa = dict(type='IAAGenerator', num_copies=2, lam=0.0, onset=0)
+    head = EmbeddingHead(
+        dict(type='RecordingLoss'), sources=dict(iaa=iaa), targets=dict(type='ToyLabelSets', table=table)
+    )
+    raw = at_angles(0, 60, 90, 10)
+    data = Embeddings(raw.detach(), LABELS, torch.arange(4), 2)
+    head.sources['iaa'].estimator.receive_embeddings(data, STEP.progress)
+    head.loss(raw, LABELS, torch.arange(4), NECK, STEP)
+    pairs = head.loss_fn.pairs
+    expected = torch.tensor([[1, 1, 1 / 3, 0], [1, 1, 1 / 3, 0], [1 / 3, 1 / 3, 1, 1 / 2], [0, 0, 1 / 2, 1]])
+    torch.testing.assert_close(pairs.targets, expected.repeat(1, 3))
+    assert pairs.positive_mask[3].tolist() == [False, False, True, False] * 3
+
+
+def test_a_loss_learns_from_soft_targets_through_the_head():
+    table = [[1, 1, 0], [1, 1, 0], [1, 0, 1], [0, 0, 1]]
+    head = EmbeddingHead(dict(type='NPairsLoss', scale=8.0), targets=dict(type='ToyLabelSets', table=table))
+    raw = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    optimizer = torch.optim.Adam([raw], lr=0.05)
+    for _ in range(150):
+        loss = head.loss(raw, LABELS, torch.arange(4), NECK)['loss']
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    cosine = torch.nn.functional.cosine_similarity(raw[:, None], raw[None, :], dim=2)
+    assert cosine[0, 1] > cosine[0, 2] > cosine[0, 3] and cosine[2, 3] > cosine[0, 3]
+
+
+def test_targets_of_a_wrong_shape_or_range_are_named():
+    rows = Rows.of_batch(torch.eye(3), torch.arange(3))
+    with pytest.raises(ValueError, match=r'targets must be \(A, X\) = \(3, 3\), got \(3, 2\)'):
+        PairBatch(rows, rows, targets=torch.zeros(3, 2))
+    for wrong in (-0.5, 1.5, math.nan):
+        targets = torch.zeros(3, 3)
+        targets[1, 2] = wrong
+        with pytest.raises(ValueError, match=rf'targets must lie in \[0, 1\], got {wrong}'):
+            PairBatch(rows, rows, targets=targets)

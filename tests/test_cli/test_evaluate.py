@@ -1,6 +1,5 @@
-"""tools/analysis_tools/eval_embeddings.py: every kind of file, every option, and what it says of bad input."""
+"""mmdml/cli/evaluate.py: every kind of file, every option, and what it says of bad input."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,12 +10,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from mmdml.cli import evaluate as tool
 from mmdml.evaluation import RetrievalScoring, RowFacts, retrieval_scores
 
 SCRIPT = Path(__file__).parents[2] / 'tools/analysis_tools/eval_embeddings.py'
-spec = importlib.util.spec_from_file_location('eval_embeddings', SCRIPT)
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
 
 ROWS = 30
 LABELS = np.arange(ROWS) % 4
@@ -54,7 +51,7 @@ def fails():
 def plain(tmp_path):
     path = tmp_path / 'plain.npz'
     # tools/test.py --out writes paths as well.
-    np.savez(path, embeddings=X, labels=LABELS, paths=np.array(['a.png'] * ROWS))
+    np.savez(path, embeddings=X, labels=LABELS, paths=np.array([f'{row}.png' for row in range(ROWS)]))
     return path
 
 
@@ -72,9 +69,10 @@ def between_sides(**options):
 
 def test_a_table_is_printed_and_the_json_file_has_the_same_scores(plain, tmp_path, capsys):
     tool.main([str(plain), '--recall-at', '1', '4', '--json', str(tmp_path / 'scores.json')])
-    title, header, line = capsys.readouterr().out.splitlines()
+    title, search, header, line = capsys.readouterr().out.splitlines()
     found = json.loads((tmp_path / 'scores.json').read_text())
     assert title == '30 embeddings of 5 dimensions, 4 classes; percent'
+    assert search == found['search'] == 'cosine, every image searches all others'
     assert header.split() == ['Recall@1', 'Recall@4', 'MAP@R', 'RP'] == list(found['scores'])
     assert line.split() == [f'{value:.2f}' for value in found['scores'].values()]
     assert (found['embeddings'], found['dimensions'], found['classes']) == (30, 5, 4)
@@ -189,11 +187,11 @@ def test_parts_of_a_file_are_scored_each_by_itself(tmp_path, capsys):
     np.savez(tmp_path / 'x.npz', embeddings=X, labels=LABELS, parts=parts)
     arguments = ['--protocol', 'SingleGalleryShot', 'repeats=2', '--recall-at', '1', '--metrics', 'Recall@K']
     tool.main([str(tmp_path / 'x.npz'), *arguments])
-    _, header, small, large = capsys.readouterr().out.splitlines()
+    _, search, header, small, large = capsys.readouterr().out.splitlines()
     scores = RetrievalScoring(
         dict(type='PerPart', protocol=dict(type='SingleGalleryShot', repeats=2)), recall_at=[1], metrics=['Recall@K']
     )(X, RowFacts.of(LABELS, parts=parts))
-    assert header.split() == ['Recall@1']
+    assert header.split() == ['Recall@1'] and search == 'cosine, PerPart'
     for line, part in ((small, 'small'), (large, 'large')):
         mean, std = (100 * scores[f'{part}/Recall@1{end}'] for end in ('', '_std'))
         assert line.split() == [part, f'{mean:.2f}', '±', f'{std:.2f}']
@@ -217,7 +215,10 @@ def test_files_that_are_not_there_or_of_another_kind_are_named(fails, tmp_path):
         (dict(embeddings=X, labels=LABELS, label=LABELS), "'labels' both in the singular and in the plural"),
         (dict(embeddings=X[0], labels=LABELS), 'must be numbers of shape (N, D), got float32 of shape (5,)'),
         (dict(embeddings=X, labels=LABELS, roles=LABELS + 1), 'got [3, 4]'),
-        (dict(embeddings=X, labels=LABELS, roles=NAMES), 'roles must be of (0, 1, 2)'),
+        (
+            dict(embeddings=X, labels=LABELS, roles=NAMES),
+            "roles must be of ('both', 'query', 'gallery', '0', '1', '2'), got ['ash',",
+        ),
         (dict(embeddings=X, labels=LABELS.astype(float)), 'must be integers or strings, got float64'),
         (dict(query_embeddings=X, query_labels=LABELS), 'the same arrays with query_ as with gallery_'),
         (
@@ -246,7 +247,8 @@ def test_two_sets_of_labels_and_tables_without_labels_are_refused(fails, plain, 
     (tmp_path / 'x.csv').write_text('class,id\n1,2\n')
     assert "no column 'labels'" in fails(tmp_path / 'x.npy', '--labels', tmp_path / 'x.csv')
     (tmp_path / 'x.csv').write_text('label,id\n1,2\n3\n')
-    assert "row 3: expected 2 values, got ['3']" in fails(tmp_path / 'x.npy', '--labels', tmp_path / 'x.csv')
+    message = fails(tmp_path / 'x.npy', '--labels', tmp_path / 'x.csv')
+    assert "x.csv, line 3: expected 2 values as in ['label', 'id'], got ['3']" in message
 
 
 @pytest.mark.parametrize(
@@ -278,3 +280,186 @@ def test_parquet_columns_that_are_no_matrix_are_named(fails, tmp_path, column, w
 )
 def test_wrong_settings_are_named(fails, plain, arguments, words):
     assert words in fails(plain, *arguments)
+
+
+# ---- labels as other systems write them ----
+
+
+def separable(tmp_path):
+    """Embeddings of 20 classes, each alone in its direction, and their labels."""
+    labels = np.repeat(np.arange(20), 4)
+    np.save(tmp_path / 'x.npy', np.eye(20, dtype=np.float32)[labels])
+    return labels
+
+
+@pytest.mark.parametrize(
+    'name, text',
+    [
+        ('l.txt', lambda y: '\n'.join(f'{v} ' if i % 5 == 0 else f'{v}' for i, v in enumerate(y))),
+        ('l.txt', lambda y: '\r'.join(map(str, y)) + '\r\n\r\n'),
+        ('l.txt', lambda y: '\n'.join(f'a\u2028b{v}' for v in y)),
+        ('l.csv', lambda y: 'Label\n' + '\n'.join(map(str, y))),
+        ('l.csv', lambda y: 'x;LABELS \n' + '\n'.join(f'0; {v}' for v in y)),
+        ('l.tsv', lambda y: 'label\tpath\n' + '\n'.join(f'{v}\t{i}, 1.png' for i, v in enumerate(y))),
+    ],
+)
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_labels_are_read_whatever_blanks_line_ends_header_and_encoding(score, tmp_path, name, text, encoding):
+    labels = separable(tmp_path)
+    (tmp_path / name).write_bytes(text(labels.tolist()).encode(encoding))
+    scores = score(tmp_path / 'x.npy', '--labels', tmp_path / name)
+    assert scores['Recall@1'] == scores['RP'] == 1
+
+
+@pytest.mark.parametrize(
+    'name, content, words',
+    [
+        ('l.txt', 'M\xfcll\n'.encode('latin-1') * 80, "line 1 is not UTF-8: it has the byte b'\\xfc'"),
+        ('l.txt', b'label\n' + b'1\n' * 80, 'the first line is label: tables with a header end with .csv'),
+        ('l.txt', b'1\n\n' * 40 + b'1', 'line 2: there is no label'),
+        ('l.csv', b'label,Label\n' + b'1,1\n' * 80, "the column 'label' stands twice"),
+        ('l.csv', b'label,path\n' + b'1,a\n' * 79 + b',b\n', 'line 81: labels are missing'),
+        ('l.csv', b'', 'is empty'),
+    ],
+)
+def test_labels_that_cannot_be_read_are_named_by_file_and_line(fails, tmp_path, name, content, words):
+    separable(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    message = fails(tmp_path / 'x.npy', '--labels', tmp_path / name)
+    assert name in message and words in message and '\n' not in message
+
+
+def test_rows_of_one_file_are_one_image(score, tmp_path):
+    """24 pictures with random vectors: a query that is in the gallery as well does not find itself."""
+    x, labels = np.random.default_rng(0).normal(size=(24, 8)), np.arange(24) % 8
+    names = np.array([f'a{i}.png' for i in range(24)])
+    np.savez(tmp_path / 'once.npz', embeddings=x, labels=labels)
+    once = score(tmp_path / 'once.npz')
+    assert once['Recall@1'] < 0.5
+    both, twice = np.concatenate([x, x]), np.concatenate([labels, labels])
+    paths = np.concatenate([names, np.char.add('./', names)])
+    roles = np.repeat([1, 2], 24)
+    np.savez(tmp_path / 'lists.npz', embeddings=both, labels=twice, paths=paths, roles=roles)
+    assert score(tmp_path / 'lists.npz') == pytest.approx(once)
+    np.savez(tmp_path / 'lines.npz', embeddings=both, labels=twice, paths=paths)
+    assert score(tmp_path / 'lines.npz', '--recall-at', 1)['Recall@1'] == pytest.approx(once['Recall@1'])
+
+
+def test_one_file_with_two_labels_is_refused(fails, tmp_path):
+    np.savez(tmp_path / 'x.npz', embeddings=X[:2], labels=['a', 'b'], paths=['a0.png', './a0.png'])
+    assert 'a0.png and ./a0.png are one image, but have the labels a and b' in fails(tmp_path / 'x.npz')
+
+
+# ---- files that are something else ----
+
+PAGE = b'<!DOCTYPE html><html><body>Sign in</body></html>'
+
+
+@pytest.mark.parametrize(
+    'name, content, words',
+    [
+        ('x.npz', PAGE, 'x.npz is no .npz file, it is a web page'),
+        ('x.npy', PAGE, 'x.npy is no .npy file, it is a web page'),
+        ('x.parquet', PAGE, 'x.parquet cannot be read as .parquet'),
+        ('x.npz', b'\x80\x04\x95\x00', 'x.npz is no .npz file, it begins with'),
+        ('x.npz', b'', 'x.npz is empty'),
+        ('x.npz', b'PK\x03\x04' + b'0' * 50, 'x.npz cannot be read as .npz, it is damaged or incomplete'),
+        ('x.npy', b'\x93NUMPY', 'x.npy: it cannot be read'),
+    ],
+)
+def test_files_of_another_kind_under_the_name_are_named(fails, tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    message = fails(tmp_path / name)
+    assert words in message and 'allow_pickle' not in message
+
+
+@pytest.mark.parametrize('share', [0.3, 0.6, 0.9])
+def test_files_that_are_cut_are_named(fails, tmp_path, share):
+    for name, save in (
+        ('x.npz', lambda file: np.savez_compressed(file, embeddings=X, labels=LABELS)),
+        ('x.npy', lambda file: np.save(file, X)),
+        ('x.parquet', lambda file: pyarrow.parquet.write_table(pyarrow.table(dict(embeddings=X.tolist())), file)),
+    ):
+        path = tmp_path / name
+        save(path)
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        np.savetxt(tmp_path / 'labels.txt', LABELS, '%d')
+        arguments = [] if name == 'x.npz' else ['--labels', tmp_path / 'labels.txt']
+        assert f'{name}' in fails(path, *arguments)
+
+
+def test_a_damaged_array_in_an_archive_is_named(fails, tmp_path):
+    np.savez(tmp_path / 'x.npz', embeddings=X, labels=LABELS)
+    content = bytearray((tmp_path / 'x.npz').read_bytes())
+    content[300] ^= 255
+    (tmp_path / 'x.npz').write_bytes(content)
+    assert 'x.npz: embeddings cannot be read, the file is damaged or incomplete' in fails(tmp_path / 'x.npz')
+
+
+def test_parquet_tensors_of_one_axis_are_read_and_others_are_named(score, fails, tmp_path):
+    column = pyarrow.FixedShapeTensorArray.from_numpy_ndarray(X)
+    pyarrow.parquet.write_table(pyarrow.table(dict(embedding=column, label=NAMES, role=ROLES)), tmp_path / 'x.parquet')
+    assert score(tmp_path / 'x.parquet') == between_sides()
+    column = pyarrow.FixedShapeTensorArray.from_numpy_ndarray(X.reshape(ROWS, 5, 1))
+    pyarrow.parquet.write_table(pyarrow.table(dict(embedding=column, label=NAMES)), tmp_path / 'x.parquet')
+    assert 'must hold vectors, got tensors of shape (5, 1)' in fails(tmp_path / 'x.parquet')
+
+
+@pytest.mark.filterwarnings('error')
+def test_read_only_arrays_are_scored_without_a_warning(score, tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table(dict(embedding=X.tolist(), label=NAMES)), tmp_path / 'x.parquet')
+    assert score(tmp_path / 'x.parquet') == expected()
+    x = X.copy()
+    x.flags.writeable = False
+    assert retrieval_scores(x, LABELS) == expected()
+
+
+@pytest.mark.parametrize(
+    'shape, words', [((0, 5), 'holds no embeddings'), ((30, 0), 'holds 30 embeddings without dimensions')]
+)
+def test_files_without_embeddings_or_dimensions_are_named(fails, tmp_path, shape, words):
+    np.savez(tmp_path / 'x.npz', embeddings=np.zeros(shape), labels=LABELS[: shape[0]])
+    assert words in fails(tmp_path / 'x.npz')
+
+
+def test_a_single_embedding_has_nothing_to_find(fails, tmp_path):
+    np.savez(tmp_path / 'x.npz', embeddings=X[:1], labels=LABELS[:1])
+    assert 'none of the 1 queries has a positive' in fails(tmp_path / 'x.npz')
+
+
+# ---- the command ----
+
+
+def test_the_place_of_the_json_file_is_made_or_refused_before_any_work(fails, plain, tmp_path):
+    tool.main([str(plain), '--json', str(tmp_path / 'new/folder/scores.json')])
+    assert json.loads((tmp_path / 'new/folder/scores.json').read_text())['scores']
+    (tmp_path / 'file').write_text('')
+    message = fails(tmp_path / 'none.npz', '--json', tmp_path / 'file/scores.json')
+    assert 'the folder of the output' in message and 'cannot be made' in message
+    assert 'is a folder; name a file' in fails(tmp_path / 'none.npz', '--json', tmp_path)
+
+
+def test_recall_at_counts_beside_other_metrics(score, plain):
+    assert list(score(plain, '--metrics', 'mAP', '--recall-at', 3)) == ['Recall@3', 'mAP']
+    assert list(score(plain, '--metrics', 'mAP')) == ['mAP']
+
+
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['--rerank'], 'reranking (defaults); transductive'),
+        (['--rerank', 'k1=5'], 'reranking (k1=5); transductive'),
+        (['--expand', 'k=3'], 'query expansion (k=3); transductive'),
+        (['--whiten', 'dim=2'], 'whitening (dim=2 fit=gallery); transductive'),
+        (['--distance', 'dot', '--ties', 'optimistic'], 'dot, every image searches all others; ties optimistic'),
+    ],
+)
+def test_the_table_states_what_was_done(plain, capsys, arguments, words):
+    tool.main([str(plain), *arguments])
+    assert words in capsys.readouterr().out.splitlines()[1]
+
+
+def test_errors_are_one_line_unless_the_traceback_is_asked_for(fails, tmp_path):
+    assert fails(tmp_path / 'none.npz') == f'eval_embeddings: there is no file {tmp_path}/none.npz'
+    with pytest.raises(FileNotFoundError):
+        tool.main([str(tmp_path / 'none.npz'), '--debug'])

@@ -1,0 +1,116 @@
+"""What a metric reads from the samples of a batch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmdml.dist import all_gather_object
+from mmdml.structures.row_facts import QUERY_AND_GALLERY, ROLE_NAMES, image_ids, text_digest
+
+
+class SampleFields:
+    """Embeddings, data-set indices, facts and paths of the samples of a batch.
+
+    Groups that are strings travel as 63-bit digests; this class keeps what they stand for.
+
+    Args:
+        groups: field of the groups, such as 'camera'; None: there are none.
+        needs_labels: whether an image without a label is an error.
+    """
+
+    def __init__(self, groups: str | None, needs_labels: bool = True) -> None:
+        self.groups = groups
+        self.needs_labels = needs_labels
+        self._group_names: dict[int, str] = {}
+        self._group_kinds: set[bool] = set()
+
+    def read(self, samples: Sequence[dict], has_roles: bool) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+        """``(B, D)`` embeddings, ``(B,)`` indices, ``(B, 4)`` facts as the collector keeps them, and B paths.
+
+        Args:
+            samples: of a batch.
+            has_roles: whether the data set has queries and a gallery.
+
+        Raises:
+            KeyError: if a sample lacks a field.
+            ValueError: if an index is negative, a role is unknown, or a needed label is missing.
+            TypeError: if a group is neither an integer nor a string.
+        """
+        embeddings = torch.stack([_field(sample, 'embedding') for sample in samples])
+        index = torch.tensor([int(_field(sample, 'sample_idx')) for sample in samples])
+        if int(index.min()) < 0:
+            raise ValueError(f'sample_idx must be the index in the data set, got {int(index.min())}')
+        if has_roles and 'role' not in samples[0]:
+            raise KeyError(
+                "the data set has queries and a gallery, but the samples do not carry 'role': "
+                "end the pipeline with dict(type='mmpretrain.PackInputs', meta_keys=('sample_idx', 'img_path', 'role'))"
+            )
+        roles = [int(sample.get('role', QUERY_AND_GALLERY)) for sample in samples]
+        if not set(roles).issubset(ROLE_NAMES.values()):
+            raise ValueError(f'role must be 0 (both), 1 (query) or 2 (gallery), got {sorted(set(roles))}')
+        paths = [str(sample.get('img_path', '')) for sample in samples]
+        groups = [0] * len(roles) if self.groups is None else [self._group(sample) for sample in samples]
+        ids = image_ids(paths, index.tolist())
+        columns = [self._labels(samples), torch.tensor(roles), torch.tensor(groups), torch.from_numpy(ids)]
+        return embeddings, index, torch.stack(columns, dim=1), paths
+
+    def share_group_names(self) -> None:
+        """Exchange the names of groups between ranks; all ranks must call it."""
+        if self.groups is not None:
+            for names in all_gather_object(self._group_names):
+                self._group_names |= names
+
+    def group_names(self, groups: np.ndarray) -> np.ndarray | None:
+        """``(N,)`` groups as the samples have them; None if there are none.
+
+        Raises:
+            TypeError: if some are strings and others integers.
+        """
+        if self.groups is None:
+            return None
+        names = [self._group_names.get(group) for group in groups.tolist()]
+        if None not in names:
+            return np.array(names, dtype=np.str_)
+        if any(name is not None for name in names):
+            raise TypeError(f'groups={self.groups!r} must name a field of integers or of strings, but some are each')
+        return groups
+
+    def _labels(self, samples: Sequence[dict]) -> Tensor:
+        """``(B,)`` int64 on the CPU, -1 for an image without a label."""
+        missing = torch.tensor([-1])
+        found = [
+            torch.as_tensor(_field(sample, 'gt_label') if self.needs_labels else sample.get('gt_label', missing))
+            for sample in samples
+        ]
+        # One transfer a batch: a label at a time would wait for the accelerator every time.
+        labels = torch.cat([label.reshape(1) for label in found]).cpu().long()
+        if self.needs_labels and int(labels.min()) < 0:
+            raise ValueError(
+                'images without a label cannot be scored: collect their embeddings with tools/test.py --no-scores '
+                '--out FILE.npz, or RetrievalMetric(score=False, out=...)'
+            )
+        return labels
+
+    def _group(self, sample: dict) -> int:
+        value = _field(sample, self.groups)
+        if isinstance(value, Tensor):
+            value = value.item()
+        if not isinstance(value, str | int | np.integer):
+            raise TypeError(f'groups={self.groups!r} must name a field with integers or strings, got {value!r}')
+        self._group_kinds.add(isinstance(value, str))
+        if len(self._group_kinds) > 1:
+            raise TypeError(f'groups={self.groups!r} must name a field of integers or of strings, but some are each')
+        if isinstance(value, str):
+            key = text_digest(value)
+            self._group_names[key] = value
+            return key
+        return int(value)
+
+
+def _field(sample: dict, name: str) -> Any:
+    if name not in sample:
+        raise KeyError(f'RetrievalMetric needs {name!r} in every data sample, got {sorted(sample)}')
+    return sample[name]
