@@ -2,7 +2,7 @@
 
 import pickle
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -70,6 +70,17 @@ def all_reduce(tensor: Tensor, op: str = 'SUM') -> None:
         dist.all_reduce(sent, getattr(dist.ReduceOp, op))
         if sent is not tensor:
             tensor.copy_(sent)
+
+
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors of one floating type by their means over all ranks, in one message."""
+    if not is_distributed() or not tensors:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    all_reduce(flat)
+    flat /= get_world_size()
+    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
 
 
 def broadcast(tensor: Tensor, source: int = 0) -> None:

@@ -24,6 +24,7 @@ METRICS = _child(roots.METRICS, 'mmdml.evaluation.metrics')
 #: Who searches whom in a test set. MMEngine knows no such parts.
 PROTOCOLS = Registry('protocol', scope='mmdml', locations=['mmdml.evaluation.protocols'])
 HOOKS = _child(roots.HOOKS, 'mmdml.engine')
+RUNNERS = _child(roots.RUNNERS, 'mmdml.engine')
 # MMEngine looks these up under the scope of the run; without a child registry it warns each time.
 LOOPS = _child(roots.LOOPS, 'mmdml.engine')
 OPTIMIZERS = _child(roots.OPTIMIZERS, 'mmdml.engine')

@@ -2,11 +2,10 @@
 
 import argparse
 
-from mmengine.runner import Runner
-
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.cli.embedding_output import write_embeddings
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
+from mmdml.engine.runner import build_runner
 from mmdml.utils.files import prepare_output
 
 
@@ -35,7 +34,7 @@ def main() -> None:
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    runner = Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     if args.out:
         write_embeddings(runner, args.out, not args.no_scores)
     runner.test()

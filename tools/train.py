@@ -2,10 +2,9 @@
 
 import argparse
 
-from mmengine.runner import Runner
-
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
+from mmdml.engine.runner import build_runner
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,7 +56,7 @@ def main() -> None:
     apply_flags(cfg, args)
     if args.amp:
         require_cuda_for_amp()
-    Runner.from_cfg(cfg).train()
+    build_runner(cfg).train()
     stop_processes()
 
 

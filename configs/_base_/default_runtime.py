@@ -10,9 +10,12 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     step_context=dict(type='StepContextHook'),
     run_state=dict(type='RunStateHook'),
+    norm_statistics=dict(type='NormStatisticsHook'),
+    finite_loss=dict(type='FiniteLossHook', interval=50),
     sweep=dict(type='SweepHook'),
     epoch_seed=dict(type='EpochSeedHook'),
     summary=dict(type='SummaryHook'),
+    resumed_evaluation=dict(type='ResumedEvaluationHook'),
 )
 
 env_cfg = dict(

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import read_columns, require_parts
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 _PARTS = ('images.txt', 'image_class_labels.txt', 'classes.txt', 'images')

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from mmdml.datasets.base import Samples
+from mmdml.datasets.samples import Samples
 from mmdml.utils.tables import read_lines
 
 #: Bytes that the variables of a MATLAB file may have; those of the benchmarks have up to 15 MB.

@@ -5,7 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 PACKAGED_ARCHIVE = osp.join(osp.dirname(__file__), 'data', 'omniglot', 'omniglot.npz')

@@ -2,8 +2,9 @@
 
 import os.path as osp
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import number_classes, read_columns, require_parts
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 

@@ -2,8 +2,9 @@
 
 import os.path as osp
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import number_classes, read_columns, require_parts
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 #: Vehicles in the test list of each size.
@@ -56,6 +57,11 @@ class VehicleID(RetrievalDataset):
         self.size = size
         kwargs.setdefault('data_prefix', 'image')
         super().__init__(data_root=data_root, **kwargs)
+
+    @property
+    def part_name(self) -> str:
+        """``size`` of a test list, else the split."""
+        return self.size if self.split == 'test' else self.split
 
     def load_samples(self) -> Samples:
         """Read the list of the split."""

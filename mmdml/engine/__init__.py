@@ -5,10 +5,13 @@ from mmdml.dist import gather_detached, gather_rows
 from .bank import EmbeddingBank
 from .division import match_clusters
 from .hooks import *  # noqa: F401, F403
+from .runner import MetricLearningRunner, build_runner
 from .sweep import sweep
 
 __all__ = [
     'EmbeddingBank',
+    'MetricLearningRunner',
+    'build_runner',
     'gather_detached',
     'gather_rows',
     'match_clusters',

@@ -3,9 +3,13 @@
 import ctypes
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
+
+#: Seconds after which a loader whose worker gives nothing is given up.
+LOADER_TIMEOUT = 600
 
 _PR_SET_PDEATHSIG = 1
 
@@ -27,13 +31,34 @@ def end_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def ending_with_this_process(worker_init_fn: Callable[[int], Any] | None = None) -> Callable[[int], Any]:
-    """Return a ``worker_init_fn`` for a ``DataLoader`` whose workers end when this process ends.
+def worker_options(num_workers: int, worker_init_fn: Callable[[int], Any] | None = None) -> dict[str, Any]:
+    """Arguments of a ``DataLoader`` whose workers neither outlive this process nor hang it.
 
     Args:
+        num_workers: of the loader; without workers there is nothing to set.
         worker_init_fn: what the workers shall call besides.
     """
-    return partial(_start_worker, os.getpid(), worker_init_fn)
+    if not num_workers:
+        return {}
+    return dict(timeout=LOADER_TIMEOUT, worker_init_fn=partial(_start_worker, os.getpid(), worker_init_fn))
+
+
+@contextmanager
+def explain_stalled_workers() -> Iterator[None]:
+    """Turn the time-out of a loader into an error that says what to look for.
+
+    Raises:
+        RuntimeError: in place of torch's "DataLoader timed out".
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if 'DataLoader timed out' not in str(error):
+            raise
+        raise RuntimeError(
+            f'a loader worker gave no batch in time ({error}): it was stopped, or reads from a disk or network that '
+            'does not answer. Free the storage, or raise the limit, e.g. train_dataloader.timeout=3600 (seconds)'
+        ) from error
 
 
 def _start_worker(parent: int, worker_init_fn: Callable[[int], Any] | None, worker_id: int) -> None:

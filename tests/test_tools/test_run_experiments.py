@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,7 +47,8 @@ with open(logs / 'scalars.json', 'a') as log:
     for epoch in range(first_epoch, 3):
         print(json.dumps({'loss': 0.5, 'lr': 0.1, 'iter': 5 * epoch, 'epoch': epoch, 'step': 5 * epoch}), file=log)
         score = 10.0 * epoch + float(options['randomness.seed'])
-        (work_dir / 'last_checkpoint').write_text(str(here / f'epoch_{epoch}.pth'))
+        shutil.copy(here / f'epoch_{epoch}.pth', work_dir)
+        (work_dir / 'last_checkpoint').write_text(f'epoch_{epoch}.pth')
         if options.get('no_evaluation') == str(epoch) and first_epoch == 1:
             os._exit(137)
         print(json.dumps({'retrieval/Recall@1': score, 'time': 0.1, 'step': epoch}), file=log)
@@ -260,7 +262,8 @@ def test_an_evaluation_before_the_last_epoch_is_refused(project):
     log = project / 'run/20250101_000000/vis_data/scalars.json'
     log.parent.mkdir(parents=True)
     log.write_text(json.dumps({'retrieval/Recall@1': 80.0, 'step': 1}) + '\n')
-    (project / 'run/last_checkpoint').write_text(str(project / 'epoch_2.pth'))
+    shutil.copy(project / 'epoch_2.pth', project / 'run')
+    (project / 'run/last_checkpoint').write_text('epoch_2.pth')
     with pytest.raises(ValueError, match='evaluation is of step 1, but training ended at epoch 2, iteration 10'):
         final_metrics(project / 'run')
 

@@ -180,11 +180,11 @@ def test_an_unknown_argument_of_a_part_is_named(trained, tmp_path):
 def test_a_checkpoint_whose_pickle_would_run_code_is_refused(trained, tmp_path, hostile, by):
     config, path, marker = trained[0], *hostile
     calls = {
-        'test': ('test.py', config, path, '--work-dir', tmp_path),
-        'resume': ('train.py', config, '--work-dir', tmp_path, '--resume', path),
-        'load_from': ('train.py', config, '--work-dir', tmp_path, '--cfg-options', f'load_from={path}'),
+        'test': ('test.py', config, path, '--work-dir', tmp_path / 'run'),
+        'resume': ('train.py', config, '--work-dir', tmp_path / 'run', '--resume', path),
+        'load_from': ('train.py', config, '--work-dir', tmp_path / 'run', '--cfg-options', f'load_from={path}'),
         'init_cfg': (
-            *('train.py', config, '--work-dir', tmp_path, '--cfg-options'),
+            *('train.py', config, '--work-dir', tmp_path / 'run', '--cfg-options'),
             'model.backbone.init_cfg.type=Pretrained',
             f'model.backbone.init_cfg.checkpoint={path}',
         ),

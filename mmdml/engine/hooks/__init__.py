@@ -1,7 +1,11 @@
 """Hooks of a run."""
 
+from .checkpoint_hook import CheckpointHook
 from .division_hook import DivisionHook
+from .finite_loss_hook import FiniteLossHook
 from .freeze_backbone_hook import FreezeBackboneHook
+from .norm_statistics_hook import NormStatisticsHook
+from .resumed_evaluation_hook import ResumedEvaluationHook
 from .run_state_hook import RunStateHook
 from .seed_hook import EpochSeedHook
 from .step_context_hook import StepContextHook
@@ -9,9 +13,13 @@ from .summary_hook import SummaryHook
 from .sweep_hook import SweepHook
 
 __all__ = [
+    'CheckpointHook',
     'DivisionHook',
     'EpochSeedHook',
+    'FiniteLossHook',
     'FreezeBackboneHook',
+    'NormStatisticsHook',
+    'ResumedEvaluationHook',
     'RunStateHook',
     'StepContextHook',
     'SummaryHook',

@@ -113,7 +113,11 @@ class DistanceWeightedMiner(Miner):
         return Triplets(anchor[:, None].expand_as(drawn)[drawn], positive[drawn], negative[drawn])
 
     def log_weights(self, pairs: PairBatch) -> Tensor:
-        """``(A, X)`` logarithms of the weights, up to a constant; -inf where a candidate cannot be drawn."""
+        """Compute logarithms of the weights, ``(A, X)``, up to a constant; -inf where a candidate cannot be drawn.
+
+        Raises:
+            ValueError: if the pairs have another space than cosine.
+        """
         if type(pairs.space) is not Space:
             raise ValueError(
                 'DistanceWeightedMiner draws by the density of distances on the unit sphere and cannot use '
@@ -131,7 +135,7 @@ class DistanceWeightedMiner(Miner):
 
 
 def _draw_positives(positives: Tensor, number: int, random: torch.Generator | None) -> Tensor:
-    """``(A, M)`` columns: all of a row's positives before any is repeated. Every row of ``(A, X)`` has one."""
+    """Draw ``(A, M)`` columns: all of a row's positives before any is repeated. Every row of ``(A, X)`` has one."""
     equal = torch.zeros_like(positives, dtype=torch.float32).masked_fill(~positives, float('-inf'))
     column, drawn = draw_without_replacement(equal, number, random)
     have = drawn.sum(1, keepdim=True)

@@ -32,8 +32,9 @@ class ClassUniformSampler(Sampler):
     Raises:
         ValueError: if ``batch_size`` is no multiple of ``images_per_class``.
 
-    Example:
-        >>> sampler = dict(type='ClassUniformSampler', batch_size=128, images_per_class=4, num_batches=150)
+    Config::
+
+        sampler=dict(type='ClassUniformSampler', batch_size=128, images_per_class=4, num_batches=150)
     """
 
     def __init__(
@@ -77,16 +78,16 @@ class ClassUniformSampler(Sampler):
         return (Draw(index, position) for position, index in enumerate(own, 1))
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by ``DistSamplerSeedHook`` before every epoch; the augmentation has to hear of it too."""
+        """Set the epoch of the order and of the augmentation; called by ``DistSamplerSeedHook`` before every epoch."""
         self._epoch = epoch
         self.dataset.set_epoch(epoch)
 
     def run_state(self) -> dict[str, int]:
-        """What a resumed run must know: a seed that was drawn at random."""
+        """Return what a resumed run needs: a seed that was drawn at random."""
         return {'seed': self.seed}
 
     def load_run_state(self, state: dict[str, int]) -> None:
-        """Take it back."""
+        """Restore what :meth:`run_state` returned."""
         self.seed = state['seed']
 
     def _draw(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
