@@ -15,6 +15,7 @@ default_hooks = dict(
     sweep=dict(type='SweepHook'),
     epoch_seed=dict(type='EpochSeedHook'),
     summary=dict(type='SummaryHook'),
+    selection_guard=dict(type='SelectionGuardHook'),
     resumed_evaluation=dict(type='ResumedEvaluationHook'),
 )
 

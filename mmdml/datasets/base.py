@@ -44,8 +44,7 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         pipeline: transforms, as configs or callables.
         on_unreadable: what to do when the pipeline raises or returns None. ``'stop'``: :class:`UnreadableImageError`
             with file, index and cause. ``'same_class'``: show the next image of the same class that can be read, under
-            *its own* ``sample_idx`` (statistics never get a picture under another's index), with one warning a file.
-            Never a random other image, which would break P x K batches.
+            *its own* ``sample_idx``, with one warning a file; another class would break P x K batches.
         seed: seeds the augmentation of each image from (seed, epoch, index); None leaves the generators alone.
         metainfo: more entries of ``metainfo``.
         test_mode: as in MMEngine; needs ``on_unreadable='stop'``.
@@ -90,7 +89,9 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         self.val_classes = val_classes
         self.val_seed = val_seed
         self.on_unreadable = on_unreadable
-        self._reported: set = set()
+        #: Sentences on what was left out or looks wrong, once the images are known.
+        self.notes: tuple[str, ...] = ()
+        self._reported = set()
         self._labels: np.ndarray | None = None
         self._columns: dict[str, np.ndarray] | None = None
         # Set for the parts of a concatenation only.
@@ -117,8 +118,9 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Return the data infos of this split, with labels counted from 0."""
         samples = self.load_samples()
-        for note in samples.notes:
-            print_log(f'{type(self).__name__}: {note}', 'current', level=30)
+        self.notes = tuple(f'{type(self).__name__}: {note}' for note in samples.notes)
+        for note in self.notes:
+            print_log(note, 'current', level=30)
         labels, kept, classes = cut_classes(samples, self.split, self.val_classes, self.val_seed)
         if not len(kept):
             raise ValueError(f'{type(self).__name__} has no image in split={self.split!r}: {self._where()}')

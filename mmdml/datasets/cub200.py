@@ -30,8 +30,9 @@ class CUB200(RetrievalDataset):
         FileNotFoundError: the folder is not there or not complete; says which command prepares it.
         ValueError: a broken line or an image without a class, in the official files.
 
-    Example:
-        >>> dataset = dict(type='CUB200', data_root='data/CUB_200_2011', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(type='CUB200', data_root='data/CUB_200_2011', split='train', pipeline=[...])
     """
 
     #: Classes and images of each split.

@@ -29,9 +29,10 @@ class FGVCAircraft(RetrievalDataset):
         FileNotFoundError: the folder is not there or not complete.
         ValueError: a wrong line or an unknown variant in a list; names file, line number and line.
 
-    Example:
-        >>> dataset = dict(
-        ...     type='FGVCAircraft', data_root='data/fgvc-aircraft-2013b/data', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(
+            type='FGVCAircraft', data_root='data/fgvc-aircraft-2013b/data', split='train', pipeline=[...])
     """
 
     #: Classes and images of each split.

@@ -29,8 +29,9 @@ class Food101(RetrievalDataset):
         FileNotFoundError: the folder is not there or not complete.
         ValueError: a wrong line or an unknown dish in a list; names file, line number and line.
 
-    Example:
-        >>> dataset = dict(type='Food101', data_root='data/food-101', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(type='Food101', data_root='data/food-101', split='train', pipeline=[...])
     """
 
     #: Classes and images of each split.

@@ -41,8 +41,9 @@ class InShop(RetrievalDataset):
         FileNotFoundError: the list or the image folder is not there.
         ValueError: an unknown split, a wrong line (names file, line number and line), or a list that is cut short.
 
-    Example:
-        >>> dataset = dict(type='InShop', data_root='data/in_shop', split='test', test_mode=True, pipeline=[...])
+    Config::
+
+        dataset = dict(type='InShop', data_root='data/in_shop', split='test', test_mode=True, pipeline=[...])
     """
 
     #: Classes and images of each split.

@@ -37,8 +37,9 @@ class Market1501(RetrievalDataset):
         FileNotFoundError: a folder is not there.
         ValueError: a picture whose name is not of the official form.
 
-    Example:
-        >>> dataset = dict(type='Market1501', data_root='data/Market-1501-v15.09.15', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(type='Market1501', data_root='data/Market-1501-v15.09.15', split='train', pipeline=[...])
     """
 
     #: Classes and images of each split; the distractors are a class of the test split.

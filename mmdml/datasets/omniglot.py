@@ -37,8 +37,9 @@ class Omniglot(RetrievalDataset):
         FileNotFoundError: no archive.
         ValueError: ``image_size`` out of range.
 
-    Example:
-        >>> dataset = dict(type='Omniglot', split='train', pipeline=[dict(type='mmpretrain.PackInputs')])
+    Config::
+
+        dataset = dict(type='Omniglot', split='train', pipeline=[dict(type='mmpretrain.PackInputs')])
     """
 
     #: Classes and images of each split.

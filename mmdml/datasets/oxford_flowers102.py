@@ -28,8 +28,9 @@ class OxfordFlowers102(RetrievalDataset):
         FileNotFoundError: the folder is not there or not complete.
         ValueError: a label file that cannot be read, or a class out of range.
 
-    Example:
-        >>> dataset = dict(type='OxfordFlowers102', data_root='data/flowers102', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(type='OxfordFlowers102', data_root='data/flowers102', split='train', pipeline=[...])
     """
 
     #: Classes and images of all splits together; the halves have no published counts.

@@ -27,8 +27,9 @@ class StanfordDogs(RetrievalDataset):
         FileNotFoundError: the folder is not there or not complete.
         ValueError: a list that cannot be read.
 
-    Example:
-        >>> dataset = dict(type='StanfordDogs', data_root='data/stanford_dogs', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(type='StanfordDogs', data_root='data/stanford_dogs', split='train', pipeline=[...])
     """
 
     #: Classes and images of all splits together; the halves have no published counts.

@@ -36,9 +36,10 @@ class VehicleID(RetrievalDataset):
         FileNotFoundError: a list or the images are not there.
         ValueError: an unknown size, or a wrong line in a list; names file, line number and line.
 
-    Example:
-        >>> dataset = dict(
-        ...     type='VehicleID', data_root='data/VehicleID_V1.0', split='test', size='medium', pipeline=[...])
+    Config::
+
+        dataset = dict(
+            type='VehicleID', data_root='data/VehicleID_V1.0', split='test', size='medium', pipeline=[...])
     """
 
     #: Classes and images of the training list and of each test list, as shipped. 'full' is the rest of all 26,328

@@ -6,10 +6,12 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from tiny import REPO, tiny_config
 
 from mmdml.utils.weights_hash import weights_hash
@@ -97,6 +99,22 @@ def test_testing_without_scores_writes_embeddings_only_and_makes_the_folder(trai
     assert np.load(out)['embeddings'].shape == (36, 6)
 
 
+def test_pictures_without_labels_are_embedded_with_the_columns_of_their_table_and_not_scored(trained, tmp_path):
+    config, work_dir, _ = trained
+    listed = sorted(path for path in Path(Config.fromfile(config).test_dataloader.dataset.data_root).rglob('*.png'))[:5]
+    (tmp_path / 'list.csv').write_text('path,camera\n' + ''.join(f'{path},c{i}\n' for i, path in enumerate(listed)))
+    out = tmp_path / 'e.npz'
+    options = [f'test_dataloader.dataset.{key}' for key in ('type=ImageList', 'unlabelled=True')]
+    options += [f'test_dataloader.dataset.ann_file={tmp_path}/list.csv', 'test_dataloader.dataset.data_root=']
+    arguments = (config, work_dir / 'epoch_1.pth', '--work-dir', tmp_path, '--out', out)
+    run('test.py', *arguments, '--no-scores', '--cfg-options', *options)
+    saved = np.load(out)
+    assert saved['embeddings'].shape == (5, 6) and 'labels' not in saved
+    assert saved['column_camera'].tolist() == [f'c{i}' for i in range(5)]
+    log = run('test.py', *arguments, '--cfg-options', *options, fails=True)
+    assert 'images without a label cannot be scored' in log
+
+
 @pytest.mark.slow
 def test_two_ranks_train_and_end_in_peace(trained, tmp_path):
     log = run('train.py', trained[0], '--work-dir', tmp_path, '--launcher', 'pytorch', launch=TWO_RANKS)
@@ -111,7 +129,7 @@ def test_two_ranks_write_what_one_process_writes(trained, tmp_path):
     alone = run('test.py', *arguments, '--out', tmp_path / 'one.npz')
     options = ('--launcher', 'pytorch', '--out', tmp_path / 'two.npz')
     together = run('test.py', *arguments, *options, launch=TWO_RANKS)
-    figures = [re.findall(r'Done: (.*) \(36 images\)', log) for log in (alone, together)]
+    figures = [re.findall(r'Done: (.*) \(36 images, training classes\)', log) for log in (alone, together)]
     assert figures[0] and figures[0] == figures[1]
     assert together.count('wrote 36 embeddings') == 1
     one, two = np.load(tmp_path / 'one.npz'), np.load(tmp_path / 'two.npz')

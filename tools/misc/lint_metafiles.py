@@ -90,7 +90,7 @@ def lint_model(root: Path, model: dict[str, Any], collection: str | None, where:
 
 
 def lint_config(path: Path, model: dict[str, Any], where: str) -> list[str]:
-    """Check that the config can be read, and that the results name the data set that it tests on."""
+    """Check that the config can be read, and that the results name the dataset that it tests on."""
     from mmdml.utils.dataset_configs import leaf_datasets
 
     try:
@@ -156,7 +156,7 @@ def lint_configs(root: Path) -> list[str]:
 def lint_names(root: Path) -> list[str]:
     """Check that configs are called ``[method_]loss_backbone_dataset[_variant].py``, and their models as they are.
 
-    Fields are parted by ``_``; backbone and data set are files of ``configs/_base_``.
+    Fields are parted by ``_``; backbone and dataset are files of ``configs/_base_``.
     """
     models, datasets = (
         {path.stem for path in root.glob(f'configs/_base_/{part}/*.py')} for part in ('models', 'datasets')

@@ -32,8 +32,9 @@ class RandomAffine(BaseTransform):
     Raises:
         ValueError: a range that is negative, empty or makes the map singular.
 
-    Example:
-        >>> transform = dict(type='RandomAffine', degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5)
+    Config::
+
+        transform = dict(type='RandomAffine', degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5)
     """
 
     def __init__(

@@ -8,6 +8,7 @@ from .norm_statistics_hook import NormStatisticsHook
 from .resumed_evaluation_hook import ResumedEvaluationHook
 from .run_state_hook import RunStateHook
 from .seed_hook import EpochSeedHook
+from .selection_guard_hook import SelectionGuardHook
 from .step_context_hook import StepContextHook
 from .summary_hook import SummaryHook
 from .sweep_hook import SweepHook
@@ -21,6 +22,7 @@ __all__ = [
     'NormStatisticsHook',
     'ResumedEvaluationHook',
     'RunStateHook',
+    'SelectionGuardHook',
     'StepContextHook',
     'SummaryHook',
     'SweepHook',

@@ -6,15 +6,18 @@ from mmdml.functional.spaces import DISTANCES
 from mmdml.functional.whitening import PCAWhitening
 from mmdml.utils.progress import LogProgress
 
-from .clustering import (
+from .clustering import clustering_scores
+from .measures import parse_measures
+from .options import SearchOptions
+from .partitions import (
     CLUSTERING_METRICS,
     adjusted_mutual_information,
-    clustering_scores,
+    adjusted_rand_index,
+    completeness,
+    homogeneity,
     normalized_mutual_information,
     pairwise_f1,
 )
-from .measures import parse_measures
-from .options import SearchOptions
 from .retrieval import retrieval_scores
 from .sharded import sharded_retrieval_scores
 
@@ -26,8 +29,11 @@ __all__ = [
     'PCAWhitening',
     'SearchOptions',
     'adjusted_mutual_information',
+    'adjusted_rand_index',
     'alpha_query_expansion',
     'clustering_scores',
+    'completeness',
+    'homogeneity',
     'normalized_mutual_information',
     'pairwise_f1',
     'parse_measures',

@@ -111,6 +111,7 @@ class RetrievalMetric(BaseMetric):
         self.write_to(out)
         #: Of the model's weights, for the file of embeddings; whoever knows the model sets it.
         self.model_hash = ''
+        self.columns: dict[str, np.ndarray] = {}  # more facts for that file, (N,) each
         self._seen_device: torch.device | None = None
         self._fields = SampleFields(groups, needs_labels=score)
         self._collector: Collector | None = None
@@ -239,7 +240,7 @@ class RetrievalMetric(BaseMetric):
     def _write(self) -> None:
         """Write all rows to the file, from rank 0."""
         results = self.results_matrix()
-        on_main_process(lambda: write_embeddings(self.out, *results, self.model_hash))
+        on_main_process(lambda: write_embeddings(self.out, *results, self.model_hash, self.columns))
         if is_main_process():
             logging.getLogger('mmdml').info('wrote %d embeddings to %s', len(results.facts), self.out)
 
