@@ -2,7 +2,8 @@ default_scope = 'mmdml'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
+    # Evaluations are logged at the number of updates, as training is.
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     # The last checkpoint only. A best one needs validation classes:
     # default_hooks.checkpoint.save_best=retrieval/MAP@R (see _base_/datasets/*_val.py).
@@ -14,6 +15,7 @@ default_hooks = dict(
     finite_loss=dict(type='FiniteLossHook', interval=50),
     sweep=dict(type='SweepHook'),
     epoch_seed=dict(type='EpochSeedHook'),
+    console=dict(type='ConsoleHook'),
     summary=dict(type='SummaryHook'),
     selection_guard=dict(type='SelectionGuardHook'),
     resumed_evaluation=dict(type='ResumedEvaluationHook'),

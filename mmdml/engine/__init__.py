@@ -7,10 +7,12 @@ from .division import match_clusters
 from .hooks import *  # noqa: F401, F403
 from .runner import MetricLearningRunner, build_runner
 from .sweep import sweep
+from .tensorboard import TensorboardVisBackend
 
 __all__ = [
     'EmbeddingBank',
     'MetricLearningRunner',
+    'TensorboardVisBackend',
     'build_runner',
     'gather_detached',
     'gather_rows',

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from mmdml.dist import gather_uneven, get_rank, get_world_size, shard
 from mmdml.structures import Embeddings
+from mmdml.utils.processes import worker_options
 from mmdml.utils.seeding import Stream, torch_generator
 
 
@@ -44,6 +45,7 @@ def sweep(
         collate_fn=collate_fn,
         # A loader without a generator of its own would draw its base seed from the global one.
         generator=torch_generator(Stream.SWEEP_WORKERS, 0),
+        **worker_options(num_workers),
     )
     was_training = model.training
     model.eval()

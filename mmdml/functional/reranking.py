@@ -6,6 +6,7 @@ from scipy import sparse
 from torch import Tensor
 
 from .inputs import check_finite, to_matrix
+from .pair_scores import tree_sum
 from .spaces import exact_products, unit_rows
 
 DISTANCES = ('cosine', 'euclidean')
@@ -86,7 +87,7 @@ class KReciprocalEncoding:
             self.gallery_start = len(query)
         self._rows = unit_rows(rows) if distance == 'cosine' else _centred(rows)
         self._squares = torch.linalg.vector_norm(self._rows, dim=1).square_()
-        self._weight = weight
+        self.weight = weight
         self._block_size = block_size
 
         neighbours, self._largest = self._search(min(max(k1 + 1, k2), len(rows)))
@@ -118,14 +119,36 @@ class KReciprocalEncoding:
         Returns:
             ``(B, G)`` on the device of the search.
         """
+        return self.jaccard(start, stop).mul_(1 - self.weight).add_(self.original(start, stop), alpha=self.weight)
+
+    @torch.no_grad()
+    def jaccard(self, start: int, stop: int) -> Tensor:
+        """``(B, G)`` Jaccard distances d_J, as :meth:`distances` takes them."""
         start, stop, _ = slice(start, stop).indices(self.num_queries)
-        stop = max(start, stop)
-        shared = self._shared(start, stop)
+        shared = self._shared(start, max(start, stop))
         # Rows of V sum to 1, so the maxima sum to 2 minus the sum of the minima.
-        jaccard = shared.div_(2 - shared).neg_().add_(1).clamp_min_(0)
-        original = self._squared_distances(slice(start, stop), slice(self.gallery_start, None))
-        original /= self._largest[start:stop, None]
-        return jaccard.mul_(1 - self._weight).add_(original, alpha=self._weight)
+        return shared.div_(2 - shared).neg_().add_(1).clamp_min_(0)
+
+    @torch.no_grad()
+    def original(self, start: int, stop: int) -> Tensor:
+        """``(B, G)`` distances d before re-ranking, as :meth:`distances` takes them."""
+        start, stop, _ = slice(start, stop).indices(self.num_queries)
+        squared = self._squared_distances(slice(start, max(start, stop)), slice(self.gallery_start, None))
+        return squared.div_(self._largest[start : max(start, stop), None])
+
+    def original_of_pairs(self, queries: Tensor, columns: Tensor) -> Tensor:
+        """``(n,)`` distances d of pairs, from differences: equal gallery rows have equal ones."""
+        at_once = max(1, _MAX_BLOCK_ENTRIES // self._rows.shape[1] // 16)
+        found = [
+            tree_sum((self._rows[query] - self._rows[column + self.gallery_start]).square_()) / self._largest[query]
+            for query, column in zip(queries.split(at_once), columns.split(at_once), strict=True)
+        ]
+        return torch.cat(found)
+
+    def rounding(self, start: int, stop: int) -> Tensor:
+        """``(B, 1)``: what the matrix product may move the difference of two distances d by."""
+        roundings = 4 * (self._rows.shape[1] ** 0.5 + 4) * torch.finfo(self._rows.dtype).eps
+        return roundings * (self._squares.amax() / self._largest[start:stop, None] + 1)
 
     def top(self, n: int) -> tuple[Tensor, Tensor]:
         """The n nearest gallery rows of every query after re-ranking.

@@ -1,6 +1,7 @@
 """Hooks of a run."""
 
 from .checkpoint_hook import CheckpointHook
+from .console_hook import ConsoleHook
 from .division_hook import DivisionHook
 from .finite_loss_hook import FiniteLossHook
 from .freeze_backbone_hook import FreezeBackboneHook
@@ -15,6 +16,7 @@ from .sweep_hook import SweepHook
 
 __all__ = [
     'CheckpointHook',
+    'ConsoleHook',
     'DivisionHook',
     'EpochSeedHook',
     'FiniteLossHook',

@@ -3,7 +3,7 @@
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from mmdml.utils.near_names import did_you_mean
 
 #: A block of scores holds at most so many entries (128 MB in fp32), however large the gallery.
 MAX_BLOCK_ENTRIES = 2**25
+#: A figure that the two rules on ties put further apart is worth a warning.
+MAX_TIE_GAP = 1e-3
 # Entries of a block that one padded place for a positive costs: indices, masks, and ranks in float64.
 _ENTRIES_PER_POSITIVE = 12
 
@@ -162,21 +164,39 @@ class QueryValues:
     Args:
         measures: what is computed from the ranks.
         number: of queries.
+        ties: 'pessimistic' or 'optimistic': which ranks count.
+
+    Attributes:
+        values: key -> ``(number,)``.
+        others: the same by the other rule on ties.
+        answered: ``(number,)`` bool, the queries with a positive.
     """
 
-    def __init__(self, measures: Iterable[Measure], number: int) -> None:
+    def __init__(self, measures: Iterable[Measure], number: int, ties: str) -> None:
         self.measures = list(measures)
+        self.ties = ties
         self.values = {measure.key: torch.zeros(number, dtype=torch.float64) for measure in self.measures}
+        self.others = {key: value.clone() for key, value in self.values.items()}
         self.answered = torch.zeros(number, dtype=torch.bool)
 
-    def put(self, part: slice, found: Ranks) -> None:
-        """Take the ranks of some queries."""
-        self.answered[part] = found.num_relevant > 0
+    def put(self, queries: Tensor, pessimistic: Tensor, optimistic: Tensor, num_relevant: Tensor) -> None:
+        """Take the ranks of some queries.
+
+        Args:
+            queries: ``(q,)`` their numbers.
+            pessimistic: ``(q, P)`` ranks, see :class:`Ranks`.
+            optimistic: ``(q, P)``; the same tensor where nothing ties.
+            num_relevant: ``(q,)``.
+        """
+        own, other = (pessimistic, optimistic) if self.ties == 'pessimistic' else (optimistic, pessimistic)
+        self.answered[queries] = num_relevant > 0
         for measure in self.measures:
-            self.values[measure.key][part] = measure.values(found)
+            values = measure.values(Ranks(own, num_relevant))
+            self.values[measure.key][queries] = values
+            self.others[measure.key][queries] = values if other is own else measure.values(Ranks(other, num_relevant))
 
     def means(self, no_positive: str, silent: bool = False) -> dict[str, float]:
-        """Means over queries, and a word in the log on those that cannot be answered.
+        """Means over queries, and a word in the log on those that cannot be answered, and on ties.
 
         Args:
             no_positive: 'skip' or 'miss', what becomes of those.
@@ -194,4 +214,22 @@ class QueryValues:
                 *(without, number, 'are left out' if no_positive == 'skip' else 'count as misses'),
             )
         counted = self.answered if no_positive == 'skip' else torch.ones_like(self.answered)
-        return {name: float(value[counted].mean()) for name, value in self.values.items()}
+        means, others = (
+            {name: float(value[counted].mean()) for name, value in values.items()}
+            for values in (self.values, self.others)
+        )
+        if not silent:
+            _warn_of_ties(means, others, self.ties)
+        return means
+
+
+def _warn_of_ties(means: Mapping[str, float], others: Mapping[str, float], ties: str) -> None:
+    gaps = {name: abs(others[name] - value) for name, value in means.items()}
+    name = max(gaps, key=gaps.get)
+    if gaps[name] > MAX_TIE_GAP:
+        other = 'optimistic' if ties == 'pessimistic' else 'pessimistic'
+        logging.getLogger('mmdml').warning(
+            'equal scores of positives and negatives decide %.2f %% of %s: %.2f %% with the %s rule on ties, %.2f %% '
+            'with the %s one; many embeddings are equal',
+            *(100 * gaps[name], name, 100 * means[name], ties, 100 * others[name], other),
+        )
