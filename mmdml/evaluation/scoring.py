@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor
 
+from mmdml.dist import is_main_process, on_main_process
 from mmdml.functional.inputs import to_matrix
 from mmdml.structures.row_facts import RowFacts
 from mmdml.utils.progress import LogProgress
@@ -24,7 +24,6 @@ from .set_scores import SetScores
 from .value_tables import ValueTables
 
 Scores = dict[str, float]
-T = TypeVar('T')
 
 
 class RetrievalScoring:
@@ -215,26 +214,6 @@ class RetrievalScoring:
         # A progress of its own: each search starts at nought.
         progress = LogProgress() if is_main_process() else None
         return search(query, gallery=gallery, progress=progress, **keys)
-
-
-def on_main_process(function: Callable[[], T]) -> T:
-    """What ``function`` returns on rank 0, on all ranks; if it fails there, all raise.
-
-    Raises:
-        ValueError: if it did.
-        RuntimeError: for every other error, whose type stands in the message.
-    """
-    outcome: list[Any] = [None]
-    if is_main_process():
-        try:
-            outcome = [function()]
-        except Exception as error:
-            # What is sent must survive pickling, which not every exception does.
-            outcome = [error if type(error) is ValueError else RuntimeError(f'{type(error).__name__}: {error}')]
-    broadcast_object_list(outcome)
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
 
 
 def _members(split: Split) -> np.ndarray:

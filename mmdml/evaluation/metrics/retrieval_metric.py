@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
+from mmdml.dist import all_reduce, get_world_size, is_main_process, on_main_process
 from mmdml.evaluation.protocols import Protocol
 from mmdml.evaluation.score_units import as_percent
-from mmdml.evaluation.scoring import RetrievalScoring, on_main_process
+from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import write_embeddings
 from mmdml.registry import METRICS
 from mmdml.structures.row_facts import RowFacts, check_one_label_per_image
@@ -38,10 +38,10 @@ class ResultsMatrix(NamedTuple):
 class RetrievalMetric(BaseMetric):
     """Recall@K, MAP@R and R-precision of a data set, in percent.
 
-    A thin class around :class:`~mmdml.evaluation.scoring.RetrievalScoring`, and that around
-    :func:`~mmdml.evaluation.functional.retrieval_scores`. By default roles decide which images search which: without
-    roles every image searches all the others; where some images are queries (role 1) and some gallery (role 2), the
-    queries search the gallery, and images of role 0 are in both. An image, known by its file, never finds itself.
+    A thin class around :class:`~mmdml.evaluation.scoring.RetrievalScoring`. By default roles decide which images search
+    which: without roles every image searches all the others; where some images are queries (role 1) and some gallery
+    (role 2), the queries search the gallery, and images of role 0 are in both. An image, known by its file, never finds
+    itself.
 
     Each sample brings ``embedding (D,)``, ``gt_label (1,)``, ``sample_idx``, and optionally ``role`` (0, 1, 2),
     ``img_path`` and the field that ``groups`` names. The matrix is allocated once if ``dataset_meta`` has
@@ -54,12 +54,10 @@ class RetrievalMetric(BaseMetric):
     verification, ``values_out`` or ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are
     those of one process either way.
 
-    Clustering and verification take as long as a search or longer: give them to ``test_evaluator`` only. Whitening
-    fitted on the gallery, query expansion and re-ranking let the test images help each other: name them beside the
-    figures.
+    Clustering and verification take as long as a search or longer: give them to ``test_evaluator`` only.
 
     Args:
-        device: where to score. Default: where the model's embeddings were.
+        device: where to score. Default: where the embeddings of the model were.
         protocol: config of a protocol, which images search which. Default: roles decide.
         groups: sample field with an integer or a string, such as 'camera'; gallery images of the query's label and
             group are junk. Put it into the ``meta_keys`` of ``PackInputs``.
@@ -70,8 +68,7 @@ class RetrievalMetric(BaseMetric):
         query_expansion: ``dict(k=10, alpha=3.0)``. Default: none.
         out: .npz file for embeddings, labels, paths and what else is known, written before anything is scored. Its
             folder is made at once. Default: none.
-        values_out: .csv file for the values of every query, and NAME.classes.csv for those of every class, see
-            :class:`~mmdml.evaluation.value_tables.ValueTables`. Default: none.
+        values_out: .csv file for the values of queries, and NAME.classes.csv for classes. Default: none.
         score: False only collects, and writes ``out``; images then need no label.
         prefix: of the keys, ``retrieval/Recall@1``.
         options: of :class:`~mmdml.evaluation.functional.SearchOptions`, such as ``recall_at``, ``metrics``,
@@ -238,7 +235,7 @@ class RetrievalMetric(BaseMetric):
             RuntimeError: if there is none.
         """
         has_rows = torch.tensor(int(self._rows is not None))
-        all_reduce(has_rows, 'min')
+        all_reduce(has_rows, 'MIN')
         if not has_rows:
             raise RuntimeError('no results: call evaluate() first')
         self._rows = gather_rows(self._rows, self._size)
