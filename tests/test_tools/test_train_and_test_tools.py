@@ -128,7 +128,7 @@ def test_pictures_without_labels_are_embedded_with_the_columns_of_their_table_an
     listed = sorted(path for path in Path(Config.fromfile(config).test_dataloader.dataset.data_root).rglob('*.png'))[:5]
     (tmp_path / 'list.csv').write_text('path,camera\n' + ''.join(f'{path},c{i}\n' for i, path in enumerate(listed)))
     out = tmp_path / 'e.npz'
-    options = [f'test_dataloader.dataset.{key}' for key in ('type=ImageList', 'unlabelled=True')]
+    options = [f'test_dataloader.dataset.{key}' for key in ('type=ImageList', 'unlabeled=True')]
     options += [f'test_dataloader.dataset.ann_file={tmp_path}/list.csv', 'test_dataloader.dataset.data_root=']
     arguments = (config, work_dir / 'epoch_1.pth', '--work-dir', tmp_path, '--out', out)
     run('test.py', *arguments, '--no-scores', '--cfg-options', *options)

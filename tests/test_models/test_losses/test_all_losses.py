@@ -2,6 +2,7 @@
 
 import functools
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -260,3 +261,21 @@ def test_a_loss_is_short_and_independent_of_what_makes_candidates(loss):
     imports = [line for line in path.read_text().splitlines() if re.match(r'(from|import) ', line)]
     allowed = r'(from|import) (torch|mmdml\.(registry|structures|models\.losses)|\.base|\.proxy_loss|\.reductions)\b'
     assert [line for line in imports if not re.match(allowed, line)] == []
+
+
+def test_a_reader_follows_the_multi_similarity_loss_through_three_files():
+    """Files of mmdml whose code runs from the call of the loss to its value, counted whole."""
+    pairs, loss = with_copies(raw_rows(), LABELS), build(mmdml.models.losses.MultiSimilarityLoss)
+    package, files = str(Path(mmdml.__file__).parent), set()
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_filename.startswith(package):
+            files.add(frame.f_code.co_filename)
+
+    sys.setprofile(trace)
+    try:
+        loss(pairs)
+    finally:
+        sys.setprofile(None)
+    assert {Path(file).stem for file in files} == {'multi_similarity_loss', 'base', 'pair_batch'}
+    assert sum(len(Path(file).read_text().splitlines()) for file in files) <= 350
