@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor
 
+from mmdml.dist import is_main_process, on_main_process
 from mmdml.functional.inputs import to_matrix
 from mmdml.functional.query_expansion import alpha_query_expansion
 from mmdml.structures.row_facts import RowFacts
@@ -22,7 +22,6 @@ from .protocols import Protocol, Split, build_protocol, by_roles
 from .side_whitening import SideWhitening
 
 Scores = dict[str, float]
-T = TypeVar('T')
 
 
 class RetrievalScoring:
@@ -202,26 +201,6 @@ class RetrievalScoring:
     def _cluster(self, embeddings: Tensor, facts: RowFacts, split: Split) -> Scores:
         rows = split.query if split.gallery is None else np.union1d(split.query, split.gallery)
         return clustering_scores(_take(embeddings, rows), facts.labels[rows], **self.clustering)
-
-
-def on_main_process(function: Callable[[], T]) -> T:
-    """What ``function`` returns on rank 0, on all ranks; if it fails there, all raise.
-
-    Raises:
-        ValueError: if it did.
-        RuntimeError: for every other error, whose type stands in the message.
-    """
-    outcome: list[Any] = [None]
-    if is_main_process():
-        try:
-            outcome = [function()]
-        except Exception as error:
-            # What is sent must survive pickling, which not every exception does.
-            outcome = [error if type(error) is ValueError else RuntimeError(f'{type(error).__name__}: {error}')]
-    broadcast_object_list(outcome)
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
 
 
 def _take(embeddings: Tensor, rows: np.ndarray) -> Tensor:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from mmdml.dist import get_rank, get_world_size, shared_random_seed
 from mmdml.registry import DATA_SAMPLERS
 from mmdml.utils.seeding import Stream, numpy_generator
 
@@ -94,7 +94,7 @@ class PKSampler(Sampler):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        this_rank, job_size = get_dist_info()
+        this_rank, job_size = get_rank(), get_world_size()
         self.rank = this_rank if rank is None else rank
         self.world_size = job_size if world_size is None else world_size
         self.dataset = dataset
@@ -110,7 +110,7 @@ class PKSampler(Sampler):
         else:
             whole = len(self.table.codes) // self._global_batch_size
             self.num_batches = min(whole, num_batches or whole)
-        self.seed = int(sync_random_seed() if seed is None else seed)
+        self.seed = int(shared_random_seed() if seed is None else seed)
         self._epoch = 0
         self._first_epoch = 0
         self._start = 0

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.dist import all_gather, all_gather_object, all_reduce, broadcast, gather_uneven, get_rank, get_world_size
 from mmdml.functional.spaces import DISTANCES, exact_products
 
 from .arguments import Keys
-from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
 from .measures import QueryValues, rows_per_block
 from .options import SearchOptions
 from .ranks import FAR, OneProcess
@@ -115,7 +115,7 @@ def sharded_retrieval_scores(
     num_relevant = torch.zeros(total, dtype=torch.int64) if relevance is None else relevance.num_relevant.cpu()
     all_reduce(num_relevant)
     with exact_products(query.device):
-        space = DISTANCES[options.distance](query, gallery, gather_rows)
+        space = DISTANCES[options.distance](query, gallery, gather_uneven)
         search = MatrixSearch(space, relevance, options.measures, rows, _AllRanks())
         for now, block in _blocks(query, counts, rows):
             found = search.ranks(block, now.to(query.device))

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
+from mmdml.dist import all_reduce, get_world_size, is_main_process, on_main_process
 from mmdml.evaluation.protocols import Protocol
-from mmdml.evaluation.scoring import RetrievalScoring, on_main_process
+from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import write_embeddings
 from mmdml.registry import METRICS
 from mmdml.structures.row_facts import RowFacts, check_one_label_per_image
@@ -227,7 +227,7 @@ class RetrievalMetric(BaseMetric):
             RuntimeError: if there is none.
         """
         has_rows = torch.tensor(int(self._rows is not None))
-        all_reduce(has_rows, 'min')
+        all_reduce(has_rows, 'MIN')
         if not has_rows:
             raise RuntimeError('no results: call evaluate() first')
         self._rows = gather_rows(self._rows, self._size)
