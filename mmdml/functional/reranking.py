@@ -151,7 +151,7 @@ class KReciprocalEncoding:
         return roundings * (self._squares.amax() / self._largest[start:stop, None] + 1)
 
     def top(self, n: int) -> tuple[Tensor, Tensor]:
-        """The n nearest gallery rows of every query after re-ranking.
+        """Return the n nearest gallery rows of every query after re-ranking.
 
         Args:
             n: how many; all, if the gallery has fewer.

@@ -117,7 +117,7 @@ class PCAWhitening:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor]) -> 'PCAWhitening':
-        """The whitening that :meth:`state_dict` saved.
+        """Return the whitening that :meth:`state_dict` saved.
 
         Raises:
             ValueError: if keys or shapes are not those of a whitening.
