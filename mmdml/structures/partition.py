@@ -15,7 +15,7 @@ class ActiveLearner(NamedTuple):
     Attributes:
         index: which one.
         of: how many learners there are.
-        scale: ``(D,)`` factor that it puts on raw embeddings before it normalises: 0 and 1 for slices, ``relu(m_k)``
+        scale: ``(D,)`` factor that it puts on raw embeddings before it normalizes: 0 and 1 for slices, ``relu(m_k)``
             for masks; without gradient.
     """
 
@@ -28,7 +28,7 @@ class Partition:
     """Consecutive, disjoint slices that cover the embedding (D&C, CVPR 2019, Sec. 3.2).
 
     ``S_k`` has ``ceil(D / K)`` neurons for the first ``D mod K`` slices and ``floor(D / K)`` for the others. One
-    partition serves initialisation, normalisation, loss, checkpoint and export.
+    partition serves initialization, normalization, loss, checkpoint and export.
 
     Args:
         dim: D, width of the embedding.

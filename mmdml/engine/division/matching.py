@@ -12,7 +12,7 @@ def match_clusters(new: Tensor | np.ndarray, old: Tensor | np.ndarray, num_clust
 
     ``pi* = argmin_pi sum_i |A_i symmetric-difference P_pi(i)|`` with the new clusters ``A_i`` and the old ones ``P_j``,
     solved by the Hungarian method; the image of new cluster i gets label ``pi*(i)``. The sizes do not depend on pi, so
-    this maximises the overlap ``sum_i |A_i intersect P_pi(i)|``, and the K x K table of overlaps is all that is needed.
+    this maximizes the overlap ``sum_i |A_i intersect P_pi(i)|``, and the K x K table of overlaps is all that is needed.
     If the new clusters are the old ones under other names, the old labels come back exactly.
 
     Args:
