@@ -15,21 +15,23 @@ from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.engine.hooks.checkpoint_hook import CheckpointHook
 from mmdml.engine.run_lock import run_lock
 from mmdml.registry import RUNNERS
+from mmdml.utils.console import show
 from mmdml.utils.files import remove_leftovers
 from mmdml.utils.processes import LOADER_TIMEOUT, end_with_parent, stalled_workers_end, worker_options
 
 
-def build_runner(cfg: Config) -> 'MetricLearningRunner':
+def build_runner(cfg: Config, kind: 'type[MetricLearningRunner] | None' = None) -> 'MetricLearningRunner':
     """Build the Runner of a config: ``build_runner(cfg).train()``, or ``.test()``.
 
     A rank of ``torchrun`` ends from here on when its launcher does.
 
     Args:
         cfg: whole config with a ``work_dir``, e.g. of ``Config.fromfile``.
+        kind: class of the Runner. Default: :class:`MetricLearningRunner`.
     """
     if cfg.get('launcher', 'none') == 'pytorch' and 'TORCHELASTIC_RUN_ID' in os.environ:
         end_with_parent(os.getppid())
-    return MetricLearningRunner.from_cfg(cfg)
+    return (kind or MetricLearningRunner).from_cfg(cfg)
 
 
 @RUNNERS.register_module()
@@ -94,9 +96,6 @@ class MetricLearningRunner(Runner):
         if isinstance(dataloader, DataLoader):
             return dataloader
         cfg = copy.deepcopy(dataloader)
-        if isinstance(cfg.get('collate_fn'), dict):
-            # Every dict of a config inherited by 'mmdml::' is marked with its scope, which would become an argument.
-            cfg['collate_fn'].pop('_scope_', None)
         options = worker_options(cfg.get('num_workers', 0))
         if options:
             cfg.setdefault('timeout', options['timeout'])
@@ -136,7 +135,7 @@ class MetricLearningRunner(Runner):
                 f'there is nothing to resume: {folder.folder.resolve()} holds no whole checkpoint '
                 f'{folder.template.format("N")}. Start without --resume, or name a checkpoint: --resume PATH'
             )
-        self.logger.info(f'Resuming from {newest}')
+        show(f'Resuming from {newest}')
         return str(newest)
 
     def _refuse_to_overwrite(self, checkpoints: list[Path]) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.dist import all_gather_object, gather_uneven, get_rank
 from mmdml.functional.inputs import check_finite, to_keys, to_matrix
 
 from .arguments import check_sides, resolve_exclude_self
-from .collectives import all_gather_object, gather_rows, get_rank
 from .options import SearchOptions
 from .relevance import Relevance
 
@@ -193,7 +193,7 @@ def _common_keys(part: Part, facts: list[Facts], name: str, device: torch.device
     kind = next(iter(kinds.values()))
     if set(kinds.values()) != {kind}:
         raise TypeError(f'{name} must be all integers or all strings, got {kinds}: nothing would match')
-    queries = gather_rows(_to_numbers(part.keys['query'][name], kind))
+    queries = gather_uneven(_to_numbers(part.keys['query'][name], kind))
     gallery = _to_numbers(part.keys['gallery'][name], kind)
     codes = torch.cat([queries, gallery])
     if codes.shape[1] > 1:
