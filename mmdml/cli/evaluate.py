@@ -94,7 +94,7 @@ def build_options(args: argparse.Namespace) -> dict[str, Any]:
         protocol = dict(type=args.protocol[0], **settings(args.protocol[1:]))
     metrics = list(args.metrics or _DEFAULTS['metrics'])
     if args.recall_at and 'Recall@K' not in metrics:
-        # Whoever names the K wants to see them.
+        # A K that is named is scored, whatever else is.
         metrics.insert(0, 'Recall@K')
     return dict(
         protocol=protocol,

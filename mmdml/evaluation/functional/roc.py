@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .image_pairs import PairScores
 
-#: Bits of a score that one pass over all pairs tells apart.
+#: Bits of a score that one pass over all pairs resolves.
 _BITS = 16
 
 

@@ -124,7 +124,7 @@ def sharded_retrieval_scores(
             values.put(now, found.pessimistic, found.optimistic)
             if progress is not None:
                 progress(int(now[-1]) + 1, total)
-    # All ranks know all values, and all raise where there are none; one of them speaks.
+    # All ranks know all values, and all raise where there are none; one of them logs.
     return values.means(options.no_positive, silent=get_rank() > 0)
 
 

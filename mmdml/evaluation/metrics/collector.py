@@ -112,11 +112,11 @@ def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
     if len(set(widths.values())) > 1:
         raise ValueError(f'embeddings must have equally many dimensions on all ranks, got {widths}')
 
-    nobody = get_world_size()
-    owner = torch.full((size,), nobody)
+    no_rank = get_world_size()
+    owner = torch.full((size,), no_rank)
     owner[rows.index] = get_rank()
     all_reduce(owner, 'MIN')
-    missing = (owner == nobody).nonzero().squeeze(1).tolist()
+    missing = (owner == no_rank).nonzero().squeeze(1).tolist()
     if missing:
         raise ValueError(
             f'{len(missing)} of {size} images have no embedding; the first are {missing[:5]}. '

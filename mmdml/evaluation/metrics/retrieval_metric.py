@@ -117,7 +117,7 @@ class RetrievalMetric(BaseMetric):
         self.groups = groups
         self.score = score
         self.write_to(out)
-        #: Of the model's weights, for the file of embeddings; whoever knows the model sets it.
+        #: Of the model's weights, for the file of embeddings; set from outside, as a metric has no model.
         self.model_hash = ''
         self.columns: dict[str, np.ndarray] = {}  # more facts for that file, (N,) each
         self._seen_device: torch.device | None = None
