@@ -103,7 +103,7 @@ def _model(runner) -> Iterator[str]:
 
 
 def _end(runner) -> tuple[int, int]:
-    """Number of epochs and of updates of the run."""
+    """Return the number of epochs and of updates of the run."""
     loop = runner.train_loop
     return loop.max_epochs, loop.max_iters
 
