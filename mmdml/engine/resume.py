@@ -4,10 +4,11 @@ import hashlib
 from pathlib import PurePath
 from typing import Any
 
-from mmengine.dist import get_world_size
 from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch.utils.data import Dataset
+
+from mmdml.dist import get_world_size
 
 Facts = dict[str, int | str]
 

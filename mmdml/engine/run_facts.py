@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import IterBasedTrainLoop
 
 import mmdml
 from mmdml.compat.load_weights import loaded_weights
+from mmdml.dist import get_world_size
 from mmdml.engine.evaluated_data import describe_evaluated
 from mmdml.engine.model_of import model_of
 

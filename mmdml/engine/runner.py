@@ -17,7 +17,7 @@ from mmdml.engine.run_lock import run_lock
 from mmdml.registry import RUNNERS
 from mmdml.utils.console import show
 from mmdml.utils.files import remove_leftovers
-from mmdml.utils.processes import end_with_parent, explain_stalled_workers, worker_options
+from mmdml.utils.processes import LOADER_TIMEOUT, end_with_parent, stalled_workers_end, worker_options
 
 
 def build_runner(cfg: Config, kind: 'type[MetricLearningRunner] | None' = None) -> 'MetricLearningRunner':
@@ -62,7 +62,7 @@ class MetricLearningRunner(Runner):
 
     def train(self) -> nn.Module:
         """Train, and return the model."""
-        with run_lock(self.work_dir), explain_stalled_workers():
+        with run_lock(self.work_dir), stalled_workers_end(_timeout_of(self._train_dataloader)):
             self._load_from = on_main_process(self._find_start)
             self._trains = True
             self.dump_config()
@@ -70,12 +70,12 @@ class MetricLearningRunner(Runner):
 
     def val(self) -> dict[str, float]:
         """Evaluate on the validation data."""
-        with explain_stalled_workers():
+        with stalled_workers_end(_timeout_of(self._val_dataloader)):
             return super().val()
 
     def test(self) -> dict[str, float]:
         """Evaluate on the test data."""
-        with explain_stalled_workers():
+        with stalled_workers_end(_timeout_of(self._test_dataloader)):
             return super().test()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -146,3 +146,7 @@ class MetricLearningRunner(Runner):
                 'run would overwrite or leave beside its own. Go on from the newest with --resume, choose another '
                 '--work-dir, or remove them'
             )
+
+
+def _timeout_of(loader: DataLoader | dict[str, Any] | None) -> float:
+    return (loader.get('timeout') if isinstance(loader, dict) else None) or LOADER_TIMEOUT

@@ -128,7 +128,7 @@ def test_pictures_without_labels_are_embedded_with_the_columns_of_their_table_an
     listed = sorted(path for path in Path(Config.fromfile(config).test_dataloader.dataset.data_root).rglob('*.png'))[:5]
     (tmp_path / 'list.csv').write_text('path,camera\n' + ''.join(f'{path},c{i}\n' for i, path in enumerate(listed)))
     out = tmp_path / 'e.npz'
-    options = [f'test_dataloader.dataset.{key}' for key in ('type=ImageList', 'unlabelled=True')]
+    options = [f'test_dataloader.dataset.{key}' for key in ('type=ImageList', 'unlabeled=True')]
     options += [f'test_dataloader.dataset.ann_file={tmp_path}/list.csv', 'test_dataloader.dataset.data_root=']
     arguments = (config, work_dir / 'epoch_1.pth', '--work-dir', tmp_path, '--out', out)
     run('test.py', *arguments, '--no-scores', '--cfg-options', *options)
@@ -157,11 +157,9 @@ def test_two_ranks_write_what_one_process_writes(trained, tmp_path):
     assert figures[0] and figures[0] == figures[1]
     assert together.count('wrote 36 embeddings') == 1
     one, two = np.load(tmp_path / 'one.npz'), np.load(tmp_path / 'two.npz')
-    assert (
-        sorted(one) == sorted(two) == [*('class_names', 'embeddings', 'ids', 'labels', 'model_hash', 'paths', 'roles')]
-    )
+    assert sorted(one) == sorted(two) == [*('class_names', 'embeddings', 'labels', 'model_hash', 'paths', 'roles')]
     np.testing.assert_allclose(one['embeddings'], two['embeddings'], atol=1e-6)
-    for name in ('class_names', 'ids', 'labels', 'model_hash', 'paths', 'roles'):
+    for name in ('class_names', 'labels', 'model_hash', 'paths', 'roles'):
         np.testing.assert_array_equal(one[name], two[name])
 
 

@@ -5,10 +5,10 @@ import time
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 
+from mmdml.dist import is_main_process
 from mmdml.engine.collapse import describe_collapse
 from mmdml.engine.run_facts import test_facts, training_facts
 from mmdml.registry import HOOKS

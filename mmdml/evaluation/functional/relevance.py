@@ -67,6 +67,8 @@ class Relevance:
         self._by_label = _Rows(gallery_labels)
         self._by_id = None if ids is None else _Rows(ids[1])
         self.same_label = self._by_label.count(query_labels)[1]
+        #: ``(Q,)`` gallery rows of each query's label that are the query itself.
+        self.num_own = torch.zeros_like(self.same_label)
         self.num_relevant, self.num_hidden = self._count()
 
     def _count(self) -> tuple[Tensor, Tensor]:
@@ -79,6 +81,7 @@ class Relevance:
         if self.ids is not None:
             columns, is_hidden = self._by_id.find(self.ids[0])
             same_label = self.gallery_labels[columns] == self.query_labels[:, None]
+            self.num_own = (is_hidden & same_label).sum(1)
             if self.groups is not None:
                 # Junk is counted already.
                 is_hidden = is_hidden & ~(same_label & (self.groups[1][columns] == self.groups[0][:, None]))

@@ -66,8 +66,7 @@ class PerPart:
         """
         if facts.parts is None:
             raise ValueError(
-                'PerPart does not know which part each image belongs to: a RetrievalConcatDataset tells it, and saved '
-                "embeddings that have 'parts'"
+                "PerPart needs the part of each image: score a RetrievalConcatDataset, or saved embeddings with 'parts'"
             )
         values, first = np.unique(facts.parts, return_index=True)
         values = values[np.argsort(first)]
