@@ -180,7 +180,7 @@ def test_a_config_without_metafile_entry_is_named(project):
         ('dc-k4-warmup_n-pairs_vit-small-dino_cub_val', None),
         ('r50_cub', 'no two fields after the loss are a backbone of'),
         ('ms_cub_r50', 'no two fields after the loss are a backbone of'),
-        ('ms_r50_cub200', "and a data set of ['cub']"),
+        ('ms_r50_cub200', "and a dataset of ['cub']"),
         ('n_pairs__r50_cub', "fields have a-z, 0-9 and single - inside, got ['']"),
         ('N-Pairs_r50_cub', "got ['N-Pairs']"),
         ('ms-_r50_cub', "got ['ms-']"),

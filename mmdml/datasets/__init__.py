@@ -1,4 +1,4 @@
-"""Data sets, their samplers and transforms."""
+"""Datasets, their samplers and transforms."""
 
 from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY
 

@@ -1,4 +1,4 @@
-"""The retrieval data set: which images there are, their labels, and the cut of classes."""
+"""The retrieval dataset: which images there are, their labels, and the cut of classes."""
 
 import copy
 import os.path as osp
@@ -29,18 +29,18 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
     an image that is query and gallery, 1 for a query, 2 for a gallery image; ``sample_idx`` is the running index. More
     columns of the source, such as ``camera``, are there by their names.
 
-    Images without labels have ``gt_label=-1`` and ``metainfo['unlabelled']`` is True: they can be embedded, not trained
+    Images without labels have ``gt_label=-1`` and ``metainfo['unlabeled']`` is True: they can be embedded, not trained
     on or scored. One file under two names (``a.png``, ``./a.png``, a link) is one image, and has one label.
 
     Args:
         split: ``'train'``: the training classes less those held out; ``'val'``: the training classes that are held
             out; ``'test'``: the test classes, whatever ``val_classes`` says.
         val_classes: share (a float in 0..1) or number (an int) of the *training* classes to hold out; 0 for none.
-        val_seed: None holds out the last classes in the data set's order, which is how the benchmarks cut test from
+        val_seed: None holds out the last classes in the dataset's order, which is how the benchmarks cut test from
             training classes; a number draws the classes with that seed.
         data_root: folder that the other paths are relative to.
         data_prefix: ``dict(img_path=folder)`` before the image paths.
-        ann_file: annotation file of data sets that have one.
+        ann_file: annotation file of datasets that have one.
         pipeline: transforms, as configs or callables.
         on_unreadable: what to do when the pipeline raises or returns None. ``'stop'``: :class:`UnreadableImageError`
             with file, index and cause. ``'same_class'``: show the next image of the same class that can be read, under
@@ -137,7 +137,7 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         self._labels, roles = labels[kept], roles[kept]
         self._columns = {name: np.asarray(values)[kept] for name, values in samples.columns.items()}
         self._metainfo.update(classes=classes, num_images=len(kept), has_roles=bool(roles.any()))
-        self._metainfo.update(unlabelled=not classes, columns=sorted(self._columns))
+        self._metainfo.update(unlabeled=not classes, columns=sorted(self._columns))
         facts = dict(img_path=paths, gt_label=self._labels.tolist(), role=roles.tolist())
         facts.update((name, values.tolist()) for name, values in self._columns.items())
         return [dict(zip(facts, row, strict=True)) for row in zip(*facts.values(), strict=True)]
@@ -152,7 +152,7 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
             )
 
     def _where(self) -> str:
-        """The source, for error messages."""
+        """Name the source, for error messages."""
         return osp.abspath(self.ann_file or self.data_root)
 
     @property
@@ -187,7 +187,7 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
 
     @property
     def metainfo(self) -> dict:
-        """``classes`` (the name of each label), ``num_images``, ``has_roles``, ``unlabelled``, ``columns`` and more."""
+        """``classes`` (the name of each label), ``num_images``, ``has_roles``, ``unlabeled``, ``columns`` and more."""
         self.full_init()
         return copy.deepcopy(self._metainfo)
 
@@ -197,16 +197,16 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         The view has its own epoch and seed, so that using it leaves the training augmentation alone.
 
         Args:
-            pipeline: transforms. Default: the pipeline of this data set.
+            pipeline: transforms. Default: the pipeline of this dataset.
         """
         return self._view(pipeline=self.pipeline if pipeline is None else Compose(_build_transforms(pipeline)))
 
     def as_part(self, index_offset: int, label_map: np.ndarray, role: int | None = None) -> 'RetrievalDataset':
-        """Return the same images as one part of a larger data set, with its running index and labels.
+        """Return the same images as one part of a larger dataset, with its running index and labels.
 
         Args:
             index_offset: images before this part.
-            label_map: ``(C,)`` new label of each of this data set's labels.
+            label_map: ``(C,)`` new label of each of this dataset's labels.
             role: of all images of the part; None: as they have them.
         """
         label_map = np.append(label_map, -1)  # no label stays none
@@ -222,7 +222,7 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         return view
 
     def get_subset_(self, indices: int | Sequence[int]) -> None:
-        """Cut this data set to some images; labels keep their numbers."""
+        """Cut this dataset to some images; labels keep their numbers."""
         super().get_subset_(indices)
         self._labels = self._columns = None
 

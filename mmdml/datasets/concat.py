@@ -1,4 +1,4 @@
-"""Several data sets as one, with one running index and one set of labels."""
+"""Several datasets as one, with one running index and one set of labels."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -10,12 +10,11 @@ from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.samples import DatasetSummary
 from mmdml.registry import DATASETS
 from mmdml.structures.row_facts import ROLE_NAMES, check_one_label_per_image, image_ids
-from mmdml.utils.names import printable
 
 
 @DATASETS.register_module()
 class RetrievalConcatDataset(ConcatDataset):
-    """Retrieval data sets joined one after the other.
+    """Retrieval datasets joined one after the other.
 
     MMEngine's ``ConcatDataset`` repeats ``sample_idx`` and labels in every part; here ``sample_idx`` runs over all
     parts and labels are counted over all parts without gaps. The parts are shallow views; what is passed in stays as
@@ -25,7 +24,7 @@ class RetrievalConcatDataset(ConcatDataset):
     one label.
 
     Args:
-        datasets: retrieval data sets or their configs.
+        datasets: retrieval datasets or their configs.
         label_space: ``'shared'``: classes of one name are one class (a query part and a gallery part);
             ``'disjoint'``: the parts have no class in common (two benchmarks, both with a class ``'1'``).
         roles: ``'query'``, ``'gallery'`` or ``'both'`` for each part, in place of the roles that its images have; None
@@ -34,9 +33,9 @@ class RetrievalConcatDataset(ConcatDataset):
         lazy_init: read the annotations at first use.
 
     Raises:
-        ValueError: no data set, an unknown ``label_space`` or role, roles for another number of parts, or one file with
+        ValueError: no dataset, an unknown ``label_space`` or role, roles for another number of parts, or one file with
             two labels.
-        TypeError: a part that is no retrieval data set.
+        TypeError: a part that is no retrieval dataset.
 
     Config::
 
@@ -57,10 +56,10 @@ class RetrievalConcatDataset(ConcatDataset):
         if label_space not in ('shared', 'disjoint'):
             raise ValueError(f"label_space={label_space!r} is unknown, choose 'shared' or 'disjoint'")
         if not datasets:
-            raise ValueError('RetrievalConcatDataset needs at least one data set')
+            raise ValueError('RetrievalConcatDataset needs at least one dataset')
         if roles is not None and (len(roles) != len(datasets) or not set(roles) <= set(ROLE_NAMES)):
             raise ValueError(
-                f'roles={list(roles)} must have one of {list(ROLE_NAMES)} for each of the {len(datasets)} data sets'
+                f'roles={list(roles)} must have one of {list(ROLE_NAMES)} for each of the {len(datasets)} datasets'
             )
         self.label_space = label_space
         self.roles = roles
@@ -69,7 +68,7 @@ class RetrievalConcatDataset(ConcatDataset):
         ]
         for part in self.datasets:
             if not isinstance(part, RetrievalDataset):
-                raise TypeError(f'parts must be retrieval data sets of mmdml, got {type(part).__name__}')
+                raise TypeError(f'parts must be retrieval datasets of mmdml, got {type(part).__name__}')
         self._labels: np.ndarray | None = None
         self._fully_initialized = False
         if not lazy_init:
@@ -102,7 +101,7 @@ class RetrievalConcatDataset(ConcatDataset):
             num_images=offsets[-1],
             part_sizes=[len(part) for part in self.datasets],
             has_roles=any(part.metainfo['has_roles'] for part in self.datasets),
-            unlabelled=any(part.metainfo['unlabelled'] for part in self.datasets),
+            unlabeled=any(part.metainfo['unlabeled'] for part in self.datasets),
         )
         self._labels = np.concatenate([part.labels for part in self.datasets])
         self._check_labels(classes)
@@ -117,7 +116,7 @@ class RetrievalConcatDataset(ConcatDataset):
             check_one_label_per_image(names, image_ids(paths), paths)
         except ValueError as error:
             hint = "; label_space='shared' joins classes of one name" if self.label_space == 'disjoint' else ''
-            raise ValueError(f'{printable(error)}{hint}') from None
+            raise ValueError(f'{error}{hint}') from None
 
     @property
     def labels(self) -> np.ndarray:

@@ -25,7 +25,7 @@ class ImageFolder(RetrievalDataset):
 
     Args:
         data_root: the folder.
-        unlabelled: take all pictures in the folder and below it, in whatever folders, as images without labels; they
+        unlabeled: take all pictures in the folder and below it, in whatever folders, as images without labels; they
             can be embedded, not trained on or scored.
         kwargs: see :class:`mmdml.datasets.base.RetrievalDataset`.
 
@@ -40,8 +40,8 @@ class ImageFolder(RetrievalDataset):
         dataset = dict(type='ImageFolder', data_root='photos/train', val_classes=0.2, pipeline=[...])
     """
 
-    def __init__(self, data_root: str, unlabelled: bool = False, **kwargs) -> None:
-        self.unlabelled = unlabelled
+    def __init__(self, data_root: str, unlabeled: bool = False, **kwargs) -> None:
+        self.unlabeled = unlabeled
         super().__init__(data_root=data_root, **kwargs)
 
     def load_samples(self) -> Samples:
@@ -49,7 +49,7 @@ class ImageFolder(RetrievalDataset):
         root = self.data_prefix['img_path'] or self.data_root
         if not osp.isdir(root):
             raise FileNotFoundError(f'ImageFolder finds no folder {printable(osp.abspath(root))}; check data_root')
-        return self._without_classes(root) if self.unlabelled else self._by_class(root)
+        return self._without_classes(root) if self.unlabeled else self._by_class(root)
 
     def _without_classes(self, root: str) -> Samples:
         scan = scan_images(root)
@@ -65,7 +65,7 @@ class ImageFolder(RetrievalDataset):
         others = sorted(entry.name for entry in entries if not entry.is_dir() and not is_image_name(entry.name))
         classes = sorted(folder.name for folder in folders)
         if not classes:
-            hint = f', only {len(loose)} pictures: without classes they are read with unlabelled=True' if loose else ''
+            hint = f', only {len(loose)} pictures: without classes they are read with unlabeled=True' if loose else ''
             raise FileNotFoundError(
                 f'ImageFolder expects one folder per class in {printable(osp.abspath(root))}, and finds no folder '
                 f'there{hint}'

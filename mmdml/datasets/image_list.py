@@ -30,7 +30,7 @@ class ImageList(RetrievalDataset):
     """Images that a file lists, one a line.
 
     A **table** (comma, semicolon or tab separated values) has a header with the columns ``path``, ``label`` (not for
-    ``unlabelled=True``), optionally ``role`` (``query``, ``gallery`` or ``both``), and any others, such as ``camera``::
+    ``unlabeled=True``), optionally ``role`` (``query``, ``gallery`` or ``both``), and any others, such as ``camera``::
 
         path,label,role,camera
         a.jpg,wren,query,c1
@@ -50,7 +50,7 @@ class ImageList(RetrievalDataset):
     Args:
         ann_file: the file, in UTF-8 (or UTF-16 with a byte order mark), relative to ``data_root`` or absolute.
         roles: lines of a plain list have a role; a table must have the column.
-        unlabelled: the images have no labels; they can be embedded, not trained on or scored. A plain list then has
+        unlabeled: the images have no labels; they can be embedded, not trained on or scored. A plain list then has
             lines ``path``; a column ``label`` of a table is refused.
         kwargs: see :class:`mmdml.datasets.base.RetrievalDataset`.
 
@@ -64,9 +64,9 @@ class ImageList(RetrievalDataset):
         dataset = dict(type='ImageList', data_root='photos', ann_file='train.txt', val_classes=0.2, pipeline=[...])
     """
 
-    def __init__(self, ann_file: str, roles: bool = False, unlabelled: bool = False, **kwargs) -> None:
+    def __init__(self, ann_file: str, roles: bool = False, unlabeled: bool = False, **kwargs) -> None:
         self.roles = roles
-        self.unlabelled = unlabelled
+        self.unlabeled = unlabeled
         super().__init__(ann_file=ann_file, **kwargs)
 
     def load_samples(self) -> Samples:
@@ -83,7 +83,7 @@ class ImageList(RetrievalDataset):
             rows = list(self._read_plain_list())
         paths = [row.path for row in rows]
         roles = np.array([row.role for row in rows], dtype=np.int64)
-        if self.unlabelled:
+        if self.unlabeled:
             return Samples(paths, np.full(len(rows), -1), [], roles, columns)
         self._check_labels(rows)
         try:
@@ -93,7 +93,7 @@ class ImageList(RetrievalDataset):
         return Samples(paths, labels, classes, roles, columns)
 
     def _form(self) -> str:
-        return 'path' + ('' if self.unlabelled else ' label') + (' role' if self.roles else '')
+        return 'path' + ('' if self.unlabeled else ' label') + (' role' if self.roles else '')
 
     def _read_plain_list(self) -> Iterator[_Row]:
         names = self._form().split()
@@ -114,18 +114,18 @@ class ImageList(RetrievalDataset):
         table, where = read_table(self.ann_file), osp.abspath(self.ann_file)
         missing = [name for name in self._form().split() if name not in table.header]
         if missing:
-            hint = '; images without labels are read with unlabelled=True' if missing == ['label'] else ''
+            hint = '; images without labels are read with unlabeled=True' if missing == ['label'] else ''
             raise ValueError(f'{where} has no column {missing[0]!r}, its header names {table.header}{hint}')
-        wrong = [name for name in (*_RESERVED, *(('label',) if self.unlabelled else ())) if name in table.header]
+        wrong = [name for name in (*_RESERVED, *(('label',) if self.unlabeled else ())) if name in table.header]
         if wrong:
-            hint = 'unlabelled=True is for images without labels' if wrong == ['label'] else 'the name is taken'
+            hint = 'unlabeled=True is for images without labels' if wrong == ['label'] else 'the name is taken'
             raise ValueError(f'{where} has a column {wrong[0]!r}; {hint}')
         cells = {name: table.column(name) for name in table.header}
         paths = cells.pop('path')
         labels = cells.pop('label', [''] * len(paths))
         roles = cells.pop('role', ['both'] * len(paths))
         for line, path, label, role in zip(table.lines, paths, labels, roles, strict=True):
-            empty = 'path' if not path else 'label' if not (label or self.unlabelled) else ''
+            empty = 'path' if not path else 'label' if not (label or self.unlabeled) else ''
             if empty:
                 raise ValueError(f'{where}, line {line}: the {empty} is empty')
             if role.casefold() not in ROLE_NAMES:

@@ -167,7 +167,7 @@ def split_by_class(
     """Return the images of the first ``num_train`` classes, or of the others where ``split`` is ``'test'``.
 
     Args:
-        split: of the data set.
+        split: of the dataset.
         paths: ``N`` image paths.
         labels: ``(N,)`` positions in ``classes``.
         classes: names of all classes, in the official order.

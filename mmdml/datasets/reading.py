@@ -1,4 +1,4 @@
-"""Reading one image of a data set: the pipeline, its seeded augmentation, and what becomes of an unreadable file."""
+"""Reading one image of a dataset: the pipeline, its seeded augmentation, and what becomes of an unreadable file."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class UnreadableImageError(RuntimeError):
 
 
 class ReadingMixin:
-    """Items of a data set, which brings ``get_data_info``, ``labels``, ``pipeline`` and ``on_unreadable``."""
+    """Items of a dataset, which brings ``get_data_info``, ``labels``, ``pipeline`` and ``on_unreadable``."""
 
     _reported: set[int]
     _epoch: torch.Tensor
@@ -36,7 +36,7 @@ class ReadingMixin:
         self.seed = seed
 
     def open_image(self, data_info: dict) -> dict:
-        """Add the pixels to a data info, in data sets that hold them in memory."""
+        """Add the pixels to a data info, in datasets that hold them in memory."""
         return data_info
 
     def __getitem__(self, idx: int) -> dict:
@@ -77,7 +77,7 @@ class ReadingMixin:
         return data
 
     def _read_same_class(self, idx: int, error: UnreadableImageError) -> Any:
-        """Return the next readable image of the class, in the order of the data set, from ``idx`` on and round."""
+        """Return the next readable image of the class, in the order of the dataset, from ``idx`` on and round."""
         members = np.flatnonzero(self.labels == self.labels[idx])
         position = int(np.searchsorted(members, idx % len(self)))
         for other in np.roll(members, -position)[1:].tolist():

@@ -16,7 +16,7 @@ class Samples(NamedTuple):
     Attributes:
         paths: ``N`` image paths, relative to ``data_prefix['img_path']`` or absolute.
         labels: ``(N,)`` positions in ``classes``; all -1 if the images have no labels.
-        classes: class names, in the data set's official order; none if the images have no labels.
+        classes: class names, in the dataset's official order; none if the images have no labels.
         roles: ``(N,)`` of 0 (query and gallery), 1 (query) or 2 (gallery); None for all 0.
         columns: more facts, ``N`` whole numbers or texts by name, such as ``camera``.
         notes: sentences on what was left out or looks wrong; they are logged as warnings.
@@ -31,10 +31,10 @@ class Samples(NamedTuple):
 
 
 class DatasetSummary(NamedTuple):
-    """What a data set holds, in a line.
+    """What a dataset holds, in a line.
 
     Attributes:
-        name: class of the data set, with the part it holds, such as ``'VehicleID small'``.
+        name: class of the dataset, with the part it holds, such as ``'VehicleID small'``.
         num_images: images.
         num_classes: classes that have an image; 0 if the images have no labels.
         parts: summaries of the parts, of a concatenation.
@@ -56,7 +56,7 @@ class DatasetSummary(NamedTuple):
 def cut_classes(
     samples: Samples, split: str, val_classes: int | float, val_seed: int | None
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Number the classes of one split.
+    """Assign numbers to the classes of one split.
 
     Args:
         samples: the whole source.

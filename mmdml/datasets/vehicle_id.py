@@ -20,9 +20,9 @@ class VehicleID(RetrievalDataset):
     the order of their numbers. The folder must hold ``train_test_split/`` with the lists, and ``image/``.
 
     Every test image is query and gallery. The re-identification protocol (one random gallery image a vehicle) is a
-    matter of the metric, not of the data set.
+    matter of the metric, not of the dataset.
 
-    Vehicles whose model or colour the authors labelled are in ``metainfo['model_of']`` and ``metainfo['color_of']``:
+    Vehicles whose model or color the authors labeled are in ``metainfo['model_of']`` and ``metainfo['color_of']``:
     vehicle id to the number in ``attribute/model_names.txt`` and ``color_names.txt``. Both are empty without the
     folder ``attribute/``.
 
@@ -80,7 +80,7 @@ class VehicleID(RetrievalDataset):
         return Samples([f'{image}.jpg' for image in names], labels, classes)
 
     def _read_attribute(self, name: str, column: str, classes: list[str]) -> dict[str, int]:
-        """The attribute of those of the vehicles that have it."""
+        """Read the attribute of those of the vehicles that have it."""
         path = osp.join(self.data_root, 'attribute', name)
         if not osp.isfile(path):
             return {}

@@ -4,10 +4,11 @@ import hashlib
 from pathlib import PurePath
 from typing import Any
 
-from mmengine.dist import get_world_size
 from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch.utils.data import Dataset
+
+from mmdml.dist import get_world_size
 
 Facts = dict[str, int | str]
 
@@ -18,7 +19,7 @@ _ADVICE = (
 
 
 def facts_of_run(runner) -> Facts:
-    """What decides on the steps of a run, by the name under which a user knows it; plain numbers and strings."""
+    """Return what decides on the steps of a run, by the names of the config; plain numbers and strings."""
     loader = runner.train_dataloader
     dataset = loader.dataset
     return {

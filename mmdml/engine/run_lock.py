@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
-from mmdml.dist import on_main_process
+from mmdml.dist import is_main_process, on_main_process
 
 _NAME = '.lock'
 # The lock is one of processes: a second one of the same process would pass, and release the first.

@@ -15,21 +15,23 @@ from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.engine.hooks.checkpoint_hook import CheckpointHook
 from mmdml.engine.run_lock import run_lock
 from mmdml.registry import RUNNERS
+from mmdml.utils.console import show
 from mmdml.utils.files import remove_leftovers
-from mmdml.utils.processes import end_with_parent, explain_stalled_workers, worker_options
+from mmdml.utils.processes import LOADER_TIMEOUT, end_with_parent, stalled_workers_end, worker_options
 
 
-def build_runner(cfg: Config) -> 'MetricLearningRunner':
+def build_runner(cfg: Config, kind: 'type[MetricLearningRunner] | None' = None) -> 'MetricLearningRunner':
     """Build the Runner of a config: ``build_runner(cfg).train()``, or ``.test()``.
 
     A rank of ``torchrun`` ends from here on when its launcher does.
 
     Args:
         cfg: whole config with a ``work_dir``, e.g. of ``Config.fromfile``.
+        kind: class of the Runner. Default: :class:`MetricLearningRunner`.
     """
     if cfg.get('launcher', 'none') == 'pytorch' and 'TORCHELASTIC_RUN_ID' in os.environ:
         end_with_parent(os.getppid())
-    return MetricLearningRunner.from_cfg(cfg)
+    return (kind or MetricLearningRunner).from_cfg(cfg)
 
 
 @RUNNERS.register_module()
@@ -60,7 +62,7 @@ class MetricLearningRunner(Runner):
 
     def train(self) -> nn.Module:
         """Train, and return the model."""
-        with run_lock(self.work_dir), explain_stalled_workers():
+        with run_lock(self.work_dir), stalled_workers_end(_timeout_of(self._train_dataloader)):
             self._load_from = on_main_process(self._find_start)
             self._trains = True
             self.dump_config()
@@ -68,12 +70,12 @@ class MetricLearningRunner(Runner):
 
     def val(self) -> dict[str, float]:
         """Evaluate on the validation data."""
-        with explain_stalled_workers():
+        with stalled_workers_end(_timeout_of(self._val_dataloader)):
             return super().val()
 
     def test(self) -> dict[str, float]:
         """Evaluate on the test data."""
-        with explain_stalled_workers():
+        with stalled_workers_end(_timeout_of(self._test_dataloader)):
             return super().test()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -94,9 +96,6 @@ class MetricLearningRunner(Runner):
         if isinstance(dataloader, DataLoader):
             return dataloader
         cfg = copy.deepcopy(dataloader)
-        if isinstance(cfg.get('collate_fn'), dict):
-            # Every dict of a config inherited by 'mmdml::' is marked with its scope, which would become an argument.
-            cfg['collate_fn'].pop('_scope_', None)
         options = worker_options(cfg.get('num_workers', 0))
         if options:
             cfg.setdefault('timeout', options['timeout'])
@@ -106,7 +105,7 @@ class MetricLearningRunner(Runner):
         return loader
 
     def _find_start(self) -> str | None:
-        """The checkpoint to resume or to load from, None for none; on rank 0."""
+        """Return the checkpoint to resume or to load from, None for none; on rank 0."""
         removed = remove_leftovers(self.work_dir)
         if removed:
             self.logger.warning(f'Removed what was being written when an earlier run was killed: {removed}')
@@ -136,7 +135,7 @@ class MetricLearningRunner(Runner):
                 f'there is nothing to resume: {folder.folder.resolve()} holds no whole checkpoint '
                 f'{folder.template.format("N")}. Start without --resume, or name a checkpoint: --resume PATH'
             )
-        self.logger.info(f'Resuming from {newest}')
+        show(f'Resuming from {newest}')
         return str(newest)
 
     def _refuse_to_overwrite(self, checkpoints: list[Path]) -> None:
@@ -147,3 +146,7 @@ class MetricLearningRunner(Runner):
                 'run would overwrite or leave beside its own. Go on from the newest with --resume, choose another '
                 '--work-dir, or remove them'
             )
+
+
+def _timeout_of(loader: DataLoader | dict[str, Any] | None) -> float:
+    return (loader.get('timeout') if isinstance(loader, dict) else None) or LOADER_TIMEOUT

@@ -1,8 +1,10 @@
 """Processes that end with the one that started them."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -44,21 +46,54 @@ def worker_options(num_workers: int, worker_init_fn: Callable[[int], Any] | None
 
 
 @contextmanager
-def explain_stalled_workers() -> Iterator[None]:
-    """Turn the time-out of a loader into an error that says what to look for.
+def stalled_workers_end(limit: float = LOADER_TIMEOUT) -> Iterator[None]:
+    """End the block with a reason if a loader worker stands still, instead of waiting for it for ever.
+
+    A ``timeout`` of the loader is not enough: a process that fetches a tensor from a stopped worker waits without one.
+    So child processes that are stopped (``SIGSTOP``) for ``limit`` seconds are killed, on which torch ends the loader.
+
+    Args:
+        limit: seconds.
 
     Raises:
-        RuntimeError: in place of torch's "DataLoader timed out".
+        RuntimeError: in place of what torch raises for a worker that was killed so, and for "DataLoader timed out".
     """
+    killed, done = [], threading.Event()
+    watch = threading.Thread(target=_kill_stopped_children, args=(limit, killed, done), daemon=True)
+    watch.start()
     try:
         yield
-    except RuntimeError as error:
-        if 'DataLoader timed out' not in str(error):
+    except (RuntimeError, OSError, EOFError) as error:
+        if not killed and 'DataLoader timed out' not in str(error):
             raise
         raise RuntimeError(
-            f'a loader worker gave no batch in time ({error}): it was stopped, or reads from a disk or network that '
-            'does not answer. Free the storage, or raise the limit, e.g. train_dataloader.timeout=3600 (seconds)'
+            f'a loader worker gave no batch for {limit:g} s: it was stopped, or reads from a disk or network that does '
+            'not answer. Free the storage, or raise the limit: train_dataloader.timeout=3600 (seconds)'
         ) from error
+    finally:
+        done.set()
+        watch.join()
+
+
+def _kill_stopped_children(limit: float, killed: list[int], done: threading.Event) -> None:
+    stopped: dict[int, float] = {}
+    step = min(limit / 5, 5)
+    while not done.wait(step):
+        children = [child for child in multiprocessing.active_children() if _is_stopped(child)]
+        # Counted in steps of this thread: while the whole run is suspended no time passes.
+        stopped = {child.pid: stopped.get(child.pid, 0) + step for child in children}
+        for child in children:
+            if stopped[child.pid] >= limit:
+                killed.append(child.pid)
+                child.kill()
+
+
+def _is_stopped(process: multiprocessing.Process) -> bool:
+    try:
+        with open(f'/proc/{process.pid}/stat') as file:
+            return file.read().rpartition(')')[2].split()[0] == 'T'
+    except OSError:  # ended by now, or not Linux
+        return False
 
 
 def _start_worker(parent: int, worker_init_fn: Callable[[int], Any] | None, worker_id: int) -> None:

@@ -418,7 +418,7 @@ def test_roles_of_the_parts_make_queries_and_a_gallery_of_two_lists(listing):
     )
     assert [joined.get_data_info(i)['role'] for i in (0, 29, 30, 59)] == [1, 1, 2, 2]
     assert joined.metainfo['has_roles'] and not RetrievalConcatDataset(joined.datasets, 'shared').roles
-    with pytest.raises(ValueError, match=r"roles=\['query'\] must have one of .* for each of the 2 data sets"):
+    with pytest.raises(ValueError, match=r"roles=\['query'\] must have one of .* for each of the 2 datasets"):
         DATASETS.build(dict(type='RetrievalConcatDataset', datasets=parts, label_space='shared', roles=['query']))
     with pytest.raises(ValueError, match='probe'):
         DATASETS.build(
@@ -448,10 +448,10 @@ def test_columns_and_summaries_of_parts_are_joined(listing):
 
 def test_images_without_labels_stay_without_in_a_concatenation(listing):
     (listing / 'bare.txt').write_text('c0_0.png\n')
-    bare = ImageList(ann_file='bare.txt', data_root=str(listing), unlabelled=True)
+    bare = ImageList(ann_file='bare.txt', data_root=str(listing), unlabeled=True)
     joined = RetrievalConcatDataset([bare, bare], 'shared')
     assert joined.labels.tolist() == [-1, -1] and joined.get_data_info(1)['gt_label'] == -1
-    assert joined.metainfo['unlabelled'] and joined.metainfo['classes'] == []
+    assert joined.metainfo['unlabeled'] and joined.metainfo['classes'] == []
 
 
 def test_a_pipe_in_a_list_is_refused_and_not_read(listing):

@@ -134,22 +134,22 @@ def test_folder_of_one_class_and_classes_of_one_picture_are_named(tmp_path, note
 
 def test_pictures_without_class_folders_are_an_error_with_the_remedy(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(FileNotFoundError, match='only 1 pictures: without classes they are read with unlabelled=True'):
+    with pytest.raises(FileNotFoundError, match='only 1 pictures: without classes they are read with unlabeled=True'):
         build(tmp_path)
 
 
-def test_unlabelled_folder_takes_flat_and_nested_pictures(folder):
+def test_unlabeled_folder_takes_flat_and_nested_pictures(folder):
     shutil.copy(folder / 'owl/a.png', folder / 'loose.png')
-    dataset = build(folder, unlabelled=True, pipeline=[dict(type='LoadImageFromFile')])
+    dataset = build(folder, unlabeled=True, pipeline=[dict(type='LoadImageFromFile')])
     paths = [str(Path(dataset.get_data_info(i)['img_path']).relative_to(folder)) for i in range(len(dataset))]
     assert paths == ['loose.png', 'owl/a.png', 'tit/nested/x.jpeg', 'wren/1.png', 'wren/2.JPG']
     assert dataset.labels.tolist() == [-1] * 5 and dataset[0]['gt_label'] == -1
     assert str(dataset.summary) == 'ImageFolder train: 5 images without labels'
     with pytest.raises(ValueError, match='val_classes=0.2 holds out classes, but the images have no labels'):
-        build(folder, unlabelled=True, val_classes=0.2)
+        build(folder, unlabeled=True, val_classes=0.2)
     (folder / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='finds no picture in .*empty or below it'):
-        build(folder / 'empty', unlabelled=True)
+        build(folder / 'empty', unlabeled=True)
 
 
 def test_one_picture_linked_into_two_classes_is_refused(folder):

@@ -4,9 +4,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmdml.datasets import GALLERY, QUERY, QUERY_AND_GALLERY
+from mmdml.evaluation.metrics import RetrievalMetric
 from mmdml.registry import DATASETS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -117,7 +119,7 @@ def test_path_with_two_labels_is_an_error_that_names_path_and_labels(tmp_path):
 GROCERY = Path('/work/shared/data/grocery')
 
 
-@pytest.mark.skipif(not GROCERY.is_dir(), reason='the pictures of the Grocery Store data set are not on this machine')
+@pytest.mark.skipif(not GROCERY.is_dir(), reason='the pictures of the Grocery Store dataset are not on this machine')
 def test_the_grocery_store_data_set_is_read_through_the_pipelines_of_a_config(tmp_path):
     with zipfile.ZipFile(GROCERY / 'images.zip') as archive:
         archive.extractall(tmp_path)
@@ -184,7 +186,7 @@ def test_numbers_with_leading_zeros_stay_text(tmp_path):
 @pytest.mark.parametrize(
     'text, message',
     [
-        ('path,role\na.png,both\n', r"has no column 'label', its header names \['path', 'role'\]; .*unlabelled=True"),
+        ('path,role\na.png,both\n', r"has no column 'label', its header names \['path', 'role'\]; .*unlabeled=True"),
         ('file,label\na.png,0\n', "has no column 'path'"),
         ('path,label,label\na.png,0,1\n', "line 1: the column 'label' stands twice"),
         ('path,label,img_path\na.png,0,1\n', "has a column 'img_path'; the name is taken"),
@@ -205,14 +207,14 @@ def test_table_without_roles_where_they_are_asked_for_is_an_error(tmp_path):
 
 
 def test_images_without_labels_are_listed_by_path_alone(tmp_path):
-    plain = build(tmp_path, 'a.png\ntwo words.png\n', unlabelled=True)
-    table = build_table(tmp_path, 'path,camera\na.png,1\ntwo words.png,2\n', unlabelled=True)
+    plain = build(tmp_path, 'a.png\ntwo words.png\n', unlabeled=True)
+    table = build_table(tmp_path, 'path,camera\na.png,1\ntwo words.png,2\n', unlabeled=True)
     for dataset in (plain, table):
         assert dataset.labels.tolist() == [-1, -1] and dataset.metainfo['classes'] == []
-        assert dataset.metainfo['unlabelled'] and dataset.summary.num_classes == 0
+        assert dataset.metainfo['unlabeled'] and dataset.summary.num_classes == 0
         assert dataset.get_data_info(1)['img_path'] == str(tmp_path / 'two words.png')
-    with pytest.raises(ValueError, match="column 'label'; unlabelled=True is for images without labels"):
-        build_table(tmp_path, 'path,label\na.png,1\n', unlabelled=True)
+    with pytest.raises(ValueError, match="column 'label'; unlabeled=True is for images without labels"):
+        build_table(tmp_path, 'path,label\na.png,1\n', unlabeled=True)
 
 
 # ---- what a label and an image are ----
@@ -240,3 +242,25 @@ def test_list_in_utf16_is_read_and_one_in_latin_1_names_file_line_and_remedy(tmp
     (tmp_path / 'narrow.csv').write_bytes('path,label\na.png,gr\u00fcn\n'.encode('latin-1'))
     with pytest.raises(ValueError, match=r'narrow\.csv, line 2 is not UTF-8.*iconv'):
         DATASETS.build(dict(options, ann_file='narrow.csv'))
+
+
+def test_groups_of_the_metric_are_a_text_column_of_the_table(tmp_path):
+    # The nearest image of the query has its label and its camera, the next one another label.
+    angles, rows = (0.0, 0.1, 0.2, 0.3), ['a.png,0,query,left', 'b.png,0,gallery,left', 'c.png,1,gallery,left']
+    rows.append('d.png,0,gallery,right')
+    for name in 'cd':
+        cv2.imwrite(str(tmp_path / f'{name}.png'), np.zeros((4, 4), np.uint8))
+    pack = dict(type='mmpretrain.PackInputs', meta_keys=('sample_idx', 'img_path', 'role', 'camera'))
+    table = '\n'.join(['path,label,role,camera', *rows])
+    dataset = build_table(tmp_path, table, pipeline=[dict(type='LoadImageFromFile'), pack], split='test')
+    scores = {}
+    for groups in (None, 'camera'):
+        metric = RetrievalMetric(recall_at=(1, 2), metrics=('Recall@K',), groups=groups)
+        metric.dataset_meta = dataset.metainfo
+        samples = [dataset[i]['data_samples'].to_dict() for i in range(4)]
+        for sample, angle in zip(samples, angles, strict=True):
+            sample['embedding'] = torch.tensor([np.cos(angle), np.sin(angle)], dtype=torch.float32)
+        metric.process(None, samples)
+        scores[groups] = metric.evaluate(4)
+    assert scores[None] == {'retrieval/Recall@1': 100.0, 'retrieval/Recall@2': 100.0}
+    assert scores['camera'] == {'retrieval/Recall@1': 0.0, 'retrieval/Recall@2': 100.0}

@@ -220,5 +220,5 @@ def test_a_data_set_without_labels_cannot_serve_statistics(pictures, tmp_path):
     cfg.train_dataloader.dataset = dict(
         type='mmpretrain.CustomDataset', data_root=pictures, pipeline=cfg.train_dataloader.dataset.pipeline
     )
-    with pytest.raises(ValueError, match='IAAGenerator.*CustomDataset is not an mmdml data set'):
+    with pytest.raises(ValueError, match='IAAEstimator.*CustomDataset is not an mmdml data set'):
         train(cfg)

@@ -7,6 +7,7 @@ import torch
 from mmengine.hooks import Hook
 from tiny import tiny_config, train, weights
 
+from mmdml.engine.model_of import progress_of
 from mmdml.registry import HOOKS
 
 BANK = dict(model__head__sources__iaa__source='bank')
@@ -37,7 +38,7 @@ def resumed(cfg, checkpoint, work_dir):
 def test_a_run_resumed_after_any_epoch_is_bit_equal(pictures, tmp_path, options):
     cfg = tiny_config(pictures, tmp_path / 'whole', default_hooks__checkpoint__max_keep_ckpts=-1, **options)
     whole = train(cfg)
-    assert whole.model.head.sources['iaa'].active(whole.model.head.progress)
+    assert whole.model.head.sources['iaa'].active(progress_of(whole))
     final = weights(whole)
     for epoch in (1, 2, 3):
         again = resumed(cfg, tmp_path / 'whole' / f'epoch_{epoch}.pth', tmp_path / f'from_{epoch}')
@@ -90,7 +91,7 @@ def test_run_state_loads_as_plain_data_and_is_no_part_of_the_weights(pictures, t
     torch.save(checkpoint['mmdml'], tmp_path / 'state.pth')
     state = torch.load(tmp_path / 'state.pth', weights_only=True)
     assert state['hook.SweepHook']['bank']['filled'].all()
-    assert state['model.head.sources.iaa']['count'].sum() > 0
+    assert state['model.head.sources.iaa.estimator']['count'].sum() > 0
     assert state['sampler'] == {'seed': runner.seed}
     assert not [key for key in checkpoint['state_dict'] if 'iaa' in key or 'bank' in key]
 
@@ -101,7 +102,7 @@ def test_fine_tuning_from_a_checkpoint_takes_weights_but_no_state(pictures, tmp_
     cfg.merge_from_dict({'work_dir': str(tmp_path / 'second'), 'load_from': str(tmp_path / 'first' / 'epoch_2.pth')})
     cfg.model.head.sources.iaa.onset = 1.0
     runner = train(cfg)
-    assert runner.model.head.sources['iaa'].run_state() == {'received': False, 'scales': {}}
+    assert runner.model.head.sources['iaa'].estimator.run_state() == {'received': False, 'scales': {}}
 
 
 def test_resuming_under_another_config_names_what_is_missing(pictures, tmp_path):

@@ -212,24 +212,81 @@ def start(cfg, folder, *arguments):
 WORKERS = dict(train_dataloader__num_workers=2, train_cfg__max_epochs=1000, default_hooks__checkpoint__interval=1000)
 
 
+@pytest.fixture
+def training(pictures, tmp_path):
+    """A run with two loader workers, in the middle of its steps, and these workers."""
+    folder = tmp_path / 'run'
+    process = start(config(pictures, folder, train_dataloader__timeout=5, **WORKERS), folder)
+    wait_for(lambda: any(file.read_text() for file in folder.glob('*/vis_data/scalars.json')))
+    workers = children_of(process.pid)
+    assert len(workers) == 2
+    yield process, workers
+    process.kill()
+    process.wait()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('by', [signal.SIGKILL, signal.SIGTERM])
-def test_loader_workers_end_with_their_run(pictures, tmp_path, by):
-    process = start(config(pictures, tmp_path / 'run', **WORKERS), tmp_path / 'run')
-    wait_for(lambda: len(children_of(process.pid)) >= 2)
-    workers = children_of(process.pid)
+def test_loader_workers_end_with_their_run(training, by):
+    process, workers = training
     process.send_signal(by)
     process.wait(30)
     wait_for(lambda: not any(map(is_running, workers)), 10)
 
 
 @pytest.mark.slow
-def test_a_stopped_worker_ends_the_run_with_a_reason(pictures, tmp_path):
-    cfg = config(pictures, tmp_path / 'run', train_dataloader__timeout=5, **WORKERS)
-    process = start(cfg, tmp_path / 'run')
-    wait_for(lambda: len(children_of(process.pid)) >= 2)
-    time.sleep(1)
-    for worker in children_of(process.pid):
+def test_a_stopped_worker_ends_the_run_with_a_reason(training, tmp_path):
+    process, workers = training
+    for worker in workers:
         os.kill(worker, signal.SIGSTOP)
     assert process.wait(60) != 0
-    assert 'a loader worker gave no batch in time' in (tmp_path / 'run' / 'console.txt').read_text()
+    assert 'a loader worker gave no batch for' in (tmp_path / 'run' / 'console.txt').read_text()
+
+
+def two_ranks(cfg, folder):
+    """Start a run of two processes by torchrun."""
+    folder.mkdir(exist_ok=True)
+    cfg.dump(str(folder / 'tiny.py'))
+    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=f'{REPO}/tests')
+    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+    command = [sys.executable, '-W', 'ignore', *launcher, f'{REPO}/tools/train.py', folder / 'tiny.py']
+    log = open(folder / 'console.txt', 'w')
+    return subprocess.Popen(
+        [*command, '--launcher', 'pytorch'], cwd=REPO, env=environment, stdout=log, stderr=subprocess.STDOUT
+    )
+
+
+def training_ranks(launcher, folder):
+    wait_for(lambda: list(folder.glob('epoch_*.pth')), 120)
+    ranks = children_of(launcher.pid)
+    assert len(ranks) == 2
+    return ranks
+
+
+@pytest.fixture
+def two_training_ranks(pictures, tmp_path):
+    cfg = config(pictures, tmp_path / 'run', train_cfg__max_epochs=100_000, log_level='INFO')
+    launcher = two_ranks(cfg, tmp_path / 'run')
+    yield launcher, training_ranks(launcher, tmp_path / 'run')
+    launcher.kill()
+    launcher.wait()
+
+
+@pytest.mark.slow
+def test_when_one_rank_is_killed_the_other_ends_within_a_minute_and_the_launcher_says_why(two_training_ranks, tmp_path):
+    launcher, ranks = two_training_ranks
+    os.kill(ranks[1], signal.SIGKILL)
+    assert launcher.wait(60) != 0
+    assert not any(map(is_running, ranks))
+    text = (tmp_path / 'run' / 'console.txt').read_text()
+    assert 'Signal 9 (SIGKILL)' in text
+    newest, _ = CheckpointFolder(tmp_path / 'run').newest_whole()
+    assert newest is not None
+
+
+@pytest.mark.slow
+def test_ranks_end_with_their_launcher(two_training_ranks, tmp_path):
+    launcher, ranks = two_training_ranks
+    launcher.kill()
+    launcher.wait()
+    wait_for(lambda: not any(map(is_running, ranks)), 10)

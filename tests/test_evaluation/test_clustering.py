@@ -18,7 +18,6 @@ from sklearn.metrics import (
 )
 from sklearn.metrics.cluster import pair_confusion_matrix
 
-from mmdml.engine.division import kmeans
 from mmdml.evaluation.functional.clustering import clustering_scores
 from mmdml.evaluation.functional.partitions import (
     adjusted_mutual_information,
@@ -28,6 +27,7 @@ from mmdml.evaluation.functional.partitions import (
     normalized_mutual_information,
     pairwise_f1,
 )
+from mmdml.functional.kmeans import kmeans
 
 
 def reference_f1(labels, clusters):

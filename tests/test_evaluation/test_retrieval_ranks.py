@@ -66,8 +66,8 @@ def unit(rows):
 def clustered(rows=60, classes=9, dim=12, seed=0, noise=1.0):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (rows,), generator=generator)
-    centres = torch.randn(classes, dim, generator=generator)
-    return centres[labels] + noise * torch.randn(rows, dim, generator=generator), labels
+    centers = torch.randn(classes, dim, generator=generator)
+    return centers[labels] + noise * torch.randn(rows, dim, generator=generator), labels
 
 
 # Each score is sorted in among the positives; whole rows are compared with each positive, or sorted; as sizes decide.
@@ -269,7 +269,8 @@ def test_queries_without_a_positive_may_count_as_misses(caplog):
         missed = retrieval_scores(x, labels, metrics=ALL, no_positive='miss')
     assert missed == pytest.approx({name: value * 30 / 33 for name, value in skipped.items()})
     assert [record.getMessage() for record in caplog.records] == [
-        '3 of 33 queries have no positive in the gallery and count as misses'
+        '3 of 33 queries have no positive in the gallery and count as misses '
+        '(3 with no gallery row of their label but themselves)'
     ]
 
 
@@ -317,7 +318,7 @@ def test_trap_the_query_itself_is_not_its_nearest_row():
 
 
 def test_trap_duplicate_images_under_two_labels():
-    # Rows 0 and 1 are one picture, labelled twice. It costs row 0 the first place and hides nothing.
+    # Rows 0 and 1 are one picture, labeled twice. It costs row 0 the first place and hides nothing.
     x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     scores = retrieval_scores(x, [0, 1, 0, 1], metrics=['CMC@1', 'CMC@2', 'CMC@3'])
     assert scores == pytest.approx({'CMC@1': 0.0, 'CMC@2': 0.5, 'CMC@3': 1.0})
@@ -401,7 +402,7 @@ def test_log_progress_tells_what_is_left(caplog, monkeypatch):
 
 
 BAD = {
-    'K in words': (dict(metrics=['mAP@K']), r"\['mAP@K'\].*'mAP', 'MRR', 'Recall@5'.*with any K"),
+    'K in words': (dict(metrics=['mAP@K']), r"\['mAP@K'\].*'mAP', 'MRR', 'mINP', 'NDCG', 'Recall@5'.*with any K"),
     'K of 0': (dict(metrics=['CMC@0']), r"\['CMC@0'\]"),
     'K of R': (dict(metrics=['Precision@R']), r"\['Precision@R'\]"),
     'none': (dict(metrics=[]), 'unknown metrics'),

@@ -44,7 +44,7 @@ def registered():
 
 
 def four_directions() -> PairBatch:
-    """Class 0 at 0 and 90 degrees, class 1 at 180 and 270 degrees: distances sqrt(2) between neighbours, 2 across."""
+    """Class 0 at 0 and 90 degrees, class 1 at 180 and 270 degrees: distances sqrt(2) between neighbors, 2 across."""
     unit = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], requires_grad=True)
     return PairBatch.from_embeddings(unit, torch.tensor([0, 0, 1, 1]))
 

@@ -76,7 +76,7 @@ def test_names_that_are_no_utf8_and_images_without_labels_are_shown(tmp_path):
     dataset = dict(type='ImageFolder', data_root=str(tmp_path / 'pictures'), pipeline=[dict(type='LoadImageFromFile')])
     (tmp_path / 'config.py').write_text(
         f"default_scope = 'mmdml'\ntrain_dataloader = dict(dataset={dataset!r})\n"
-        f'test_dataloader = dict(dataset=dict(unlabelled=True, **{dataset!r}))\n'
+        f'test_dataloader = dict(dataset=dict(unlabeled=True, **{dataset!r}))\n'
     )
     sheets = tmp_path / 'sheets'
     command = [sys.executable, 'tools/visualization/browse_dataset.py', tmp_path / 'config.py', '-o', sheets]

@@ -1,6 +1,8 @@
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -253,7 +255,7 @@ def test_official_splits_and_their_counts(name, split, parts, expected):
 
 
 def test_unknown_data_set_or_split_names_the_known_ones(market, capsys):
-    with pytest.raises(SystemExit, match=r"Birds: 'Birds' is no retrieval data set .* CUB200, Cars196, "):
+    with pytest.raises(SystemExit, match=r"Birds: 'Birds' is no retrieval dataset .* CUB200, Cars196, "):
         verify_dataset.main(['Birds'])
     with pytest.raises(SystemExit, match='--split small is unknown, choose one of train, test'):
         verify_dataset.main(['Market1501', '--data-root', str(market), '--split', 'small'])
@@ -267,8 +269,12 @@ def test_what_a_scan_leaves_out_is_reported(tmp_path, capsys):
         (tmp_path / 'pictures' / name).write_bytes(PNG)
     code, printed = verify(capsys, folder_config(tmp_path, 'pictures'))
     assert code == 0 and '4 images open, 0 do not' in printed
-    assert 'note: 1 pictures in' in printed and 'e.g. loose.png' in printed and '(.txt 1), e.g. a/notes.txt' in printed
-    report = json.loads(verify(capsys, folder_config(tmp_path, 'pictures'), '--json')[1])[0]
+    assert 'note: ImageFolder: 1 pictures in' in printed and 'e.g. loose.png' in printed
+    assert '(.txt 1), e.g. a/notes.txt' in printed
+    # Nothing beside the report is on stdout, for scripts.
+    command = [sys.executable, SCRIPT, folder_config(tmp_path, 'pictures'), '--json', '--no-images']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    report = json.loads(done.stdout)[0]
     assert len(report['left_out']) == 2 and 'loose.png' in report['left_out'][0]
 
 

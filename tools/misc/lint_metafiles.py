@@ -170,7 +170,7 @@ def lint_names(root: Path) -> list[str]:
             problems.append(f'{config}: fields have a-z, 0-9 and single - inside, got {odd}')
         elif not any(backbone in models and dataset in datasets for backbone, dataset in pairs):
             problems.append(
-                f'{config}: no two fields after the loss are a backbone of {sorted(models)} and a data set of '
+                f'{config}: no two fields after the loss are a backbone of {sorted(models)} and a dataset of '
                 f'{sorted(datasets)}'
             )
     for file in metafiles(root):

@@ -32,7 +32,7 @@ INTRODUCTION = """# Model zoo
 
 <!-- Written by tools/misc/make_model_zoo.py from the metafiles; edit those. -->
 
-Every config, by method and data set. A figure is either quoted from a **paper** or its release, with the table where it
+Every config, by method and dataset. A figure is either quoted from a **paper** or its release, with the table where it
 is known, or was **measured** with this code, with seeds, commit, hardware and command: the last epoch of each run, mean
 ± sample standard deviation over the seeds. All are in percent.
 `mmdml.apis.get_model(NAME)` builds a model by the name in the first column."""
@@ -161,7 +161,7 @@ def validated(models: Sequence[Model]) -> str:
     if never:
         text += (
             f' **Never validated here:** every setting on {", ".join(never)}. There were neither the full benchmarks '
-            'nor the ImageNet or DINO weights of their backbones; their figures are those of the papers.'
+            'nor the ImageNet weights of their backbones; their figures are those of the papers.'
         )
     return text
 

@@ -1,10 +1,10 @@
-"""Check that a data set is whole: classes and images of each split against the official counts, and every image opens.
+"""Check that a dataset is whole: classes and images of each split against the official counts, and every image opens.
 
 python tools/misc/verify_dataset.py CUB200 --data-root data/CUB_200_2011
 python tools/misc/verify_dataset.py configs/iaa/iaa_ms_r50_cub.py --num-workers 8
 
-A config stands for the data sets of its loaders; their official splits are checked, whatever part a loader takes.
-Data sets without official counts (your own folders and lists, and reduced copies) are checked as the loaders take
+A config stands for the datasets of its loaders; their official splits are checked, whatever part a loader takes.
+Datasets without official counts (your own folders and lists, and reduced copies) are checked as the loaders take
 them. What a scan of folders left out is named. The exit code is 1 if anything is off.
 """
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from mmdml.datasets.image_files import MAX_PIXELS
@@ -26,7 +27,7 @@ from mmdml.utils.dataset_configs import leaf_datasets
 from mmdml.utils.names import printable
 
 SHOWN = 20
-#: Keys that say how a loader uses a data set, not which one it is.
+#: Keys that say how a loader uses a dataset, not which one it is.
 USE = (
     *('val_classes', 'val_seed', 'pipeline', 'on_unreadable', 'seed', 'test_mode'),
     *('lazy_init', 'serialize_data', '_scope_'),
@@ -37,11 +38,11 @@ Counts = tuple[int, int] | None
 
 @dataclass
 class Source:
-    """A data set to check.
+    """A dataset to check.
 
     Attributes:
         type_name: registered name.
-        options: of the data set, without those of a split.
+        options: of the dataset, without those of a split.
         splits: for each split, the options that build its parts, and its official counts.
     """
 
@@ -51,7 +52,7 @@ class Source:
 
 
 def dataset_configs(config: dict) -> Iterator[dict]:
-    """Data sets of the loaders, also those inside concatenations and wrappers."""
+    """Datasets of the loaders, also those inside concatenations and wrappers."""
     for phase in ('train', 'val', 'test'):
         loader = config.get(f'{phase}_dataloader')
         if loader:
@@ -59,7 +60,7 @@ def dataset_configs(config: dict) -> Iterator[dict]:
 
 
 def sources_of_config(configs: Iterable[dict]) -> list[Source]:
-    """Each distinct data set once, with its official splits or, where it has none, those that the loaders take."""
+    """Each distinct dataset once, with its official splits or, where it has none, those that the loaders take."""
     sources: list[Source] = []
     for config in configs:
         name = config['type'].rpartition('.')[2]
@@ -81,10 +82,10 @@ def sources_of_config(configs: Iterable[dict]) -> list[Source]:
 
 
 def sources_of(what: str, data_root: str | None, split: str | None) -> list[Source]:
-    """Data sets that a command line names.
+    """Datasets that a command line names.
 
     Args:
-        what: a config file, or the registered name of a data set.
+        what: a config file, or the registered name of a dataset.
         data_root: replaces the folder, of which there must be one.
         split: check this one only.
 
@@ -117,7 +118,7 @@ def sources_of(what: str, data_root: str | None, split: str | None) -> list[Sour
 
 
 def check(source: Source, open_them: bool, num_workers: int, max_pixels: int | None) -> dict[str, Any]:
-    """Load the splits of a data set and open their images; the report is made of plain values."""
+    """Load the splits of a dataset and open their images; the report is made of plain values."""
     reports = [
         load_split(name, source.type_name, source.options, parts, expected)
         for name, (parts, expected) in source.splits.items()
@@ -151,7 +152,7 @@ def _split_values(report: SplitReport) -> dict[str, Any]:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """The report for people."""
+    """Format the report for people."""
     root = printable(osp.abspath(found['data_root']))
     lines = [f'{found["dataset"]} in {root}' if found['data_root'] else found['dataset']]
     rows = [('split', 'classes', 'expected', 'images', 'expected', '')]
@@ -183,8 +184,8 @@ def _number(value: int | None) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the reports; the exit code says whether anything is off."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', metavar='CONFIG_OR_TYPE', help='config file, or name of a data set such as CUB200')
-    parser.add_argument('--data-root', help="folder of the data set. Default: the config's, or that of the data set")
+    parser.add_argument('what', metavar='CONFIG_OR_TYPE', help='config file, or name of a dataset such as CUB200')
+    parser.add_argument('--data-root', help="folder of the dataset. Default: the config's, or that of the dataset")
     parser.add_argument('--split', help='check this split only, e.g. train, test, query, small')
     parser.add_argument('--num-workers', type=int, default=4, help='images to open at a time. Default: %(default)s')
     parser.add_argument(
@@ -198,12 +199,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers} must be 1 or more')
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    # What datasets warn of is in the report, which may be read by a script.
+    logger.setLevel('ERROR')
     try:
         sources = sources_of(args.what, args.data_root, args.split)
         reports = [check(source, not args.no_images, args.num_workers, args.max_pixels) for source in sources]
     except (OSError, ValueError, TypeError) as error:
-        # TypeError: an option that the data set needs or does not know, e.g. ImageList without ann_file.
+        # TypeError: an option that the dataset needs or does not know, e.g. ImageList without ann_file.
         raise SystemExit(f'{args.what}: {printable(error)}') from error
+    finally:
+        logger.setLevel(level)
     print(json.dumps(reports, indent=2) if args.json else '\n\n'.join(map(as_text, reports)))
     return int(not all(report['ok'] for report in reports))
 

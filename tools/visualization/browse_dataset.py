@@ -1,4 +1,4 @@
-"""Contact sheets of a data set as the model will see it: one row per class.
+"""Contact sheets of a dataset as the model will see it: one row per class.
 
 python tools/visualization/browse_dataset.py CONFIG --output-dir sheets --mode transformed
 """
@@ -104,7 +104,7 @@ def write_sheets(rows: Iterator[list[np.ndarray]], output_dir: str, name: str) -
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description='Write contact sheets of a data set')
+    parser = argparse.ArgumentParser(description='Write contact sheets of a dataset')
     parser.add_argument('config', help='config file')
     parser.add_argument('--output-dir', '-o', required=True, help='folder for the PNG files')
     parser.add_argument('--phase', default='train', choices=('train', 'val', 'test'), help='which dataloader')
@@ -118,7 +118,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Build the data set of the config and write its sheets."""
+    """Build the dataset of the config and write its sheets."""
     args = parse_args()
     cfg = Config.fromfile(args.config)
     if args.cfg_options:

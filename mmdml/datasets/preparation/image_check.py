@@ -1,4 +1,4 @@
-"""Whether every image of a data set opens as a whole."""
+"""Whether every image of a dataset opens as a whole."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -71,7 +71,7 @@ def is_cut_jpeg(data: bytes) -> bool:
 
 
 def distinct_images(datasets: Iterable[RetrievalDataset]) -> dict[str, tuple[RetrievalDataset, int]]:
-    """Return each distinct path of some data sets, with a data set and the index that the image has there."""
+    """Return each distinct path of some datasets, with a dataset and the index that the image has there."""
     found: dict[str, tuple[RetrievalDataset, int]] = {}
     for dataset in datasets:
         for index in range(len(dataset)):
@@ -92,7 +92,7 @@ def open_images(
 
     def problem(item: tuple[str, tuple[RetrievalDataset, int]]) -> tuple[str, str]:
         path, (dataset, index) = item
-        # Pixels that the data set holds in memory need no file.
+        # Pixels that the dataset holds in memory need no file.
         info = dataset.open_image(dataset.get_data_info(index))
         return path, '' if 'img' in info else image_problem(path, max_pixels)
 

@@ -5,10 +5,9 @@ import os.path as osp
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
-from mmdml.dist import on_main_process
+from mmdml.dist import is_main_process, on_main_process
 from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.registry import HOOKS
 from mmdml.utils.files import replaced_when_whole

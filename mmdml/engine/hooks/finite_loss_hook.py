@@ -39,13 +39,15 @@ class FiniteLossHook(Hook):
             raise ValueError(f'interval must be at least 1, got {interval}')
         self.interval = interval
         self._losses: list[tuple[int, Tensor]] = []
+        self._updates = 0
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self._updates = runner.iter + 1
         loss = (outputs or {}).get('loss')
         if loss is None:
             return
         loss = torch.as_tensor(loss).detach()
-        self._losses.append((runner.iter + 1, loss))
+        self._losses.append((self._updates, loss))
         if loss.device.type == 'cpu' and not _scales(runner) or len(self._losses) >= self.interval:
             self._look(runner)
 
@@ -60,7 +62,7 @@ class FiniteLossHook(Hook):
             # A buffer may hold infinities on purpose.
             bad = value.isnan() if name not in trained else ~value.isfinite()
             if value.is_floating_point() and bad.any():
-                _stop(runner, f'after update {_updates(runner)}, {int(bad.sum())} values of {name} are not finite')
+                _stop(runner, f'after update {self._updates}, {int(bad.sum())} values of {name} are not finite')
 
     def _look(self, runner) -> None:
         losses, self._losses = self._losses, []
@@ -74,10 +76,6 @@ class FiniteLossHook(Hook):
 
 def _scales(runner) -> bool:
     return isinstance(runner.optim_wrapper, AmpOptimWrapper)
-
-
-def _updates(runner) -> int:
-    return runner.iter + 1
 
 
 def _stop(runner, what: str) -> None:

@@ -1,9 +1,9 @@
 """One network on all ranks, batch norms included."""
 
-from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.hooks import Hook
 from torch.nn.modules.batchnorm import _NormBase
 
+from mmdml.dist import average, get_world_size
 from mmdml.engine.model_of import model_of
 from mmdml.registry import HOOKS
 
@@ -29,5 +29,4 @@ class NormStatisticsHook(Hook):
             return
         norms = [module for module in model_of(runner).modules() if isinstance(module, _NormBase) and module.training]
         buffers = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
-        if buffers:
-            all_reduce_params(buffers, op='mean')
+        average(buffers)

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from mmengine.dist import get_world_size
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
+from mmdml.dist import get_world_size
 from mmdml.engine.model_of import model_of
 from mmdml.engine.resume import check_facts, check_parts, facts_of_run
 from mmdml.registry import HOOKS

@@ -3,11 +3,11 @@
 import time
 
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 
 from mmdml.engine.evaluated_data import describe_evaluated
 from mmdml.engine.run_log import join_run_log, leave_run_log
 from mmdml.registry import HOOKS
+from mmdml.utils.console import show
 
 
 @HOOKS.register_module()
@@ -52,12 +52,12 @@ class SummaryHook(Hook):
             path = runner.message_hub.get_info(key) if key in runner.message_hub.runtime_info else None
             if path:
                 parts.append(f'{key.replace("_ckpt", "")} checkpoint {path}')
-        print_log('Done: ' + '; '.join(parts), 'current')
+        show('Done: ' + '; '.join(parts))
 
     def after_test_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         if metrics:
             dataset = runner.test_dataloader.dataset
-            print_log(f'Done: {_scores(metrics)} ({len(dataset)} images, {describe_evaluated(dataset)})', 'current')
+            show(f'Done: {_scores(metrics)} ({len(dataset)} images, {describe_evaluated(dataset)})')
 
 
 def _scores(metrics: dict[str, float]) -> str:

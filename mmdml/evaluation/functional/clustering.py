@@ -28,10 +28,10 @@ def clustering_scores(
     """NMI, AMI, F1 and others of k-means clusters of embeddings, against their classes.
 
     Song et al., CVPR 2016 (lifted structure) brought this protocol to metric learning: k-means with as many clusters as
-    classes. The score depends on the seed: give ``repeats`` to know how much. One iteration takes ``2 N K D``
-    operations (0.7 TFLOP for the test set of SOP at D = 512): a score for the end of training.
+    classes. The score depends on the seed; the deviation over ``repeats`` measures how much. One iteration takes
+    ``2 N K D`` operations (0.7 TFLOP for the test set of SOP at D = 512): a score for the end of training.
 
-    Clusters come from :func:`mmdml.engine.division.kmeans`: faiss, all samples in fp32 on the CPU, no empty clusters.
+    Clusters come from :func:`mmdml.functional.kmeans.kmeans`: faiss, all samples in fp32 on the CPU, no empty clusters.
 
     Args:
         embeddings: ``(N, D)``, of any norm.
@@ -54,8 +54,8 @@ def clustering_scores(
             out of range.
         TypeError: if labels are neither integers nor strings.
     """
-    # Here, because the pure scores above need neither faiss nor what else the engine imports.
-    from mmdml.engine.division import kmeans
+    # Here, because the pure scores above do not need faiss.
+    from mmdml.functional.kmeans import kmeans
 
     unknown = [name for name in metrics if name not in CLUSTERING_METRICS]
     if unknown or not metrics:

@@ -67,6 +67,8 @@ class Relevance:
         self._by_label = _Rows(gallery_labels)
         self._by_id = None if ids is None else _Rows(ids[1])
         self.same_label = self._by_label.count(query_labels)[1]
+        #: ``(Q,)`` gallery rows of each query's label that are the query itself.
+        self.num_own = torch.zeros_like(self.same_label)
         self.num_relevant, self.num_hidden = self._count()
 
     def _count(self) -> tuple[Tensor, Tensor]:
@@ -79,6 +81,7 @@ class Relevance:
         if self.ids is not None:
             columns, is_hidden = self._by_id.find(self.ids[0])
             same_label = self.gallery_labels[columns] == self.query_labels[:, None]
+            self.num_own = (is_hidden & same_label).sum(1)
             if self.groups is not None:
                 # Junk is counted already.
                 is_hidden = is_hidden & ~(same_label & (self.groups[1][columns] == self.groups[0][:, None]))
@@ -87,11 +90,11 @@ class Relevance:
         return positives, hidden
 
     def largest_class(self) -> int:
-        """The most gallery rows of one label: how wide ``Answers`` can get."""
+        """Return the most gallery rows of one label: how wide ``Answers`` can get."""
         return int(torch.unique_consecutive(self._by_label.keys, return_counts=True)[1].max())
 
     def of(self, queries: Tensor) -> Answers:
-        """The answers of some queries, by their numbers ``(q,)``."""
+        """Return the answers of some queries, by their numbers ``(q,)``."""
         columns, same_label = self._by_label.find(self.query_labels[queries])
         relevant = same_label
         hidden, is_hidden = columns[:, :0], same_label[:, :0]
@@ -105,7 +108,7 @@ class Relevance:
         return Answers(columns, same_label, relevant, hidden, is_hidden)
 
     def compare(self, queries: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Some queries with some gallery rows each, ``(q, K)``: are the labels equal, and does the pair count?"""
+        """Return for pairs ``(q, K)`` of queries and gallery rows whether labels agree and whether the pair counts."""
         same_label = self.gallery_labels[columns] == self.query_labels[queries, None]
         counts = torch.ones_like(same_label)
         if self.ids is not None:

@@ -13,8 +13,8 @@ from mmdml.functional.inputs import encode, to_sides
 from mmdml.functional.spaces import DISTANCES
 
 from .arguments import Keys, check_sides, resolve_exclude_self
-from .measures import QueryValues, rows_per_block
 from .options import SearchOptions
+from .query_values import QueryValues, rows_per_block
 from .relevance import Relevance
 from .searches import SEARCHES, RerankedSearch
 
@@ -48,11 +48,18 @@ def retrieval_scores(
         \mathrm{mAP} &= \frac{1}{R} \sum_{i} \mathrm{rel}_i P_i \\
         \mathrm{mAP@}K &= \frac{1}{\min(R, K)} \sum_{i \le K} \mathrm{rel}_i P_i \\
         \mathrm{Precision@}K &= P_K \\
-        \mathrm{MRR} &= 1 / \min \{i: \mathrm{rel}_i\}
+        \mathrm{MRR} &= 1 / \min \{i: \mathrm{rel}_i\} \\
+        \mathrm{mINP} &= R / \max \{i: \mathrm{rel}_i\} \\
+        \mathrm{IRRecall@}K &= \frac{1}{R} \sum_{i \le K} \mathrm{rel}_i \\
+        \mathrm{NDCG@}K &= \sum_{i \le K} \frac{\mathrm{rel}_i}{\log_2 (i + 1)} \Big/
+            \sum_{i \le \min(R, K)} \frac{1}{\log_2 (i + 1)}
 
     MAP@R and RP: Musgrave et al., ECCV 2020. mAP and CMC with junk: Zheng et al., ICCV 2015 (Market-1501). CMC@K is
     Recall@K by the name of the re-identification papers, which remove junk by ``query_groups``; it is not the
-    single-gallery-shot CMC of CUHK03, which draws one gallery image per identity. Precision@K divides by K even
+    single-gallery-shot CMC of CUHK03, which draws one gallery image per identity. IRRecall@K is recall as in
+    information retrieval (Manning et al., 2008, Sec. 8.3), the share of the positives that is found. mINP: Ye et al.,
+    TPAMI 2021. NDCG: Jarvelin and Kekalainen, ACM TOIS 2002; with graded relevance
+    :func:`~mmdml.evaluation.functional.graded_ndcg`. Precision@K divides by K even
     where the gallery is smaller. Every measure is a function of the positives' ranks, and a rank is a count of
     larger scores: nothing is sorted but the positives.
 
@@ -95,6 +102,47 @@ def retrieval_scores(
         TypeError: if labels, ids or groups are neither integers nor strings, or an option is unknown.
     """
     options = SearchOptions.of(options, settings)
+    keys = dict(query_ids=query_ids, gallery_ids=gallery_ids, query_groups=query_groups, gallery_groups=gallery_groups)
+    values = retrieval_values(
+        query,
+        query_labels,
+        gallery,
+        gallery_labels,
+        exclude_self=exclude_self,
+        device=device,
+        progress=progress,
+        options=options,
+        **keys,
+    )
+    return values.means(options.no_positive)
+
+
+@torch.no_grad()
+def retrieval_values(
+    query: Tensor | np.ndarray,
+    query_labels: Keys,
+    gallery: Tensor | np.ndarray | None = None,
+    gallery_labels: Keys | None = None,
+    *,
+    exclude_self: bool | None = None,
+    query_ids: Keys | None = None,
+    gallery_ids: Keys | None = None,
+    query_groups: Keys | None = None,
+    gallery_groups: Keys | None = None,
+    device: str | torch.device | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    options: SearchOptions | None = None,
+    **settings: Any,
+) -> QueryValues:
+    """Return the values of every query; :func:`retrieval_scores` returns their means and has the same arguments.
+
+    Returns:
+        Values of all measures by query, which also have means by class.
+
+    Raises:
+        ValueError, TypeError: as :func:`retrieval_scores`, but not for queries without a positive.
+    """
+    options = SearchOptions.of(options, settings)
     own_gallery = gallery is None
     check_sides(
         own_gallery,
@@ -113,7 +161,9 @@ def retrieval_scores(
     relevance = Relevance(*labels, ids, groups)
 
     number = len(query)
-    values = QueryValues(options.measures, number, options.ties)
+    values = QueryValues(
+        options.measures, options.ties, relevance.num_relevant, relevance.same_label, relevance.num_own
+    )
     rows = rows_per_block(options.block_size, number, len(gallery), relevance.largest_class())
     with exact_products(query.device):
         space = DISTANCES[options.distance](query, gallery)
@@ -128,8 +178,8 @@ def retrieval_scores(
         done = 0
         for part in order.to(query.device).split(rows):
             found = search.ranks(query[part], part)
-            values.put(part.cpu(), found.pessimistic, found.optimistic, relevance.num_relevant[part].cpu())
+            values.put(part.cpu(), found.pessimistic, found.optimistic)
             done += len(part)
             if progress is not None:
                 progress(done, number)
-    return values.means(options.no_positive)
+    return values

@@ -87,14 +87,14 @@ class MatrixSearch:
         return PairScores(exact, partial(self.space.double_pairs, directions), window)
 
     def _in_double(self, given: Tensor, queries: Tensor) -> Found:
-        """The same from products in fp64."""
+        """Return the same from products in fp64."""
         directions, window = self.space.directions(given)
         scores = new_scores(len(given), self.space.gallery).double()
         self.space.double_scores(directions, scores)
         return self._rank(scores, window, queries, PairScores(partial(self.space.pairs, given)))
 
     def _exactly(self, given: Tensor, queries: Tensor) -> Found:
-        """The same from the exact scores of all pairs; equal gallery rows are scored once."""
+        """Return the same from the exact scores of all pairs; equal gallery rows are scored once."""
         distinct, copies = self.space.distinct_rows
         scores = new_scores(len(given), self.space.gallery).double()
         if given.device.type == 'mps':

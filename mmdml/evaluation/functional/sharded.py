@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.dist import all_gather, all_gather_object, all_reduce, broadcast, gather_uneven, get_rank, get_world_size
 from mmdml.functional.exact_products import exact_products
 from mmdml.functional.spaces import DISTANCES
 
 from .arguments import Keys
-from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
-from .measures import QueryValues, rows_per_block
 from .options import SearchOptions
+from .query_values import QueryValues, rows_per_block
 from .ranks import FAR, OneProcess
 from .searches import MatrixSearch
 from .shard_parts import check_alike, find_relevance, raise_together, read_part, to_common_type
@@ -48,7 +48,7 @@ def sharded_retrieval_scores(
     3. every rank counts the negatives in its part that do; the sum over the ranks gives the positives' ranks.
 
     Measures, ties, junk and half precision follow the rules of ``retrieval_scores``, less its faiss search and its
-    re-ranking, which compares gallery rows with each other. What depends on all rows (the centre of 'euclidean', the
+    re-ranking, which compares gallery rows with each other. What depends on all rows (the center of 'euclidean', the
     norm that scales its ties and those of 'dot') is taken over all ranks.
 
     Every image must be in the parts once: rows that several ranks hold count as different images, which find each
@@ -108,22 +108,24 @@ def sharded_retrieval_scores(
     options = part.options
     counts = [fact.rows['query'] for fact in facts]
     total = sum(counts)
-    values = QueryValues(options.measures, total, options.ties)
     # All ranks must cut the queries into the same blocks, so the fullest part decides.
     widest = torch.tensor(relevance.largest_class() if relevance is not None else 0)
     all_reduce(widest)
     rows = rows_per_block(options.block_size, max(counts), max(fact.rows['gallery'] for fact in facts), int(widest))
-    num_relevant = torch.zeros(total, dtype=torch.int64) if relevance is None else relevance.num_relevant.cpu()
-    all_reduce(num_relevant)
+    known = torch.zeros(3, total, dtype=torch.int64)
+    if relevance is not None:
+        known = torch.stack([relevance.num_relevant, relevance.same_label, relevance.num_own]).cpu()
+    all_reduce(known)
+    values = QueryValues(options.measures, options.ties, *known)
     with exact_products(query.device):
-        space = DISTANCES[options.distance](query, gallery, gather_rows)
+        space = DISTANCES[options.distance](query, gallery, gather_uneven)
         search = MatrixSearch(space, relevance, options.measures, rows, _AllRanks())
         for now, block in _blocks(query, counts, rows):
             found = search.ranks(block, now.to(query.device))
-            values.put(now, found.pessimistic, found.optimistic, num_relevant[now])
+            values.put(now, found.pessimistic, found.optimistic)
             if progress is not None:
                 progress(int(now[-1]) + 1, total)
-    # All ranks know all values, and all raise where there are none; one of them speaks.
+    # All ranks know all values, and all raise where there are none; one of them logs.
     return values.means(options.no_positive, silent=get_rank() > 0)
 
 

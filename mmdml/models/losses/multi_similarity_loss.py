@@ -58,7 +58,7 @@ class MultiSimilarityLoss(PairLoss):
             _log1p_sum_exp(positive.log() - self.alpha * centered) / self.alpha
             + _log1p_sum_exp(negative.log() + self.beta * centered) / self.beta
         )
-        return per_anchor.sum() / max(len(pairs.anchors), 1)
+        return per_anchor.sum() / max(len(per_anchor), 1)
 
 
 def multi_similarity_mask(pairs: PairBatch, epsilon: float) -> Tensor:

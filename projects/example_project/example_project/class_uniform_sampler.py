@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
-from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.logging import print_log
 from torch.utils.data import Sampler
 
 from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.samplers import Draw
+from mmdml.dist import get_rank, get_world_size, shared_random_seed
 from mmdml.registry import DATA_SAMPLERS
 from mmdml.utils.seeding import Stream, numpy_generator
 
@@ -52,8 +52,8 @@ class ClassUniformSampler(Sampler):
         self.dataset = dataset
         self.images_per_class = images_per_class
         self.num_groups = num_batches * batch_size // images_per_class
-        self.seed = sync_random_seed() if seed is None else seed
-        self.rank, self.world_size = get_dist_info()
+        self.seed = shared_random_seed() if seed is None else seed
+        self.rank, self.world_size = get_rank(), get_world_size()
         self._epoch = 0
         order = np.argsort(dataset.labels, kind='stable')
         starts = np.flatnonzero(np.diff(dataset.labels[order])) + 1

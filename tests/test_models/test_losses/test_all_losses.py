@@ -1,7 +1,9 @@
 """Every registered loss of both kinds, without naming them: a new one is tested by being there."""
 
+import dataclasses
 import functools
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,11 @@ from tiny import REPO
 from torch.nn.functional import normalize
 
 import mmdml.models.losses
-from mmdml.engine import Embeddings
 from mmdml.models import DivideAndConquerHead, EmbeddingHead
 from mmdml.models.losses import Loss, PairLoss, ProxyLoss
 from mmdml.models.necks import DivideAndConquerEmbedding, LinearEmbedding
 from mmdml.registry import MODELS
-from mmdml.structures import PairBatch, Progress, Rows, Triplets
+from mmdml.structures import Embeddings, PairBatch, Progress, Rows, StepContext, Triplets
 
 WIDTH, CLASSES = 12, 4
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
@@ -128,10 +129,17 @@ def test_candidates_that_were_gathered_from_elsewhere(loss):
     assert raw.grad[1].abs().sum() > 0 and raw.grad[5].abs().sum() > 0
 
 
+STEP = StepContext(Progress(49, 100, 10))
+
+
+def step_of(neck, learner):
+    return STEP if learner is None else dataclasses.replace(STEP, learner=neck.active(learner))
+
+
 def with_iaa(head, raw):
-    """A diagnostics step with three copies of each row."""
-    head.progress = Progress(49, 100, 10)
-    head.sources['iaa'].receive_embeddings(Embeddings(raw.detach(), LABELS, torch.arange(8), CLASSES), head.progress)
+    """The head with an estimate, for a diagnostics step with copies."""
+    data = Embeddings(raw.detach(), LABELS, torch.arange(8), CLASSES)
+    head.sources['iaa'].estimator.receive_embeddings(data, STEP.progress)
     return head
 
 
@@ -141,7 +149,7 @@ def test_with_iaa(loss):
     torch.manual_seed(0)
     raw = raw_rows()
     head = with_iaa(EmbeddingHead(config_of(loss), sources=sources), raw)
-    log = head.loss(raw, LABELS, torch.arange(8), LinearEmbedding(4, WIDTH))
+    log = head.loss(raw, LABELS, torch.arange(8), LinearEmbedding(4, WIDTH), STEP)
     log['loss'].backward()
     assert torch.isfinite(log['loss']) and torch.isfinite(raw.grad).all() and raw.grad.abs().sum() > 0
     assert log['iaa_candidates'] == 24 and 0 < log['iaa_gradient_share'] < 1
@@ -153,7 +161,7 @@ def test_inside_four_learners(loss, division):
     """Every learner, and the merged embedding, with IAA; parameters of other learners stay where they are."""
     sources = dict(iaa=dict(type='IAAGenerator', num_copies=1, lam=0.5, onset=0))
     torch.manual_seed(0)
-    head = DivideAndConquerHead(config_of(loss), num_learners=4, sources=sources)
+    head = DivideAndConquerHead(config_of(loss), sources=sources)
     neck = DivideAndConquerEmbedding(in_channels=5, embed_dim=WIDTH, num_learners=4, division=division)
     head.bind(neck)
     features = torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
@@ -162,7 +170,7 @@ def test_inside_four_learners(loss, division):
     for learner in (0, 1, 2, 3, None):
         head.zero_grad()
         neck.zero_grad()
-        losses = head.loss(neck(features, learner), LABELS, torch.arange(8), neck, learner)
+        losses = head.loss(neck(features, learner), LABELS, torch.arange(8), neck, step_of(neck, learner))
         losses['loss'].backward()
         assert torch.isfinite(losses['loss'])
         assert any(parameter.grad is not None and parameter.grad.any() for parameter in neck.parameters())
@@ -260,3 +268,21 @@ def test_a_loss_is_short_and_independent_of_what_makes_candidates(loss):
     imports = [line for line in path.read_text().splitlines() if re.match(r'(from|import) ', line)]
     allowed = r'(from|import) (torch|mmdml\.(registry|structures|models\.losses)|\.base|\.proxy_loss|\.reductions)\b'
     assert [line for line in imports if not re.match(allowed, line)] == []
+
+
+def test_a_reader_follows_the_multi_similarity_loss_through_three_files():
+    """Files of mmdml whose code runs from the call of the loss to its value, counted whole."""
+    pairs, loss = with_copies(raw_rows(), LABELS), build(mmdml.models.losses.MultiSimilarityLoss)
+    package, files = str(Path(mmdml.__file__).parent), set()
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_filename.startswith(package):
+            files.add(frame.f_code.co_filename)
+
+    sys.setprofile(trace)
+    try:
+        loss(pairs)
+    finally:
+        sys.setprofile(None)
+    assert {Path(file).stem for file in files} == {'multi_similarity_loss', 'base', 'pair_batch'}
+    assert sum(len(Path(file).read_text().splitlines()) for file in files) <= 350
