@@ -129,7 +129,7 @@ def write_embeddings(
     if facts.labels.dtype.kind in 'iu' and (facts.labels < 0).all():
         del columns['labels']
     if facts.paths is not None:
-        # Rows of one file are one image: the reader knows it by the paths.
+        # They follow from the paths.
         del columns['ids']
     if facts.class_names is not None:
         columns['class_names'] = np.array(facts.class_names, dtype=np.str_)

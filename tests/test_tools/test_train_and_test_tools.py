@@ -157,11 +157,9 @@ def test_two_ranks_write_what_one_process_writes(trained, tmp_path):
     assert figures[0] and figures[0] == figures[1]
     assert together.count('wrote 36 embeddings') == 1
     one, two = np.load(tmp_path / 'one.npz'), np.load(tmp_path / 'two.npz')
-    assert (
-        sorted(one) == sorted(two) == [*('class_names', 'embeddings', 'ids', 'labels', 'model_hash', 'paths', 'roles')]
-    )
+    assert sorted(one) == sorted(two) == [*('class_names', 'embeddings', 'labels', 'model_hash', 'paths', 'roles')]
     np.testing.assert_allclose(one['embeddings'], two['embeddings'], atol=1e-6)
-    for name in ('class_names', 'ids', 'labels', 'model_hash', 'paths', 'roles'):
+    for name in ('class_names', 'labels', 'model_hash', 'paths', 'roles'):
         np.testing.assert_array_equal(one[name], two[name])
 
 
