@@ -1,4 +1,4 @@
-"""What a run does besides the steps of the optimiser."""
+"""What a run does besides the steps of the optimizer."""
 
 from mmdml.dist import gather_detached, gather_rows
 

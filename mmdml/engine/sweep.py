@@ -72,7 +72,7 @@ def sweep(
 
 
 def num_classes_of(dataset: Dataset) -> int:
-    """Number of classes of an mmdml dataset."""
+    """Return the number of classes of an mmdml dataset."""
     return len(dataset.metainfo['classes'])
 
 

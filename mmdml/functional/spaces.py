@@ -105,7 +105,7 @@ class Space:
         raise NotImplementedError
 
     def queries(self, given: Tensor) -> Queries:
-        """Queries with their prepared rows, in the type they have."""
+        """Return queries with their prepared rows, in the type they have."""
         rows = self.query_rows(given)
         roundings = _WINDOW * (given.shape[1] ** 0.5 + _FEW_ROUNDINGS) * torch.finfo(given.dtype).eps / 2
         return Queries(given, rows, self._length(rows).to(given.dtype) * roundings)
@@ -126,7 +126,7 @@ class Space:
         return torch.unique(numbers.where(~torch.cat(equal), first), return_inverse=True)
 
     def columns_in_double(self) -> Iterator[Tensor]:
-        """The prepared rows of the gallery in fp64, some at a time."""
+        """Return the prepared rows of the gallery in fp64, some at a time."""
         for part in self.given.split(_ROWS):
             yield self.gallery_rows(part.double())
 
@@ -224,7 +224,7 @@ class EuclideanSpace(Space):
 
 
 def _largest(rows: Tensor, gather: Gather) -> float:
-    """The largest magnitude in all rows of all processes."""
+    """Return the largest magnitude in all rows of all processes."""
     own = torch.linalg.vector_norm(rows, float('inf')) if rows.numel() else rows.new_zeros(())
     return float(gather(own.reshape(1, 1)).amax())
 

@@ -196,7 +196,7 @@ class RetrievalMetric(BaseMetric):
         return as_percent(self.scoring(results.embeddings, facts, self._where()))
 
     def _compute_on_shards(self, rows: CollectedRows) -> dict[str, float]:
-        """The same of images that are spread over the ranks, on every rank."""
+        """Return the same of images that are spread over the ranks, on every rank."""
         facts = self._facts(facts_of_all(rows, self._size))
         check_one_label_per_image(facts.labels, facts.ids)
         return as_percent(self.scoring.on_shards(rows.embeddings, rows.index.numpy(), facts, self._where()))
@@ -227,7 +227,7 @@ class RetrievalMetric(BaseMetric):
         return np.repeat(np.arange(len(sizes)), sizes)
 
     def results_matrix(self) -> ResultsMatrix | None:
-        """What the last evaluation collected, until the next one begins: on rank 0, None on the others.
+        """Return what the last evaluation collected, until the next one begins: on rank 0, None on the others.
 
         All ranks must call it, as they send what they have to rank 0.
 

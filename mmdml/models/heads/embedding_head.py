@@ -154,7 +154,7 @@ class EmbeddingHead(BaseModule):
         return self.loss_of(learner)(pairs, mined)
 
     def loss_of(self, learner: int | None) -> nn.Module:
-        """The loss that scores a learner; here all share one."""
+        """Return the loss that scores a learner; here all share one."""
         return self.loss_fn
 
     def _pair_batch(
@@ -178,7 +178,7 @@ class EmbeddingHead(BaseModule):
         )
 
     def _diagnostics(self, loss: Tensor, pairs: PairBatch, added: dict[str, Rows]) -> dict[str, Tensor]:
-        """Diagnose each source: number of rows, share of the gradient, likeness to its parents.
+        """Return what each source contributed: number of rows, share of the gradient, likeness to its parents.
 
         The share is that of the source's rows in the summed norms of the loss's gradients with respect to the unit
         candidates, in [0, 1]: 0 if the loss would be the same without the source.
