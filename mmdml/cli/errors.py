@@ -87,7 +87,7 @@ def _raises(last: TracebackType) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """An error in its own words, with the path of the config entry whose part raised it."""
+    """Return an error in its own words, with the path of the config entry whose part raised it."""
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         message = f'there is no file or folder {error.filename}'
@@ -114,7 +114,7 @@ def describe_interruption() -> str:
 
 
 def command_line(flag: str) -> str:
-    """The command of this process with a flag more."""
+    """Return the command of this process with one more flag."""
     command = os.environ.get('MMDML_COMMAND') or shlex.join(['python', *sys.argv])
     return command if f' {flag}' in command else f'{command} {flag}'
 

@@ -113,7 +113,7 @@ def build_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pairwise(words: Sequence[str] | None, name: str) -> dict[str, Any] | None:
-    """Settings of which one is a list, also where it has one entry."""
+    """Read settings of which one is a list, also where it has one entry."""
     given = settings(words)
     if given is not None and not isinstance(given.get(name, []), list):
         given[name] = [given[name]]
@@ -135,7 +135,7 @@ def table(scores: dict[str, float]) -> str:
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    """What goes to ``--json``: the file, its sizes, the options, and the scores in percent.
+    """Return what goes to ``--json``: the file, its sizes, the options, and the scores in percent.
 
     Raises:
         ValueError, TypeError, KeyError, OSError, ImportError: for input that cannot be read or scored.

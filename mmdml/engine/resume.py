@@ -19,7 +19,7 @@ _ADVICE = (
 
 
 def facts_of_run(runner) -> Facts:
-    """What decides on the steps of a run, by the name under which a user knows it; plain numbers and strings."""
+    """Return what decides on the steps of a run, by the names of the config; plain numbers and strings."""
     loader = runner.train_dataloader
     dataset = loader.dataset
     return {

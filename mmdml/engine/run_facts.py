@@ -53,7 +53,7 @@ def _images(dataset: Any) -> str:
 
 
 def number_of_classes(dataset: Any) -> int | None:
-    """Number of labels that occur in a data set; None if it does not say."""
+    """Count the labels that occur in a dataset; None if it has no list of them."""
     labels = getattr(dataset, 'labels', None)
     return None if labels is None else len(set(labels))
 
@@ -109,7 +109,7 @@ def _model(runner) -> Iterator[str]:
 
 
 def _end(runner) -> tuple[int, int]:
-    """Number of epochs and of updates of the run."""
+    """Return the number of epochs and of updates of the run."""
     loop = runner.train_loop
     return loop.max_epochs, loop.max_iters
 

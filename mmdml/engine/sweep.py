@@ -72,7 +72,7 @@ def sweep(
 
 
 def num_classes_of(dataset: Dataset) -> int:
-    """Number of classes of an mmdml data set."""
+    """Return the number of classes of an mmdml data set."""
     return len(dataset.metainfo['classes'])
 
 

@@ -82,7 +82,7 @@ class RetrievalScoring:
         retrieval_scores(rows, labels, options=self.options)
 
     def description(self, facts: RowFacts) -> str:
-        """What is done to these images, on one line: distance, protocol, and what is more than the plain search."""
+        """Say in one line what is done to these images: distance, protocol, and what is more than the plain search."""
         if self.protocol is by_roles:
             searches = 'queries search the gallery' if facts.roles.any() else 'every image searches all others'
         else:
@@ -203,7 +203,7 @@ class RetrievalScoring:
         split: Split,
         device: str | torch.device | None,
     ) -> Any:
-        """What ``search`` returns for both sides of a split, whitened and expanded."""
+        """Return what ``search`` returns for both sides of a split, whitened and expanded."""
         query = _take(embeddings, split.query)
         gallery = None if split.gallery is None else _take(embeddings, split.gallery)
         keys = _keys('query', facts, split.query)

@@ -47,7 +47,7 @@ def _as_tensor(name: str, rows: np.ndarray) -> Tensor:
 
 
 def precision_on(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """What embeddings of a type are computed in: fp32, or fp64 if they come so; MPS has no fp64."""
+    """Return what embeddings of a type are computed in: fp32, or fp64 if they come so; MPS has no fp64."""
     return dtype if dtype == torch.float64 and device.type != 'mps' else torch.float32
 
 

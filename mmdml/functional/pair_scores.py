@@ -15,7 +15,7 @@ _NO_ANGLE = 2.0**-100
 
 
 def power_of_two(magnitudes: Tensor) -> Tensor:
-    """What takes magnitudes to [1/2, 1) when multiplied, a power of two; 1 where they are 0."""
+    """Return what takes magnitudes to [1/2, 1) when multiplied, a power of two; 1 where they are 0."""
     limit = _EXPONENTS.get(magnitudes.dtype, _EXPONENTS_ELSEWHERE)
     exponents = torch.frexp(magnitudes.cpu() if magnitudes.device.type == 'mps' else magnitudes).exponent
     # The bits of an fp64 number: its exponent, from 1023 on, and a fraction of 0.

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmdml.utils.seeding import Stream, torch_generator
+
 from .pair_scores import cosine_score, dot_score, euclidean_score, power_of_two, scaled_rows
 
 # Columns whose median is taken at once, and rows that are prepared at once.
@@ -103,7 +105,7 @@ class Space:
         raise NotImplementedError
 
     def queries(self, given: Tensor) -> Queries:
-        """Queries with their prepared rows, in the type they have."""
+        """Return queries with their prepared rows, in the type they have."""
         rows = self.query_rows(given)
         roundings = _WINDOW * (given.shape[1] ** 0.5 + _FEW_ROUNDINGS) * torch.finfo(given.dtype).eps / 2
         return Queries(given, rows, self._length(rows).to(given.dtype) * roundings)
@@ -112,7 +114,7 @@ class Space:
     def distinct_rows(self) -> tuple[Tensor, Tensor]:
         """``(d,)`` gallery rows of which no two are equal, and ``(G,)`` which of them each row is equal to."""
         bits = torch.int64 if self.given.dtype == torch.float64 else torch.int32
-        random = torch.Generator().manual_seed(0)
+        random = torch_generator(Stream.ROW_HASH, 0)
         factors = torch.randint(2**62, (self.given.shape[1],), generator=random).to(self.given.device) | 1
         # Sums modulo 2^64 of the bits; + 0: -0 is equal to 0.
         sums = [((part + 0.0).view(bits) * factors).sum(1) for part in self.given.split(_ROWS)]
@@ -124,7 +126,7 @@ class Space:
         return torch.unique(numbers.where(~torch.cat(equal), first), return_inverse=True)
 
     def columns_in_double(self) -> Iterator[Tensor]:
-        """The prepared rows of the gallery in fp64, some at a time."""
+        """Return the prepared rows of the gallery in fp64, some at a time."""
         for part in self.given.split(_ROWS):
             yield self.gallery_rows(part.double())
 
@@ -222,7 +224,7 @@ class EuclideanSpace(Space):
 
 
 def _largest(rows: Tensor, gather: Gather) -> float:
-    """The largest magnitude in all rows of all processes."""
+    """Return the largest magnitude in all rows of all processes."""
     own = torch.linalg.vector_norm(rows, float('inf')) if rows.numel() else rows.new_zeros(())
     return float(gather(own.reshape(1, 1)).amax())
 

@@ -70,7 +70,7 @@ class Stages:
             )
 
     def at(self, epoch: int) -> Stage:
-        """The stage of a 0-based epoch.
+        """Return the stage of a 0-based epoch.
 
         Raises:
             ValueError: if ``epoch`` is negative.

@@ -52,7 +52,7 @@ class SelectionGuardHook(Hook):
             print_log(f"Evaluations with split='test' are on {scored}", 'current', level=30)
 
     def _fault(self, runner, evaluated: Any, trained: Any) -> str:
-        """What is wrong with selecting by scores of ``evaluated``; '' if nothing is."""
+        """Return what is wrong with selecting by scores of ``evaluated``; '' if nothing is."""
         split = getattr(evaluated, 'split', None)
         if split not in ('train', 'val'):
             return f'test classes (split={split!r})'
@@ -78,7 +78,7 @@ def _selects(part: Any) -> bool:
 
 
 def _test_dataset(runner) -> Any | None:
-    """The data set of the test loader; None if there is none, or its files are not here."""
+    """Return the data set of the test loader; None if there is none, or its files are not here."""
     loader = runner.cfg.get('test_dataloader')
     dataset = None if loader is None else loader.get('dataset')
     if not isinstance(dataset, Mapping):
@@ -91,7 +91,7 @@ def _test_dataset(runner) -> Any | None:
 
 
 def _remedy(cfg: Mapping[str, Any]) -> str:
-    """Settings that validate on held-out classes of the training data set, wherever that lies."""
+    """Return settings that validate on held-out classes of the training data set, wherever that lies."""
     trained, evaluated = ((cfg.get(f'{name}_dataloader') or {}).get('dataset') for name in ('train', 'val'))
     words = ['train_dataloader.dataset.val_classes=0.2']
     if not (isinstance(trained, Mapping) and isinstance(evaluated, Mapping)):

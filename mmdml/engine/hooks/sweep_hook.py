@@ -128,7 +128,7 @@ class SweepHook(Hook):
         return embeddings
 
     def run_state(self) -> dict[str, Any]:
-        """The bank, if one is kept."""
+        """Return the bank, if one is kept."""
         return {} if self.bank is None else {'bank': self.bank.state_dict()}
 
     def load_run_state(self, state: dict[str, Any]) -> None:

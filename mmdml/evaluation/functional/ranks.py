@@ -38,7 +38,7 @@ class Depth(NamedTuple):
 
     @classmethod
     def needed_by(cls, measures: Iterable[Measure], largest_r: int) -> 'Depth':
-        """What all measures together need, where no query has more than ``largest_r`` positives."""
+        """Return what all measures together need, where no query has more than ``largest_r`` positives."""
         measures = list(measures)
         # At least 1, also where nobody has a positive: 0 would say that nothing is asked.
         within_r = max(largest_r, 1) if any(measure.within_r for measure in measures) else 0
@@ -61,7 +61,7 @@ class Found(NamedTuple):
     unsettled: Tensor
 
     def replaced(self, rows: Tensor, other: 'Found') -> 'Found':
-        """The same with the given rows ``(r,)`` as ``other`` has them."""
+        """Return the same with the given rows ``(r,)`` as ``other`` has them."""
         unsettled = self.unsettled.clone()
         unsettled[rows] = other.unsettled
         width = max(self.pessimistic.shape[1], other.pessimistic.shape[1])
@@ -81,11 +81,11 @@ class OneProcess:
         return scores, columns
 
     def largest(self, values: Tensor) -> Tensor:
-        """The maximum over all parts, entry by entry."""
+        """Return the maximum over all parts, entry by entry."""
         return values
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all parts, entry by entry."""
+        """Return the sum over all parts, entry by entry."""
         return values
 
 

@@ -133,7 +133,7 @@ def retrieval_values(
     options: SearchOptions | None = None,
     **settings: Any,
 ) -> QueryValues:
-    """The values of every query, of which :func:`retrieval_scores` returns the means; arguments as there.
+    """Return the values of every query; :func:`retrieval_scores` returns their means and has the same arguments.
 
     Returns:
         Values of all measures by query, which also have means by class.

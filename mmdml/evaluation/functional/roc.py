@@ -50,7 +50,7 @@ class Roc:
                 raise ValueError(f'there is no pair of images of {name} among the {len(pairs.rows)} images')
 
     def at_fpr(self, rate: float) -> OperatingPoint:
-        """The point with the most positives of those with at most this share of the negatives."""
+        """Return the point with the most positives of those with at most this share of the negatives."""
         # The highest score that is too many negatives, and all above it.
         key = self._find(self._too_many(rate))
         above = self.totals if key is None else self._above(key + 1)
@@ -60,7 +60,7 @@ class Roc:
         return OperatingPoint(float('inf') if lowest is None else _to_score(lowest, self.bits), tpr, fpr)
 
     def equal_error(self) -> tuple[float, float]:
-        """The rate where FPR and FNR meet, and the threshold of the first point with FPR >= FNR."""
+        """Return the rate where FPR and FNR meet, and the threshold of the first point with FPR >= FNR."""
         key = self._find(self._errs_equally)
         low, high = self._above(key + 1), self._above(key)
         (fpr_low, tpr_low), (fpr_high, tpr_high) = (counts / self.totals for counts in (low, high))
@@ -70,7 +70,7 @@ class Roc:
         return float(fpr_low + share * (fpr_high - fpr_low)), _to_score(key, self.bits)
 
     def _find(self, enough: Callable[[list[int]], bool]) -> int | None:
-        """The largest number k of a score for which the pairs of at least k are enough; None if all are not."""
+        """Return the largest number k of a score for which the pairs of at least k are enough; None if all are not."""
         if not enough(self.totals.tolist()):
             return None
         prefix, above = 0, np.zeros(2, np.int64)
@@ -152,7 +152,7 @@ def _to_numbers(scores: Tensor) -> Tensor:
 
 
 def _to_score(number: int, bits: int) -> float:
-    """The score that has a number in 0..2^bits-1."""
+    """Return the score that has a number in 0..2^bits-1."""
     kind, integer = (np.float64, np.int64) if bits == 64 else (np.float32, np.int32)
     signed = number - 2 ** (bits - 1)
     pattern = signed if signed >= 0 else signed ^ (2 ** (bits - 1) - 1)

@@ -80,7 +80,7 @@ class MatrixSearch:
         return found
 
     def _in_double(self, given: Tensor, queries: Tensor) -> Found:
-        """The same from products in fp64."""
+        """Return the same from products in fp64."""
         block = self.space.queries(given.double())
         scores = new_scores(len(given), self.space.gallery).double()
         start = 0
@@ -90,7 +90,7 @@ class MatrixSearch:
         return self._rank(scores, block.window, queries, partial(self.space.pairs, given))
 
     def _exactly(self, given: Tensor, queries: Tensor) -> Found:
-        """The same from the exact scores of all pairs; equal gallery rows are scored once."""
+        """Return the same from the exact scores of all pairs; equal gallery rows are scored once."""
         distinct, copies = self.space.distinct_rows
         scores = new_scores(len(given), self.space.gallery).double()
         if given.device.type == 'mps':

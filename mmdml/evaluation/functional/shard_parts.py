@@ -107,7 +107,7 @@ def read_part(
 
 
 def _given(side: str, keys: dict[str, Any], rows: int, unused: set[str]) -> dict[str, np.ndarray]:
-    """The keys of one side that are there and needed."""
+    """Return the keys of one side that are there and needed."""
     given = {}
     for name, value in keys.items():
         if value is None or name in unused:
@@ -179,7 +179,7 @@ def find_relevance(part: Part, facts: list[Facts], device: torch.device) -> Rele
 
 
 def _common_keys(part: Part, facts: list[Facts], name: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The keys of the queries of all ranks, and those of this rank's gallery: int64 codes, equal where the keys are.
+    """Return the keys of all ranks' queries and of this rank's gallery: int64 codes, equal where the keys are.
 
     Raises:
         TypeError: if some are integers and others strings, on any rank.

@@ -40,7 +40,7 @@ def depth_in_rows(measures: Iterable[Measure], num_relevant: Tensor) -> Tensor:
 
 
 def find_top(scores: Tensor, gallery: int, number: int) -> Top:
-    """The ``number`` highest of each row of ``scores (Q, L)``, of which the first ``gallery`` are rows."""
+    """Return the ``number`` highest of each row of ``scores (Q, L)``, of which the first ``gallery`` are rows."""
     scores = scores[:, :gallery]
     if number >= gallery:
         columns = torch.arange(gallery, device=scores.device).expand(len(scores), -1)

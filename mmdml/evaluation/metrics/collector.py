@@ -36,7 +36,7 @@ class CollectedRows:
         return len(self.index)
 
     def take(self, rows: Tensor) -> 'CollectedRows':
-        """Some rows by number, ``(m,)`` int64."""
+        """Return some rows by number, ``(m,)`` int64."""
         count = len(rows)
         # The first ones in order, as the samplers of test sets give them, need no copy.
         if torch.equal(rows, torch.arange(count)):
@@ -85,14 +85,14 @@ class Collector:
         self.used = end
 
     def rows(self) -> CollectedRows:
-        """What came, in data-set order; an image that came twice is there as it came last."""
+        """Return what came, in data-set order; an image that came twice is there as it came last."""
         index, from_end = np.unique(self.index[: self.used].numpy()[::-1], return_index=True)
         came = CollectedRows(self.index, self.embeddings, self.facts, self.paths)
         return came.take(torch.from_numpy(self.used - 1 - from_end))
 
 
 def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
-    """The rows that this rank keeps: an image belongs to the lowest rank that has it.
+    """Return the rows that this rank keeps: an image belongs to the lowest rank that has it.
 
     Samplers give some images to two ranks, so that all get equally many. Must be called on all ranks.
 

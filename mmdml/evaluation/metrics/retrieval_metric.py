@@ -195,7 +195,7 @@ class RetrievalMetric(BaseMetric):
         return as_percent(self.scoring(results.embeddings, facts, self._where()))
 
     def _compute_on_shards(self, rows: CollectedRows) -> dict[str, float]:
-        """The same of images that are spread over the ranks, on every rank."""
+        """Return the same of images that are spread over the ranks, on every rank."""
         facts = self._facts(facts_of_all(rows, self._size))
         check_one_label_per_image(facts.labels, facts.ids)
         return as_percent(self.scoring.on_shards(rows.embeddings, rows.index.numpy(), facts, self._where()))
@@ -226,7 +226,7 @@ class RetrievalMetric(BaseMetric):
         return np.repeat(np.arange(len(sizes)), sizes)
 
     def results_matrix(self) -> ResultsMatrix | None:
-        """What the last evaluation collected, until the next one: on rank 0, None on the others; all must call it.
+        """Return what was collected last, until the next evaluation: on rank 0, None elsewhere; all ranks must call it.
 
         Raises:
             RuntimeError: if there is none.

@@ -12,7 +12,7 @@ from .roles import by_roles
 
 
 def build_protocol(protocol: dict | Protocol | None) -> Protocol:
-    """A protocol from its config; None: roles decide (:func:`by_roles`).
+    """Build a protocol from its config; None: roles decide (:func:`by_roles`).
 
     Raises:
         TypeError: if it is neither a config nor something to call.
@@ -59,7 +59,7 @@ class PerPart:
         self.names = names
 
     def __call__(self, facts: RowFacts) -> Iterator[Split]:
-        """The splits of all parts.
+        """Return the splits of all parts.
 
         Raises:
             ValueError: if there are no parts, or not as many as names or protocols.

@@ -74,7 +74,7 @@ class CovarianceBank:
         return cls(rows, offsets, alpha, indices, weights, gamma, covariance_factor(rows.t() @ rows / images))
 
     def to(self, device: str | torch.device) -> 'CovarianceBank':
-        """The same bank on ``device``; nothing is copied if it is there."""
+        """Return the same bank on ``device``; nothing is copied if it is there."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)
 
@@ -158,7 +158,7 @@ def full_covariance_noise(
 
 
 def _scaled_rows(bank: CovarianceBank, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the noise of each class is spanned by.
+    """Return what the noise of each class is spanned by.
 
     Args:
         bank: the centered embeddings.
