@@ -29,7 +29,7 @@ class SweepHook(Hook):
         num_workers: loader processes of a sweep. Default: as the training loader.
 
     Raises:
-        ValueError: if the training data set cannot be swept (it needs ``labels`` and ``with_pipeline``).
+        ValueError: if the training dataset cannot be swept (it needs ``labels`` and ``with_pipeline``).
 
     Config::
 
