@@ -20,7 +20,7 @@ class EmbeddingHead(BaseModule):
 
     Real rows (of all ranks, if gathered) are the anchors. Each source adds raw candidate rows: synthetic ones, memory.
     All rows are normalized once, at the end, and meet the loss as one :class:`~mmdml.structures.PairBatch`. The loss
-    knows neither sources nor ranks.
+    is independent of sources and ranks.
 
     Args:
         loss: config of a loss, called as ``loss(pairs, mined=None) -> scalar``.
