@@ -37,14 +37,11 @@ from common import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmdml.engine.division import (
-    cluster_means,
-    drop_singletons,
-    kmeans,
-    match_clusters,
-    move_singletons,
-)
+from mmdml.engine.division import drop_singletons, match_clusters, move_singletons
+from mmdml.engine.model_of import progress_of
+from mmdml.functional.kmeans import cluster_means, kmeans
 from mmdml.registry import DATA_SAMPLERS, MODELS
+from mmdml.structures import StepContext
 
 CLUSTERS, BATCH, PER_CLASS, CHANNELS, DIM = 8, 128, 4, 2048, 128
 ITERATIONS, SEED = 100, 1234
@@ -140,7 +137,7 @@ def kmeans_table(channels: int, rounds: int) -> Table:
     same = f'{np.mean(found["ours"] == found["bare"]):.2%} of the images in the same cluster'
     return ('what', 'CPU time', 'ratio'), [
         (f'`faiss.Clustering.train` ({found["iterations"]} iterations) and `search`', f'{faiss_alone:.1f} s', ''),
-        (f'`mmdml.engine.division.kmeans` ({same})', f'{own:.1f} s', f'{own / faiss_alone:.3f}'),
+        (f'`mmdml.functional.kmeans.kmeans` ({same})', f'{own:.1f} s', f'{own / faiss_alone:.3f}'),
     ]
 
 
@@ -156,7 +153,7 @@ def kmeans_section() -> Table:
 
 
 def write_pictures(folder: Path) -> None:
-    """Grey 28 x 28 noise, in one folder a class."""
+    """Gray 28 x 28 noise, in one folder a class."""
     import cv2
 
     random = np.random.default_rng(0)
@@ -187,7 +184,7 @@ def count_sweeps(
     cfg.train_dataloader.update(batch_size=size, sampler=sampler)
     cfg.model.backbone.channels = cfg.model.neck.in_channels = 8
     cfg.train_cfg.update(max_epochs=8, val_interval=8)
-    cfg.custom_hooks = [dict(type='DivisionHook', num_clusters=4, interval=2, divide_until=6, fine_tune_from=7, **hook)]
+    cfg.custom_hooks = [dict(type='DivisionHook', interval=2, divide_until=6, fine_tune_from=7, **hook)]
     cfg.merge_from_dict(dict(work_dir=str(work_dir), log_level='ERROR', experiment_name=work_dir.name, **options))
     runner = Runner.from_cfg(cfg)
 
@@ -249,7 +246,7 @@ def in_epochs(iterations: list[int]) -> str:
 # ---- training step ---------------------------------------------------------------------------------------------------
 
 NECK = dict(type='DivideAndConquerEmbedding', num_learners=CLUSTERS)
-HEAD = dict(type='DivideAndConquerHead', num_learners=CLUSTERS)
+HEAD = dict(type='DivideAndConquerHead')
 ONE = dict(neck=dict(type='LinearEmbedding'), head=dict(type='EmbeddingHead'), optim={})
 LEARNERS = {
     'K = 1': ONE,
@@ -258,7 +255,7 @@ LEARNERS = {
     'K = 8, slices': dict(neck=NECK, head=HEAD, optim={}),
     'K = 8, learned masks': dict(
         neck=dict(NECK, division='masks', learned=True),
-        head=dict(HEAD, diversity_weight=0.01),
+        head=dict(HEAD, regularizers=dict(diversity=dict(type='MaskDiversity', weight=0.01))),
         optim=dict(paramwise_cfg=dict(custom_keys={'masks': dict(lr_mult=100)})),
     ),
 }
@@ -275,8 +272,8 @@ class Step:
     """A training step of a config, with other learners, on one batch of random pictures.
 
     Args:
-        config: below ``configs/``; backbone, pooling, loss, miner and optimiser are taken from it.
-        learners: neck, head and optimiser options.
+        config: below ``configs/``; backbone, pooling, loss, miner and optimizer are taken from it.
+        learners: neck, head and optimizer options.
         size: pictures and their height, width and channels.
     """
 
@@ -318,7 +315,7 @@ class Step:
         if self.model.neck.__class__.__name__ == NECK['type']:
             self.model.neck.divide(CLUSTERS)
             self.model.head.divide(1, CLUSTERS)
-            self.hook = DivisionHook(CLUSTERS, divide_until=1)
+            self.hook = DivisionHook(divide_until=1)
             self.hook.assignment = torch.zeros(images, dtype=torch.int64)
 
     def take(self, part: str) -> None:
@@ -326,21 +323,26 @@ class Step:
         if self.hook:
             self.turn = (self.turn + 1) % CLUSTERS
             self.hook.assignment.fill_(self.turn)
-            self.model.head.learner = self.turn
+        self.model.step = StepContext(
+            progress_of(self.runner), self.model.neck.active(self.turn) if self.hook else None
+        )
         getattr(self, part)()
 
     def whole(self) -> None:
         """What MMEngine's loop does, with the hook that looks up the learner."""
         if self.hook:
+            self.hook._runner = self.runner
             self.hook.before_train_iter(self.runner, 0, self.batch)
+            self.hook.learner_of_step(self.runner, 0, self.batch)
         self.model.train_step(self.batch, self.optim)
 
     def neck_and_head(self) -> None:
         """From pooled features to their gradient."""
         self.features.grad = None
         self.model.zero_grad()
-        learner, neck = self.model.head.learner, self.model.neck
-        losses = self.model.head.loss(neck(self.features, learner), self.labels, self.indices, neck, learner)
+        step, neck = self.model.step, self.model.neck
+        raw = neck(self.features, step.learner_index)
+        losses = self.model.head.loss(raw, self.labels, self.indices, neck, step)
         sum(losses.values()).backward()
 
     def fill_gradients(self) -> None:
@@ -350,7 +352,7 @@ class Step:
         sum(losses.values()).backward()
 
     def update(self) -> None:
-        """The optimiser alone."""
+        """The optimizer alone."""
         self.optim.optimizer.step()
 
 
@@ -381,9 +383,9 @@ def step_lines(network: str, config: str, size: tuple[int, int, int], rounds: in
 def step_section() -> Table:
     """A training step with K = 8 learners beside the same step with one (margin loss, distance weighting, D = 128).
 
-    The batch is the same, the learner another one in every step; the optimiser is Adam with the groups of the configs.
+    The batch is the same, the learner another one in every step; the optimizer is Adam with the groups of the configs.
     Medians over steps that take turns: 60 (Conv4) and 8 (ResNet-50) of each; for neck and head (forward and backward)
-    and the optimiser alone 200 and 30. "Difference of the parts" is what these two add to the K = 1 step.
+    and the optimizer alone 200 and 30. "Difference of the parts" is what these two add to the K = 1 step.
     """
     head = ('network', 'learners', 'step', 'beside K = 1 (aim <= +2 %)', 'neck and head', 'optimiser')
     return (*head, 'difference of the parts'), [

@@ -22,17 +22,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmdml.registry import DATA_SAMPLERS, MODELS
-from mmdml.structures import PairBatch, Rows
-from mmdml.structures.progress import Progress
+from mmdml.structures import PairBatch, Progress, Rows, StepContext
 
 DIM, BATCH, COPIES = 512, 128, 3
 
 
 def clustered(labels: Tensor, seed: int = 0) -> Tensor:
-    """``(N, DIM)`` rows around one centre per class."""
+    """``(N, DIM)`` rows around one center per class."""
     random = torch.Generator().manual_seed(seed)
-    centres = torch.randn(int(labels.max()) + 1, DIM, generator=random)
-    return centres[labels] + 2 * torch.randn(len(labels), DIM, generator=random)
+    centers = torch.randn(int(labels.max()) + 1, DIM, generator=random)
+    return centers[labels] + 2 * torch.randn(len(labels), DIM, generator=random)
 
 
 def two_products(matrix: Tensor, block: int = 1024) -> None:
@@ -69,20 +68,21 @@ def generation_section() -> Table:
     generator = MODELS.build(dict(type='IAAGenerator', num_copies=COPIES, lam=0.8, onset=0))
     var = torch.rand(SOP_CLASSES, DIM) + 0.5
     count = torch.full((SOP_CLASSES,), 5)
-    generator.load_run_state(dict(count=count, mean=torch.zeros_like(var), var=var, corrected=var, seen=count))
+    state = dict(count=count, mean=torch.zeros_like(var), var=var, corrected=var, seen=count)
+    generator.estimator.load_run_state(dict(state, received=True, scales={}))
     progress = Progress(iter=10, max_iters=100, epoch_length=10)
     loss = MODELS.build(dict(type='MultiSimilarityLoss'))
 
     anchors = Rows.of_batch(raw, labels)
 
     def step(with_copies: bool) -> None:
-        rows = Rows.cat([anchors, generator(anchors, progress)]) if with_copies else anchors
+        rows = Rows.cat([anchors, generator(anchors, StepContext(progress))]) if with_copies else anchors
         unit = F.normalize(rows.embeddings)
         pairs = PairBatch(Rows(unit[:BATCH], labels, anchors.views), Rows(unit, rows.labels, rows.views))
         raw.grad = None
         loss(pairs).backward()
 
-    generation = repeated_cpu_seconds(lambda: generator(anchors, progress))
+    generation = repeated_cpu_seconds(lambda: generator(anchors, StepContext(progress)))
     use = repeated_cpu_seconds(lambda: step(True)) - repeated_cpu_seconds(lambda: step(False))
     resnet, images = resnet_step()
     whole = resnet * BATCH / images

@@ -8,6 +8,7 @@ from mmdml.compat import (
     after_import,
     check_distributions,
     define_missing_operators,
+    drop_debug_prints,
     mend_config_files,
     register_config_scope,
     register_safe_loaders,
@@ -21,5 +22,6 @@ check_distributions()
 after_import('torchvision.extension', define_missing_operators)
 after_import('mmengine.config.utils', register_config_scope)
 after_import('mmengine.config.config', mend_config_files)
+after_import('mmengine.logging.logger', drop_debug_prints)
 after_import('mmengine.runner.checkpoint', register_safe_loaders)
 after_import('mmengine.runner.checkpoint', register_strict_loaders)

@@ -24,11 +24,13 @@ METRICS = _child(roots.METRICS, 'mmdml.evaluation.metrics')
 #: Who searches whom in a test set. MMEngine knows no such parts.
 PROTOCOLS = Registry('protocol', scope='mmdml', locations=['mmdml.evaluation.protocols'])
 HOOKS = _child(roots.HOOKS, 'mmdml.engine')
+RUNNERS = _child(roots.RUNNERS, 'mmdml.engine')
 # MMEngine looks these up under the scope of the run; without a child registry it warns each time.
 LOOPS = _child(roots.LOOPS, 'mmdml.engine')
 OPTIMIZERS = _child(roots.OPTIMIZERS, 'mmdml.engine')
 OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, 'mmdml.engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(roots.OPTIM_WRAPPER_CONSTRUCTORS, 'mmdml.engine')
 PARAM_SCHEDULERS = _child(roots.PARAM_SCHEDULERS, 'mmdml.engine')
+LOG_PROCESSORS = _child(roots.LOG_PROCESSORS, 'mmdml.engine')
 VISUALIZERS = _child(roots.VISUALIZERS, 'mmdml.engine')
 VISBACKENDS = _child(roots.VISBACKENDS, 'mmdml.engine')

@@ -4,7 +4,7 @@ import torch
 from mmpretrain.structures import DataSample
 
 from mmdml import registry
-from mmdml.engine import Progress
+from mmdml.structures import Progress, StepContext
 from mmdml.utils.dataset_configs import leaf_datasets
 
 
@@ -33,7 +33,7 @@ def assert_learns(model):
     inputs = list(torch.randint(0, 256, (4, channels, 64, 64), dtype=torch.uint8))
     samples = [DataSample(metainfo=dict(sample_idx=at)).set_gt_label(at // 2) for at in range(4)]
     data = embedder.data_preprocessor(dict(inputs=inputs, data_samples=samples), True)
-    embedder.head.progress = Progress(iter=0, max_iters=1000, epoch_length=10)
+    embedder.step = StepContext(Progress(iter=0, max_iters=1000, epoch_length=10))
     losses = embedder(**data, mode='loss')
     losses['loss'].backward()
     assert torch.isfinite(losses['loss'])

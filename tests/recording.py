@@ -25,7 +25,7 @@ class RecordHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         record = dict(
             steps=self.steps,
-            state={name: source.run_state() for name, source in model.head.sources.items()},
+            state={name: source.estimator.run_state() for name, source in model.head.sources.items()},
             weights=model.state_dict(),
         )
         torch.save(record, osp.join(runner.work_dir, f'rank_{get_rank()}.pth'))

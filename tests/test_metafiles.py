@@ -27,6 +27,14 @@ def test_every_config_has_a_metafile_entry():
     assert linter.lint_configs(ROOT) == []
 
 
+def test_configs_and_their_models_are_called_by_the_scheme():
+    assert linter.lint_names(ROOT) == []
+
+
+def test_every_config_has_a_figure_or_a_plan():
+    assert linter.lint_figures(ROOT) == []
+
+
 def test_every_loss_has_file_export_config_and_metafile_entry():
     assert linter.lint_losses(ROOT) == []
 
@@ -162,6 +170,48 @@ def test_a_metafile_outside_the_index_and_an_import_of_nothing_are_named(project
 def test_a_config_without_metafile_entry_is_named(project):
     (project / 'configs/m/new.py').write_text('x = 1\n')
     assert linter.lint_configs(project) == ['configs/m/new.py is in no metafile']
+
+
+@pytest.mark.parametrize(
+    'name, complaint',
+    [
+        ('iaa_ms_r50_cub', None),
+        ('ms_r50_cub_paper', None),
+        ('dc-k4-warmup_n-pairs_vit-small-dino_cub_val', None),
+        ('r50_cub', 'no two fields after the loss are a backbone of'),
+        ('ms_cub_r50', 'no two fields after the loss are a backbone of'),
+        ('ms_r50_cub200', "and a dataset of ['cub']"),
+        ('n_pairs__r50_cub', "fields have a-z, 0-9 and single - inside, got ['']"),
+        ('N-Pairs_r50_cub', "got ['N-Pairs']"),
+        ('ms-_r50_cub', "got ['ms-']"),
+    ],
+)
+def test_a_config_outside_the_scheme_is_named(tmp_path, name, complaint):
+    for path in ('_base_/models/r50.py', '_base_/models/vit-small-dino.py', '_base_/datasets/cub.py', f'm/{name}.py'):
+        (tmp_path / 'configs' / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'configs' / path).touch()
+    problems = linter.lint_names(tmp_path)
+    if complaint is None:
+        assert problems == []
+    else:
+        assert len(problems) == 1 and f'configs/m/{name}.py: ' in problems[0] and complaint in problems[0]
+
+
+def test_a_model_that_is_called_unlike_its_config_is_named(project):
+    (problem,) = (each for each in linter.lint_names(project) if 'metafile' in each)
+    assert problem.endswith('model m must have the name of its config configs/m/contrastive.py')
+
+
+def test_a_config_without_figure_and_plan_is_named(project):
+    assert linter.lint_figures(project) == []
+    content = good_metafile()
+    del content['Models'][0]['Results']
+    write(project, content)
+    (problem,) = linter.lint_figures(project)
+    assert problem.startswith('configs/m/contrastive.py has no result and is in no plan')
+    (project / 'experiments').mkdir()
+    (project / 'experiments/plan.yml').write_text('items: [{name: m, config: configs/m/contrastive.py, seeds: [0]}]')
+    assert linter.lint_figures(project) == []
 
 
 def test_a_loss_without_config_or_without_metafile_entry_is_named(project):

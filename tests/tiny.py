@@ -5,6 +5,8 @@ import os.path as osp
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmdml.engine.runner import build_runner
+
 REPO = osp.dirname(osp.dirname(osp.abspath(__file__)))
 
 
@@ -57,7 +59,7 @@ def train(cfg: Config) -> Runner:
 
     cfg = cfg.copy()
     cfg.experiment_name = uuid.uuid4().hex  # MMEngine keeps one logger and message hub per name
-    runner = Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     runner.train()
     return runner
 

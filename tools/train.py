@@ -2,10 +2,11 @@
 
 import argparse
 
-from mmengine.runner import Runner
-
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
+from mmdml.cli.console import ToolRunner, take_console
+from mmdml.cli.errors import run_command
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
+from mmdml.engine.runner import build_runner
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,6 +21,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision (needs CUDA)')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
+    parser.add_argument('--score-first', action='store_true', help='score the model before the first update, too')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate by batch size / base_batch_size'
     )
@@ -46,6 +48,10 @@ def apply_flags(cfg, args: argparse.Namespace) -> None:
         if 'auto_scale_lr' not in cfg or 'base_batch_size' not in cfg.auto_scale_lr:
             raise ValueError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config')
         cfg.auto_scale_lr.enable = True
+    if args.score_first:
+        if not cfg.get('val_dataloader'):
+            raise ValueError('--score-first scores on val_dataloader, but the config has none')
+        cfg.default_hooks.console.score_first = True
     if args.no_persistent_workers:
         cfg.train_dataloader.persistent_workers = False
 
@@ -53,11 +59,12 @@ def apply_flags(cfg, args: argparse.Namespace) -> None:
 def main() -> None:
     """Run."""
     args = parse_args()
+    take_console()
     cfg = load_config(args)
     apply_flags(cfg, args)
     if args.amp:
         require_cuda_for_amp()
-    Runner.from_cfg(cfg).train()
+    build_runner(cfg, ToolRunner).train()
     stop_processes()
 
 
@@ -66,8 +73,8 @@ def require_cuda_for_amp() -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise SystemExit('--amp needs a CUDA device, and there is none here; leave the flag out to train in fp32')
+        raise ValueError('--amp needs a CUDA device, and there is none here; leave the flag out to train in fp32')
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -2,5 +2,4 @@
 # Stages and rate are those of SOP; the authors advise to fine-tune from epoch 60 and to lower the rate every 30.
 _base_ = ['../_base_/division/cars.py', '../_base_/division/dc_margin_r50.py']
 
-model = dict(neck=dict(num_learners=4), head=dict(num_learners=4))
-custom_hooks = [dict(num_clusters=4, **_base_.division)]
+model = dict(neck=dict(num_learners=4))

@@ -2,6 +2,5 @@ _base_ = ['./dc-k1_margin_conv4_omniglot.py', '../_base_/division/cvpr_15e.py']
 
 model = dict(
     neck=dict(type='DivideAndConquerEmbedding', num_learners=8),
-    head=dict(type='DivideAndConquerHead', num_learners=8),
+    head=dict(type='DivideAndConquerHead'),
 )
-custom_hooks = [dict(num_clusters=8, **_base_.division)]

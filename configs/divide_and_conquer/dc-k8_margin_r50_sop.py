@@ -1,5 +1,4 @@
 # K = 8 and batches of 80 x 4, as in the CVPR release's command.
 _base_ = ['../_base_/division/sop.py', '../_base_/division/dc_margin_r50.py']
 
-model = dict(neck=dict(num_learners=8), head=dict(num_learners=8))
-custom_hooks = [dict(num_clusters=8, **_base_.division)]
+model = dict(neck=dict(num_learners=8))

@@ -1,6 +1,5 @@
 # The TPAMI release's command for SOP; its K for In-shop is not known to us.
 _base_ = ['../_base_/division/inshop.py', '../_base_/division/dcplus-fixed_margin_r50.py']
 
-model = dict(neck=dict(num_learners=32), head=dict(num_learners=32))
-custom_hooks = [dict(num_clusters=32, **_base_.division)]
+model = dict(neck=dict(num_learners=32))
 train_dataloader = dict(sampler=dict(images_per_class=2))

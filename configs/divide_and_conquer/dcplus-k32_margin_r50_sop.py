@@ -1,6 +1,5 @@
 # The TPAMI release's command: K = 32, batches of 80 x 2.
 _base_ = ['../_base_/division/sop.py', '../_base_/division/dcplus_margin_r50.py']
 
-model = dict(neck=dict(num_learners=32), head=dict(num_learners=32))
-custom_hooks = [dict(num_clusters=32, **_base_.division)]
+model = dict(neck=dict(num_learners=32))
 train_dataloader = dict(sampler=dict(images_per_class=2))

@@ -3,6 +3,5 @@ _base_ = ['./dc-k1_margin_conv4_omniglot.py', '../_base_/division/tpami_15e.py']
 
 model = dict(
     neck=dict(type='DivideAndConquerEmbedding', num_learners=8, division='masks', learned=False),
-    head=dict(type='DivideAndConquerHead', num_learners=8),
+    head=dict(type='DivideAndConquerHead'),
 )
-custom_hooks = [dict(num_clusters=8, **_base_.division)]

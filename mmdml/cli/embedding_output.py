@@ -8,7 +8,7 @@ from mmdml.utils.weights_hash import weights_hash
 
 
 class EmbeddingOutput(Hook):
-    """Give the metric that writes embeddings the hash of the weights.
+    """Give the metric that writes embeddings the hash of the weights and the data set's own columns.
 
     Args:
         metric: a :class:`~mmdml.evaluation.RetrievalMetric` with ``out``.
@@ -21,6 +21,7 @@ class EmbeddingOutput(Hook):
         # Here, because the weights are loaded after the runner was built.
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.metric.model_hash = weights_hash(model)
+        self.metric.columns = getattr(runner.test_dataloader.dataset, 'columns', {})
 
 
 def write_embeddings(runner: Runner, out: str, score: bool) -> None:

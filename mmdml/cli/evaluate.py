@@ -21,6 +21,7 @@ from typing import Any
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.evaluation.functional.options import CHOICES, SearchOptions
 from mmdml.evaluation.protocols import PerPart
+from mmdml.evaluation.score_units import as_percent, score_text
 from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import read_embeddings
 from mmdml.utils.files import prepare_output, write_atomically
@@ -48,6 +49,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--expand', nargs='*', metavar='KEY=VALUE', help='query expansion: k=10 alpha=3.0')
     parser.add_argument('--whiten', nargs='*', metavar='KEY=VALUE', help='PCA-whitening: dim=128 fit=train.npz')
     parser.add_argument('--clustering', nargs='*', metavar='NAME or KEY=VALUE', help='NMI AMI F1 restarts=1 repeats=1')
+    parser.add_argument('--verification', nargs='*', metavar='KEY=VALUE', help='EER, TPR at FPR: fpr=0.001,0.01')
+    parser.add_argument('--consistency', nargs='*', metavar='KEY=VALUE', help='OPIS: fpr_range=0.01,0.1 points=101')
+    parser.add_argument('--values', metavar='FILE', help='.csv file for every query, and NAME.classes.csv by class')
     parser.add_argument('--device', help='default: cpu')
     parser.add_argument('--block-size', type=int, default=_DEFAULTS['block_size'], help='queries searched at a time')
     parser.add_argument('--json', metavar='FILE', help='write scores and settings there; - for the terminal, no table')
@@ -90,19 +94,30 @@ def build_options(args: argparse.Namespace) -> dict[str, Any]:
         protocol = dict(type=args.protocol[0], **settings(args.protocol[1:]))
     metrics = list(args.metrics or _DEFAULTS['metrics'])
     if args.recall_at and 'Recall@K' not in metrics:
-        # Whoever names the K wants to see them.
+        # A K that is named is scored, whatever else is.
         metrics.insert(0, 'Recall@K')
     return dict(
         protocol=protocol,
         clustering=clustering,
         whitening=settings(args.whiten),
         query_expansion=settings(args.expand),
+        verification=_pairwise(args.verification, 'fpr'),
+        consistency=settings(args.consistency),
+        values_out=args.values,
         reranking=settings(args.rerank),
         recall_at=args.recall_at or list(_DEFAULTS['recall_at']),
         metrics=metrics,
         block_size=args.block_size,
         **{name: getattr(args, name) for name in CHOICES},
     )
+
+
+def _pairwise(words: Sequence[str] | None, name: str) -> dict[str, Any] | None:
+    """Read settings of which one is a list, also where it has one entry."""
+    given = settings(words)
+    if given is not None and not isinstance(given.get(name, []), list):
+        given[name] = [given[name]]
+    return given
 
 
 def table(scores: dict[str, float]) -> str:
@@ -112,13 +127,15 @@ def table(scores: dict[str, float]) -> str:
         if not key.endswith('_std'):
             part, _, name = key.rpartition('/')
             std = scores.get(f'{key}_std')
-            lines.setdefault(part, {})[name] = f'{value:.2f}' + ('' if std is None else f' ± {std:.2f}')
+            lines.setdefault(part, {})[name] = score_text(name, value) + (
+                '' if std is None else f' ± {score_text(name, std)}'
+            )
     names = list(dict.fromkeys(name for line in lines.values() for name in line))
     return plain_table(['', *names], [[part, *(line.get(name, '') for name in names)] for part, line in lines.items()])
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    """What goes to ``--json``: the file, its sizes, the options, and the scores in percent.
+    """Return what goes to ``--json``: the file, its sizes, the options, and the scores in percent.
 
     Raises:
         ValueError, TypeError, KeyError, OSError, ImportError: for input that cannot be read or scored.
@@ -141,7 +158,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         classes=len(set(facts.labels.tolist())),
         search=scoring.description(facts),
         options=options,
-        scores={name: 100 * value for name, value in scores.items()},
+        scores=as_percent(scores),
     )
 
 

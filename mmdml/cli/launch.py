@@ -1,30 +1,17 @@
 """What the tools do before the Runner takes over."""
 
 import argparse
-import difflib
-import inspect
 import os
 import os.path as osp
 import time
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
 
-#: Keys that mean something to the Runner or to the tools; a config may hold variables of its own besides.
-_KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self'} | {
-    'find_unused_parameters',
-    'sync_bn',
-    'model_wrapper_cfg',
-    'compile',
-    'activation_checkpointing',
-    'efficient_conv_bn_eval',
-    'custom_imports',
-    'gpu_ids',
-}
+from mmdml.cli.config_check import check_config, check_keys
+from mmdml.cli.config_paths import watch_config
 
 # Seconds that a rank waits for another, where the config does not say. NCCL's own 600 are too few while rank 0 clusters
 # or re-ranks a large test set by itself.
@@ -34,7 +21,7 @@ _PARTING = 0.2
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that training and testing share."""
+    """Add the flags that training and testing share."""
     parser.add_argument('--work-dir', help='where logs and checkpoints go; default: work_dirs/CONFIG_NAME')
     parser.add_argument(
         '--cfg-options',
@@ -46,21 +33,42 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='how processes were started'
     )
     parser.add_argument('--no-pin-memory', action='store_true', help='do not pin memory in the loaders')
+    parser.add_argument('--debug', action='store_true', help='show the traceback of every error')
     # torch.distributed.launch passes --local-rank or --local_rank.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def read_config(path: str, options: dict[str, Any]) -> Config:
+    """Read a config, merge the options of the command line, and check its keys, types and plain values.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: names the path of what is wrong, and what is near to it.
+    """
+    cfg = Config.fromfile(path)
+    check_keys(cfg, options)
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'--cfg-options {" ".join(options)}: {error.args[0]}') from error
+    check_config(cfg)
+    return cfg
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config, check its keys, apply the common flags, and start the process group if there is one.
 
     Raises:
-        ValueError: for a key that nothing reads.
+        ValueError: for a key that nothing reads, or a config without a model.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
-    check_keys(cfg, args.cfg_options or {})
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options or {})
+    if not cfg.get('model'):
+        raise ValueError(
+            f"{args.config} has no entry 'model': inherit one, e.g. _base_ = ['mmdml::_base_/models/r50.py']"
+        )
+    cfg.setdefault('default_hooks', {}).setdefault('console', dict(type='ConsoleHook'))
+    watch_config(cfg)
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
@@ -74,34 +82,6 @@ def load_config(args: argparse.Namespace) -> Config:
             loader.pin_memory = False
     start_processes(cfg)
     return cfg
-
-
-def check_keys(cfg: Config, options: dict[str, Any]) -> None:
-    """Refuse top-level keys that would be silently ignored.
-
-    A command-line option must name a key of the Runner. A key of the config that nearly spells a
-    Runner key is taken for a typing error. Deeper keys are checked by the parts that they configure.
-
-    Raises:
-        ValueError: naming the key and its nearest known ones.
-    """
-    for key in {option.partition('.')[0] for option in options}:
-        if key in cfg and key not in _KNOWN_KEYS:
-            raise ValueError(
-                f"--cfg-options: '{key}' is a variable of the config file, and its value is already where it is used. "
-                f'Set it there, e.g. train_dataloader.batch_size instead of batch_size; '
-                'tools/misc/print_config.py shows the places'
-            )
-        if key not in _KNOWN_KEYS:
-            raise ValueError(f"--cfg-options: unknown config key '{key}'{_suggest(key, _KNOWN_KEYS)}")
-    for key in cfg:
-        if key not in _KNOWN_KEYS and difflib.get_close_matches(key, _KNOWN_KEYS, n=1, cutoff=0.87):
-            raise ValueError(f"unknown config key '{key}'{_suggest(key, _KNOWN_KEYS)}")
-
-
-def _suggest(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-    return f'; did you mean {" or ".join(near)}?' if near else ''
 
 
 def start_processes(cfg: Config) -> None:

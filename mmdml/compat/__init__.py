@@ -4,6 +4,7 @@ Only what ``import mmdml`` needs is exported here, so that it imports neither to
 """
 
 from .config_files import mend_config_files, register_config_scope
+from .debug_prints import drop_debug_prints
 from .distribution_check import check_distributions, find_conflicts
 from .import_hooks import after_import
 from .load_weights import register_strict_loaders
@@ -14,6 +15,7 @@ __all__ = [
     'after_import',
     'check_distributions',
     'define_missing_operators',
+    'drop_debug_prints',
     'find_conflicts',
     'mend_config_files',
     'register_config_scope',

@@ -7,6 +7,7 @@ MMEngine loads what fits, prints the rest as one line and goes on; a wrong file 
 import logging
 import os.path as osp
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -46,9 +47,11 @@ def register_strict_loaders(checkpoint: ModuleType) -> None:
         checkpoint: the module ``mmengine.runner.checkpoint``, right after its import.
     """
 
-    def load_file(filename: str, map_location: Any = None, logger: Any = None) -> dict[str, Any]:
+    def load_file(filename: str, map_location: Any = None, logger: Any = 'current') -> dict[str, Any]:
         path = str(filename)
-        content = checkpoint.CheckpointLoader.load_checkpoint(path.removeprefix(PARTIAL), map_location, logger)
+        content = checkpoint.CheckpointLoader.load_checkpoint(
+            path.removeprefix(PARTIAL), map_location, logger or 'current'
+        )
         weights = weights_of(content, path)
         return {**content, 'state_dict': weights} if container_of(content) else {'state_dict': weights}
 
@@ -62,10 +65,18 @@ def register_strict_loaders(checkpoint: ModuleType) -> None:
     def load_state_dict(module: 'nn.Module', state_dict: Mapping[str, 'Tensor'], strict=False, logger=None) -> None:
         load_weights(module, state_dict)
 
-    checkpoint._load_checkpoint = load_file
-    checkpoint._load_checkpoint_with_prefix = load_with_prefix
-    checkpoint._load_checkpoint_to_model = load_to_model
-    checkpoint.load_state_dict = load_state_dict
+    functions = {
+        '_load_checkpoint': load_file,
+        '_load_checkpoint_with_prefix': load_with_prefix,
+        '_load_checkpoint_to_model': load_to_model,
+        'load_state_dict': load_state_dict,
+    }
+    # Imported before mmdml, these have the functions already.
+    users = [sys.modules[name] for name in ('mmengine.runner', 'mmengine.runner.runner') if name in sys.modules]
+    for module in (checkpoint, *users):
+        for name, function in functions.items():
+            if module is checkpoint or hasattr(module, name):
+                setattr(module, name, function)
 
 
 def load_weights(module: 'nn.Module', weights: Mapping[str, 'Tensor']) -> Load:
@@ -175,7 +186,7 @@ def _refusal(
     shapes: list[tuple[str, str, str]],
     whole: bool,
 ) -> str:
-    """The message of a refused load."""
+    """Return the message of a refused load."""
     if shapes:
         problem = f'{len(shapes)} of its weights have another shape, e.g. {shapes[0][0]}: [{shapes[0][1].strip("[]")}] '
         problem += f'in the file, [{shapes[0][2].strip("[]")}] in the model'
@@ -199,7 +210,7 @@ def _refusal(
 
 
 def some(names: Iterable[str]) -> str:
-    """Number and first few of a list of names."""
+    """Return number and first few of a list of names."""
     names = list(names)
     return f'{len(names)} ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})' if names else 'none'
 

@@ -1,8 +1,8 @@
-"""Data sets, their samplers and transforms."""
+"""Datasets, their samplers and transforms."""
 
 from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY
 
-from .base import RetrievalDataset, Samples, UnreadableImageError
+from .base import RetrievalDataset
 from .cars196 import Cars196
 from .concat import RetrievalConcatDataset
 from .cub200 import CUB200
@@ -15,30 +15,34 @@ from .market1501 import Market1501
 from .omniglot import Omniglot
 from .oxford_flowers102 import OxfordFlowers102
 from .oxford_pets import OxfordPets
+from .reading import UnreadableImageError
 from .samplers import ClusterPKSampler, Draw, PKSampler
+from .samples import DatasetSummary, Samples
 from .stanford_dogs import StanfordDogs
 from .stanford_online_products import StanfordOnlineProducts
-from .transforms import RandomAffine
+from .transforms import LoadImageFromFile, RandomAffine
 from .vehicle_id import VehicleID
 
 __all__ = [
     'CUB200',
     'Cars196',
     'ClusterPKSampler',
-    'GALLERY',
-    'QUERY',
-    'QUERY_AND_GALLERY',
+    'DatasetSummary',
     'Draw',
     'FGVCAircraft',
     'Food101',
+    'GALLERY',
     'ImageFolder',
     'ImageList',
     'InShop',
+    'LoadImageFromFile',
     'Market1501',
     'Omniglot',
     'OxfordFlowers102',
     'OxfordPets',
     'PKSampler',
+    'QUERY',
+    'QUERY_AND_GALLERY',
     'RandomAffine',
     'RetrievalConcatDataset',
     'RetrievalDataset',

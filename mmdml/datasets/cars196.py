@@ -4,8 +4,9 @@ import os.path as osp
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import read_matlab, require_parts, split_by_class, whole_numbers
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 _ALL_IN_ONE = ('cars_annos.mat', 'car_ims')

@@ -1,4 +1,4 @@
-"""Several data sets as one, with one running index and one set of labels."""
+"""Several datasets as one, with one running index and one set of labels."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -7,46 +7,69 @@ import numpy as np
 from mmengine.dataset import ConcatDataset
 
 from mmdml.datasets.base import RetrievalDataset
+from mmdml.datasets.samples import DatasetSummary
 from mmdml.registry import DATASETS
+from mmdml.structures.row_facts import ROLE_NAMES, check_one_label_per_image, image_ids
+from mmdml.utils.names import printable
 
 
 @DATASETS.register_module()
 class RetrievalConcatDataset(ConcatDataset):
-    """Retrieval data sets joined one after the other.
+    """Retrieval datasets joined one after the other.
 
     MMEngine's ``ConcatDataset`` repeats ``sample_idx`` and labels in every part; here ``sample_idx`` runs over all
     parts and labels are counted over all parts without gaps. The parts are shallow views; what is passed in stays as
     it is.
 
+    An image that is in several parts (a query that is also in the gallery) is one image, known by its file, and has
+    one label.
+
     Args:
-        datasets: retrieval data sets or their configs.
+        datasets: retrieval datasets or their configs.
         label_space: ``'shared'``: classes of one name are one class (a query part and a gallery part);
             ``'disjoint'``: the parts have no class in common (two benchmarks, both with a class ``'1'``).
+        roles: ``'query'``, ``'gallery'`` or ``'both'`` for each part, in place of the roles that its images have; None
+            leaves them as they are. Two lists without roles are *not* queries and gallery without it: every image
+            would search all others.
         lazy_init: read the annotations at first use.
 
     Raises:
-        ValueError: no data set, or an unknown ``label_space``.
-        TypeError: a part that is no retrieval data set.
+        ValueError: no dataset, an unknown ``label_space`` or role, roles for another number of parts, or one file with
+            two labels.
+        TypeError: a part that is no retrieval dataset.
 
-    Example:
-        >>> dataset = dict(
-        ...     type='RetrievalConcatDataset',
-        ...     label_space='shared',
-        ...     datasets=[dict(type='ImageList', ann_file='query.txt'), dict(type='ImageList', ann_file='gallery.txt')])
+    Config::
+
+        dataset = dict(
+            type='RetrievalConcatDataset',
+            label_space='shared',
+            roles=['query', 'gallery'],
+            datasets=[dict(type='ImageList', ann_file='query.txt'), dict(type='ImageList', ann_file='gallery.txt')])
     """
 
-    def __init__(self, datasets: Sequence[dict | RetrievalDataset], label_space: str, lazy_init: bool = False) -> None:
+    def __init__(
+        self,
+        datasets: Sequence[dict | RetrievalDataset],
+        label_space: str,
+        roles: Sequence[str] | None = None,
+        lazy_init: bool = False,
+    ) -> None:
         if label_space not in ('shared', 'disjoint'):
             raise ValueError(f"label_space={label_space!r} is unknown, choose 'shared' or 'disjoint'")
         if not datasets:
-            raise ValueError('RetrievalConcatDataset needs at least one data set')
+            raise ValueError('RetrievalConcatDataset needs at least one dataset')
+        if roles is not None and (len(roles) != len(datasets) or not set(roles) <= set(ROLE_NAMES)):
+            raise ValueError(
+                f'roles={list(roles)} must have one of {list(ROLE_NAMES)} for each of the {len(datasets)} datasets'
+            )
         self.label_space = label_space
+        self.roles = roles
         self.datasets: list[RetrievalDataset] = [
             DATASETS.build(dict(part)) if isinstance(part, dict) else part for part in datasets
         ]
         for part in self.datasets:
             if not isinstance(part, RetrievalDataset):
-                raise TypeError(f'parts must be retrieval data sets of mmdml, got {type(part).__name__}')
+                raise TypeError(f'parts must be retrieval datasets of mmdml, got {type(part).__name__}')
         self._labels: np.ndarray | None = None
         self._fully_initialized = False
         if not lazy_init:
@@ -62,15 +85,16 @@ class RetrievalConcatDataset(ConcatDataset):
         if self.label_space == 'shared':
             classes = list(dict.fromkeys(name for own in names for name in own))
             position = {name: label for label, name in enumerate(classes)}
-            maps = [np.array([position[name] for name in own]) for own in names]
+            maps = [np.array([position[name] for name in own], dtype=np.int64) for own in names]
         else:
             classes = [name for own in names for name in own]
             starts = np.cumsum([0] + [len(own) for own in names])
             maps = [np.arange(len(own)) + start for own, start in zip(names, starts[:-1], strict=True)]
         offsets = np.cumsum([0] + [len(part) for part in self.datasets]).tolist()
+        roles = [None] * len(maps) if self.roles is None else [ROLE_NAMES[role] for role in self.roles]
         self.datasets = [
-            part.as_part(offset, label_map)
-            for part, offset, label_map in zip(self.datasets, offsets[:-1], maps, strict=True)
+            part.as_part(offset, label_map, role)
+            for part, offset, label_map, role in zip(self.datasets, offsets[:-1], maps, roles, strict=True)
         ]
         self._metainfo = dict(
             self.datasets[0].metainfo,
@@ -78,10 +102,22 @@ class RetrievalConcatDataset(ConcatDataset):
             num_images=offsets[-1],
             part_sizes=[len(part) for part in self.datasets],
             has_roles=any(part.metainfo['has_roles'] for part in self.datasets),
+            unlabeled=any(part.metainfo['unlabeled'] for part in self.datasets),
         )
         self._labels = np.concatenate([part.labels for part in self.datasets])
+        self._check_labels(classes)
         self._labels.flags.writeable = False
         super().full_init()
+
+    def _check_labels(self, classes: Sequence[str]) -> None:
+        """Check that an image that is in several parts has one label."""
+        paths = [part.get_data_info(i)['img_path'] for part in self.datasets for i in range(len(part))]
+        names = np.array([*classes, 'no label'], dtype=object)[self._labels]
+        try:
+            check_one_label_per_image(names, image_ids(paths), paths)
+        except ValueError as error:
+            hint = "; label_space='shared' joins classes of one name" if self.label_space == 'disjoint' else ''
+            raise ValueError(f'{printable(error)}{hint}') from None
 
     @property
     def labels(self) -> np.ndarray:
@@ -94,6 +130,21 @@ class RetrievalConcatDataset(ConcatDataset):
         """Entries of the first part, with ``classes`` and ``num_images`` over all parts."""
         self.full_init()
         return dict(self._metainfo)
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """More facts of the images, of columns that all parts have."""
+        self.full_init()
+        columns = [part.columns for part in self.datasets]
+        shared = [name for name in columns[0] if all(name in own for own in columns)]
+        return {name: np.concatenate([own[name] for own in columns]) for name in shared}
+
+    @property
+    def summary(self) -> DatasetSummary:
+        """Images and classes of the whole and of each part, for one line of a log."""
+        labels = self.labels
+        num_classes = len(np.unique(labels[labels >= 0]))
+        return DatasetSummary('together', len(labels), num_classes, tuple(part.summary for part in self.datasets))
 
     @property
     def split(self) -> str:

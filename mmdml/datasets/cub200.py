@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import read_columns, require_parts
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 _PARTS = ('images.txt', 'image_class_labels.txt', 'classes.txt', 'images')
@@ -29,8 +30,9 @@ class CUB200(RetrievalDataset):
         FileNotFoundError: the folder is not there or not complete; says which command prepares it.
         ValueError: a broken line or an image without a class, in the official files.
 
-    Example:
-        >>> dataset = dict(type='CUB200', data_root='data/CUB_200_2011', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(type='CUB200', data_root='data/CUB_200_2011', split='train', pipeline=[...])
     """
 
     #: Classes and images of each split.
@@ -52,11 +54,11 @@ class CUB200(RetrievalDataset):
             osp.join(self.data_root, 'image_class_labels.txt'), dict(image_id=int, class_id=int)
         )
         name_of = _second_by_first(osp.join(self.data_root, 'classes.txt'), dict(class_id=int, class_name=str))
-        unlabelled = [image for image in path_of if class_of.get(image) not in name_of]
-        if unlabelled:
+        unlabeled = [image for image in path_of if class_of.get(image) not in name_of]
+        if unlabeled:
             raise ValueError(
-                f'{len(unlabelled)} images of {osp.abspath(self.data_root)}/images.txt have no class of classes.txt in '
-                f'image_class_labels.txt, e.g. image {unlabelled[0]} ({path_of[unlabelled[0]]})'
+                f'{len(unlabeled)} images of {osp.abspath(self.data_root)}/images.txt have no class of classes.txt in '
+                f'image_class_labels.txt, e.g. image {unlabeled[0]} ({path_of[unlabeled[0]]})'
             )
         class_ids = sorted(name_of)
         if not 0 < self.train_classes < len(class_ids):
@@ -72,5 +74,5 @@ class CUB200(RetrievalDataset):
 
 
 def _second_by_first(path: str, columns: Mapping[str, Callable[[str], Any]]) -> dict[int, Any]:
-    """The second column of an official list by the number in the first one."""
+    """Read the second column of an official list by the number in the first one."""
     return dict(zip(*read_columns(path, columns), strict=True))

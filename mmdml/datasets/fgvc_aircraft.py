@@ -4,8 +4,9 @@ import os.path as osp
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import read_columns, require_parts, split_by_class
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 _LISTS = ('images_variant_trainval.txt', 'images_variant_test.txt')
@@ -28,9 +29,10 @@ class FGVCAircraft(RetrievalDataset):
         FileNotFoundError: the folder is not there or not complete.
         ValueError: a wrong line or an unknown variant in a list; names file, line number and line.
 
-    Example:
-        >>> dataset = dict(
-        ...     type='FGVCAircraft', data_root='data/fgvc-aircraft-2013b/data', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(
+            type='FGVCAircraft', data_root='data/fgvc-aircraft-2013b/data', split='train', pipeline=[...])
     """
 
     #: Classes and images of each split.

@@ -4,8 +4,9 @@ import os.path as osp
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import read_columns, require_parts, split_by_class
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 _LISTS = (osp.join('meta', 'train.txt'), osp.join('meta', 'test.txt'))
@@ -28,8 +29,9 @@ class Food101(RetrievalDataset):
         FileNotFoundError: the folder is not there or not complete.
         ValueError: a wrong line or an unknown dish in a list; names file, line number and line.
 
-    Example:
-        >>> dataset = dict(type='Food101', data_root='data/food-101', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(type='Food101', data_root='data/food-101', split='train', pipeline=[...])
     """
 
     #: Classes and images of each split.

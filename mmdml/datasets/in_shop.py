@@ -4,8 +4,9 @@ import os.path as osp
 
 import numpy as np
 
-from mmdml.datasets.base import SPLITS, RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import number_classes, read_columns
+from mmdml.datasets.samples import SPLITS, Samples
 from mmdml.registry import DATASETS
 from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY
 
@@ -25,7 +26,7 @@ class InShop(RetrievalDataset):
 
     ``split='test'`` holds queries and gallery with their roles, which is what
     :class:`mmdml.evaluation.RetrievalMetric` needs; ``'query'`` and ``'gallery'`` are either alone, with the labels of
-    ``'test'``. Both have ``split == 'test'`` and tell themselves apart by ``part``.
+    ``'test'``. Both have ``split == 'test'``; ``part_name`` is what was given.
 
     The list is in ``Eval/`` (as distributed) or in the folder itself, ``list_eval_partition.txt``; the pictures are in
     ``Img/img/`` (as distributed) or ``img/``, those in high resolution in ``img_highres/`` beside it.
@@ -40,8 +41,9 @@ class InShop(RetrievalDataset):
         FileNotFoundError: the list or the image folder is not there.
         ValueError: an unknown split, a wrong line (names file, line number and line), or a list that is cut short.
 
-    Example:
-        >>> dataset = dict(type='InShop', data_root='data/in_shop', split='test', test_mode=True, pipeline=[...])
+    Config::
+
+        dataset = dict(type='InShop', data_root='data/in_shop', split='test', test_mode=True, pipeline=[...])
     """
 
     #: Classes and images of each split.
@@ -54,6 +56,11 @@ class InShop(RetrievalDataset):
         self.part = split
         self.highres = highres
         super().__init__(data_root=data_root, split=split if split in SPLITS else 'test', **kwargs)
+
+    @property
+    def part_name(self) -> str:
+        """``split`` as it was given."""
+        return self.part
 
     def load_samples(self) -> Samples:
         """Read the partition list."""

@@ -1,18 +1,19 @@
 """Market-1501."""
 
-import os
 import os.path as osp
 import re
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
+from mmdml.datasets.image_files import others_note, scan_images
 from mmdml.datasets.official_files import number_classes, require_parts
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY
 
 #: ``0002_c1s1_000451_03.jpg``: person, camera, sequence, frame, detection.
-_NAME = re.compile(r'(-1|\d{4})_c([1-6])s\d+_\d+_\d+\.jpg')
+_NAME = re.compile(r'(-1|\d{4})_c([1-6])s\d+_\d+_\d+\.\w+')
 _ROLES = {'bounding_box_train': QUERY_AND_GALLERY, 'query': QUERY, 'bounding_box_test': GALLERY}
 
 
@@ -26,7 +27,7 @@ class Market1501(RetrievalDataset):
     ``bounding_box_test/``.
 
     A data info also has ``camera``, 1 to 6; put it into ``meta_keys`` to have it in the samples. The benchmark leaves
-    gallery images of the query's person and camera out of each ranking, which is a matter of the metric.
+    gallery images of the query's person and camera out of each ranking: ``RetrievalMetric(groups='camera')``.
 
     Args:
         data_root: the official folder.
@@ -36,8 +37,9 @@ class Market1501(RetrievalDataset):
         FileNotFoundError: a folder is not there.
         ValueError: a picture whose name is not of the official form.
 
-    Example:
-        >>> dataset = dict(type='Market1501', data_root='data/Market-1501-v15.09.15', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(type='Market1501', data_root='data/Market-1501-v15.09.15', split='train', pipeline=[...])
     """
 
     #: Classes and images of each split; the distractors are a class of the test split.
@@ -55,25 +57,27 @@ class Market1501(RetrievalDataset):
             folders,
             'https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html (Market-1501-v15.09.15.zip)',
         )
-        paths, persons, roles = [], [], []
+        paths, persons, roles, cameras, others = [], [], [], [], []
         for folder in folders:
             # The archive has a Thumbs.db in each folder, and macOS adds a ._NAME.jpg for each picture.
-            names = [name for name in os.listdir(osp.join(self.data_root, folder)) if name.endswith('.jpg')]
-            for name in sorted(name for name in names if name[0] != '.'):
-                person = self._parse(osp.join(folder, name))[0]
+            scan = scan_images(self.data_root, folder, recursive=False)
+            others += scan.others
+            for path in scan.images:
+                person, camera = self._parse(path)
                 if person != '-1':
-                    paths.append(osp.join(folder, name))
+                    paths.append(path)
                     persons.append(person)
                     roles.append(_ROLES[folder])
+                    cameras.append(int(camera))
         classes, labels = number_classes(persons)
-        return Samples(paths, labels, classes, np.array(roles, dtype=np.int64))
-
-    def load_data_list(self) -> list[dict]:
-        """Data infos with the camera."""
-        infos = super().load_data_list()
-        for info in infos:
-            info['camera'] = int(self._parse(info['img_path'])[1])
-        return infos
+        return Samples(
+            paths,
+            labels,
+            classes,
+            np.array(roles, dtype=np.int64),
+            columns=dict(camera=cameras),
+            notes=others_note(self.data_root, others),
+        )
 
     def _parse(self, path: str) -> tuple[str, str]:
         """Person and camera."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from mmdml.datasets.base import Samples
+from mmdml.datasets.samples import Samples
 from mmdml.utils.tables import read_lines
 
 #: Bytes that the variables of a MATLAB file may have; those of the benchmarks have up to 15 MB.
@@ -167,7 +167,7 @@ def split_by_class(
     """Return the images of the first ``num_train`` classes, or of the others where ``split`` is ``'test'``.
 
     Args:
-        split: of the data set.
+        split: of the dataset.
         paths: ``N`` image paths.
         labels: ``(N,)`` positions in ``classes``.
         classes: names of all classes, in the official order.

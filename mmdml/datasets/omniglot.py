@@ -1,11 +1,12 @@
-"""Omniglot, the data set that comes with the package."""
+"""Omniglot, the dataset that comes with the package."""
 
 import os.path as osp
 from functools import lru_cache
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 PACKAGED_ARCHIVE = osp.join(osp.dirname(__file__), 'data', 'omniglot', 'omniglot.npz')
@@ -19,7 +20,7 @@ class Omniglot(RetrievalDataset):
     """Omniglot (Lake, Salakhutdinov, Tenenbaum, Science 350, 2015): handwritten characters, 20 drawings each.
 
     964 characters of 30 alphabets train (19,280 images), 659 of 20 other alphabets test (13,180 images; each is query
-    and gallery): the authors' background and evaluation sets. The whole data set is in the package, in the original
+    and gallery): the authors' background and evaluation sets. The whole dataset is in the package, in the original
     resolution; it is reduced by area averaging when it is loaded (under a second), once a process, and forked workers
     share the pixels.
 
@@ -36,8 +37,9 @@ class Omniglot(RetrievalDataset):
         FileNotFoundError: no archive.
         ValueError: ``image_size`` out of range.
 
-    Example:
-        >>> dataset = dict(type='Omniglot', split='train', pipeline=[dict(type='mmpretrain.PackInputs')])
+    Config::
+
+        dataset = dict(type='Omniglot', split='train', pipeline=[dict(type='mmpretrain.PackInputs')])
     """
 
     #: Classes and images of each split.
@@ -51,7 +53,7 @@ class Omniglot(RetrievalDataset):
         super().__init__(**kwargs)
 
     def load_samples(self) -> Samples:
-        """Names and classes; the pixels are decoded here too, before any worker is forked."""
+        """Read names and classes, and decode the pixels before any worker is forked."""
         if not osp.isfile(self.archive):
             raise FileNotFoundError(
                 f'Omniglot looks for {osp.abspath(self.archive)}; it is part of the package: install it again, or run '
@@ -63,7 +65,7 @@ class Omniglot(RetrievalDataset):
         return Samples(paths, labels, names.tolist())
 
     def load_data_list(self) -> list:
-        """Data infos with the row of each image in the decoded array."""
+        """Return data infos with the row of each image in the decoded array."""
         infos = super().load_data_list()
         row_of = {path: row for row, path in enumerate(self._decode()[0])}
         for info in infos:
@@ -80,7 +82,7 @@ class Omniglot(RetrievalDataset):
         return read_archive(self.archive, 'test' if self.split == 'test' else 'train', self.image_size)
 
     def _check_some_exist(self, paths) -> None:
-        """The pixels come from the archive; there are no image files to look for."""
+        """Look for no image files: the pixels come from the archive."""
 
 
 @lru_cache(maxsize=4)

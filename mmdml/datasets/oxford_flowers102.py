@@ -4,8 +4,9 @@ import os.path as osp
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import read_matlab, require_parts, split_by_class, whole_numbers
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 _NUM_CLASSES = 102
@@ -27,8 +28,9 @@ class OxfordFlowers102(RetrievalDataset):
         FileNotFoundError: the folder is not there or not complete.
         ValueError: a label file that cannot be read, or a class out of range.
 
-    Example:
-        >>> dataset = dict(type='OxfordFlowers102', data_root='data/flowers102', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(type='OxfordFlowers102', data_root='data/flowers102', split='train', pipeline=[...])
     """
 
     #: Classes and images of all splits together; the halves have no published counts.

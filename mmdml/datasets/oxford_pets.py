@@ -4,8 +4,9 @@ import os.path as osp
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import read_columns, require_parts, split_by_class
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 
@@ -26,8 +27,9 @@ class OxfordPets(RetrievalDataset):
         FileNotFoundError: the folder is not there or not complete.
         ValueError: a wrong line in the list; names file, line number and line.
 
-    Example:
-        >>> dataset = dict(type='OxfordPets', data_root='data/oxford_pets', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(type='OxfordPets', data_root='data/oxford_pets', split='train', pipeline=[...])
     """
 
     #: Classes and images of all splits together; the halves have no published counts.

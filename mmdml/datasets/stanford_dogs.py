@@ -4,8 +4,9 @@ import os.path as osp
 
 import numpy as np
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import read_matlab, require_parts, split_by_class, whole_numbers
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 
@@ -26,8 +27,9 @@ class StanfordDogs(RetrievalDataset):
         FileNotFoundError: the folder is not there or not complete.
         ValueError: a list that cannot be read.
 
-    Example:
-        >>> dataset = dict(type='StanfordDogs', data_root='data/stanford_dogs', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(type='StanfordDogs', data_root='data/stanford_dogs', split='train', pipeline=[...])
     """
 
     #: Classes and images of all splits together; the halves have no published counts.

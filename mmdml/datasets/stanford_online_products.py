@@ -2,8 +2,9 @@
 
 import os.path as osp
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import number_classes, read_columns, require_parts
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 
@@ -24,9 +25,10 @@ class StanfordOnlineProducts(RetrievalDataset):
         FileNotFoundError: a list or the images are not there.
         ValueError: a wrong line in a list; names file, line number and line.
 
-    Example:
-        >>> dataset = dict(
-        ...     type='StanfordOnlineProducts', data_root='data/Stanford_Online_Products', split='train', pipeline=[...])
+    Config::
+
+        dataset = dict(
+            type='StanfordOnlineProducts', data_root='data/Stanford_Online_Products', split='train', pipeline=[...])
     """
 
     #: Classes and images of each split.

@@ -2,8 +2,9 @@
 
 import os.path as osp
 
-from mmdml.datasets.base import RetrievalDataset, Samples
+from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.official_files import number_classes, read_columns, require_parts
+from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 
 #: Vehicles in the test list of each size.
@@ -19,9 +20,9 @@ class VehicleID(RetrievalDataset):
     the order of their numbers. The folder must hold ``train_test_split/`` with the lists, and ``image/``.
 
     Every test image is query and gallery. The re-identification protocol (one random gallery image a vehicle) is a
-    matter of the metric, not of the data set.
+    matter of the metric, not of the dataset.
 
-    Vehicles whose model or colour the authors labelled are in ``metainfo['model_of']`` and ``metainfo['color_of']``:
+    Vehicles whose model or color the authors labeled are in ``metainfo['model_of']`` and ``metainfo['color_of']``:
     vehicle id to the number in ``attribute/model_names.txt`` and ``color_names.txt``. Both are empty without the
     folder ``attribute/``.
 
@@ -35,9 +36,10 @@ class VehicleID(RetrievalDataset):
         FileNotFoundError: a list or the images are not there.
         ValueError: an unknown size, or a wrong line in a list; names file, line number and line.
 
-    Example:
-        >>> dataset = dict(
-        ...     type='VehicleID', data_root='data/VehicleID_V1.0', split='test', size='medium', pipeline=[...])
+    Config::
+
+        dataset = dict(
+            type='VehicleID', data_root='data/VehicleID_V1.0', split='test', size='medium', pipeline=[...])
     """
 
     #: Classes and images of the training list and of each test list, as shipped. 'full' is the rest of all 26,328
@@ -57,6 +59,11 @@ class VehicleID(RetrievalDataset):
         kwargs.setdefault('data_prefix', 'image')
         super().__init__(data_root=data_root, **kwargs)
 
+    @property
+    def part_name(self) -> str:
+        """``size`` of a test list, else the split."""
+        return self.size if self.split == 'test' else self.split
+
     def load_samples(self) -> Samples:
         """Read the list of the split."""
         name = f'test_list_{TEST_SIZES[self.size]}.txt' if self.split == 'test' else 'train_list.txt'
@@ -73,7 +80,7 @@ class VehicleID(RetrievalDataset):
         return Samples([f'{image}.jpg' for image in names], labels, classes)
 
     def _read_attribute(self, name: str, column: str, classes: list[str]) -> dict[str, int]:
-        """The attribute of those of the vehicles that have it."""
+        """Read the attribute of those of the vehicles that have it."""
         path = osp.join(self.data_root, 'attribute', name)
         if not osp.isfile(path):
             return {}

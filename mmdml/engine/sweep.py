@@ -1,57 +1,17 @@
 """Embed a whole data set once, on all ranks, in data-set order."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-import torch.distributed as dist
 from mmengine.dataset import default_collate
-from mmengine.dist import get_dist_info, get_world_size
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from mmdml.dist import shard
-from mmdml.structures.progress import Progress
+from mmdml.dist import gather_uneven, get_rank, get_world_size, shard
+from mmdml.structures import Embeddings
+from mmdml.utils.processes import worker_options
 from mmdml.utils.seeding import Stream, torch_generator
-
-
-@dataclass
-class Embeddings:
-    """Embeddings of training images, the same on every rank.
-
-    Attributes:
-        raw: ``(N, D)`` raw embeddings, fp32.
-        labels: ``(N,)`` int64 class ids.
-        indices: ``(N,)`` int64 data-set indices, rising.
-        num_classes: classes of the data set; some may have no row here.
-        features: ``(N, C)`` pooled backbone features, None unless asked for.
-    """
-
-    raw: Tensor
-    labels: Tensor
-    indices: Tensor
-    num_classes: int
-    features: Tensor | None = None
-
-
-@runtime_checkable
-class EmbeddingSubscriber(Protocol):
-    """What a hook or a module offers to be served by ``SweepHook``.
-
-    Attributes:
-        embedding_source: 'sweep' (a pass over the training set) or 'bank' (what training computed anyway).
-        sweep_transform: 'train', 'test', or None: 'train' unless another subscriber of the same moment asks for 'test'.
-    """
-
-    embedding_source: str
-    sweep_transform: str | None
-
-    def wants_embeddings(self, progress: Progress) -> bool:
-        """Whether embeddings are due before this iteration."""
-
-    def receive_embeddings(self, embeddings: Embeddings, progress: Progress) -> None:
-        """Take them."""
 
 
 @torch.no_grad()
@@ -77,8 +37,7 @@ def sweep(
         with_features: also return the pooled features.
         collate_fn: of the loader.
     """
-    rank, world_size = get_dist_info()
-    start, stop = shard(len(dataset), rank, world_size)
+    start, stop = shard(len(dataset), get_rank(), get_world_size())
     loader = DataLoader(
         Subset(dataset, range(start, stop)),
         batch_size=batch_size,
@@ -86,6 +45,7 @@ def sweep(
         collate_fn=collate_fn,
         # A loader without a generator of its own would draw its base seed from the global one.
         generator=torch_generator(Stream.SWEEP_WORKERS, 0),
+        **worker_options(num_workers),
     )
     was_training = model.training
     model.eval()
@@ -93,48 +53,33 @@ def sweep(
     indices, raw, features = [], [], []
     for batch in loader:
         batch = model.data_preprocessor(batch, False)
-        pooled, embedding = model.extract(batch['inputs'])
+        pooled = model.extract_feat(batch['inputs'])
         indices += [sample.sample_idx for sample in batch['data_samples']]
-        raw.append(embedding.float())
+        raw.append(model.neck(pooled).float())
         if with_features:
             features.append(pooled.float())
     model.train(was_training)
 
-    longest = shard(len(dataset), 0, world_size)[1]
-    found = _of_all_ranks(torch.tensor(indices, device=device)[:, None], longest).flatten()
+    found = gather_uneven(torch.tensor(indices, device=device))
     indices, position = _first_occurrences(found)
     return Embeddings(
-        raw=_of_all_ranks(torch.cat(raw), longest)[position],
+        raw=gather_uneven(torch.cat(raw))[position],
         labels=torch.tensor(dataset.labels, device=device)[indices],
         indices=indices,
         num_classes=num_classes_of(dataset),
-        features=_of_all_ranks(torch.cat(features), longest)[position] if with_features else None,
+        features=gather_uneven(torch.cat(features))[position] if with_features else None,
     )
 
 
 def num_classes_of(dataset: Dataset) -> int:
-    """Number of classes of an mmdml data set."""
+    """Return the number of classes of an mmdml data set."""
     return len(dataset.metainfo['classes'])
 
 
-def _of_all_ranks(own: Tensor, longest: int) -> Tensor:
-    """``(W * longest, D)`` rows of all ranks in rank order, padded with -1; with one process the rows as they are."""
-    world_size = get_world_size()
-    if world_size == 1:
-        return own
-    # all_gather wants equal shapes.
-    padded = own.new_full((longest, own.shape[1]), -1)
-    padded[: len(own)] = own
-    received = [torch.empty_like(padded) for _ in range(world_size)]
-    dist.all_gather(received, padded)
-    return torch.cat(received)
-
-
 def _first_occurrences(found: Tensor) -> tuple[Tensor, Tensor]:
-    """Rising distinct indices without the padding, and where each stands first."""
+    """Rising distinct indices, and where each stands first."""
     order = torch.argsort(found, stable=True)
     rising = found[order]
     first = torch.ones_like(rising, dtype=torch.bool)
     first[1:] = rising[1:] != rising[:-1]
-    first &= rising >= 0
     return rising[first], order[first]

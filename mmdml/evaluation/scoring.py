@@ -1,37 +1,38 @@
-"""Scores of a whole test set: who searches whom, what is done before the search, and clustering."""
+"""Scores of a whole test set: the searches of a protocol, what is done before them, and scores of the set."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor
 
+from mmdml.dist import is_main_process, on_main_process
 from mmdml.functional.inputs import to_matrix
-from mmdml.functional.query_expansion import alpha_query_expansion
 from mmdml.structures.row_facts import RowFacts
 from mmdml.utils.progress import LogProgress
 
-from .functional.clustering import clustering_scores
 from .functional.options import SearchOptions
-from .functional.retrieval import retrieval_scores
+from .functional.query_values import QueryValues
+from .functional.retrieval import retrieval_scores, retrieval_values
 from .functional.sharded import sharded_retrieval_scores
+from .preparation import Preparation
 from .protocols import Protocol, Split, build_protocol, by_roles
-from .side_whitening import SideWhitening
+from .set_scores import SetScores
+from .value_tables import ValueTables
 
 Scores = dict[str, float]
-T = TypeVar('T')
 
 
 class RetrievalScoring:
     """Every score of a test set, as fractions; what :class:`RetrievalMetric` and ``eval_embeddings.py`` share.
 
     For each search of the protocol: whitening, then query expansion, then the search with its scores, over re-ranked
-    distances if asked for. Scores of several draws become their mean and standard deviation (of a sample, divisor
-    ``draws - 1``, as 'Recall@1_std'). Clustering scores are of the embeddings as they come, over all images of a
-    search, queries and gallery together; draws of the same images are clustered once.
+    distances if ``reranking`` is set. Scores of several draws become their mean and standard deviation (of a sample,
+    divisor ``draws - 1``, as 'Recall@1_std'). Clustering, verification and consistency scores are of the embeddings as
+    they come, over all images of a search, queries and gallery together; draws of the same images are scored once.
 
     Options are tried on four rows at once, so that a wrong one ends a run before it begins.
 
@@ -39,12 +40,17 @@ class RetrievalScoring:
         protocol: config or protocol. Default: roles decide, see :func:`mmdml.evaluation.protocols.by_roles`.
         clustering: options of :func:`~mmdml.evaluation.functional.clustering.clustering_scores`, an empty dict for its
             defaults. None: no clustering.
+        verification: options of :func:`~mmdml.evaluation.functional.verification_scores`, such as
+            ``dict(fpr=[1e-3])``. None: none.
+        consistency: options of :func:`~mmdml.evaluation.functional.threshold_consistency`. None: none.
         whitening: ``dim`` and ``eps`` of :meth:`PCAWhitening.fit`, and ``fit``: 'gallery' (of each search, with
             leave-one-out all its images: the scores are then transductive), or an ``.npz``, ``.npy`` or ``.parquet``
             file of embeddings, those of the training images best. Cosine: of unit vectors. None: none.
         query_expansion: ``k`` and ``alpha`` of
             :func:`~mmdml.functional.query_expansion.alpha_query_expansion`, for the cosine only. Where the
             queries search each other all of them move, so also the gallery. None: none.
+        values_out: .csv file for the values of every query and, beside it, the means of every class, see
+            :class:`~mmdml.evaluation.value_tables.ValueTables`. None: none.
         options: of every search. Default: those of :class:`SearchOptions`.
         settings: single options by name, such as ``metrics`` or ``reranking``; they go before ``options``.
 
@@ -58,28 +64,25 @@ class RetrievalScoring:
         protocol: dict | Protocol | None = None,
         *,
         clustering: dict[str, Any] | None = None,
+        verification: dict[str, Any] | None = None,
+        consistency: dict[str, Any] | None = None,
         whitening: dict[str, Any] | None = None,
         query_expansion: dict[str, Any] | None = None,
+        values_out: str | None = None,
         options: SearchOptions | None = None,
         **settings: Any,
     ) -> None:
         self.protocol = build_protocol(protocol)
         self.options = SearchOptions.of(options, settings)
-        self.clustering = clustering
-        self.query_expansion = query_expansion
-
-        rows, labels = torch.eye(4), [0, 0, 1, 1]
+        self.preparation = Preparation(self.options.distance, whitening, query_expansion)
+        self.set_scores = SetScores(clustering, verification, consistency, self.options.distance)
+        self.tables = None if values_out is None else ValueTables(values_out)
+        # Two near rows of each of two classes: nothing ties.
+        rows, labels = torch.eye(4) + torch.eye(4)[[1, 0, 3, 2]] / 2, [0, 0, 1, 1]
         retrieval_scores(rows, labels, options=self.options)
-        if clustering is not None:
-            clustering_scores(rows, labels, **{**clustering, 'num_clusters': 2})
-        if query_expansion is not None:
-            if self.options.distance != 'cosine':
-                raise ValueError(f"query expansion is made for distance='cosine', got {self.options.distance!r}")
-            alpha_query_expansion(rows, **query_expansion)
-        self.whitening = None if whitening is None else SideWhitening(self.options.distance, **whitening)
 
     def description(self, facts: RowFacts) -> str:
-        """What is done to these images, on one line: distance, protocol, and what is more than the plain search."""
+        """Say in one line what is done to these images: distance, protocol, and what is more than the plain search."""
         if self.protocol is by_roles:
             searches = 'queries search the gallery' if facts.roles.any() else 'every image searches all others'
         else:
@@ -87,28 +90,27 @@ class RetrievalScoring:
         parts = [f'{self.options.distance}, {searches}']
         if self.options.ties != 'pessimistic' or self.options.no_positive != 'skip':
             parts.append(f'ties {self.options.ties}, no positive: {self.options.no_positive}')
-        whitening = None if self.whitening is None else self.whitening.settings | dict(fit=self.whitening.fit)
-        steps = dict(whitening=whitening, query_expansion=self.query_expansion, reranking=self.options.reranking)
-        for name, given in steps.items():
+        for name, given in (self.preparation.settings | dict(reranking=self.options.reranking)).items():
             if given is not None:
                 values = ' '.join(f'{key}={value}' for key, value in given.items()) or 'defaults'
                 parts.append(f'{name.replace("_", " ")} ({values})')
-        if self.query_expansion is not None or self.options.reranking is not None or self._fits_on_gallery:
+        if self._compares_gallery_rows:
             parts.append('transductive: test images help each other, not to be compared with plain figures')
         return '; '.join(parts)
 
     @property
-    def _fits_on_gallery(self) -> bool:
-        return self.whitening is not None and self.whitening.fitted is None
+    def _compares_gallery_rows(self) -> bool:
+        return self.preparation.compares_gallery_rows or self.options.reranking is not None
 
     @property
     def works_on_shards(self) -> bool:
-        """Whether :meth:`on_shards` can do what is asked for.
+        """Whether :meth:`on_shards` can do all that is set.
 
-        It cannot compare gallery rows of two ranks with each other, and searches with matrix products only.
+        It cannot compare gallery rows of two ranks with each other, writes no values of queries, and searches with
+        matrix products only.
         """
-        compares = self.clustering is not None or self.query_expansion is not None or self.options.reranking is not None
-        return not (self._fits_on_gallery or compares) and self.options.backend == 'torch'
+        of_all = bool(self.set_scores) or self.tables is not None
+        return not (self._compares_gallery_rows or of_all) and self.options.backend == 'torch'
 
     def __call__(
         self, embeddings: Tensor | np.ndarray, facts: RowFacts, device: str | torch.device | None = None
@@ -124,21 +126,36 @@ class RetrievalScoring:
             ValueError: if the protocol or its scores cannot be had of these images.
         """
         embeddings = to_matrix('embeddings', embeddings, None)
-        search = partial(retrieval_scores, device=device, options=self.options)
+        _remark_on_one_class(facts)
+        splits = list(self.protocol(facts))
+        members: dict[str, np.ndarray] = {}
+        for split in splits:
+            members.setdefault(split.prefix, _members(split))
+        for rows in members.values() if self.set_scores else ():
+            self.set_scores.check(facts.labels[rows])
+        search = partial(retrieval_values, device=device, options=self.options)
+        if self.tables is not None:
+            self.tables.clear()
         draws: dict[str, list[Scores]] = {}
-        clusters: dict[str, Scores] = {}
-        for split in self.protocol(facts):
-            draws.setdefault(split.prefix, []).append(self._search(search, embeddings, facts, split, device))
-            if self.clustering is not None and split.prefix not in clusters:
-                clusters[split.prefix] = self._cluster(embeddings, facts, split)
-        return self._summary(draws, clusters)
+        for split in splits:
+            values: QueryValues = self._search(search, embeddings, facts, split, device)
+            tables = draws.setdefault(split.prefix, [])
+            if self.tables is not None:
+                self.tables.add(f'{split.prefix}{len(tables)}', facts, split.query, values)
+            tables.append(values.means(self.options.no_positive))
+        if self.tables is not None:
+            self.tables.write()
+        of_sets: dict[str, Scores] = {}
+        for prefix, rows in members.items() if self.set_scores else ():
+            of_sets[prefix] = self.set_scores(_take(embeddings, rows), facts.take(rows), device)
+        return self._summary(draws, of_sets)
 
     def on_shards(
         self, embeddings: Tensor, rows: np.ndarray, facts: RowFacts, device: str | torch.device | None = None
     ) -> Scores:
         """Scores of embeddings that are spread over the ranks, on every rank those of all; all ranks must call it.
 
-        Rank 0 asks the protocol, so that no draw can differ between the ranks; each rank searches with its part of
+        Rank 0 calls the protocol, so that no draw can differ between the ranks; each rank searches with its part of
         every split, see :func:`~mmdml.evaluation.functional.sharded_retrieval_scores`.
 
         Args:
@@ -152,9 +169,11 @@ class RetrievalScoring:
         """
         if not self.works_on_shards:
             raise ValueError(
-                're-ranking, query expansion, whitening fitted on the gallery, clustering and faiss need all rows at '
-                'one place: gather them, and call the scoring itself'
+                're-ranking, query expansion, whitening fitted on the gallery, clustering, verification, values of '
+                'queries and faiss need all rows at one place: gather them, and call the scoring itself'
             )
+        if is_main_process():
+            _remark_on_one_class(facts)
         search = partial(sharded_retrieval_scores, device=device, options=self.options)
         own = facts.take(rows)
         place = np.full(len(facts), -1)
@@ -166,61 +185,48 @@ class RetrievalScoring:
             draws.setdefault(prefix, []).append(self._search(search, embeddings, own, split, device))
         return self._summary(draws, {})
 
-    def _summary(self, draws: dict[str, list[Scores]], clusters: dict[str, Scores]) -> Scores:
-        """Scores by prefixed name, from those of every draw and the clustering scores by prefix."""
+    def _summary(self, draws: dict[str, list[Scores]], of_sets: dict[str, Scores]) -> Scores:
+        """Scores by prefixed name, from those of every draw and those of the sets by prefix."""
         if not draws:
             raise ValueError(f'the protocol {self.protocol} has no search')
         scores: Scores = {}
         for prefix, tables in draws.items():
-            found = _mean_and_std(tables) | clusters.get(prefix, {})
+            found = _mean_and_std(tables) | of_sets.get(prefix, {})
             scores |= {prefix + name: value for name, value in found.items()}
         return scores
 
     def _search(
         self,
-        search: Callable[..., Scores],
+        search: Callable[..., Any],
         embeddings: Tensor,
         facts: RowFacts,
         split: Split,
         device: str | torch.device | None,
-    ) -> Scores:
+    ) -> Any:
+        """Return what ``search`` returns for both sides of a split, whitened and expanded."""
         query = _take(embeddings, split.query)
         gallery = None if split.gallery is None else _take(embeddings, split.gallery)
         keys = _keys('query', facts, split.query)
         if split.gallery is not None:
             keys |= _keys('gallery', facts, split.gallery)
-        if self.whitening is not None:
-            query, gallery = self.whitening(query, gallery)
-        if self.query_expansion is not None:
-            ids = {name: values for name, values in keys.items() if name.endswith('_ids')}
-            query = alpha_query_expansion(query, gallery, device=device, **ids, **self.query_expansion)
+        ids = {name: values for name, values in keys.items() if name.endswith('_ids')}
+        query, gallery = self.preparation(query, gallery, ids, device)
         # A progress of its own: each search starts at nought.
         progress = LogProgress() if is_main_process() else None
         return search(query, gallery=gallery, progress=progress, **keys)
 
-    def _cluster(self, embeddings: Tensor, facts: RowFacts, split: Split) -> Scores:
-        rows = split.query if split.gallery is None else np.union1d(split.query, split.gallery)
-        return clustering_scores(_take(embeddings, rows), facts.labels[rows], **self.clustering)
+
+def _members(split: Split) -> np.ndarray:
+    """All images of a search."""
+    return split.query if split.gallery is None else np.union1d(split.query, split.gallery)
 
 
-def on_main_process(function: Callable[[], T]) -> T:
-    """What ``function`` returns on rank 0, on all ranks; if it fails there, all raise.
-
-    Raises:
-        ValueError: if it did.
-        RuntimeError: for every other error, whose type stands in the message.
-    """
-    outcome: list[Any] = [None]
-    if is_main_process():
-        try:
-            outcome = [function()]
-        except Exception as error:
-            # What is sent must survive pickling, which not every exception does.
-            outcome = [error if type(error) is ValueError else RuntimeError(f'{type(error).__name__}: {error}')]
-    broadcast_object_list(outcome)
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
+def _remark_on_one_class(facts: RowFacts) -> None:
+    if len(facts) > 1 and (facts.labels == facts.labels[0]).all():
+        logging.getLogger('mmdml').warning(
+            'all %d images are of one class, %s: every result is right, so the scores say nothing about the model',
+            *(len(facts), facts.labels[0] if facts.class_names is None else facts.class_names[facts.labels[0]]),
+        )
 
 
 def _take(embeddings: Tensor, rows: np.ndarray) -> Tensor:

@@ -1,5 +1,6 @@
 """Saved embeddings of any origin: reading them with what is known of their images, and writing them."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
     ==========  ========================================================================================
     .npz        arrays ``embeddings (N, D)``, ``labels (N,)``, and optionally ``roles``, ``ids``, ``groups``, ``parts``,
                 ``paths``; or all of them twice, as ``query_embeddings``, ``gallery_embeddings``, ...; ``class_names``
-                and ``model_hash``. Others are not looked at
+                and ``model_hash``. Others are not looked at, such as ``column_camera``
     .npy        embeddings ``(N, D)`` alone
     .parquet    columns of the same names, embeddings as lists of numbers or tensors of one axis (needs pyarrow)
     ==========  ========================================================================================
@@ -103,7 +104,13 @@ def read_embeddings(path: str, labels: str | None = None) -> SavedEmbeddings:
     return SavedEmbeddings(columns['embeddings'], facts, str(columns.get('model_hash', '')))
 
 
-def write_embeddings(path: str, embeddings: Tensor | np.ndarray, facts: RowFacts, model_hash: str = '') -> None:
+def write_embeddings(
+    path: str,
+    embeddings: Tensor | np.ndarray,
+    facts: RowFacts,
+    model_hash: str = '',
+    columns: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Write embeddings and what is known of them to an .npz file that :func:`read_embeddings` reads.
 
     ``labels`` are the user's own: the names of the classes, as numbers if all are whole numbers. Images without a label
@@ -115,19 +122,21 @@ def write_embeddings(path: str, embeddings: Tensor | np.ndarray, facts: RowFacts
         embeddings: ``(N, D)``.
         facts: of the N images.
         model_hash: of the model's weights; '' is left out.
+        columns: more facts, ``(N,)`` each by name; they are written as ``column_<name>``.
     """
+    more = {f'column_{name}': values for name, values in (columns or {}).items()}
     columns = facts.columns() | dict(labels=own_labels(facts))
     if facts.labels.dtype.kind in 'iu' and (facts.labels < 0).all():
         del columns['labels']
     if facts.paths is not None:
-        # Rows of one file are one image: the reader knows it by the paths.
+        # They follow from the paths.
         del columns['ids']
     if facts.class_names is not None:
         columns['class_names'] = np.array(facts.class_names, dtype=np.str_)
     if model_hash:
         columns['model_hash'] = np.array(model_hash)
     with write_atomically(path) as file:
-        np.savez(file, embeddings=np.asarray(embeddings), **columns)
+        np.savez(file, embeddings=np.asarray(embeddings), **columns, **more)
 
 
 def own_labels(facts: RowFacts) -> np.ndarray:

@@ -24,7 +24,7 @@ def to_matrix(name: str, rows: Tensor | np.ndarray, device: str | torch.device |
     if rows.ndim != 2:
         raise ValueError(f'{name} must be a matrix (N, D), got shape {tuple(rows.shape)}')
     if len(rows) and rows.shape[1] == 0:
-        raise ValueError(f'{name} must have at least one dimension, got {len(rows)} rows of shape (0,)')
+        raise ValueError(f'{name} embeddings have no dimensions: shape (N, 0)')
     if rows.is_complex():
         raise TypeError(f'{name} must be real numbers, got {rows.dtype}')
     device = rows.device if device is None else torch.device(device)
@@ -47,7 +47,7 @@ def _as_tensor(name: str, rows: np.ndarray) -> Tensor:
 
 
 def precision_on(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """What embeddings of a type are computed in: fp32, or fp64 if they come so; MPS has no fp64."""
+    """Return what embeddings of a type are computed in: fp32, or fp64 if they come so; MPS has no fp64."""
     return dtype if dtype == torch.float64 and device.type != 'mps' else torch.float32
 
 

@@ -6,6 +6,7 @@ from scipy import sparse
 from torch import Tensor
 
 from .inputs import check_finite, to_matrix
+from .pair_scores import tree_sum
 from .spaces import exact_products, unit_rows
 
 DISTANCES = ('cosine', 'euclidean')
@@ -38,13 +39,13 @@ class KReciprocalEncoding:
     Where the authors' released code differs from the paper this follows the code: rows of V sum to 1, d is divided by
     the largest, and R* asks for more than 2/3.
 
-    Neighbours at exactly the same distance as the k-th (more than k duplicates) are cut in no particular order.
+    Neighbors at exactly the same distance as the k-th (more than k duplicates) are cut in no particular order.
 
     Args:
         query: ``(Q, D)`` embeddings.
         gallery: ``(G, D)``. Default: the queries, which search each other; each then finds itself at distance 0, and
             whoever scores the result leaves it out by identity.
-        k1: neighbours that define the reciprocal sets; all others, if there are fewer.
+        k1: neighbors that define the reciprocal sets; all others, if there are fewer.
         k2: rows averaged by the local query expansion; 1 for none.
         weight: lambda in [0, 1], the share of the original distance.
         distance: 'cosine' (of unit vectors) or 'euclidean'.
@@ -86,13 +87,13 @@ class KReciprocalEncoding:
             self.gallery_start = len(query)
         self._rows = unit_rows(rows) if distance == 'cosine' else _centred(rows)
         self._squares = torch.linalg.vector_norm(self._rows, dim=1).square_()
-        self._weight = weight
+        self.weight = weight
         self._block_size = block_size
 
-        neighbours, self._largest = self._search(min(max(k1 + 1, k2), len(rows)))
-        encoding = self._encode(neighbours, k1)
+        neighbors, self._largest = self._search(min(max(k1 + 1, k2), len(rows)))
+        encoding = self._encode(neighbors, k1)
         if k2 > 1:
-            nearest = _indicator(neighbours[:, :k2], encoding.dtype)
+            nearest = _indicator(neighbors[:, :k2], encoding.dtype)
             nearest.data /= min(k2, len(rows))
             encoding = nearest @ encoding
         device = self._rows.device
@@ -118,17 +119,39 @@ class KReciprocalEncoding:
         Returns:
             ``(B, G)`` on the device of the search.
         """
+        return self.jaccard(start, stop).mul_(1 - self.weight).add_(self.original(start, stop), alpha=self.weight)
+
+    @torch.no_grad()
+    def jaccard(self, start: int, stop: int) -> Tensor:
+        """``(B, G)`` Jaccard distances d_J, as :meth:`distances` takes them."""
         start, stop, _ = slice(start, stop).indices(self.num_queries)
-        stop = max(start, stop)
-        shared = self._shared(start, stop)
+        shared = self._shared(start, max(start, stop))
         # Rows of V sum to 1, so the maxima sum to 2 minus the sum of the minima.
-        jaccard = shared.div_(2 - shared).neg_().add_(1).clamp_min_(0)
-        original = self._squared_distances(slice(start, stop), slice(self.gallery_start, None))
-        original /= self._largest[start:stop, None]
-        return jaccard.mul_(1 - self._weight).add_(original, alpha=self._weight)
+        return shared.div_(2 - shared).neg_().add_(1).clamp_min_(0)
+
+    @torch.no_grad()
+    def original(self, start: int, stop: int) -> Tensor:
+        """``(B, G)`` distances d before re-ranking, as :meth:`distances` takes them."""
+        start, stop, _ = slice(start, stop).indices(self.num_queries)
+        squared = self._squared_distances(slice(start, max(start, stop)), slice(self.gallery_start, None))
+        return squared.div_(self._largest[start : max(start, stop), None])
+
+    def original_of_pairs(self, queries: Tensor, columns: Tensor) -> Tensor:
+        """``(n,)`` distances d of pairs, from differences: equal gallery rows have equal ones."""
+        at_once = max(1, _MAX_BLOCK_ENTRIES // self._rows.shape[1] // 16)
+        found = [
+            tree_sum((self._rows[query] - self._rows[column + self.gallery_start]).square_()) / self._largest[query]
+            for query, column in zip(queries.split(at_once), columns.split(at_once), strict=True)
+        ]
+        return torch.cat(found)
+
+    def rounding(self, start: int, stop: int) -> Tensor:
+        """``(B, 1)``: what the matrix product may move the difference of two distances d by."""
+        roundings = 4 * (self._rows.shape[1] ** 0.5 + 4) * torch.finfo(self._rows.dtype).eps
+        return roundings * (self._squares.amax() / self._largest[start:stop, None] + 1)
 
     def top(self, n: int) -> tuple[Tensor, Tensor]:
-        """The n nearest gallery rows of every query after re-ranking.
+        """Return the n nearest gallery rows of every query after re-ranking.
 
         Args:
             n: how many; all, if the gallery has fewer.
@@ -155,27 +178,27 @@ class KReciprocalEncoding:
 
     def _search(self, k: int) -> tuple[np.ndarray, Tensor]:
         """``(N, k)`` nearest rows of every row, itself first, and ``(N,)`` its largest squared distance to any."""
-        neighbours, largest = [], []
+        neighbors, largest = [], []
         step = _rows_at_once(self._block_size, len(self._rows))
         for start in range(0, len(self._rows), step):
             block = self._squared_distances(slice(start, start + step), slice(None))
             largest.append(block.amax(1))
             # A row is its own nearest, however many duplicates it has.
             block.diagonal(start).fill_(-1)
-            neighbours.append(block.topk(k, dim=1, largest=False).indices.cpu())
+            neighbors.append(block.topk(k, dim=1, largest=False).indices.cpu())
         # Rows that are all equal differ by rounding only.
         precision = torch.finfo(self._rows.dtype)
         smallest = max(4 * precision.eps * float(self._squares.mean()), precision.tiny)
-        return torch.cat(neighbours).numpy(), torch.cat(largest).clamp_min(smallest)
+        return torch.cat(neighbors).numpy(), torch.cat(largest).clamp_min(smallest)
 
-    def _encode(self, neighbours: np.ndarray, k1: int) -> sparse.csr_array:
+    def _encode(self, neighbors: np.ndarray, k1: int) -> sparse.csr_array:
         """V before the local query expansion, ``(N, N)`` with a few entries a row."""
-        reciprocal = _reciprocal(neighbours[:, : k1 + 1])
+        reciprocal = _reciprocal(neighbors[:, : k1 + 1])
         # Halves are rounded to even, as in the authors' code.
-        half = _reciprocal(neighbours[:, : round(k1 / 2) + 1])
+        half = _reciprocal(neighbors[:, : round(k1 / 2) + 1])
         half_sizes = np.diff(half.indptr)
         parts = []
-        for start in range(0, len(neighbours), _ROWS):
+        for start in range(0, len(neighbors), _ROWS):
             sets = reciprocal[start : start + _ROWS]
             # R(q, k1 / 2) is a row of `half` and, as reciprocity is symmetric, also a column.
             common = (sets @ half).multiply(sets).tocsr()
@@ -248,9 +271,9 @@ def _indicator(columns: np.ndarray, dtype: np.dtype | type) -> sparse.csr_array:
     return sparse.csr_array((np.ones(rows * k, dtype), columns.reshape(-1), starts), shape=(rows, rows))
 
 
-def _reciprocal(neighbours: np.ndarray) -> sparse.csr_array:
-    """R(p, k) for all p: ``(N, N)`` with a 1 where two rows are neighbours of each other; symmetric."""
-    nearest = _indicator(neighbours, np.int32)
+def _reciprocal(neighbors: np.ndarray) -> sparse.csr_array:
+    """R(p, k) for all p: ``(N, N)`` with a 1 where two rows are neighbors of each other; symmetric."""
+    nearest = _indicator(neighbors, np.int32)
     return nearest.multiply(nearest.T.tocsr()).tocsr()
 
 

@@ -1,24 +1,31 @@
 """What the parts hand to each other."""
 
+from .embeddings import Embeddings, EmbeddingSubscriber
 from .mined import Mined, Pairs, Triplets
 from .pair_batch import PairBatch, Space
 from .partition import ActiveLearner, Partition
 from .progress import Progress
 from .row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFacts
 from .rows import Rows
+from .step_context import LearnerProvider, RowReceiver, StepContext
 
 __all__ = [
     'GALLERY',
     'QUERY',
     'QUERY_AND_GALLERY',
     'ActiveLearner',
+    'EmbeddingSubscriber',
+    'Embeddings',
+    'LearnerProvider',
     'Mined',
     'PairBatch',
     'Pairs',
     'Partition',
     'Progress',
     'RowFacts',
+    'RowReceiver',
     'Rows',
     'Space',
+    'StepContext',
     'Triplets',
 ]

@@ -12,7 +12,11 @@ from .rows import Rows
 
 
 class Space:
-    """How similar two embeddings are: the cosine of unit vectors. Subclasses define another geometry."""
+    """How similar two embeddings are: the cosine of unit vectors. Subclasses define another geometry.
+
+    Both functions are computed for all pairs, excluded ones and equal rows among them, so their gradients must be
+    finite there, too.
+    """
 
     def similarity(self, anchors: Tensor, candidates: Tensor) -> Tensor:
         """Similarities of all pairs, larger for nearer rows: ``(A, D)`` and ``(X, D)`` -> ``(A, X)``."""
@@ -93,7 +97,7 @@ class PairBatch:
             return self.space.similarity(anchors.to(self.dtype), candidates.to(self.dtype))
 
     def distance(self, eps: float = 1e-12) -> Tensor:
-        """``(A, X)`` distances, see :meth:`Space.distance`."""
+        """Compute ``(A, X)`` distances, see :meth:`Space.distance`."""
         return self.space.distance(self.similarity, eps)
 
     @cached_property
@@ -121,7 +125,7 @@ class PairBatch:
         return ~(self._is_positive | self.excluded_mask)
 
     def weights(self, mined: Mined | None = None) -> tuple[Tensor, Tensor]:
-        """Weights of the positive and of the negative pairs, as two dense ``(A, X)`` matrices.
+        """Weigh the positive and the negative pairs: two dense ``(A, X)`` matrices.
 
         A pair of target ``t`` that counts ``w`` has ``w t`` in the first matrix and ``w (1 - t)`` in the second; labels
         make ``t`` 1 or 0. Without mined tuples ``w`` is 1. A mined pair counts as often as it was mined, times its
@@ -135,7 +139,7 @@ class PairBatch:
         return dense * positive, dense * negative
 
     def _shares(self) -> tuple[Tensor, Tensor]:
-        """``(A, X)``: t and 1 - t, as masks where they come from labels."""
+        """Return t and 1 - t of every pair, ``(A, X)``, as masks where they come from labels."""
         if self.targets is None:
             return self.positive_mask, self.negative_mask
         target, kept = self.targets.to(self.dtype), ~self.excluded_mask
@@ -154,7 +158,7 @@ class PairBatch:
         return dense.index_put_((anchor, candidate), weight, accumulate=True)
 
     def detach(self) -> 'PairBatch':
-        """The same pairs without a graph, for miners; similarity and masks are shared, not computed again."""
+        """Return the same pairs without a graph, for miners; similarity and masks are shared, not computed again."""
         # Filled here, so that they are in both copies.
         similarity, _, _ = self.similarity, self.positive_mask, self.negative_mask
         twin = copy.copy(self)
@@ -165,7 +169,7 @@ class PairBatch:
 
 
 def _share_an_id(left: Tensor, right: Tensor) -> Tensor:
-    """``(A, V)`` and ``(X, W)`` ids -> ``(A, X)`` bool: any id in common, -1 never counts."""
+    """Compare ``(A, V)`` and ``(X, W)`` ids -> ``(A, X)`` bool: any in common, -1 never counts."""
     mask = torch.zeros(len(left), len(right), dtype=torch.bool, device=left.device)
     for own in left.unbind(1):
         for other in right.unbind(1):

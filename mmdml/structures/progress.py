@@ -1,9 +1,7 @@
-"""Where a run stands, in the units that schedules speak."""
+"""The position of a run, in the units of schedules."""
 
 import math
 from dataclasses import dataclass
-
-from mmengine.dist import get_dist_info
 
 
 @dataclass(frozen=True)
@@ -39,20 +37,7 @@ class Progress:
         return math.ceil(self.max_iters / self.epoch_length)
 
     def iterations(self, span: int | float) -> int:
-        """A span in epochs (int) or as a fraction of the run (float in [0, 1]) as iterations."""
+        """Convert a span in epochs (int) or as a fraction of the run (float in [0, 1]) to iterations."""
         if isinstance(span, int):
             return span * self.epoch_length
         return math.ceil(span * self.max_iters)
-
-    @classmethod
-    def of(cls, runner) -> 'Progress':
-        """Progress of a Runner in training."""
-        rank, world_size = get_dist_info()
-        return cls(
-            iter=runner.iter,
-            max_iters=runner.max_iters,
-            epoch_length=len(runner.train_dataloader),
-            seed=runner.seed,
-            rank=rank,
-            world_size=world_size,
-        )

@@ -110,7 +110,7 @@ class RowFacts:
 
 
 def image_identity(path: str) -> str:
-    """The one name of an image file, however it is written: ``./a/../b.png`` and ``b.png`` are one, and so are links.
+    """Return the one name of an image file: ``./a/../b.png``, ``b.png`` and links to it have the same.
 
     Addresses (``s3://...``) stay as they are.
     """
@@ -143,7 +143,7 @@ def image_ids(paths: Sequence[str], rows: Sequence[int] | None = None) -> np.nda
 
 
 def text_digest(text: str) -> int:
-    """A number of 63 bits that stands for a text in every process."""
+    """Hash a text to a number of 63 bits, the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).digest(), 'little') >> 1
 
 

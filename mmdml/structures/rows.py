@@ -50,15 +50,15 @@ class Rows:
         return self.labels.shape[0]
 
     def __getitem__(self, rows: slice | Tensor) -> 'Rows':
-        """Some of the rows, by a slice, a mask or an index tensor."""
+        """Select rows by a slice, a mask or an index tensor."""
         return Rows(self.embeddings[rows], self.labels[rows], self.views[rows], self.indices[rows])
 
     def detach(self) -> 'Rows':
-        """The same rows without a graph."""
+        """Return the same rows without a graph."""
         return self.with_embeddings(self.embeddings.detach())
 
     def with_embeddings(self, embeddings: Tensor) -> 'Rows':
-        """The same rows with other embeddings ``(R, D')``, e.g. normalized ones."""
+        """Return the same rows with other embeddings ``(R, D')``, e.g. normalized ones."""
         return dataclasses.replace(self, embeddings=embeddings)
 
     @classmethod

@@ -1,14 +1,14 @@
-"""Data sets named in configs."""
+"""Datasets named in configs."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
 def leaf_datasets(dataset: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the configs of the data sets themselves, from inside concatenations and wrappers.
+    """Yield the configs of the datasets themselves, from inside concatenations and wrappers.
 
     Args:
-        dataset: config of a data set, with ``datasets`` or ``dataset`` where it is made of others.
+        dataset: config of a dataset, with ``datasets`` or ``dataset`` where it is made of others.
 
     Example:
         >>> inner = [dict(type='VehicleID', size=size) for size in ('small', 'large')]

@@ -1,6 +1,8 @@
 """mmdml/cli/evaluate.py: every kind of file, every option, and what it says of bad input."""
 
+import csv
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,14 @@ import pyarrow.parquet
 import pytest
 
 from mmdml.cli import evaluate as tool
-from mmdml.evaluation import RetrievalScoring, RowFacts, retrieval_scores
+from mmdml.evaluation import (
+    RetrievalScoring,
+    RowFacts,
+    retrieval_scores,
+    retrieval_values,
+    threshold_consistency,
+    verification_scores,
+)
 
 SCRIPT = Path(__file__).parents[2] / 'tools/analysis_tools/eval_embeddings.py'
 
@@ -273,7 +282,8 @@ def test_parquet_columns_that_are_no_matrix_are_named(fails, tmp_path, column, w
         (['--expand', 'n=5'], "unexpected keyword argument 'n'"),
         (['--protocol', 'LeaveTwoOut'], 'LeaveTwoOut'),
         (['--protocol', 'QueryGallery'], 'every image is both'),
-        (['--clustering', 'ARI'], 'ARI'),
+        (['--clustering', 'ARIE'], "did you mean 'ARI'?"),
+        (['--verification', 'fpr=2'], 'fpr must hold rates in (0, 1], got [2]'),
         (['--metrics', 'Recall'], "unknown metrics ['Recall']"),
     ],
     ids=lambda value: ' '.join(value) if isinstance(value, list) else '',
@@ -463,3 +473,50 @@ def test_errors_are_one_line_unless_the_traceback_is_asked_for(fails, tmp_path):
     assert fails(tmp_path / 'none.npz') == f'eval_embeddings: there is no file {tmp_path}/none.npz'
     with pytest.raises(FileNotFoundError):
         tool.main([str(tmp_path / 'none.npz'), '--debug'])
+
+
+def test_verification_and_consistency_are_scored_beside_the_search(plain, capsys):
+    tool.main([str(plain), '--verification', 'fpr=0.1', '--consistency', 'fpr_range=0.1,0.5', '--json', '-'])
+    scores = json.loads(capsys.readouterr().out)['scores']
+    pairs = verification_scores(X, LABELS, fpr=[0.1])
+    assert scores['EER'] == pytest.approx(100 * pairs['EER'])
+    assert scores['TPR@FPR=0.1'] == pytest.approx(100 * pairs['TPR@FPR=0.1'])
+    # A threshold is no share of anything.
+    assert scores['threshold@FPR=0.1'] == pytest.approx(pairs['threshold@FPR=0.1'])
+    assert scores['OPIS'] == pytest.approx(threshold_consistency(X, LABELS, fpr_range=(0.1, 0.5))['OPIS'])
+
+
+def test_values_of_queries_and_classes_are_written_on_request(tmp_path):
+    labels = np.where(np.arange(ROWS) == 3, 99, LABELS)
+    np.savez(tmp_path / 'x.npz', embeddings=X, labels=labels, roles=ROLES, paths=[f'é{i}.png' for i in range(ROWS)])
+    tool.main([str(tmp_path / 'x.npz'), '--values', str(tmp_path / 'new/values.csv')])
+    with open(tmp_path / 'new/values.csv', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    sides = (X[:QUERIES], labels[:QUERIES], X[QUERIES:], labels[QUERIES:])
+    values = retrieval_values(*sides)
+    assert [row['path'] for row in rows] == [f'é{i}.png' for i in range(QUERIES)]
+    assert [row['label'] for row in rows] == [str(label) for label in labels[:QUERIES]]
+    # Query 3 has no positive.
+    assert rows[3]['positives'] == '0' and rows[3]['MAP@R'] == ''
+    assert [float(row['MAP@R']) for row in rows if row['positives'] != '0'] == pytest.approx(
+        values.values['MAP@R'][values.answered].tolist()
+    )
+    with open(tmp_path / 'new/values.classes.csv', encoding='utf-8') as file:
+        classes = {row['label']: row for row in csv.DictReader(file)}
+    expected = values.class_means(labels[:QUERIES])
+    assert {label: float(row['RP']) for label, row in classes.items()} == pytest.approx(
+        {str(label): means['RP'] for label, means in expected.items()}
+    )
+    assert sum(int(row['queries']) for row in classes.values()) == QUERIES - 1
+
+
+def test_images_of_one_class_get_a_remark(score, tmp_path, caplog):
+    np.savez(tmp_path / 'x.npz', embeddings=X, labels=np.full(ROWS, 7))
+    with caplog.at_level(logging.WARNING, logger='mmdml'):
+        assert score(tmp_path / 'x.npz')['Recall@1'] == 1
+    assert 'all 30 images are of one class, 7: every result is right' in caplog.text
+
+
+def test_clustering_that_cannot_be_had_ends_before_the_search(fails, plain):
+    message = fails(plain, '--clustering', 'num_clusters=31')
+    assert 'num_clusters must be 1..30, the number of embeddings, got 31' in message

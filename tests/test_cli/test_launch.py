@@ -6,14 +6,14 @@ from mmdml.cli.launch import check_keys
 
 @pytest.mark.parametrize('key, right', [('optim_wraper', 'optim_wrapper'), ('train_dataloder', 'train_dataloader')])
 def test_a_nearly_spelled_key_of_a_config_is_refused_with_the_right_one(key, right):
-    with pytest.raises(ValueError, match=f"unknown config key '{key}'; did you mean {right}"):
+    with pytest.raises(ValueError, match=f"unknown config key '{key}'; did you mean '{right}'"):
         check_keys(Config({key: dict()}), {})
 
 
 def test_an_option_must_name_a_key_that_is_there():
     cfg = Config(dict(model=dict(), batch_size=4))
     check_keys(cfg, {'model.head.new': 1, 'randomness.seed': 3})
-    with pytest.raises(ValueError, match=r"--cfg-options: unknown config key 'modle'; did you mean model"):
+    with pytest.raises(ValueError, match=r"--cfg-options: unknown config key 'modle'; did you mean 'model'"):
         check_keys(cfg, {'modle.head.new': 1})
 
 

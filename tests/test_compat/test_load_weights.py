@@ -1,5 +1,7 @@
 """Weights that do not fit are refused at every door; known prefixes are taken off."""
 
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -208,3 +210,14 @@ def test_a_module_of_another_project_is_strict_as_well(written):
     path = written(lambda sd: {'linear.weight': torch.ones(3, 2)})
     with pytest.raises(ValueError, match=r'it lacks: 1 \(linear.bias\)'):
         Part(dict(type='Pretrained', checkpoint=str(path))).init_weights()
+
+
+def test_the_runner_is_strict_where_mmengine_was_imported_first(written, pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path / 'run', config=PLAIN, load_from=str(written(MISFITS['no neck'][0])))
+    cfg.dump(str(tmp_path / 'tiny.py'))
+    code = (
+        'from mmengine.runner import Runner\nfrom mmengine.config import Config\nimport mmdml\n'
+        f'Runner.from_cfg(Config.fromfile({str(tmp_path / "tiny.py")!r})).test()\n'
+    )
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    assert done.returncode == 1 and 'weights that it lacks: 2 (neck.linear.weight' in done.stderr

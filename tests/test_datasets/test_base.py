@@ -1,4 +1,5 @@
 import logging
+import os
 import random
 
 import cv2
@@ -408,3 +409,57 @@ def test_a_view_with_the_own_pipeline_keeps_the_pipelines_of_all_parts(tmp_path)
     view.set_epoch(5)
     assert [view[i]['img'].ndim for i in range(4)] == [3, 3, 2, 2]
     assert whole.epoch == 0 and whole.split == 'train'
+
+
+def test_roles_of_the_parts_make_queries_and_a_gallery_of_two_lists(listing):
+    parts = [dict(type='ImageList', ann_file='list.txt', data_root=str(listing), pipeline=[keep])] * 2
+    joined = DATASETS.build(
+        dict(type='RetrievalConcatDataset', datasets=parts, label_space='shared', roles=['query', 'gallery'])
+    )
+    assert [joined.get_data_info(i)['role'] for i in (0, 29, 30, 59)] == [1, 1, 2, 2]
+    assert joined.metainfo['has_roles'] and not RetrievalConcatDataset(joined.datasets, 'shared').roles
+    with pytest.raises(ValueError, match=r"roles=\['query'\] must have one of .* for each of the 2 datasets"):
+        DATASETS.build(dict(type='RetrievalConcatDataset', datasets=parts, label_space='shared', roles=['query']))
+    with pytest.raises(ValueError, match='probe'):
+        DATASETS.build(
+            dict(type='RetrievalConcatDataset', datasets=parts, label_space='shared', roles=['probe', 'gallery'])
+        )
+
+
+def test_one_image_in_two_parts_has_one_label(listing):
+    (listing / 'other.txt').write_text('c0_0.png c5\n')
+    parts = [dict(type='ImageList', ann_file=name, data_root=str(listing)) for name in ('list.txt', 'other.txt')]
+    with pytest.raises(ValueError, match=r'c0_0\.png and .*c0_0\.png are one image, but have the labels c0 and c5'):
+        DATASETS.build(dict(type='RetrievalConcatDataset', datasets=parts, label_space='shared'))
+
+
+def test_columns_and_summaries_of_parts_are_joined(listing):
+    for name, cameras in (('one.csv', 'ab'), ('two.csv', 'cd')):
+        rows = [f'c0_{i}.png,c0,{camera},{i}' for i, camera in enumerate(cameras)]
+        header = 'path,label,camera,extra' if name == 'one.csv' else 'path,label,camera,other'
+        (listing / name).write_text('\n'.join([header, *rows]))
+    parts = [dict(type='ImageList', ann_file=name, data_root=str(listing)) for name in ('one.csv', 'two.csv')]
+    joined = DATASETS.build(dict(type='RetrievalConcatDataset', datasets=parts, label_space='shared'))
+    assert {name: values.tolist() for name, values in joined.columns.items()} == dict(camera=['a', 'b', 'c', 'd'])
+    assert str(joined.summary) == (
+        'together: 4 images of 1 class (ImageList train: 2 images of 1 class; ImageList train: 2 images of 1 class)'
+    )
+
+
+def test_images_without_labels_stay_without_in_a_concatenation(listing):
+    (listing / 'bare.txt').write_text('c0_0.png\n')
+    bare = ImageList(ann_file='bare.txt', data_root=str(listing), unlabeled=True)
+    joined = RetrievalConcatDataset([bare, bare], 'shared')
+    assert joined.labels.tolist() == [-1, -1] and joined.get_data_info(1)['gt_label'] == -1
+    assert joined.metainfo['unlabeled'] and joined.metainfo['classes'] == []
+
+
+def test_a_pipe_in_a_list_is_refused_and_not_read(listing):
+    (listing / 'c0_0.png').unlink()
+    os.mkfifo(listing / 'c0_0.png')
+    with pytest.raises(UnreadableImageError, match=r'c0_0\.png is a pipe, not a picture'):
+        build(listing, pipeline=[LOAD])[0]
+    (listing / 'c0_0.png').unlink()
+    (listing / 'c0_0.png').symlink_to('/dev/zero')
+    with pytest.raises(UnreadableImageError, match=r'c0_0\.png is a device, not a picture'):
+        build(listing, pipeline=[LOAD])[0]

@@ -19,8 +19,8 @@ from mmdml.registry import DATA_SAMPLERS
 ORDERS = ['uniform', 'proportional', 'round_robin']
 
 
-class Labelled(Dataset):
-    """The least that the sampler asks of a data set; an item is its own index and repeat."""
+class Labeled(Dataset):
+    """The least that the sampler asks of a dataset; an item is its own index and repeat."""
 
     def __init__(self, labels):
         self.labels = np.asarray(labels)
@@ -37,12 +37,12 @@ class Labelled(Dataset):
 
 
 def with_clusters(*clusters, left_out=0, shuffle=0):
-    """Data set and assignment: each cluster a list of class sizes, class numbers shared by the clusters."""
+    """Dataset and assignment: each cluster a list of class sizes, class numbers shared by the clusters."""
     labels = [label for sizes in clusters for label, size in enumerate(sizes) for _ in range(size)]
     assignment = [k for k, sizes in enumerate(clusters) for _ in range(sum(sizes))]
     labels, assignment = labels + [0] * left_out, assignment + [-1] * left_out
     places = np.random.default_rng(shuffle).permutation(len(labels))
-    return Labelled(np.array(labels)[places]), np.array(assignment)[places]
+    return Labeled(np.array(labels)[places]), np.array(assignment)[places]
 
 
 def sampler_of(dataset, assignment, num_clusters, batch_size, images_per_class, **options):
@@ -384,7 +384,7 @@ def test_assignment_may_be_a_tensor():
     ],
 )
 def test_bad_assignment_is_named_and_changes_nothing(assignment, num_clusters, message):
-    sampler = ClusterPKSampler(Labelled(np.arange(12) // 4), 8, 4, seed=0)
+    sampler = ClusterPKSampler(Labeled(np.arange(12) // 4), 8, 4, seed=0)
     before = batches_of(sampler)
     with pytest.raises(ValueError, match=message):
         sampler.set_assignment(assignment, num_clusters)
@@ -402,7 +402,7 @@ def test_bad_assignment_is_named_and_changes_nothing(assignment, num_clusters, m
 )
 def test_bad_settings_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        ClusterPKSampler(Labelled(np.arange(12) // 4), **{'batch_size': 4, 'images_per_class': 4, 'seed': 0, **options})
+        ClusterPKSampler(Labeled(np.arange(12) // 4), **{'batch_size': 4, 'images_per_class': 4, 'seed': 0, **options})
 
 
 def test_run_state_survives_weights_only_loading_and_restores_the_order():

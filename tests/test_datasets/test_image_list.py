@@ -4,9 +4,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmdml.datasets import GALLERY, QUERY, QUERY_AND_GALLERY
+from mmdml.evaluation.metrics import RetrievalMetric
 from mmdml.registry import DATASETS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -117,7 +119,7 @@ def test_path_with_two_labels_is_an_error_that_names_path_and_labels(tmp_path):
 GROCERY = Path('/work/shared/data/grocery')
 
 
-@pytest.mark.skipif(not GROCERY.is_dir(), reason='the pictures of the Grocery Store data set are not on this machine')
+@pytest.mark.skipif(not GROCERY.is_dir(), reason='the pictures of the Grocery Store dataset are not on this machine')
 def test_the_grocery_store_data_set_is_read_through_the_pipelines_of_a_config(tmp_path):
     with zipfile.ZipFile(GROCERY / 'images.zip') as archive:
         archive.extractall(tmp_path)
@@ -143,3 +145,122 @@ def test_the_grocery_store_data_set_is_read_through_the_pipelines_of_a_config(tm
             assert int(item['data_samples'].gt_label) == dataset.labels[index]
     assert [len(names) for names in classes.values()] == [40, 41]
     assert not classes['train'] & classes['test']
+
+
+# ---- tables ----
+
+
+def build_table(folder, text, name='list.csv', **options):
+    build(folder, 'a.png 0\n')
+    (folder / name).write_text(text, encoding='utf-8')
+    return DATASETS.build(dict(type='ImageList', ann_file=name, data_root=str(folder), **options))
+
+
+@pytest.mark.parametrize('name, delimiter', [('a.csv', ','), ('a.csv', ';'), ('a.tsv', '\t'), ('a.txt', ',')])
+def test_table_has_named_columns_in_any_order(tmp_path, name, delimiter):
+    rows = ['label,Path,ROLE,Camera,note', '2,a.png,query,c1,7', '10,two words.png,Gallery,c2,8', '2,b.png,both,c1,9']
+    text = ''.join(row.replace(',', delimiter) + '\n' for row in rows)
+    dataset = build_table(tmp_path, text, name)
+    assert dataset.metainfo['classes'] == ['2', '10'] and dataset.labels.tolist() == [0, 1, 0]
+    assert dataset.get_data_info(1) == dict(
+        img_path=str(tmp_path / 'two words.png'), gt_label=1, role=GALLERY, camera='c2', note=8, sample_idx=1
+    )
+    assert dataset.metainfo['has_roles'] and dataset.metainfo['columns'] == ['camera', 'note']
+    assert {name: values.tolist() for name, values in dataset.columns.items()} == dict(
+        camera=['c1', 'c2', 'c1'], note=[7, 8, 9]
+    )
+    assert dataset.get_subset([2, 0]).columns['note'].tolist() == [9, 7]
+
+
+def test_columns_reach_the_samples_through_meta_keys(tmp_path):
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='mmpretrain.PackInputs', meta_keys=('sample_idx', 'camera'))]
+    dataset = build_table(tmp_path, 'path,label,camera\na.png,0,left\nb.png,0,right\n', pipeline=pipeline)
+    assert [dataset[i]['data_samples'].camera for i in range(2)] == ['left', 'right']
+
+
+def test_numbers_with_leading_zeros_stay_text(tmp_path):
+    dataset = build_table(tmp_path, 'path,label,id\na.png,0,007\nb.png,0,008\n')
+    assert dataset.columns['id'].tolist() == ['007', '008']
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('path,role\na.png,both\n', r"has no column 'label', its header names \['path', 'role'\]; .*unlabeled=True"),
+        ('file,label\na.png,0\n', "has no column 'path'"),
+        ('path,label,label\na.png,0,1\n', "line 1: the column 'label' stands twice"),
+        ('path,label,img_path\na.png,0,1\n', "has a column 'img_path'; the name is taken"),
+        ('path,label\na.png,0\nb.png\n', r'line 3: expected 2 values'),
+        ('path,label\na.png,0\nb.png,\n', 'line 3: the label is empty'),
+        ('path,label\n,0\n', 'line 2: the path is empty'),
+        ('path,label,role\na.png,0,probe\n', "line 2: expected a role query, gallery or both, got 'probe'"),
+    ],
+)
+def test_wrong_table_is_an_error_that_names_file_and_fault(tmp_path, text, message):
+    with pytest.raises(ValueError, match=f'{tmp_path}/list.csv.*{message}'):
+        build_table(tmp_path, text)
+
+
+def test_table_without_roles_where_they_are_asked_for_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="has no column 'role'"):
+        build_table(tmp_path, 'path,label\na.png,0\n', roles=True)
+
+
+def test_images_without_labels_are_listed_by_path_alone(tmp_path):
+    plain = build(tmp_path, 'a.png\ntwo words.png\n', unlabeled=True)
+    table = build_table(tmp_path, 'path,camera\na.png,1\ntwo words.png,2\n', unlabeled=True)
+    for dataset in (plain, table):
+        assert dataset.labels.tolist() == [-1, -1] and dataset.metainfo['classes'] == []
+        assert dataset.metainfo['unlabeled'] and dataset.summary.num_classes == 0
+        assert dataset.get_data_info(1)['img_path'] == str(tmp_path / 'two words.png')
+    with pytest.raises(ValueError, match="column 'label'; unlabeled=True is for images without labels"):
+        build_table(tmp_path, 'path,label\na.png,1\n', unlabeled=True)
+
+
+# ---- what a label and an image are ----
+
+
+def test_digits_with_an_underscore_are_a_name_and_no_number(tmp_path):
+    dataset = build(tmp_path, 'a.png 1_0\nb.png 10\ntwo words.png 9\n')
+    assert dataset.metainfo['classes'] == ['10', '1_0', '9']
+
+
+@pytest.mark.parametrize('other', ['./a.png', '../{folder}/a.png', 'link.png'])
+def test_one_file_under_two_names_has_one_label(tmp_path, other):
+    other = other.format(folder=tmp_path.name)
+    (tmp_path / 'link.png').symlink_to('a.png')
+    with pytest.raises(ValueError, match=rf"line 2: {other} has label 'owl', but 'wren' above in line 1, as a\.png"):
+        build(tmp_path, f'a.png wren\n{other} owl\n')
+    assert len(build(tmp_path, f'a.png wren\n{other} wren\n')) == 2
+
+
+def test_list_in_utf16_is_read_and_one_in_latin_1_names_file_line_and_remedy(tmp_path):
+    build(tmp_path, 'a.png 0\n')
+    (tmp_path / 'wide.txt').write_bytes('a.png gr\u00fcn\n'.encode('utf-16'))
+    options = dict(type='ImageList', data_root=str(tmp_path))
+    assert DATASETS.build(dict(options, ann_file='wide.txt')).metainfo['classes'] == ['gr\u00fcn']
+    (tmp_path / 'narrow.csv').write_bytes('path,label\na.png,gr\u00fcn\n'.encode('latin-1'))
+    with pytest.raises(ValueError, match=r'narrow\.csv, line 2 is not UTF-8.*iconv'):
+        DATASETS.build(dict(options, ann_file='narrow.csv'))
+
+
+def test_groups_of_the_metric_are_a_text_column_of_the_table(tmp_path):
+    # The nearest image of the query has its label and its camera, the next one another label.
+    angles, rows = (0.0, 0.1, 0.2, 0.3), ['a.png,0,query,left', 'b.png,0,gallery,left', 'c.png,1,gallery,left']
+    rows.append('d.png,0,gallery,right')
+    for name in 'cd':
+        cv2.imwrite(str(tmp_path / f'{name}.png'), np.zeros((4, 4), np.uint8))
+    pack = dict(type='mmpretrain.PackInputs', meta_keys=('sample_idx', 'img_path', 'role', 'camera'))
+    table = '\n'.join(['path,label,role,camera', *rows])
+    dataset = build_table(tmp_path, table, pipeline=[dict(type='LoadImageFromFile'), pack], split='test')
+    scores = {}
+    for groups in (None, 'camera'):
+        metric = RetrievalMetric(recall_at=(1, 2), metrics=('Recall@K',), groups=groups)
+        metric.dataset_meta = dataset.metainfo
+        samples = [dataset[i]['data_samples'].to_dict() for i in range(4)]
+        for sample, angle in zip(samples, angles, strict=True):
+            sample['embedding'] = torch.tensor([np.cos(angle), np.sin(angle)], dtype=torch.float32)
+        metric.process(None, samples)
+        scores[groups] = metric.evaluate(4)
+    assert scores[None] == {'retrieval/Recall@1': 100.0, 'retrieval/Recall@2': 100.0}
+    assert scores['camera'] == {'retrieval/Recall@1': 0.0, 'retrieval/Recall@2': 100.0}

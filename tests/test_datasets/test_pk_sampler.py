@@ -16,8 +16,8 @@ from mmdml.datasets.samplers import Draw, PKSampler
 from mmdml.registry import DATA_SAMPLERS
 
 
-class Labelled(Dataset):
-    """The least that the sampler asks of a data set; an item is its own index and repeat."""
+class Labeled(Dataset):
+    """The least that the sampler asks of a dataset; an item is its own index and repeat."""
 
     def __init__(self, labels):
         self.labels = np.asarray(labels)
@@ -35,7 +35,7 @@ class Labelled(Dataset):
 
 def with_sizes(*sizes, shuffle=0):
     labels = np.repeat(np.arange(len(sizes)), sizes)
-    return Labelled(np.random.default_rng(shuffle).permutation(labels))
+    return Labeled(np.random.default_rng(shuffle).permutation(labels))
 
 
 def batches_of(sampler, epoch=0):
@@ -343,7 +343,7 @@ def test_labels_come_from_an_mmengine_data_set_without_a_labels_array():
 @pytest.mark.parametrize(
     'sizes, options, message',
     [
-        ((4, 4, 4), dict(batch_size=16, images_per_class=4), 'needs 4 distinct classes, but the data set has 3'),
+        ((4, 4, 4), dict(batch_size=16, images_per_class=4), 'needs 4 distinct classes, but the dataset has 3'),
         ((4, 4, 4), dict(batch_size=8, images_per_class=4, rank=0, world_size=2), 'on each of 2 ranks.*at most 4'),
         ((3, 2, 3), dict(batch_size=4, images_per_class=4), 'images_per_class=4 is larger than every class.*3 images'),
         ((4, 4, 4), dict(batch_size=6, images_per_class=4), 'multiple of images_per_class, got 6 and 4'),
@@ -368,5 +368,5 @@ def test_single_image_classes_are_counted_in_one_warning():
 
 
 def test_images_without_a_label_are_refused():
-    with pytest.raises(ValueError, match=r'2 of 6 images have no label \(-1\): .*train on a data set with labels'):
-        PKSampler(Labelled([0, 0, -1, 1, 1, -1]), 4, 2, seed=0)
+    with pytest.raises(ValueError, match=r'2 of 6 images have no label \(-1\): .*train on a dataset with labels'):
+        PKSampler(Labeled([0, 0, -1, 1, 1, -1]), 4, 2, seed=0)

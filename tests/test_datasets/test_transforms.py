@@ -33,18 +33,18 @@ def test_shape_and_type_stay(shape):
     assert out.shape == shape and out.dtype == np.uint8
 
 
-def test_rotation_by_ninety_degrees_is_counter_clockwise_about_the_centre():
+def test_rotation_by_ninety_degrees_is_counter_clockwise_about_the_center():
     matrix = affine_matrix(90, 0, 1, 0, 0, 9, 9)
     np.testing.assert_allclose(matrix @ [4, 4, 1], [4, 4], atol=1e-12)
-    # Right of the centre goes above it; y points down.
+    # Right of the center goes above it; y points down.
     np.testing.assert_allclose(matrix @ [6, 4, 1], [4, 2], atol=1e-12)
 
 
-def test_scale_above_one_enlarges_about_the_centre():
+def test_scale_above_one_enlarges_about_the_center():
     np.testing.assert_allclose(affine_matrix(0, 0, 2, 0, 0, 9, 9) @ [5, 4, 1], [6, 4])
 
 
-def test_shear_moves_rows_below_the_centre_to_the_right():
+def test_shear_moves_rows_below_the_center_to_the_right():
     matrix = affine_matrix(0, 45, 1, 0, 0, 9, 9)
     np.testing.assert_allclose([matrix @ [4, 6, 1], matrix @ [4, 4, 1]], [[6, 6], [4, 4]], atol=1e-12)
 

@@ -15,9 +15,9 @@ from mmpretrain.structures import DataSample
 from tiny import REPO, tiny_config
 from torch.nn.parallel import DistributedDataParallel
 
-from mmdml.engine import Embeddings, Progress, gather_rows
+from mmdml.dist import gather_rows
 from mmdml.models import ImageEmbedder
-from mmdml.structures import Rows
+from mmdml.structures import Embeddings, Progress, Rows, StepContext
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 
@@ -63,7 +63,7 @@ def model_with(loss, gather=True):
     ).train()
     raw = torch.randn(40, 4)
     data = Embeddings(raw, torch.arange(4).repeat(10), torch.arange(40), 4)
-    model.head.sources['iaa'].receive_embeddings(data, Progress(0, 10, 5))
+    model.head.sources['iaa'].estimator.receive_embeddings(data, Progress(0, 10, 5))
     return model
 
 
@@ -78,7 +78,7 @@ def gradients(model):
 
 def global_loss_on_a_rank(rank, world_size, loss, out):
     model = model_with(loss)
-    model.head.progress = Progress(3, 10, 5, rank=rank, world_size=world_size)
+    model.step = StepContext(Progress(3, 10, 5, rank=rank, world_size=world_size))
     wrapped = DistributedDataParallel(model)
     inputs, samples = global_batch()
     part = slice(4 * rank, 4 * rank + 4)
@@ -91,7 +91,7 @@ def global_loss_on_a_rank(rank, world_size, loss, out):
 def test_gathered_loss_and_gradient_with_iaa_equal_one_process_on_the_global_batch(tmp_path, loss):
     in_two_processes(global_loss_on_a_rank, dict(type=loss), str(tmp_path))
     model = model_with(dict(type=loss))
-    model.head.progress = Progress(3, 10, 5)
+    model.step = StepContext(Progress(3, 10, 5))
     value = model(*global_batch(), mode='loss')['loss']
     value.backward()
     assert value > 0

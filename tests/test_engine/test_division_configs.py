@@ -32,10 +32,17 @@ def division_of(cfg):
     return HOOKS.build(hook)
 
 
+def diversity_of(cfg):
+    """Weight of the diversity term, None without."""
+    regularizers = cfg.model.head.get('regularizers', {})
+    return regularizers['diversity'].weight if regularizers else None
+
+
 @pytest.mark.parametrize('path', DIVIDED, ids=lambda path: path.stem)
-def test_neck_head_and_hook_have_the_same_number_of_learners(path):
+def test_the_number_of_learners_stands_in_the_neck_alone(path):
     cfg = Config.fromfile(path)
-    assert cfg.model.neck.num_learners == cfg.model.head.num_learners == division_of(cfg).num_clusters > 1
+    assert cfg.model.neck.num_learners > 1 and 'num_learners' not in cfg.model.head
+    assert 'num_clusters' not in cfg.custom_hooks[0] and division_of(cfg)
     assert (cfg.model.neck.type, cfg.model.head.type) == ('DivideAndConquerEmbedding', 'DivideAndConquerHead')
     assert cfg.train_dataloader.sampler.type == 'ClusterPKSampler' and cfg.find_unused_parameters
 
@@ -47,8 +54,8 @@ def test_all_learners_are_in_use_before_the_divide_stage_ends_and_it_ends_within
     stages = division.stages
     assert stages.at(stages.warm_up) == 'divide' and stages.divide_until < cfg.train_cfg.max_epochs
     if division.hierarchical:
-        last = num_clusters_at(stages.divide_until - 1 - stages.warm_up, division.num_clusters, division.interval)
-        assert last == division.num_clusters
+        learners = cfg.model.neck.num_learners
+        assert num_clusters_at(stages.divide_until - 1 - stages.warm_up, learners, division.interval) == learners
 
 
 @pytest.mark.parametrize('path', OMNIGLOT, ids=lambda path: path.stem)
@@ -71,9 +78,10 @@ def test_the_baseline_is_the_plain_layer_without_a_division():
 
 @pytest.mark.parametrize('learners', [4, 8])
 def test_slices_on_omniglot_have_the_cvpr_stages_and_the_warm_up_keeps_their_divide_stage(learners):
-    plain, warm = (division_of(load(f'dc-k{learners}{part}')) for part in ('', '-warmup'))
-    assert plain.num_clusters == warm.num_clusters == learners
-    assert plain.stages == Stages.cvpr(15) == Stages(0, 6, 14)
+    configs = [load(f'dc-k{learners}{part}') for part in ('', '-warmup')]
+    assert [cfg.model.neck.num_learners for cfg in configs] == [learners] * 2
+    plain, warm = map(division_of, configs)
+    assert plain.stages == Stages(0, 6, 14)
     assert warm.stages == Stages(5, 11, 14)
     assert plain.interval == warm.interval == 2 and not plain.hierarchical
 
@@ -83,10 +91,10 @@ def test_masks_on_omniglot_have_the_tpami_stages():
     released.merge_from_dict({'custom_hooks.0.matching': 'released'})
     for cfg in (learned, fixed, released):
         division = division_of(cfg)
-        assert division.stages == Stages.tpami(15) == Stages(0, 6) and division.hierarchical
-        assert division.num_clusters == 8 and division.interval == 1 and cfg.model.neck.division == 'masks'
+        assert division.stages == Stages(0, 6) and division.hierarchical
+        assert cfg.model.neck.num_learners == 8 and division.interval == 1 and cfg.model.neck.division == 'masks'
     assert [cfg.model.neck.learned for cfg in (learned, fixed, released)] == [True, False, True]
-    assert [cfg.model.head.get('diversity_weight', 0) for cfg in (learned, fixed, released)] == [0.01, 0, 0.01]
+    assert [diversity_of(cfg) for cfg in (learned, fixed, released)] == [0.01, None, 0.01]
     matchings = [division_of(cfg).divider.matching for cfg in (learned, fixed, released)]
     assert matchings == ['overlap', 'overlap', 'released']
 
@@ -109,7 +117,7 @@ def test_the_cvpr_preset_for_cub():
     )
     assert cfg.optim_wrapper == dict(optimizer=dict(type='Adam', lr=1e-5, weight_decay=1e-4))
     assert 'param_scheduler' not in cfg and cfg.train_cfg.max_epochs == 200
-    assert division_of(cfg).stages == Stages.cvpr() == Stages(0, 80, 190) and division_of(cfg).interval == 2
+    assert division_of(cfg).stages == Stages(0, 80, 190) and division_of(cfg).interval == 2
     assert cfg.train_dataloader.batch_size == cfg.train_dataloader.sampler.batch_size == 128
     assert cfg.train_dataloader.sampler.images_per_class == 4
     assert cfg.train_dataloader.dataset.pipeline[1].crop_ratio_range == (0.08, 1.0)
@@ -121,8 +129,8 @@ def test_the_tpami_preset_for_cub():
     neck, division = cfg.model.neck, division_of(cfg)
     assert (neck.embed_dim, neck.num_learners, neck.division, neck.learned) == (512, 4, 'masks', True)
     assert cfg.optim_wrapper.optimizer == dict(type='Adam', lr=1e-5, weight_decay=1e-4)
-    assert cfg.model.head.diversity_weight == 0.01 and cfg.train_cfg.max_epochs == 180
-    assert division.stages == Stages.tpami() == Stages(0, 80) and division.hierarchical and division.interval == 2
+    assert diversity_of(cfg) == 0.01 and cfg.train_cfg.max_epochs == 180
+    assert division.stages == Stages(0, 80) and division.hierarchical and division.interval == 2
 
 
 @pytest.mark.parametrize('data', DATA_SETS)
@@ -140,7 +148,7 @@ def test_benchmark_configs_have_their_baseline_beside_them(method, variant, plai
     assert (cfg.model.head.loss, cfg.model.head.miner) == (baseline.model.head.loss, baseline.model.head.miner)
     assert cfg.model.neck.embed_dim == baseline.model.neck.embed_dim == (128 if method == 'dc' else 512)
     assert baseline.model.neck.type == 'LinearEmbedding' and 'custom_hooks' not in baseline
-    assert (cfg.model.neck.get('learned'), cfg.model.head.get('diversity_weight')) == {
+    assert (cfg.model.neck.get('learned'), diversity_of(cfg)) == {
         'dc': (None, None),
         'dcplus': (True, 0.01),
         'dcplus-fixed': (False, None),
@@ -158,7 +166,7 @@ def test_benchmark_configs_have_their_baseline_beside_them(method, variant, plai
 def test_learners_and_batches_are_those_of_paper_and_releases(name, data, learners, batch):
     cfg = load(f'{name}-k{learners}', f'r50_{data}')
     sampler = cfg.train_dataloader.sampler
-    assert division_of(cfg).num_clusters == learners and cfg.train_dataloader.batch_size == batch[0]
+    assert cfg.model.neck.num_learners == learners and cfg.train_dataloader.batch_size == batch[0]
     assert (sampler.batch_size, sampler.images_per_class) == batch
 
 

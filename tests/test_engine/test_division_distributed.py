@@ -13,11 +13,11 @@ from tiny import tiny_config, train
 from torch.nn.parallel import DistributedDataParallel
 
 from mmdml.cli.launch import start_processes
-from mmdml.engine import Progress
-from mmdml.engine.hooks.division_hook import _on_main_process
+from mmdml.dist import on_main_process
 from mmdml.engine.model_of import model_of
 from mmdml.models import ImageEmbedder
 from mmdml.registry import HOOKS
+from mmdml.structures import Progress, StepContext
 
 EPOCHS = 4
 NECKS = {'slices': dict(), 'masks': dict(division='masks')}
@@ -76,7 +76,7 @@ class RankDiary(Hook):
         self.steps.append(
             dict(
                 indices=[sample.sample_idx for sample in data_batch['data_samples']],
-                learner=model.head.learner,
+                learner=model.step.learner_index,
                 moved=[part for part, (old, new) in pairs if not torch.equal(old, new)],
                 loss=outputs['loss'].item(),
                 model=digest(*model.parameters()),
@@ -110,12 +110,12 @@ def config(pictures, work_dir, neck, epochs=EPOCHS, hooks=()):
         find_unused_parameters=True,
     )
     cfg.custom_hooks = [
-        dict(type='DivisionHook', num_clusters=3, divide_until=EPOCHS, interval=1, seed=5),
+        dict(type='DivisionHook', divide_until=EPOCHS, interval=1, seed=5),
         dict(type='RankDiary'),
         *hooks,
     ]
     cfg.model.neck = dict(type='DivideAndConquerEmbedding', in_channels=8, embed_dim=6, num_learners=3, **NECKS[neck])
-    cfg.model.head.update(type='DivideAndConquerHead', num_learners=3)
+    cfg.model.head.update(type='DivideAndConquerHead')
     cfg.train_dataloader.batch_size = 4
     cfg.train_dataloader.sampler = dict(
         type='ClusterPKSampler', batch_size=4, images_per_class=2, cluster_order='round_robin'
@@ -136,7 +136,6 @@ def model_with(neck):
         neck=dict(type='DivideAndConquerEmbedding', in_channels=6, embed_dim=6, num_learners=3, **NECKS[neck]),
         head=dict(
             type='DivideAndConquerHead',
-            num_learners=3,
             loss=dict(type='MarginLoss'),
             # Draws at random, the same on all ranks.
             miner=dict(type='DistanceWeightedMiner'),
@@ -153,8 +152,8 @@ def global_batch():
 
 
 def loss_and_gradients(wrapped, model, learner, part=slice(None)):
-    model.head.learner = learner
-    model.head.progress = Progress(3, 10, 5, seed=1, rank=get_rank(), world_size=get_world_size())
+    progress = Progress(3, 10, 5, seed=1, rank=get_rank(), world_size=get_world_size())
+    model.step = StepContext(progress, None if learner is None else model.neck.active(learner))
     model.zero_grad()
     inputs, samples = global_batch()
     value = sum(wrapped(inputs[part], samples[part], mode='loss').values())
@@ -185,8 +184,8 @@ def work_of_a_rank(rank, world_size, pictures, out):
         train_on_a_rank(cfg)
     torch.save(True, osp.join(out, f'refused_{rank}.pth'))
 
-    with pytest.raises(ValueError if rank == 0 else RuntimeError) as error:
-        _on_main_process((2, 3), fail)
+    with pytest.raises(ValueError) as error:
+        on_main_process(fail)
     torch.save(str(error.value), osp.join(out, f'failed_{rank}.pth'))
 
 
@@ -284,4 +283,4 @@ def test_a_distributed_run_that_waits_for_every_learner_is_refused(two_ranks):
 
 def test_a_division_that_fails_on_the_main_process_stops_both(two_ranks):
     messages = [torch.load(two_ranks / f'failed_{rank}.pth') for rank in range(2)]
-    assert messages == ['these vectors cannot be divided', 'the division failed on rank 0: see its message']
+    assert messages == ['these vectors cannot be divided'] * 2

@@ -9,9 +9,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tiny import tiny_config, train, weights
 
-from mmdml.engine import Embeddings, Progress
-from mmdml.models import DivideAndConquerHead
+from mmdml.models import DivideAndConquerEmbedding, DivideAndConquerHead
 from mmdml.registry import HOOKS
+from mmdml.structures import Embeddings, Progress
 
 PLAIN, IAA = 'multi_similarity/ms_conv4_omniglot.py', 'iaa/iaa_ms_conv4_omniglot.py'
 SLICES = dict(division='slices')
@@ -32,12 +32,12 @@ class WatchDivision(Hook):
         indices = [sample.sample_idx for sample in data_batch['data_samples']]
         assignment = division.assignment
         clusters = None if assignment is None else sorted(set(assignment[indices].tolist()))
-        self.steps.append((runner.epoch, runner.model.head.learner, clusters, runner.model.neck.num_active))
+        self.steps.append((runner.epoch, runner.model.step.learner_index, clusters, runner.model.neck.num_active))
 
 
 def division_config(pictures, work_dir, neck=SLICES, config=PLAIN, hook=None, **options):
     """Two learners, 6 epochs: warm-up 0-1, divide 1-4, joint 4-5, fine-tune 5."""
-    division = dict(type='DivisionHook', num_clusters=2, warm_up=1, divide_until=4, fine_tune_from=5, interval=1)
+    division = dict(type='DivisionHook', warm_up=1, divide_until=4, fine_tune_from=5, interval=1)
     options.setdefault('train_cfg__max_epochs', 6)
     cfg = tiny_config(
         pictures,
@@ -49,9 +49,18 @@ def division_config(pictures, work_dir, neck=SLICES, config=PLAIN, hook=None, **
         **options,
     )
     cfg.model.neck = dict(type='DivideAndConquerEmbedding', in_channels=8, embed_dim=6, num_learners=2, **neck)
-    cfg.model.head.update(type='DivideAndConquerHead', num_learners=2, diversity_weight=0.01)
+    cfg.model.head.update(
+        type='DivideAndConquerHead', regularizers=dict(diversity=dict(type='MaskDiversity', weight=0.01))
+    )
     cfg.train_dataloader.sampler = dict(type='ClusterPKSampler', batch_size=6, images_per_class=2)
     return cfg
+
+
+def head_of(loss, **options):
+    """The head of a neck with four learners."""
+    head = DivideAndConquerHead(loss, **options)
+    head.bind(DivideAndConquerEmbedding(8, 8, 4))
+    return head
 
 
 def steps_of(runner):
@@ -109,7 +118,7 @@ def test_whoever_loads_the_weights_scores_as_the_last_evaluation_did(pictures, t
 
 
 def test_learners_of_a_learned_margin_inherit_it_from_their_parent():
-    head = DivideAndConquerHead(dict(type='MarginLoss', beta_mode='global'), num_learners=4)
+    head = head_of(dict(type='MarginLoss', beta_mode='global'))
     betas = [loss.beta for loss in (head.loss_fn, *head.learner_losses)]
     with torch.no_grad():
         head.loss_fn.beta.fill_(0.7)
@@ -138,7 +147,7 @@ def test_an_image_that_stays_unreadable_does_not_permute_the_learners(pictures, 
 def test_iaa_inside_the_learners_makes_candidates(pictures, tmp_path):
     runner = train(division_config(pictures, tmp_path, config=IAA, train_cfg__max_epochs=4))
     assert runner.message_hub.get_scalar('train/iaa_candidates').current() == 18
-    assert set(runner.model.head.sources['iaa'].run_state()['scales']) == {'0 of 2', '1 of 2'}
+    assert set(runner.model.head.sources['iaa'].estimator.run_state()['scales']) == {'0 of 2', '1 of 2'}
 
 
 @pytest.mark.parametrize(
@@ -151,13 +160,23 @@ def test_iaa_inside_the_learners_makes_candidates(pictures, tmp_path):
         (dict(hook=dict(cluster_on='pixels')), "cluster_on must be one of \\['features', 'embedding'\\]"),
         (dict(hook=dict(interval=0)), 'interval must be at least 1, got 0'),
         (dict(hook=dict(warm_up=5)), 'stages must follow each other'),
-        (dict(hook=dict(num_clusters=4)), 'num_clusters=4, but neck.num_learners is 2'),
+        (
+            dict(neck=dict(type='LinearEmbedding', in_channels=8, embed_dim=6)),
+            'AndConquerEmbedding, got LinearEmbedding',
+        ),
+        (
+            dict(head=dict(type='EmbeddingHead', loss=dict(type='TripletLoss'))),
+            'AndConquerHead, got EmbeddingHead',
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(pictures, tmp_path, change, message):
     cfg = division_config(pictures, tmp_path, hook=change.get('hook'))
     if 'sampler' in change:
         cfg.train_dataloader.sampler = change['sampler']
+    for part in ('neck', 'head'):
+        if part in change:
+            cfg.model[part] = change[part]
     with pytest.raises(ValueError, match=message):
         train(cfg)
 
@@ -198,13 +217,13 @@ def test_fine_tuning_may_leave_the_backbone_alone(pictures, tmp_path):
 @pytest.mark.parametrize('value', [-1, 2])
 def test_a_freeze_that_leaves_the_backbone_no_epoch_is_refused(value):
     with pytest.raises(ValueError, match=rf'freeze_backbone must be in 0\.\.1, .*interval=2, got {value}'):
-        HOOKS.build(dict(type='DivisionHook', num_clusters=2, divide_until=4, freeze_backbone=value))
+        HOOKS.build(dict(type='DivisionHook', divide_until=4, freeze_backbone=value))
 
 
 def test_proxies_of_slices_train_with_their_learner_only(pictures, tmp_path):
     cfg = division_config(pictures, tmp_path, train_cfg__max_epochs=1, hook=dict(warm_up=0))
     cfg.model.head.loss = dict(type='ProxyNCALoss', num_classes=len(list(Path(pictures).iterdir())), embed_dim=6)
-    cfg.model.head.update(miner=None, diversity_weight=0.0)
+    cfg.model.head.update(miner=None, regularizers=None)
     cfg.optim_wrapper.optimizer.weight_decay = 0.1
     cfg.custom_hooks.append(dict(type='WatchProxies'))
     runner = train(cfg)
@@ -230,7 +249,7 @@ class WatchProxies(Hook):
 
 
 def test_the_merged_embedding_takes_over_what_its_learners_learned():
-    head = DivideAndConquerHead(dict(type='MarginLoss', beta_mode='global'), num_learners=4)
+    head = head_of(dict(type='MarginLoss', beta_mode='global'))
     with torch.no_grad():
         for value, loss in zip((1.0, 0.6, 5.0, 5.0), head.learner_losses, strict=True):
             loss.beta.fill_(value)
@@ -252,7 +271,7 @@ def test_boundaries_are_joined_once_when_the_divide_stage_ends(pictures, tmp_pat
 
 
 def test_one_loss_may_serve_all_learners():
-    head = DivideAndConquerHead(dict(type='MarginLoss', beta_mode='global'), num_learners=4, shared_loss=True)
+    head = head_of(dict(type='MarginLoss', beta_mode='global'), shared_loss=True)
     assert len(head.learner_losses) == 0 and head.loss_of(3) is head.loss_fn
 
 

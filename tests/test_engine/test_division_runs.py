@@ -13,10 +13,10 @@ from tiny import tiny_config, train, weights
 from torch import nn
 from torch.nn.functional import normalize, one_hot
 
-from mmdml.engine import Embeddings, Progress
 from mmdml.engine.division import kmeans_with_classes, overlap_share
 from mmdml.engine.sweep import sweep
 from mmdml.registry import HOOKS, MODELS
+from mmdml.structures import Embeddings, Progress
 
 PLAIN, MARGIN = 'multi_similarity/ms_conv4_omniglot.py', 'divide_and_conquer/dc-k1_margin_conv4_omniglot.py'
 SLICES, MASKS, FIXED = dict(), dict(division='masks'), dict(division='masks', learned=False)
@@ -64,7 +64,7 @@ class DivisionDiary(Hook):
         self.steps.append(
             dict(
                 epoch=runner.epoch,
-                learner=runner.model.head.learner,
+                learner=runner.model.step.learner_index,
                 indices=[sample.sample_idx for sample in data_batch['data_samples']],
                 labels={int(sample.gt_label) for sample in data_batch['data_samples']},
                 moved=[part for part, (old, new) in pairs if not torch.equal(old, new)],
@@ -104,7 +104,7 @@ class Snapshot(Hook):
 
 @MODELS.register_module()
 class CentredPixels(BaseModule):
-    """A linear map of pixels around grey: a picture and its negative are as far apart as can be."""
+    """A linear map of pixels around gray: a picture and its negative are as far apart as can be."""
 
     def __init__(self, channels):
         super().__init__()
@@ -132,7 +132,7 @@ def config(
     pictures, work_dir, learners=2, neck=SLICES, hook=None, base=PLAIN, epochs=2, saved_every=100, hooks=(), **options
 ):
     """A divided run: divide stage up to ``epochs``, clusters anew in every epoch, unless ``hook`` says otherwise."""
-    division = dict(type='DivisionHook', num_clusters=learners, divide_until=epochs, interval=1, seed=5)
+    division = dict(type='DivisionHook', divide_until=epochs, interval=1, seed=5)
     cfg = tiny_config(
         pictures,
         work_dir,
@@ -147,7 +147,9 @@ def config(
     cfg.custom_hooks = [{**division, **(hook or {})}, dict(type='DivisionDiary'), *hooks]
     dim = max(6, learners)
     cfg.model.neck = dict(type='DivideAndConquerEmbedding', in_channels=8, embed_dim=dim, num_learners=learners, **neck)
-    cfg.model.head.update(type='DivideAndConquerHead', num_learners=learners, diversity_weight=0.01)
+    cfg.model.head.update(
+        type='DivideAndConquerHead', regularizers=dict(diversity=dict(type='MaskDiversity', weight=0.01))
+    )
     cfg.train_dataloader.sampler = dict(
         type='ClusterPKSampler', batch_size=6, images_per_class=2, cluster_order='round_robin'
     )
@@ -167,7 +169,7 @@ def log_of(cfg):
 
 
 def halves(root, classes):
-    """Grey pictures, one for each digit of a class: 0 is bright above and 1 below; a class has a blob of its own.
+    """Gray pictures, one for each digit of a class: 0 is bright above and 1 below; a class has a blob of its own.
 
     Returns:
         Their folder and the digits.
@@ -242,8 +244,7 @@ def eight(pictures, tmp_path_factory):
 
 def divide(runner, embeddings, old=None, **options):
     """``(N,)`` clusters that a new hook finds for embeddings, after ``old`` ones if given."""
-    number = runner.model.neck.num_learners
-    hook = HOOKS.build(dict(type='DivisionHook', num_clusters=number, divide_until=9, interval=1, seed=5, **options))
+    hook = HOOKS.build(dict(type='DivisionHook', divide_until=9, interval=1, seed=5, **options))
     # Divided weights come with their clusters, as in a run that goes on.
     any_clusters = torch.zeros(len(runner.train_dataloader.dataset), dtype=torch.int64)
     hook.load_run_state(dict(clusters=any_clusters, assignment=any_clusters))

@@ -1,3 +1,8 @@
+import ast
+import os
+import re
+import shutil
+
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -96,6 +101,50 @@ def test_a_plateau_schedule_on_test_classes_is_refused(pictures, tmp_path):
         train(cfg)
 
 
+@pytest.fixture
+def halves(pictures, tmp_path):
+    """The classes of the pictures in two folders, 'train' and 'test'."""
+    for number, name in enumerate(sorted(os.listdir(pictures))):
+        shutil.copytree(f'{pictures}/{name}', tmp_path / ('train', 'test')[number % 2] / name)
+    return tmp_path
+
+
+def of_halves(halves, **options):
+    cfg = tiny_config('', halves / 'run', config=PLAIN, **options)
+    cfg.train_dataloader.dataset.data_root = str(halves / 'train')
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.update(data_root=str(halves / 'test'), split='test')
+    return cfg
+
+
+def test_the_printed_remedy_validates_on_training_classes_where_train_and_test_are_two_folders(halves):
+    cfg = of_halves(halves, **SAVE_BEST, train_cfg__max_epochs=1)
+    with pytest.raises(ValueError, match='would select by scores on test classes') as refused:
+        train(cfg)
+    settings = re.findall(r'(\S+)=(\S+)', str(refused.value).partition('training data: ')[2])
+    cfg.merge_from_dict({key: ast.literal_eval(value) for key, value in settings})
+    assert cfg.val_dataloader.dataset.data_root == str(halves / 'train')
+    runner = train(cfg)
+    trained, held = (loader.dataset.metainfo['classes'] for loader in (runner.train_dataloader, runner.val_dataloader))
+    assert sorted([*trained, *held]) == sorted(os.listdir(halves / 'train'))
+
+
+def test_held_out_classes_of_the_test_folder_select_nothing(halves):
+    cfg = of_halves(halves, **SAVE_BEST)
+    cfg.train_dataloader.dataset.val_classes = 0.25
+    cfg.val_dataloader.dataset.update(split='val', val_classes=0.25)
+    with pytest.raises(ValueError, match=r'pictures of the test data, e\.g\. .*/test/class_'):
+        train(cfg)
+
+
+def test_evaluations_on_unseen_classes_are_called_a_monitor_on_test_classes(halves):
+    cfg = of_halves(halves, train_cfg__max_epochs=1, log_level='INFO')
+    train(cfg)
+    text = ''.join(path.read_text() for path in halves.glob('run/*/*.log'))
+    assert 'a monitor on test classes: they select nothing' in text
+    assert '(test classes, last evaluation)' in text
+
+
 def test_a_loader_whose_batches_are_not_the_samplers_is_refused(pictures, tmp_path):
     cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_dataloader__batch_size=5)
     with pytest.raises(ValueError, match='batch_size is 5, but its sampler orders batches of 6'):
@@ -115,8 +164,9 @@ def test_a_run_ends_with_one_line_of_updates_scores_and_checkpoint(pictures, tmp
     text = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
     line = next(line for line in text.splitlines() if 'Done: ' in line)
     assert '7 updates in 0 min' in line and 'Recall@1' in line and 'MAP@R' in line
-    assert 'test classes, last evaluation' in line and 'epoch_1.pth' in line
-    assert 'a monitor on test classes: they select nothing' in text
+    # The pictures are those that are trained on: they are called so, whatever the split.
+    assert 'training classes, 36 of 36 pictures trained on, last evaluation' in line and 'epoch_1.pth' in line
+    assert "Evaluations with split='test' are on training classes" in text
 
 
 def test_a_run_without_validation_ends_well(pictures, tmp_path):
@@ -170,5 +220,5 @@ def test_a_data_set_without_labels_cannot_serve_statistics(pictures, tmp_path):
     cfg.train_dataloader.dataset = dict(
         type='mmpretrain.CustomDataset', data_root=pictures, pipeline=cfg.train_dataloader.dataset.pipeline
     )
-    with pytest.raises(ValueError, match='IAAGenerator.*CustomDataset is not an mmdml data set'):
+    with pytest.raises(ValueError, match='IAAEstimator.*CustomDataset is not an mmdml data set'):
         train(cfg)

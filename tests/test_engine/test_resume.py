@@ -4,8 +4,10 @@ import copy
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from tiny import tiny_config, train, weights
 
+from mmdml.engine.model_of import progress_of
 from mmdml.registry import HOOKS
 
 BANK = dict(model__head__sources__iaa__source='bank')
@@ -36,7 +38,7 @@ def resumed(cfg, checkpoint, work_dir):
 def test_a_run_resumed_after_any_epoch_is_bit_equal(pictures, tmp_path, options):
     cfg = tiny_config(pictures, tmp_path / 'whole', default_hooks__checkpoint__max_keep_ckpts=-1, **options)
     whole = train(cfg)
-    assert whole.model.head.sources['iaa'].active(whole.model.head.progress)
+    assert whole.model.head.sources['iaa'].active(progress_of(whole))
     final = weights(whole)
     for epoch in (1, 2, 3):
         again = resumed(cfg, tmp_path / 'whole' / f'epoch_{epoch}.pth', tmp_path / f'from_{epoch}')
@@ -89,7 +91,7 @@ def test_run_state_loads_as_plain_data_and_is_no_part_of_the_weights(pictures, t
     torch.save(checkpoint['mmdml'], tmp_path / 'state.pth')
     state = torch.load(tmp_path / 'state.pth', weights_only=True)
     assert state['hook.SweepHook']['bank']['filled'].all()
-    assert state['model.head.sources.iaa']['count'].sum() > 0
+    assert state['model.head.sources.iaa.estimator']['count'].sum() > 0
     assert state['sampler'] == {'seed': runner.seed}
     assert not [key for key in checkpoint['state_dict'] if 'iaa' in key or 'bank' in key]
 
@@ -100,7 +102,7 @@ def test_fine_tuning_from_a_checkpoint_takes_weights_but_no_state(pictures, tmp_
     cfg.merge_from_dict({'work_dir': str(tmp_path / 'second'), 'load_from': str(tmp_path / 'first' / 'epoch_2.pth')})
     cfg.model.head.sources.iaa.onset = 1.0
     runner = train(cfg)
-    assert runner.model.head.sources['iaa'].run_state() == {'received': False, 'scales': {}}
+    assert runner.model.head.sources['iaa'].estimator.run_state() == {'received': False, 'scales': {}}
 
 
 def test_resuming_under_another_config_names_what_is_missing(pictures, tmp_path):
@@ -130,3 +132,175 @@ def test_epoch_seeds_do_not_depend_on_what_was_drawn_before():
     FakeRunner.epoch = 3
     hook.before_train_epoch(FakeRunner)
     assert not torch.equal(torch.rand(3), first)
+
+
+@HOOKS.register_module()
+class StopInEvaluation(Hook):
+    """Ends the run in the middle of an evaluation, as a kill would."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+@HOOKS.register_module()
+class ScoresByEpoch(Hook):
+    """Puts a given score in place of the measured one, before anything decides by it."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, scores):
+        self.scores, self.rates = scores, {}
+
+    def after_val_epoch(self, runner, metrics=None):
+        metrics['retrieval/MAP@R'] = self.scores[runner.epoch - 1]
+
+    def before_train_epoch(self, runner):
+        self.rates[runner.epoch] = runner.optim_wrapper.get_lr()['lr'][0]
+
+
+PLAIN = 'multi_similarity/ms_conv4_omniglot.py'
+STEPS = dict(default_hooks__checkpoint__max_keep_ckpts=-1)
+
+
+def selecting(pictures, work_dir, scores, hooks=(), **options):
+    """A run whose evaluations on held-out classes give these scores."""
+    options = {'train_cfg__max_epochs': len(scores), **STEPS, **options}
+    hooks = [dict(type='ScoresByEpoch', scores=scores), *hooks]
+    cfg = tiny_config(pictures, work_dir, config=PLAIN, custom_hooks=hooks, **options)
+    cfg.train_dataloader.dataset.val_classes = cfg.val_dataloader.dataset.val_classes = 0.25
+    cfg.val_dataloader.dataset.split = 'val'
+    return cfg
+
+
+def rates(runner):
+    return next(hook.rates for hook in runner.hooks if isinstance(hook, ScoresByEpoch))
+
+
+def test_a_plateau_schedule_goes_on_with_the_same_learning_rate(pictures, tmp_path):
+    monitor = dict(monitor='retrieval/MAP@R', rule='greater', by_epoch=True)
+    plateau = dict(_delete_=True, type='ReduceOnPlateauLR', factor=0.1, patience=0, **monitor)
+    cfg = selecting(pictures, tmp_path / 'whole', [5, 4, 6, 3, 2], param_scheduler=plateau)
+    whole = train(cfg)
+    assert rates(whole) == pytest.approx({0: 1e-3, 1: 1e-3, 2: 1e-4, 3: 1e-4, 4: 1e-5})
+    for epoch in (1, 2, 4):
+        again = resumed(cfg, tmp_path / 'whole' / f'epoch_{epoch}.pth', tmp_path / f'from_{epoch}')
+        assert rates(again) == {number: rate for number, rate in rates(whole).items() if number >= epoch}
+        assert same(weights(again), weights(whole))
+
+
+def test_early_stopping_keeps_its_patience(pictures, tmp_path):
+    stopping = dict(type='EarlyStoppingHook', monitor='retrieval/MAP@R', rule='greater', patience=2)
+    cfg = selecting(pictures, tmp_path / 'whole', [5, 4, 3, 2, 1, 0], hooks=[stopping])
+    assert train(cfg).epoch == 3
+    for epoch in (1, 2, 3):
+        checkpoint = tmp_path / 'whole' / f'epoch_{epoch}.pth'
+        assert resumed(cfg, checkpoint, tmp_path / f'from_{epoch}').epoch == 3, f'resumed after epoch {epoch}'
+
+
+def test_two_hooks_of_one_class_keep_their_own_state(pictures, tmp_path):
+    stopping = dict(type='EarlyStoppingHook', monitor='retrieval/MAP@R', rule='greater')
+    hooks = [dict(stopping, patience=9), dict(stopping, patience=2, min_delta=2)]
+    cfg = selecting(pictures, tmp_path / 'whole', [5, 6, 6.5, 8], hooks=hooks)
+    assert train(cfg).epoch == 3
+    state = torch.load(tmp_path / 'whole' / 'epoch_3.pth', weights_only=False)['mmdml']
+    assert state['hook.EarlyStoppingHook'] == dict(wait_count=0, best_score=6)
+    assert state['hook.EarlyStoppingHook.1'] == dict(wait_count=1, best_score=5)
+    assert resumed(cfg, tmp_path / 'whole' / 'epoch_2.pth', tmp_path / 'again').epoch == 3
+
+
+@pytest.mark.parametrize('epoch', [2, 3])
+def test_an_interrupted_evaluation_is_made_up_and_chooses_the_same_best_epoch(pictures, tmp_path, epoch):
+    scores = [3, 2, 5] if epoch == 3 else [3, 5, 2]
+    options = dict(default_hooks__checkpoint__save_best='retrieval/MAP@R', default_hooks__checkpoint__max_keep_ckpts=1)
+    train(selecting(pictures, tmp_path / 'whole', scores, **options))
+    stop = dict(type='StopInEvaluation', epoch=epoch)
+    with pytest.raises(KeyboardInterrupt):
+        train(selecting(pictures, tmp_path / 'cut', scores, hooks=[stop], **options))
+    best = f'best_retrieval_MAP@R_epoch_{epoch}.pth'
+    assert not (tmp_path / 'cut' / best).exists()
+    cfg = selecting(pictures, tmp_path / 'cut', scores, resume=True, log_level='INFO', **options)
+    runner = train(cfg)
+    assert sorted(file.name for file in (tmp_path / 'cut').glob('*.pth')) == [best, 'epoch_3.pth']
+    left, right = (torch.load(tmp_path / name / best, weights_only=False) for name in ('whole', 'cut'))
+    assert same(left['state_dict'], right['state_dict'])
+    assert runner.message_hub.get_scalar('val/retrieval/MAP@R').current() == scores[-1]
+    log = max((tmp_path / 'cut').glob('*/*.log')).read_text()
+    assert 'MAP@R' in next(line for line in log.splitlines() if 'Done: ' in line)
+
+
+def test_a_best_checkpoint_is_refused_for_resuming(pictures, tmp_path):
+    options = dict(default_hooks__checkpoint__save_best='retrieval/MAP@R')
+    cfg = selecting(pictures, tmp_path / 'whole', [3, 2], **options)
+    train(cfg)
+    best = tmp_path / 'whole' / 'best_retrieval_MAP@R_epoch_1.pth'
+    with pytest.raises(ValueError, match=r"no \['optimizer'\].*best or a published.*epoch_N.pth.*load_from"):
+        resumed(cfg, best, tmp_path / 'again')
+    torch.save({'state_dict': {}}, tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match='another program'):
+        resumed(cfg, tmp_path / 'other.pth', tmp_path / 'again')
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (
+            {'train_dataloader.batch_size': 4, 'train_dataloader.sampler.batch_size': 4},
+            'train_dataloader.batch_size: 6 then, 4 now',
+        ),
+        ({'optim_wrapper.optimizer': dict(type='SGD', lr=1e-3)}, 'OptimWrapper of Adam.* then, .*OptimWrapper of SGD'),
+        ({'optim_wrapper.accumulative_counts': 2}, 'accumulative_counts=1 then.*accumulative_counts=2 now'),
+        ({'param_scheduler': []}, 'param_scheduler: .*MultiStepLR'),
+        ({'train_dataloader.dataset.val_classes': 2}, 'training images: 36 then, 2. now'),
+        ({'default_hooks.ema': dict(type='EMAHook')}, 'averaged weights .EMAHook.: 0 then, 1 now'),
+    ],
+)
+def test_resuming_another_run_is_refused_with_the_reason(pictures, tmp_path_factory, first, change, message):
+    cfg = first.copy()
+    cfg.merge_from_dict(change, allow_list_keys=False)
+    with pytest.raises(ValueError, match=f'cannot resume.*{message}.*load_from'):
+        resumed(cfg, f'{first.work_dir}/epoch_1.pth', tmp_path_factory.mktemp('again'))
+
+
+@pytest.fixture(scope='module')
+def first(pictures, tmp_path_factory):
+    """Config of a run that was trained for an epoch."""
+    options = dict(train_cfg__max_epochs=1, param_scheduler=[dict(type='MultiStepLR', milestones=[5])])
+    cfg = tiny_config(pictures, tmp_path_factory.mktemp('first'), config=PLAIN, **options)
+    train(cfg)
+    cfg.train_cfg.max_epochs = 2
+    return cfg
+
+
+def test_changed_images_of_the_same_number_are_refused(pictures, tmp_path):
+    import os
+    import shutil
+
+    folder = shutil.copytree(pictures, tmp_path / 'pictures')
+    cfg = tiny_config(str(folder), tmp_path / 'run', train_cfg__max_epochs=2, **STEPS, **BANK)
+    train(cfg)
+    moved = shutil.copytree(folder, tmp_path / 'moved')
+    cfg.train_dataloader.dataset.data_root = str(moved)
+    resumed(cfg, tmp_path / 'run' / 'epoch_1.pth', tmp_path / 'again')
+    os.rename(moved / 'class_0' / '0.png', moved / 'class_1' / '9.png')
+    with pytest.raises(ValueError, match='paths and labels of the training images'):
+        resumed(cfg, tmp_path / 'run' / 'epoch_1.pth', tmp_path / 'third')
+
+
+def test_a_division_without_its_hook_is_refused(first, tmp_path):
+    checkpoint = torch.load(f'{first.work_dir}/epoch_1.pth', weights_only=False)
+    checkpoint['mmdml']['hook.DivisionHook'] = dict(clusters=torch.zeros(36), assignment=torch.zeros(36))
+    torch.save(checkpoint, tmp_path / 'divided.pth')
+    with pytest.raises(KeyError, match=r"state of \['hook.DivisionHook'\] that this run does not have"):
+        resumed(first, tmp_path / 'divided.pth', tmp_path / 'again')
+
+
+def test_a_state_without_gradients_is_a_clear_error(first, tmp_path):
+    checkpoint = torch.load(f'{first.work_dir}/epoch_1.pth', weights_only=False)
+    del checkpoint['mmdml']['gradients']
+    torch.save(checkpoint, tmp_path / 'cut.pth')
+    with pytest.raises(KeyError, match=r"no state for \['gradients'\]"):
+        resumed(first, tmp_path / 'cut.pth', tmp_path / 'again')

@@ -110,7 +110,7 @@ class Listener(Hook):
     def __init__(self, transform, every=1):
         self.sweep_transform, self.every, self.received = transform, every, []
 
-    def wants_embeddings(self, progress):
+    def embeddings_due(self, progress):
         return progress.iter % (self.every * progress.epoch_length) == 0
 
     def receive_embeddings(self, embeddings, progress):
@@ -182,7 +182,7 @@ def test_the_bank_costs_no_pass(pictures, tmp_path, monkeypatch):
     runner = train(tiny_config(pictures, tmp_path, model__head__sources__iaa__source='bank'))
     bank = next(hook.bank for hook in runner.hooks if hasattr(hook, 'bank'))
     assert bank.filled.all()
-    state = runner.model.head.sources['iaa'].run_state()
+    state = runner.model.head.sources['iaa'].estimator.run_state()
     assert state['count'].sum() == 36 and torch.isfinite(state['corrected']).all()
 
 

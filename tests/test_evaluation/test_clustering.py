@@ -9,16 +9,25 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    completeness_score,
+    homogeneity_score,
+    normalized_mutual_info_score,
+)
 from sklearn.metrics.cluster import pair_confusion_matrix
 
-from mmdml.engine.division import kmeans
-from mmdml.evaluation.functional.clustering import (
+from mmdml.evaluation.functional.clustering import clustering_scores
+from mmdml.evaluation.functional.partitions import (
     adjusted_mutual_information,
-    clustering_scores,
+    adjusted_rand_index,
+    completeness,
+    homogeneity,
     normalized_mutual_information,
     pairwise_f1,
 )
+from mmdml.functional.kmeans import kmeans
 
 
 def reference_f1(labels, clusters):
@@ -60,6 +69,9 @@ def test_scores_equal_scikit_learn_and_the_pairwise_definition(pair):
         expected = normalized_mutual_info_score(labels, clusters, average_method=average)
         assert normalized_mutual_information(labels, clusters, average) == pytest.approx(expected, abs=1e-9)
     assert pairwise_f1(labels, clusters) == pytest.approx(reference_f1(labels, clusters), abs=1e-12)
+    assert adjusted_rand_index(labels, clusters) == pytest.approx(adjusted_rand_score(labels, clusters), abs=1e-9)
+    assert homogeneity(labels, clusters) == pytest.approx(homogeneity_score(labels, clusters), abs=1e-9)
+    assert completeness(labels, clusters) == pytest.approx(completeness_score(labels, clusters), abs=1e-9)
     # scikit-learn divides rounding by rounding where all samples are alone on both sides.
     expected = 1.0 if same_partition(labels, clusters) else adjusted_mutual_info_score(labels, clusters)
     assert adjusted_mutual_information(labels, clusters) == pytest.approx(expected, abs=1e-9)
@@ -74,6 +86,8 @@ def test_scores_of_many_samples_equal_scikit_learn(rows, classes, clusters):
     assert adjusted_mutual_information(labels, assigned) == pytest.approx(expected, abs=1e-9)
     expected = normalized_mutual_info_score(labels, assigned)
     assert normalized_mutual_information(labels, assigned) == pytest.approx(expected, abs=1e-9)
+    assert adjusted_rand_index(labels, assigned) == pytest.approx(adjusted_rand_score(labels, assigned), abs=1e-9)
+    assert homogeneity(labels, assigned) == pytest.approx(homogeneity_score(labels, assigned), abs=1e-9)
     (_, false_found), (missed, found) = pair_confusion_matrix(labels, assigned)
     assert pairwise_f1(labels, assigned) == pytest.approx(2 * found / (2 * found + false_found + missed), abs=1e-12)
 
@@ -210,3 +224,11 @@ def test_bad_label_vectors_are_named():
         normalized_mutual_information([0], [0], 'max')
     with pytest.raises(ValueError, match='at least one entry'):
         pairwise_f1(np.zeros(0, int), np.zeros(0, int))
+
+
+def test_labels_of_pandas_and_all_measures_by_name():
+    x, labels = torch.eye(3).repeat(4, 1), np.array(['ash', 'beech', 'cedar'] * 4, dtype=object)
+    names = ('NMI', 'NMI_geometric', 'AMI', 'F1', 'ARI', 'homogeneity', 'completeness')
+    assert clustering_scores(x, labels, metrics=names) == pytest.approx(dict.fromkeys(names, 1.0))
+    with pytest.raises(ValueError, match="unknown metrics .'Homogeneity'.*did you mean 'homogeneity'"):
+        clustering_scores(x, labels, metrics=['Homogeneity'])

@@ -61,13 +61,19 @@ def test_products_are_exact_whatever_training_has_set(rough, name):
         WORK[name]()
     exact = ['ieee'] * len(spaces._BACKENDS) or ['highest']
     assert exact != rough
-    assert products.seen == {(*exact, torch.float32, torch.float32)}
+    # fp64 beside fp32: what fp32 cannot decide.
+    types = {seen[len(exact) :] for seen in products.seen}
+    assert {seen[: len(exact)] for seen in products.seen} == {tuple(exact)}
+    assert types and types <= {(torch.float32,) * 2, (torch.float64,) * 2}
     assert precision() == rough
 
 
 @pytest.mark.parametrize('scores', [retrieval_scores, sharded_retrieval_scores])
 def test_settings_are_restored_after_an_error(rough, scores):
-    with pytest.raises(ValueError, match='too large'):
-        scores(torch.full((2, 3), 1e30), [0, 0], distance='dot')
+    def fail(done, total):
+        raise ValueError(f'{done} of {total}')
+
+    with pytest.raises(ValueError, match='2 of 2'):
+        scores(torch.eye(2, 3), [0, 0], progress=fail)
     assert precision() == rough
     assert torch.get_float32_matmul_precision() == 'medium'

@@ -262,7 +262,7 @@ def test_reranking_reaches_the_search_after_whitening_and_expansion():
         (dict(backend='annoy'), ValueError, "unknown backend 'annoy'"),
         (dict(backend='faiss', metrics=('mAP',)), ValueError, "use backend='torch'"),
         (dict(block_size=0), ValueError, 'block_size'),
-        (dict(clustering=dict(metrics=('ARI',))), ValueError, 'ARI'),
+        (dict(clustering=dict(metrics=('ARIE',))), ValueError, 'ARI'),
         (dict(clustering=dict(restart=2)), TypeError, 'restart'),
         (dict(whitening=dict(dim=0)), ValueError, 'dim must be an integer of at least 1, got 0'),
         (dict(whitening=dict(eps=2)), ValueError, 'eps must be in'),

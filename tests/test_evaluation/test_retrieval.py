@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-from mmdml.evaluation.functional import measures as module
-from mmdml.evaluation.functional import retrieval_scores
+from mmdml.evaluation.functional import query_values as module
+from mmdml.evaluation.functional import retrieval_scores, retrieval_values, sharded_retrieval_scores
 from mmdml.functional.inputs import precision_on
 
 RECALL_AT = (1, 2, 4, 8)
@@ -37,8 +37,8 @@ def reference(query, query_labels, gallery=None, gallery_labels=None, distance='
         keep = [g for g in range(len(gallery)) if same is None or not same[i, g]]
         positives = sorted((similarity[i, g] for g in keep if gallery_labels[g] == query_labels[i]), reverse=True)
         negatives = [similarity[i, g] for g in keep if gallery_labels[g] != query_labels[i]]
-        # A negative within 1e-6 of a positive, or above it, comes first.
-        ranks = [1 + n + sum(s >= p - 1e-6 for s in negatives) for n, p in enumerate(positives)]
+        # A negative equal to a positive, or above it, comes first; the reference itself rounds in the 15th digit.
+        ranks = [1 + n + sum(s >= p - 1e-12 for s in negatives) for n, p in enumerate(positives)]
         if not ranks:
             continue
         inside = [r for r in ranks if r <= len(ranks)]
@@ -52,8 +52,8 @@ def reference(query, query_labels, gallery=None, gallery_labels=None, distance='
 def clustered(rows=60, classes=9, dim=12, seed=0, noise=1.0):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (rows,), generator=generator)
-    centres = torch.randn(classes, dim, generator=generator)
-    return centres[labels] + noise * torch.randn(rows, dim, generator=generator), labels
+    centers = torch.randn(classes, dim, generator=generator)
+    return centers[labels] + noise * torch.randn(rows, dim, generator=generator), labels
 
 
 @pytest.mark.parametrize('distance', ['cosine', 'dot', 'euclidean'])
@@ -111,6 +111,44 @@ def test_block_size_changes_nothing(block_size):
     x, labels = clustered()
     expected = retrieval_scores(x, labels, block_size=13)
     assert retrieval_scores(x, labels, block_size=block_size) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize('score', [retrieval_scores, sharded_retrieval_scores])
+def test_queries_without_a_positive_are_told_apart_by_the_cause(score, caplog):
+    x = torch.eye(20)
+    # Each query has three rows of its label, all of its own camera.
+    with pytest.raises(ValueError) as error:
+        score(x, np.arange(20) % 5, query_groups=np.zeros(20, int))
+    junk = 'none of the 20 queries has a positive in the gallery (20 with no gallery row of their label but junk'
+    assert str(error.value).startswith(junk)
+    with pytest.raises(ValueError, match=r'\(20 with no gallery row of their label but themselves\)'):
+        score(x, np.arange(20))
+    with pytest.raises(ValueError, match=r'\(20 with no gallery row of their label\)'):
+        score(x, np.arange(20), x, np.arange(20) + 50)
+    # One of each, and one that is answered.
+    labels, cameras = [0, 0, 1, 2, 2], [0, 1, 0, 0, 0]
+    query, gallery = ([*labels, 7], [*cameras, 0]), (labels, cameras)
+    sides = (torch.eye(6), query[0], torch.eye(6)[:5], gallery[0])
+    keys = dict(query_groups=query[1], gallery_groups=gallery[1], query_ids=range(6), gallery_ids=range(5))
+    with caplog.at_level(logging.WARNING, logger='mmdml'):
+        score(*sides, **keys)
+    assert caplog.records[0].getMessage() == (
+        '4 of 6 queries have no positive in the gallery and are left out (1 with no gallery row of their label, '
+        '1 with no gallery row of their label but themselves, 2 with no gallery row of their label but junk (rows of '
+        'their label and group))'
+    )
+
+
+def test_values_of_queries_and_classes_have_the_scores_as_their_means():
+    x, labels = clustered()
+    values = retrieval_values(x, labels, block_size=7)
+    scores = retrieval_scores(x, labels)
+    assert {name: float(value.mean()) for name, value in values.values.items()} == pytest.approx(scores)
+    by_class = values.class_means(labels.numpy())
+    for label, means in by_class.items():
+        own = labels == label
+        assert means['MAP@R'] == pytest.approx(float(values.values['MAP@R'][own].mean()))
+    assert sorted(by_class) == sorted(set(labels.tolist()))
 
 
 def test_blocks_shrink_for_a_large_gallery_without_changing_results(monkeypatch):
@@ -213,8 +251,8 @@ def test_ties_put_negatives_first():
     assert scores == {'Recall@1': 0, 'Recall@2': 0, 'Recall@4': 1, 'Recall@8': 1, 'MAP@R': 0, 'RP': 0}
 
 
-@pytest.mark.parametrize('gap, first', [(5e-7, 0.0), (3e-6, 1.0)])
-def test_scores_tie_within_one_millionth(gap, first):
+@pytest.mark.parametrize('gap, first', [(-1e-12, 0.0), (0, 0.0), (1e-12, 1.0), (5e-7, 1.0), (3e-6, 1.0)])
+def test_scores_tie_only_if_they_are_equal(gap, first):
     query = np.array([[1.0, 0.0]])
     similarity = np.array([0.5 + gap, 0.5])
     gallery = np.stack([similarity, np.sqrt(1 - similarity**2)], 1)
@@ -267,7 +305,8 @@ def test_queries_without_a_positive_are_left_out_and_counted(caplog):
     expected = reference(alone[0].numpy(), alone[1].numpy())
     assert scores == pytest.approx(expected, abs=1e-9)
     assert [record.getMessage() for record in caplog.records] == [
-        '3 of 33 queries have no positive in the gallery and are left out'
+        '3 of 33 queries have no positive in the gallery and are left out '
+        '(3 with no gallery row of their label but themselves)'
     ]
 
 

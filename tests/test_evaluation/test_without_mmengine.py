@@ -19,6 +19,9 @@ import mmdml.evaluation.functional as functional
 x, labels = torch.eye(6).repeat(2, 1), list(range(6)) * 2
 for scores in (functional.retrieval_scores, functional.sharded_retrieval_scores):
     assert scores(x, labels)['RP'] == 1
+assert functional.clustering_scores(x, labels, metrics=('NMI', 'ARI')) == dict(NMI=1, ARI=1)
+assert functional.verification_scores(x, labels)['EER'] == functional.threshold_consistency(x, labels)['OPIS'] == 0
+assert functional.graded_ndcg(x, labels, functional.hierarchy_gains({i: (i,) for i in range(6)})) == 1
 for name in functional.__all__:
     getattr(functional, name)
 from mmdml.evaluation import retrieval_scores, parse_measures

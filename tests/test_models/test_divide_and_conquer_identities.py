@@ -7,6 +7,7 @@ from torch.nn.functional import normalize
 
 from mmdml.evaluation.functional import retrieval_scores
 from mmdml.models import DivideAndConquerEmbedding, ImageEmbedder
+from mmdml.structures import Progress, StepContext
 
 NECKS = {'slices': dict(), 'masks': dict(division='masks'), 'fixed masks': dict(division='masks', learned=False)}
 each_neck = pytest.mark.parametrize('options', NECKS.values(), ids=NECKS)
@@ -28,7 +29,7 @@ def model_with(num_learners=3):
     model = ImageEmbedder(
         backbone=dict(type='Conv4', channels=7),
         neck=dict(type='DivideAndConquerEmbedding', in_channels=7, embed_dim=10, num_learners=num_learners),
-        head=dict(type='DivideAndConquerHead', num_learners=num_learners, loss=dict(type='MultiSimilarityLoss')),
+        head=dict(type='DivideAndConquerHead', loss=dict(type='MultiSimilarityLoss')),
     )
     model.neck.divide(num_learners)
     return model
@@ -40,7 +41,7 @@ def model_with(num_learners=3):
 @pytest.mark.parametrize('learner', range(3))
 def test_a_divide_step_of_the_whole_model_reaches_the_backbone_and_one_slice(learner):
     model = model_with()
-    model.head.learner = learner
+    model.step = StepContext(Progress(0, 10, 10), model.neck.active(learner))
     samples = [DataSample().set_gt_label(label) for label in (0, 0, 1, 1)]
     images = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(2))
     model(images, samples, mode='loss')['loss'].backward()

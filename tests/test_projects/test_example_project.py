@@ -1,39 +1,50 @@
 """The example project: parts registered from outside the package, trained through tools/train.py."""
 
+import functools
+import importlib
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from tiny import REPO
+from mmengine.config import Config
+from tiny import REPO, tiny_config, train
 
 from mmdml.registry import DATA_SAMPLERS, MODELS
 from mmdml.structures import PairBatch, Pairs, Triplets
 
 PROJECT = os.path.join(REPO, 'projects/example_project')
 CONFIG = os.path.join(PROJECT, 'configs/soft-margin_conv4_omniglot.py')
+PROXY_CONFIG = os.path.join(PROJECT, 'configs/normalized-softmax_conv4_omniglot.py')
+#: file -> registry and name of its part
+PARTS = {
+    'soft_margin_triplet_loss': (MODELS, 'SoftMarginTripletLoss'),
+    'normalized_softmax_loss': (MODELS, 'NormalizedSoftmaxLoss'),
+    'class_uniform_sampler': (DATA_SAMPLERS, 'ClassUniformSampler'),
+}
 
 
 @pytest.fixture(scope='module', autouse=True)
 def registered():
     """The project's parts, for this module only: tests that walk the registries must not meet them."""
     sys.path.insert(0, PROJECT)
-    import example_project
-
+    for name in PARTS:
+        importlib.import_module(f'example_project.{name}')
     yield
     sys.path.remove(PROJECT)
-    for registry, name in ((MODELS, 'SoftMarginTripletLoss'), (DATA_SAMPLERS, 'ClassUniformSampler')):
-        assert registry.module_dict.pop(name) is getattr(example_project, name)
+    for registry, name in PARTS.values():
+        assert registry.module_dict.pop(name).__module__.startswith('example_project.')
     for name in [name for name in sys.modules if name.partition('.')[0] == 'example_project']:
         del sys.modules[name]
 
 
 def four_directions() -> PairBatch:
-    """Class 0 at 0 and 90 degrees, class 1 at 180 and 270 degrees: distances sqrt(2) between neighbours, 2 across."""
+    """Class 0 at 0 and 90 degrees, class 1 at 180 and 270 degrees: distances sqrt(2) between neighbors, 2 across."""
     unit = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], requires_grad=True)
     return PairBatch.from_embeddings(unit, torch.tensor([0, 0, 1, 1]))
 
@@ -113,6 +124,63 @@ def test_sampler_asks_for_another_augmentation_at_every_draw():
 def test_sampler_refuses_a_batch_that_cuts_a_group():
     with pytest.raises(ValueError, match='batch_size must be a multiple of images_per_class, got 7 and 3'):
         build_sampler(batch_size=7)
+
+
+def test_normalized_softmax_by_hand():
+    loss = MODELS.build(dict(type='NormalizedSoftmaxLoss', num_classes=3, embed_dim=2, temperature=0.5))
+    loss.proxies.data = torch.tensor([[2.0, 0.0], [0.0, 0.5], [-1.0, 0.0]])
+    unit = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    value = loss(PairBatch.from_embeddings(unit, torch.tensor([0])))
+    assert value.item() == pytest.approx(math.log(1 + math.exp(-2) + math.exp(-4)), rel=1e-6)
+    value.backward()
+    # Of the proxies, only the one that is not in line with the row can turn.
+    assert unit.grad.abs().sum() > 0 and (loss.proxies.grad.abs().sum(1) > 0).tolist() == [False, True, False]
+    with pytest.raises(ValueError, match='temperature must be positive, got 0'):
+        MODELS.build(dict(type='NormalizedSoftmaxLoss', num_classes=3, embed_dim=2, temperature=0))
+
+
+def test_the_config_of_the_proxy_loss_builds_a_model_that_learns():
+    model = MODELS.build(Config.fromfile(PROXY_CONFIG).model)
+    assert type(model.head.loss_fn).__name__ == 'NormalizedSoftmaxLoss' and model.head.loss_fn.proxies.shape == (
+        964,
+        128,
+    )
+    raw = torch.randn(4, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    model.head.loss(raw, torch.tensor([0, 0, 5, 963]), None, model.neck)['loss'].backward()
+    assert raw.grad.abs().sum() > 0
+
+
+OPTIONS = {
+    'soft_margin_triplet_loss': {'model.head.loss': dict(type='SoftMarginTripletLoss')},
+    'normalized_softmax_loss': {'model.head.loss': dict(type='NormalizedSoftmaxLoss', num_classes=8, embed_dim=6)},
+    'class_uniform_sampler': {
+        'train_dataloader.sampler': dict(type='ClassUniformSampler', batch_size=6, images_per_class=2, num_batches=4)
+    },
+}
+
+
+@pytest.mark.parametrize('file', PARTS)
+def test_each_part_trains_from_a_folder_that_holds_its_one_file(file, pictures, tmp_path, monkeypatch):
+    registry, name = PARTS[file]
+    part = registry.module_dict.pop(name)
+    alone = tmp_path / 'alone'
+    alone.mkdir()
+    shutil.copy(os.path.join(PROJECT, 'example_project', f'{file}.py'), alone)
+    monkeypatch.syspath_prepend(alone)
+    try:
+        cfg = tiny_config(pictures, tmp_path / 'run', config='multi_similarity/ms_conv4_omniglot.py')
+        for key, value in OPTIONS[file].items():
+            *parents, last = key.split('.')
+            functools.reduce(getattr, parents, cfg)[last] = value
+        cfg.train_cfg.max_epochs = 1
+        cfg.custom_imports = dict(imports=[file], allow_failed_imports=False)
+        runner = train(Config.fromstring(cfg.dump(), '.py'))
+        assert runner.iter == len(runner.train_dataloader) >= 4
+        used = runner.model.head.loss_fn if registry is MODELS else runner.train_dataloader.sampler
+        assert type(used).__module__ == file and type(used).__name__ == name
+    finally:
+        registry.module_dict[name] = part
+        sys.modules.pop(file, None)
 
 
 @pytest.mark.slow

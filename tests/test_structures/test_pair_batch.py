@@ -111,3 +111,59 @@ def test_cat_fills_missing_parents_and_takes_the_type_that_holds_all(types, join
     assert rows.views.tolist() == [[0, -1], [1, -1], [0, 1]]
     assert rows.embeddings.dtype == joined and len(rows) == 3
     assert torch.equal(rows.embeddings, torch.cat([real.embeddings.to(joined), made.embeddings.to(joined)]))
+
+
+@pytest.mark.parametrize('mask', [True, False], ids=['mask', 'weights'])
+def test_a_dense_matrix_may_say_what_was_mined(mask):
+    pairs = PairBatch.from_embeddings(unit(4), torch.tensor([0, 0, 1, 1]))
+    dense = torch.zeros(4, 4)
+    dense[0, 1], dense[0, 2], dense[0, 0] = 1.5, 2.0, 9.0
+    positive, negative = pairs.weights(dense > 0 if mask else dense)
+    assert positive.dtype == negative.dtype == torch.float32
+    assert positive[0].tolist() == [0, 1 if mask else 1.5, 0, 0] and negative[0].tolist() == [0, 0, 1 if mask else 2, 0]
+
+
+def test_weights_of_all_pairs_are_the_masks():
+    pairs = PairBatch.from_embeddings(unit(4).double(), torch.tensor([0, 0, 1, 1]))
+    positive, negative = pairs.weights()
+    assert positive.dtype == torch.float64
+    assert torch.equal(positive > 0, pairs.positive_mask) and torch.equal(negative > 0, pairs.negative_mask)
+    assert torch.equal(positive + negative, (~pairs.excluded_mask).double())
+
+
+def test_no_triplets_weigh_nothing():
+    pairs = PairBatch.from_embeddings(unit(4), torch.tensor([0, 0, 1, 1]))
+    nothing = Triplets.none()
+    assert all(index.shape == (0,) and index.dtype == torch.int64 for index in nothing)
+    assert not any(weight.any() for weight in pairs.weights(nothing))
+
+
+def test_detached_pairs_have_no_graph_and_leave_the_graph_of_the_others_alone():
+    raw = unit(4).requires_grad_()
+    pairs = PairBatch.from_embeddings(raw, torch.tensor([0, 0, 1, 1]), ids=torch.tensor([0, 1, 1, 2]))
+    apart = pairs.detach()
+    assert not apart.similarity.requires_grad and not apart.candidates.embeddings.requires_grad
+    assert apart.similarity.data_ptr() == pairs.similarity.data_ptr()
+    for name in ('positive_mask', 'negative_mask', 'excluded_mask'):
+        assert getattr(apart, name) is getattr(pairs, name)
+    (gradient,) = torch.autograd.grad(pairs.similarity.sum(), raw)
+    assert gradient.abs().sum() > 0
+
+
+def test_the_distance_of_equal_rows_has_gradient_zero_and_is_a_root_of_eps():
+    rows = unit(2)[[0, 0, 1]].requires_grad_()
+    pairs = PairBatch.from_embeddings(rows, torch.tensor([0, 0, 1]))
+    exact = (rows.detach()[:, None] - rows.detach()[None, :]).norm(dim=2)
+    torch.testing.assert_close(pairs.distance().detach(), exact, atol=4e-4, rtol=1e-5)
+    assert pairs.distance(eps=1e-4).min() >= 0.01
+    equal = torch.eye(2)[[0, 0]].requires_grad_()
+    PairBatch.from_embeddings(equal, torch.tensor([0, 0])).distance().sum().backward()
+    assert (equal.grad == 0).all()
+
+
+def test_some_of_the_rows_keep_their_columns():
+    rows = Rows(unit(3), torch.tensor([4, 5, 6]), torch.tensor([[0, 1], [1, -1], [2, -1]]), torch.tensor([7, 8, 9]))
+    for chosen in (slice(1, 3), torch.tensor([1, 2]), torch.tensor([False, True, True])):
+        part = rows[chosen]
+        assert part.labels.tolist() == [5, 6] and part.indices.tolist() == [8, 9]
+        assert part.views.tolist() == [[1, -1], [2, -1]] and torch.equal(part.embeddings, rows.embeddings[1:])

@@ -1,5 +1,5 @@
 from mmdml.dist import shard
-from mmdml.engine import Progress
+from mmdml.structures import Progress
 
 
 def test_epochs_count_passes_of_the_loader():

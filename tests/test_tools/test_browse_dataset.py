@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,22 @@ def test_pipeline_grid_shows_every_stage_of_each_image(tmp_path):
 def test_bad_options_end_with_a_message(tmp_path, options, message):
     done = browse(tmp_path, *options)
     assert done.returncode != 0 and message in done.stderr
+
+
+def test_names_that_are_no_utf8_and_images_without_labels_are_shown(tmp_path):
+    folder = os.path.join(os.fsencode(tmp_path), b'pictures', b'caf\xe9')
+    os.makedirs(folder)
+    for name in (b'1.png', b'\xe9.png'):
+        with open(os.path.join(folder, name), 'wb') as file:
+            file.write(cv2.imencode('.png', np.full((8, 8, 3), 200, np.uint8))[1].tobytes())
+    dataset = dict(type='ImageFolder', data_root=str(tmp_path / 'pictures'), pipeline=[dict(type='LoadImageFromFile')])
+    (tmp_path / 'config.py').write_text(
+        f"default_scope = 'mmdml'\ntrain_dataloader = dict(dataset={dataset!r})\n"
+        f'test_dataloader = dict(dataset=dict(unlabeled=True, **{dataset!r}))\n'
+    )
+    sheets = tmp_path / 'sheets'
+    command = [sys.executable, 'tools/visualization/browse_dataset.py', tmp_path / 'config.py', '-o', sheets]
+    for phase in ('train', 'test'):
+        done = subprocess.run([*command, '--phase', phase], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert cv2.imread(str(sheets / f'{phase}_transformed_000.png')).shape == (148, 2 * 130, 3)

@@ -176,7 +176,7 @@ def files_of_Food101():
 
 
 def write_official(name, folder, nested=False):
-    """The official files of a data set; archives in the format that their names say."""
+    """The official files of a dataset; archives in the format that their names say."""
     for file, content in globals()[f'files_of_{name}'.replace('-', '_')]().items():
         path = folder / (file if nested else Path(file).name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 from mmengine.config import DictAction
 from results import append_row, estimate_seconds, read_rows
 from run_folder import final_metrics, last_evaluation
+from tiny import tiny_config
 
 from experiments import Run, format_option, load_plan, train_arguments
 from mmdml.utils.machine import available_cores
@@ -46,7 +48,8 @@ with open(logs / 'scalars.json', 'a') as log:
     for epoch in range(first_epoch, 3):
         print(json.dumps({'loss': 0.5, 'lr': 0.1, 'iter': 5 * epoch, 'epoch': epoch, 'step': 5 * epoch}), file=log)
         score = 10.0 * epoch + float(options['randomness.seed'])
-        (work_dir / 'last_checkpoint').write_text(str(here / f'epoch_{epoch}.pth'))
+        shutil.copy(here / f'epoch_{epoch}.pth', work_dir)
+        (work_dir / 'last_checkpoint').write_text(f'epoch_{epoch}.pth')
         if options.get('no_evaluation') == str(epoch) and first_epoch == 1:
             os._exit(137)
         print(json.dumps({'retrieval/Recall@1': score, 'time': 0.1, 'step': epoch}), file=log)
@@ -240,10 +243,17 @@ def test_a_changed_config_is_reported_and_never_resumes_old_checkpoints(project,
     Path('config.py').write_text('train_cfg = dict(max_epochs=3)\ntrain_dataloader = dict(batch_size=4)\n')
     assert run_driver() == 0
     assert 'STALE  first config.py seed=0' in capsys.readouterr().out
+    (old,) = read_rows('results.csv')
+    assert run_driver('--stale') == 0
+    (new,) = read_rows('results.csv')
+    assert new['run'] == old['run'] and new['config_hash'] != old['config_hash']
+    assert run_driver('--stale') == 0
+    assert '0 of 1 runs to do' in capsys.readouterr().out
+    Path('config.py').write_text('train_cfg = dict(max_epochs=4)\ntrain_dataloader = dict(batch_size=4)\n')
     Path('results.csv').unlink()
     assert run_driver() == 0
     assert not any('--resume' in log.read_text() for log in project.glob('runs/*/attempt_*.log'))
-    assert len(list(project.glob('runs/*'))) == 2
+    assert len(list(project.glob('runs/*'))) == 3
 
 
 def test_last_evaluation_is_the_last_one_of_all_attempts(tmp_path):
@@ -260,7 +270,8 @@ def test_an_evaluation_before_the_last_epoch_is_refused(project):
     log = project / 'run/20250101_000000/vis_data/scalars.json'
     log.parent.mkdir(parents=True)
     log.write_text(json.dumps({'retrieval/Recall@1': 80.0, 'step': 1}) + '\n')
-    (project / 'run/last_checkpoint').write_text(str(project / 'epoch_2.pth'))
+    shutil.copy(project / 'epoch_2.pth', project / 'run')
+    (project / 'run/last_checkpoint').write_text('epoch_2.pth')
     with pytest.raises(ValueError, match='evaluation is of step 1, but training ended at epoch 2, iteration 10'):
         final_metrics(project / 'run')
 
@@ -429,3 +440,39 @@ def test_an_attempt_that_was_killed_before_it_wrote_its_header_does_not_count(pr
     assert run_driver() == 0
     (row,) = read_rows('results.csv')
     assert float(row['seconds']) < 600
+
+
+KILLER = """
+import os, signal
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class KilledInTheLastEvaluation(Hook):
+    def after_val_iter(self, runner, *args, **kwargs):
+        if runner.epoch == runner.max_epochs and not os.path.exists('killed'):
+            open('killed', 'w').close()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_a_real_training_that_is_killed_in_its_last_evaluation_gets_its_row_from_the_next_call(
+    pictures, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('PYTHONPATH', f'{tmp_path}{os.pathsep}{SCRIPT.parents[2]}')
+    Path('killer.py').write_text(KILLER)
+    cfg = tiny_config(pictures, 'unused', config='multi_similarity/ms_conv4_omniglot.py', train_cfg__max_epochs=2)
+    cfg.pop('work_dir')
+    cfg.custom_imports = dict(imports=['killer'], allow_failed_imports=False)
+    cfg.custom_hooks = [dict(type='KilledInTheLastEvaluation')]
+    monkeypatch.syspath_prepend(tmp_path)
+    Path('config.py').write_text(cfg.pretty_text)
+    write_plan(tmp_path, seeds=[0])
+    command = ['plan.yml', '--train-script', str(SCRIPT.parents[1] / 'train.py')]
+    assert driver.main(command) == 1 and Path('killed').exists()
+    assert read_rows('results.csv') == []
+    assert driver.main(command) == 0
+    (row,) = read_rows('results.csv')
+    assert 0 < float(row['retrieval/Recall@1']) <= 100 and int(row['updates']) > 0

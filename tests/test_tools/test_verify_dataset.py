@@ -1,5 +1,8 @@
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,6 +11,7 @@ import pytest
 from scipy.io import savemat
 
 from mmdml.datasets.preparation.counts import load_split, official_splits
+from mmdml.datasets.preparation.image_check import image_problem
 from mmdml.registry import DATASETS
 
 ROOT = Path(__file__).parents[2]
@@ -92,14 +96,14 @@ RESTARTING = jpeg(cv2.IMWRITE_JPEG_RST_INTERVAL, 1)
 @pytest.mark.parametrize('behind', [b'', b'\0' * 40, b'film \xff\xda film', JPEG[:200], JPEG])
 def test_jpeg_is_whole_whatever_comes_before_and_behind_it(tmp_path, whole, behind):
     (tmp_path / 'a.jpg').write_bytes(whole + behind)
-    assert verify_dataset.image_problem(str(tmp_path / 'a.jpg')) == ''
+    assert image_problem(str(tmp_path / 'a.jpg')) == ''
 
 
 @pytest.mark.parametrize('whole', [JPEG, HEADED, PROGRESSIVE, RESTARTING])
 def test_jpeg_without_its_end_is_cut_short_wherever_it_was_cut(tmp_path, whole):
     for length in (*range(2, len(whole) - 1, 29), len(whole) - 2, len(whole) - 1):
         (tmp_path / 'a.jpg').write_bytes(whole[:length])
-        assert verify_dataset.image_problem(str(tmp_path / 'a.jpg')) == 'is cut short', length
+        assert image_problem(str(tmp_path / 'a.jpg')) == 'is cut short', length
 
 
 @pytest.mark.parametrize('workers', [1, 3])
@@ -251,9 +255,55 @@ def test_official_splits_and_their_counts(name, split, parts, expected):
 
 
 def test_unknown_data_set_or_split_names_the_known_ones(market, capsys):
-    with pytest.raises(SystemExit, match=r"Birds: 'Birds' is no retrieval data set .* CUB200, Cars196, "):
+    with pytest.raises(SystemExit, match=r"Birds: 'Birds' is no retrieval dataset .* CUB200, Cars196, "):
         verify_dataset.main(['Birds'])
     with pytest.raises(SystemExit, match='--split small is unknown, choose one of train, test'):
         verify_dataset.main(['Market1501', '--data-root', str(market), '--split', 'small'])
     with pytest.raises(SystemExit, match='ann_file'):
         verify_dataset.main(['ImageList', '--data-root', str(market)])
+
+
+def test_what_a_scan_leaves_out_is_reported(tmp_path, capsys):
+    for name in ('a/1.png', 'a/2.png', 'b/1.png', 'b/2.png', 'loose.png', 'a/notes.txt'):
+        (tmp_path / 'pictures' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'pictures' / name).write_bytes(PNG)
+    code, printed = verify(capsys, folder_config(tmp_path, 'pictures'))
+    assert code == 0 and '4 images open, 0 do not' in printed
+    assert 'note: ImageFolder: 1 pictures in' in printed and 'e.g. loose.png' in printed
+    assert '(.txt 1), e.g. a/notes.txt' in printed
+    # Nothing beside the report is on stdout, for scripts.
+    command = [sys.executable, SCRIPT, folder_config(tmp_path, 'pictures'), '--json', '--no-images']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    report = json.loads(done.stdout)[0]
+    assert len(report['left_out']) == 2 and 'loose.png' in report['left_out'][0]
+
+
+def folder_config(root, name):
+    dataset = dict(type='ImageFolder', data_root=str(root / name))
+    (root / 'config.py').write_text(f'train_dataloader = dict(dataset={dataset!r})\n')
+    return root / 'config.py'
+
+
+def test_pipe_on_a_list_is_named_and_does_not_hang(tmp_path, capsys):
+    config = write_list(tmp_path, [JPEG, None])
+    os.mkfifo(tmp_path / '01.jpg')
+    code, printed = verify(capsys, config)
+    assert code == 1 and printed.splitlines()[-2] == '1 images open, 1 do not'
+    assert '01.jpg is refused: ' in printed and 'is a pipe, not a picture' in printed
+
+
+def test_picture_of_too_many_pixels_is_broken(tmp_path, capsys):
+    config = write_list(tmp_path, [JPEG, PNG])
+    assert verify(capsys, config)[0] == 0
+    code, printed = verify(capsys, config, '--max-pixels', 1599)
+    assert code == 1 and '00.jpg is refused: it has 40 x 40 = 1,600 pixels, the limit is max_pixels=1,599' in printed
+
+
+def test_names_that_are_no_utf8_are_printed(tmp_path, capsys):
+    folder = os.path.join(os.fsencode(tmp_path), b'pictures', b'caf\xe9')
+    os.makedirs(folder)
+    for name in (b'1.png', b'2.png'):
+        with open(os.path.join(folder, name), 'wb') as file:
+            file.write(PNG if name == b'1.png' else b'')
+    code, printed = verify(capsys, folder_config(tmp_path, 'pictures'))
+    assert code == 1 and r'caf\xe9/2.png is empty' in printed and printed.encode('utf-8')

@@ -16,7 +16,7 @@ def measured_result(rows: Sequence[Row], dataset: str, notes: dict[str, str]) ->
 
     Args:
         rows: one row per seed.
-        dataset: name of the data set that was tested on.
+        dataset: name of the dataset that was tested on.
         notes: what is to be said of the rows of a commit, by commit.
     """
     rows = sorted(rows, key=lambda row: int(row['seed']))
@@ -56,7 +56,7 @@ def fill_metafile(text: str, rows: Sequence[Row], notes: dict[str, str], dataset
         text: the metafile.
         rows: the CSV.
         notes: see `measured_result`.
-        dataset_of: function of a config path that returns the name of the data set it is scored on.
+        dataset_of: function of a config path that returns the name of the dataset it is scored on.
     """
     edits = []
     for model in _get(yaml.compose(text), 'Models').value:
@@ -71,7 +71,7 @@ def fill_metafile(text: str, rows: Sequence[Row], notes: dict[str, str], dataset
 
 
 def scored_dataset(config: str | Path) -> str:
-    """Return the name of the data set that a run's last validation scores, with the list where there are several."""
+    """Return the name of the dataset that a run's last validation scores, with the list where there are several."""
     from mmengine.config import Config
 
     dataset = next(leaf_datasets(Config.fromfile(config).val_dataloader.dataset))

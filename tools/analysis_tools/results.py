@@ -130,10 +130,15 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def append_row(path: str | Path, row: dict[str, Any]) -> bool:
+def append_row(path: str | Path, row: dict[str, Any], replace: bool = False) -> bool:
     """Add a finished run to the CSV; safe with several writers, and a kill at any moment leaves a whole file.
 
     A new metric adds a column; older rows leave it empty.
+
+    Args:
+        path: the CSV.
+        row: values by column.
+        replace: put the row in the place of one of the same run and another config hash.
 
     Returns:
         False, and nothing is written, if the CSV already holds this run.
@@ -141,6 +146,8 @@ def append_row(path: str | Path, row: dict[str, Any]) -> bool:
     path = Path(path)
     with locked_folder(path.parent):
         rows = read_rows(path)
+        if replace:
+            rows = [old for old in rows if old['run'] != row['run'] or old['config_hash'] == row['config_hash']]
         if any(old['run'] == row['run'] for old in rows):
             return False
         rows.append({key: str(value) for key, value in row.items()})

@@ -25,13 +25,21 @@ from experiments import Run, config_hash, load_plan, merged_config
 TRAIN_SCRIPT = Path(os.path.relpath(Path(__file__).resolve().parents[1] / 'train.py'))
 
 
-def missing_runs(runs: Sequence[Run], rows: Sequence[dict[str, str]]) -> list[Run]:
-    """Return the runs without a row, and report rows that were made by another version of their config."""
-    finished = {row['run']: row for row in rows}
-    for run in runs:
-        if run.id in finished and finished[run.id]['config_hash'] != config_hash(merged_config(run)):
-            print(f'STALE  {run}: the config changed since; delete its row from the CSV to run it again')
-    return [run for run in runs if run.id not in finished]
+def missing_runs(runs: Sequence[Run], rows: Sequence[dict[str, str]], stale: bool = False) -> list[Run]:
+    """Return the runs without a row, and report rows that were made by another version of their config.
+
+    Args:
+        runs: of the plan.
+        rows: the CSV.
+        stale: return the runs of such rows, too.
+    """
+    finished = {row['run']: row['config_hash'] for row in rows}
+    changed = {run.id for run in runs if run.id in finished and finished[run.id] != config_hash(merged_config(run))}
+    if not stale:
+        for run in runs:
+            if run.id in changed:
+                print(f'STALE  {run}: the config changed since; --stale runs it again and replaces its row')
+    return [run for run in runs if run.id not in finished or (stale and run.id in changed)]
 
 
 def describe(runs: Sequence[Run], missing: Sequence[Run], rows: Sequence[dict[str, str]]) -> str:
@@ -52,7 +60,12 @@ def describe(runs: Sequence[Run], missing: Sequence[Run], rows: Sequence[dict[st
 
 
 def run_all(
-    runs: Sequence[Run], work_root: Path, csv: Path, jobs: int = 1, train_script: Path = TRAIN_SCRIPT
+    runs: Sequence[Run],
+    work_root: Path,
+    csv: Path,
+    jobs: int = 1,
+    train_script: Path = TRAIN_SCRIPT,
+    replace: bool = False,
 ) -> list[str]:
     """Train every given run, ``jobs`` at a time, and add a row for each that succeeds.
 
@@ -86,7 +99,7 @@ def run_all(
                 except Exception as error:  # whatever a folder holds: the other runs go on
                     fail(job.run, str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}')
                 else:
-                    append_row(csv, row)
+                    append_row(csv, row, replace)
                     finished += 1
                     scores = ', '.join(f'{key} {value:.2f}' for key, value in row.items() if '/' in key)
                     print(f'finished  {job.run} in {row["seconds"] / 60:.1f} min: {scores}', flush=True)
@@ -105,6 +118,11 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--csv', type=Path, help="CSV of finished runs (default: the plan's)")
     parser.add_argument('--jobs', type=int, default=1, help='how many runs at a time; they share the cores')
     parser.add_argument('--dry-run', action='store_true', help='print the plan and its estimated hours only')
+    parser.add_argument(
+        '--stale',
+        action='store_true',
+        help='run again, and replace, what was measured with another version of its config',
+    )
     parser.add_argument('--only', default='', metavar='REGEX', help='runs whose printed line matches')
     parser.add_argument('--train-script', type=Path, default=TRAIN_SCRIPT, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
@@ -127,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not runs:
         print(f'no run of {args.plan} matches --only {args.only!r}')
         return 1
-    missing = missing_runs(runs, rows)
+    missing = missing_runs(runs, rows, args.stale)
     print(describe(runs, missing, rows), flush=True)
     if args.dry_run:
         return 0
@@ -139,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     try:
-        failures = run_all(missing, plan.work_root, csv, args.jobs, args.train_script)
+        failures = run_all(missing, plan.work_root, csv, args.jobs, args.train_script, args.stale)
     except KeyboardInterrupt:
         print('interrupted; the same command goes on from the last checkpoints')
         return 130

@@ -79,7 +79,7 @@ class Job:
         self.work_dir = work_root / f'{run.name}-seed{run.seed}-{run.id}-{self.config_hash}'
         self._resources = ExitStack()
         lock = self._resources.enter_context(locked_folder(self.work_dir, wait=False))
-        resume = (self.work_dir / 'last_checkpoint').exists()
+        resume = any(self.work_dir.glob('*.pth'))
         arguments = [str(train_script), *train_arguments(run, self.work_dir, resume)]
         start = time.time()
         self.log = self.work_dir / f'attempt_{start:.3f}.log'

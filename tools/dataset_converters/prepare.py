@@ -1,4 +1,4 @@
-"""Lay a data set out for its class, from its official files.
+"""Lay a dataset out for its class, from its official files.
 
 python tools/dataset_converters/prepare.py CUB200 CUB_200_2011.tgz data/CUB_200_2011
 python tools/dataset_converters/prepare.py OxfordPets downloads data/oxford_pets
@@ -37,7 +37,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Lay out the data set that the command line names."""
+    """Lay out the dataset that the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=recipes_as_text(), formatter_class=argparse.RawDescriptionHelpFormatter
     )

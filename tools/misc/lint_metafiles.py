@@ -4,6 +4,7 @@ python tools/misc/lint_metafiles.py      # prints what is wrong; exit code 1 if 
 """
 
 import argparse
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 
 _COMMIT = re.compile(r'[0-9a-f]{7,40}(\+dirty)?')
+_FIELD = re.compile(r'[a-z0-9]+(-[a-z0-9]+)*')
 
 
 def _missing(mapping: Any, keys: Sequence[str], where: str) -> Iterator[str]:
@@ -88,13 +90,11 @@ def lint_model(root: Path, model: dict[str, Any], collection: str | None, where:
 
 
 def lint_config(path: Path, model: dict[str, Any], where: str) -> list[str]:
-    """Check that the config can be read, and that the results name the data set that it tests on."""
-    from mmengine.config import Config
-
+    """Check that the config can be read, and that the results name the dataset that it tests on."""
     from mmdml.utils.dataset_configs import leaf_datasets
 
     try:
-        config = Config.fromfile(path)
+        config = read_config(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
         return [f'{where}: Config {model["Config"]} does not parse: {type(error).__name__}: {error}']
     if 'test_dataloader' not in config:
@@ -153,6 +153,59 @@ def lint_configs(root: Path) -> list[str]:
     return [f'{config} is in no metafile' for config in configs(root) if config not in listed]
 
 
+def lint_names(root: Path) -> list[str]:
+    """Check that configs are called ``[method_]loss_backbone_dataset[_variant].py``, and their models as they are.
+
+    Fields are parted by ``_``; backbone and dataset are files of ``configs/_base_``.
+    """
+    models, datasets = (
+        {path.stem for path in root.glob(f'configs/_base_/{part}/*.py')} for part in ('models', 'datasets')
+    )
+    problems = []
+    for config in configs(root):
+        fields = config.stem.split('_')
+        odd = [field for field in fields if not _FIELD.fullmatch(field)]
+        pairs = list(zip(fields[1:], fields[2:], strict=False))
+        if odd:
+            problems.append(f'{config}: fields have a-z, 0-9 and single - inside, got {odd}')
+        elif not any(backbone in models and dataset in datasets for backbone, dataset in pairs):
+            problems.append(
+                f'{config}: no two fields after the loss are a backbone of {sorted(models)} and a dataset of '
+                f'{sorted(datasets)}'
+            )
+    for file in metafiles(root):
+        for model in (yaml.safe_load((root / file).read_text(encoding='utf-8')) or {}).get('Models') or []:
+            if 'Config' in model and model.get('Name') != Path(model['Config']).stem:
+                problems.append(f'{file}: model {model.get("Name")} must have the name of its config {model["Config"]}')
+    return problems
+
+
+def lint_figures(root: Path) -> list[str]:
+    """Check that every config has a figure in its metafile, or is in a plan under ``experiments`` to measure it."""
+    plans = (yaml.safe_load(path.read_text(encoding='utf-8')) or {} for path in root.glob('experiments/*.yml'))
+    planned = {item['config'] for plan in plans for item in plan.get('items') or []}
+    contents = (yaml.safe_load((root / file).read_text(encoding='utf-8')) or {} for file in metafiles(root))
+    return [
+        f'{model["Config"]} has no result and is in no plan under experiments/: measure it, or turn it into a list of '
+        'bases (configs/README.md)'
+        for content in contents
+        for model in content.get('Models') or []
+        if not model.get('Results') and model['Config'] not in planned
+    ]
+
+
+def read_config(path: Path) -> Any:
+    """Read a config, once while the file does not change: several checks need it."""
+    return _read_config(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _read_config(path: Path, changed: int) -> Any:
+    from mmengine.config import Config
+
+    return Config.fromfile(path)
+
+
 def types_used(value: Any) -> set[str]:
     """Every ``type`` in a config, without its scope."""
     if isinstance(value, dict):
@@ -179,10 +232,8 @@ def registered_classes(package: ModuleType) -> dict[str, type]:
 
 def lint_losses(root: Path, package: str = 'mmdml.models.losses') -> list[str]:
     """Check the four places of a loss: file, the package's ``__init__``, a config, and that config's metafile entry."""
-    from mmengine.config import Config
-
     losses = importlib.import_module(package)
-    used = {config: types_used(Config.fromfile(root / config).to_dict()) for config in configs(root)}
+    used = {config: types_used(read_config(root / config).to_dict()) for config in configs(root)}
     listed = listed_configs(root)
     problems = []
     for name, loss in sorted(registered_classes(losses).items()):
@@ -202,7 +253,7 @@ def lint_all(root: Path) -> list[str]:
     problems = lint_index(root)
     for file in metafiles(root):
         problems += lint_metafile(root, file)
-    return problems + lint_configs(root) + lint_losses(root)
+    return problems + lint_configs(root) + lint_names(root) + lint_figures(root) + lint_losses(root)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

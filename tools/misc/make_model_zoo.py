@@ -3,8 +3,8 @@
     python tools/misc/make_model_zoo.py            # write
     python tools/misc/make_model_zoo.py --check    # exit code 1 if a page is out of date
 
-One table for each collection and data set. A row is one result of a model, or the model alone where there is none;
-below the table stands where each figure is from. Backbone and data set are read from the config, the rest from the
+One table for each collection and dataset. A row is one result of a model, or the model alone where there is none;
+below the table stands where each figure is from. Backbone and dataset are read from the config, the rest from the
 metafile; tools/analysis_tools/make_tables.py puts measured results there. The page has all collections; the README of
 a collection has its own between ``<!-- zoo -->`` and ``<!-- /zoo -->``. Needs a checkout: an installed package has no
 docs.
@@ -32,7 +32,7 @@ INTRODUCTION = """# Model zoo
 
 <!-- Written by tools/misc/make_model_zoo.py from the metafiles; edit those. -->
 
-Every config, by method and data set. A figure is either quoted from a **paper** or its release, with the table where it
+Every config, by method and dataset. A figure is either quoted from a **paper** or its release, with the table where it
 is known, or was **measured** with this code, with seeds, commit, hardware and command: the last epoch of each run, mean
 ± sample standard deviation over the seeds. All are in percent.
 `mmdml.apis.get_model(NAME)` builds a model by the name in the first column."""
@@ -116,7 +116,7 @@ def render_source(result: dict[str, Any]) -> str:
 
 
 def render_table(models: Sequence[Model], page: str) -> str:
-    """Write the models of one collection and data set, a row for each result, and the sources below.
+    """Write the models of one collection and dataset, a row for each result, and the sources below.
 
     Args:
         models: with a line each, or one for each of their results.
@@ -124,7 +124,7 @@ def render_table(models: Sequence[Model], page: str) -> str:
     """
     results = [result for model in models for result in model.results]
     metrics = sorted({metric for result in results for metric in result['Metrics']}, key=metric_order)
-    # Lists of one data set, such as VehicleID's three, need a column; a data set alone does not.
+    # Lists of one dataset, such as VehicleID's three, need a column; a dataset alone does not.
     tests = {result['Dataset'] for result in results}
     several = len(tests) > 1 or any('(' in test for test in tests)
     headers = ['config', 'backbone', 'embedding size', 'batch', *(['test set'] if several else [])]
@@ -161,7 +161,7 @@ def validated(models: Sequence[Model]) -> str:
     if never:
         text += (
             f' **Never validated here:** every setting on {", ".join(never)}. There were neither the full benchmarks '
-            'nor the ImageNet or DINO weights of their backbones; their figures are those of the papers.'
+            'nor the ImageNet weights of their backbones; their figures are those of the papers.'
         )
     return text
 
@@ -176,7 +176,7 @@ def render_page(collections: Sequence[tuple[dict[str, Any], list[Model]]]) -> st
 
 
 def render_tables(models: Sequence[Model], page: str, prefix: str = '') -> Iterator[str]:
-    """Write a heading and a table for each data set of one collection."""
+    """Write a heading and a table for each dataset of one collection."""
     for dataset in sorted({model.dataset for model in models}, key=str.lower):
         table = render_table([model for model in models if model.dataset == dataset], page)
         yield f'### {prefix}{dataset}\n\n{table}'

@@ -5,9 +5,10 @@ python tools/misc/print_config.py configs/iaa/iaa_ms_r50_cub.py --cfg-options mo
 
 import argparse
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
-from mmdml.cli.launch import check_keys
+from mmdml.cli.errors import run_command
+from mmdml.cli.launch import read_config
 
 
 def main() -> None:
@@ -15,12 +16,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='overrides: dotted.key=value')
+    parser.add_argument('--debug', action='store_true', help='show the traceback of every error')
     args = parser.parse_args()
-    config = Config.fromfile(args.config)
-    check_keys(config, args.cfg_options)
-    config.merge_from_dict(args.cfg_options)
-    print(config.pretty_text)
+    print(read_config(args.config, args.cfg_options).pretty_text)
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

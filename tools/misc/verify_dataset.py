@@ -1,11 +1,11 @@
-"""Check that a data set is whole: classes and images of each split against the official counts, and every image opens.
+"""Check that a dataset is whole: classes and images of each split against the official counts, and every image opens.
 
 python tools/misc/verify_dataset.py CUB200 --data-root data/CUB_200_2011
 python tools/misc/verify_dataset.py configs/iaa/iaa_ms_r50_cub.py --num-workers 8
 
-A config stands for the data sets of its loaders; their official splits are checked, whatever part a loader takes.
-Data sets without official counts (your own folders and lists, and reduced copies) are checked as the loaders take
-them. The exit code is 1 if anything is off.
+A config stands for the datasets of its loaders; their official splits are checked, whatever part a loader takes.
+Datasets without official counts (your own folders and lists, and reduced copies) are checked as the loaders take
+them. What a scan of folders left out is named. The exit code is 1 if anything is off.
 """
 
 import argparse
@@ -13,44 +13,36 @@ import json
 import os.path as osp
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
-import numpy as np
 from mmengine.config import Config
-from mmengine.fileio import get
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
-from mmdml.datasets import RetrievalDataset
+from mmdml.datasets.image_files import MAX_PIXELS
 from mmdml.datasets.preparation.counts import SplitReport, load_split, official_splits, retrieval_class
+from mmdml.datasets.preparation.image_check import distinct_images, open_images
 from mmdml.utils.dataset_configs import leaf_datasets
-from mmdml.utils.progress import ProgressLine
+from mmdml.utils.names import printable
 
 SHOWN = 20
-SLICE = 1000
-#: Keys that say how a loader uses a data set, not which one it is.
+#: Keys that say how a loader uses a dataset, not which one it is.
 USE = (
     *('val_classes', 'val_seed', 'pipeline', 'on_unreadable', 'seed', 'test_mode'),
     *('lazy_init', 'serialize_data', '_scope_'),
 )
-
-# Second bytes of the marks of a JPEG (ISO/IEC 10918-1, table B.1).
-_START_OF_SCAN = 0xDA
-_NO_MARK = (0x00, 0xFF)
-_WITHOUT_LENGTH = (0x01, *range(0xD0, 0xDA))
 
 Counts = tuple[int, int] | None
 
 
 @dataclass
 class Source:
-    """A data set to check.
+    """A dataset to check.
 
     Attributes:
         type_name: registered name.
-        options: of the data set, without those of a split.
+        options: of the dataset, without those of a split.
         splits: for each split, the options that build its parts, and its official counts.
     """
 
@@ -59,11 +51,8 @@ class Source:
     splits: dict[str, tuple[list[dict], Counts]] = field(default_factory=dict)
 
 
-# ---- what to check ---------------------------------------------------------------------------------------------------
-
-
 def dataset_configs(config: dict) -> Iterator[dict]:
-    """Data sets of the loaders, also those inside concatenations and wrappers."""
+    """Datasets of the loaders, also those inside concatenations and wrappers."""
     for phase in ('train', 'val', 'test'):
         loader = config.get(f'{phase}_dataloader')
         if loader:
@@ -71,7 +60,7 @@ def dataset_configs(config: dict) -> Iterator[dict]:
 
 
 def sources_of_config(configs: Iterable[dict]) -> list[Source]:
-    """Each distinct data set once, with its official splits or, where it has none, those that the loaders take."""
+    """Each distinct dataset once, with its official splits or, where it has none, those that the loaders take."""
     sources: list[Source] = []
     for config in configs:
         name = config['type'].rpartition('.')[2]
@@ -93,10 +82,10 @@ def sources_of_config(configs: Iterable[dict]) -> list[Source]:
 
 
 def sources_of(what: str, data_root: str | None, split: str | None) -> list[Source]:
-    """Data sets that a command line names.
+    """Datasets that a command line names.
 
     Args:
-        what: a config file, or the registered name of a data set.
+        what: a config file, or the registered name of a dataset.
         data_root: replaces the folder, of which there must be one.
         split: check this one only.
 
@@ -128,102 +117,28 @@ def sources_of(what: str, data_root: str | None, split: str | None) -> list[Sour
     return [source for source in sources if source.splits]
 
 
-# ---- images ----------------------------------------------------------------------------------------------------------
-
-
-def image_problem(path: str) -> str:
-    """Why OpenCV does not read a picture as a whole, ``''`` if it does."""
-    try:
-        data = get(path)
-    except OSError as error:
-        return 'is missing' if isinstance(error, FileNotFoundError) else f'cannot be read: {error.strerror or error}'
-    if not data:
-        return 'is empty'
-    # OpenCV 5 refuses such a picture, OpenCV 4 fills it up with grey.
-    if data[:2] == b'\xff\xd8' and is_cut_jpeg(data):
-        return 'is cut short'
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        return f'cannot be decoded: {error}'.strip()
-    if image is None:
-        return f'is no picture that OpenCV decodes; it begins with {data[:8]!r}'
-    return ''
-
-
-def is_cut_jpeg(data: bytes) -> bool:
-    """Whether a JPEG has no end mark behind the start of its first scan.
-
-    Segments are skipped by their lengths: the thumbnail in one of them is a JPEG, with marks of its own, and so may be
-    what follows the end mark (a film, other pictures), which is no fault.
-    """
-    at = 2
-    # Each turn begins at a mark, after fill bytes or garbage that decoders skip as well.
-    while (at := data.find(b'\xff', at)) >= 0 and at + 1 < len(data):
-        mark = data[at + 1]
-        if mark == _START_OF_SCAN:
-            return data.find(b'\xff\xd9', at) < 0
-        if mark in _NO_MARK:
-            at += 1
-        elif mark in _WITHOUT_LENGTH:
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
-    return True
-
-
-def images_of(reports: Sequence[SplitReport]) -> dict[str, tuple[RetrievalDataset, int]]:
-    """Each distinct image of some splits, with a data set and the index it has there."""
-    found: dict[str, tuple[RetrievalDataset, int]] = {}
-    for report in reports:
-        for dataset in report.datasets:
-            for index in range(len(dataset)):
-                found.setdefault(dataset.get_data_info(index)['img_path'], (dataset, index))
-    return found
-
-
-def open_images(images: dict[str, tuple[RetrievalDataset, int]], num_workers: int) -> list[tuple[str, str]]:
-    """Path and problem of every image that is broken, in the order of the data set."""
-
-    def problem(item: tuple[str, tuple[RetrievalDataset, int]]) -> tuple[str, str]:
-        path, (dataset, index) = item
-        # Pixels that the data set holds in memory need no file.
-        info = dataset.open_image(dataset.get_data_info(index))
-        return path, '' if 'img' in info else image_problem(path)
-
-    items, broken = list(images.items()), []
-    # OpenCV decodes outside Python's lock, so threads are enough.
-    with ThreadPoolExecutor(num_workers) as pool, ProgressLine('images', len(images)) as progress:
-        # In slices: a pool queues all that it gets at once.
-        for start in range(0, len(items), SLICE):
-            for result in pool.map(problem, items[start : start + SLICE]):
-                progress.add(1)
-                if result[1]:
-                    broken.append(result)
-    return broken
-
-
-# ---- report ----------------------------------------------------------------------------------------------------------
-
-
-def check(source: Source, open_them: bool, num_workers: int) -> dict[str, Any]:
-    """Load the splits of a data set and open their images; the report is made of plain values."""
+def check(source: Source, open_them: bool, num_workers: int, max_pixels: int | None) -> dict[str, Any]:
+    """Load the splits of a dataset and open their images; the report is made of plain values."""
     reports = [
         load_split(name, source.type_name, source.options, parts, expected)
         for name, (parts, expected) in source.splits.items()
     ]
-    roots = [part.data_root for report in reports for part in report.datasets]
+    datasets = [part for report in reports for part in report.datasets]
+    roots = [part.data_root for part in datasets]
     found: dict[str, Any] = dict(
         dataset=source.type_name,
         data_root=roots[0] if roots else source.options.get('data_root', ''),
         splits=[_split_values(report) for report in reports],
+        # Once, where several splits scan one folder.
+        left_out=list(dict.fromkeys(printable(note) for part in datasets for note in part.notes)),
         images=None,
     )
     if open_them:
-        images = images_of(reports)
-        broken = open_images(images, num_workers)
+        images = distinct_images(datasets)
+        broken = open_images(images, num_workers, max_pixels)
         found['images'] = dict(
-            opened=len(images) - len(broken), broken=[dict(path=path, problem=problem) for path, problem in broken]
+            opened=len(images) - len(broken),
+            broken=[dict(path=printable(path), problem=printable(problem)) for path, problem in broken],
         )
     wrong = any(split['problem'] for split in found['splits'])
     found['ok'] = not wrong and not (found['images'] and found['images']['broken'])
@@ -233,12 +148,13 @@ def check(source: Source, open_them: bool, num_workers: int) -> dict[str, Any]:
 def _split_values(report: SplitReport) -> dict[str, Any]:
     classes, images = (None, None) if report.error else report.found
     expected = dict(zip(('classes', 'images'), report.expected, strict=True)) if report.expected else None
-    return dict(split=report.name, classes=classes, images=images, expected=expected, problem=report.problem)
+    return dict(split=report.name, classes=classes, images=images, expected=expected, problem=printable(report.problem))
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """The report for people."""
-    lines = [f'{found["dataset"]} in {osp.abspath(found["data_root"])}' if found['data_root'] else found['dataset']]
+    """Format the report for people."""
+    root = printable(osp.abspath(found['data_root']))
+    lines = [f'{found["dataset"]} in {root}' if found['data_root'] else found['dataset']]
     rows = [('split', 'classes', 'expected', 'images', 'expected', '')]
     for split in found['splits']:
         expected = split['expected'] or dict(classes=None, images=None)
@@ -251,6 +167,7 @@ def as_text(found: dict[str, Any]) -> str:
         padded = '  '.join(f'{cell:>{width}}' for cell, width in zip(cells, widths[1:-1], strict=True))
         lines.append(f'  {name:<{widths[0]}}  {padded}  {mark}'.rstrip())
     lines += [f'split {split["split"]}: {split["problem"]}' for split in found['splits'] if split['problem']]
+    lines += [f'note: {note}' for note in found['left_out']]
     if found['images'] is not None:
         broken = found['images']['broken']
         lines.append(f'{found["images"]["opened"]:,} images open, {len(broken):,} do not')
@@ -267,21 +184,33 @@ def _number(value: int | None) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the reports; the exit code says whether anything is off."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', metavar='CONFIG_OR_TYPE', help='config file, or name of a data set such as CUB200')
-    parser.add_argument('--data-root', help="folder of the data set. Default: the config's, or that of the data set")
+    parser.add_argument('what', metavar='CONFIG_OR_TYPE', help='config file, or name of a dataset such as CUB200')
+    parser.add_argument('--data-root', help="folder of the dataset. Default: the config's, or that of the dataset")
     parser.add_argument('--split', help='check this split only, e.g. train, test, query, small')
     parser.add_argument('--num-workers', type=int, default=4, help='images to open at a time. Default: %(default)s')
+    parser.add_argument(
+        '--max-pixels',
+        type=int,
+        default=MAX_PIXELS,
+        help='an image of more pixels is broken, as LoadImageFromFile has it. Default: %(default)s',
+    )
     parser.add_argument('--no-images', action='store_true', help='count only, open no image')
     parser.add_argument('--json', action='store_true', help='print JSON, with all broken images')
     args = parser.parse_args(arguments)
     if args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers} must be 1 or more')
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    # What datasets warn of is in the report, which may be read by a script.
+    logger.setLevel('ERROR')
     try:
         sources = sources_of(args.what, args.data_root, args.split)
-        reports = [check(source, not args.no_images, args.num_workers) for source in sources]
+        reports = [check(source, not args.no_images, args.num_workers, args.max_pixels) for source in sources]
     except (OSError, ValueError, TypeError) as error:
-        # TypeError: an option that the data set needs or does not know, e.g. ImageList without ann_file.
-        raise SystemExit(f'{args.what}: {error}') from error
+        # TypeError: an option that the dataset needs or does not know, e.g. ImageList without ann_file.
+        raise SystemExit(f'{args.what}: {printable(error)}') from error
+    finally:
+        logger.setLevel(level)
     print(json.dumps(reports, indent=2) if args.json else '\n\n'.join(map(as_text, reports)))
     return int(not all(report['ok'] for report in reports))
 

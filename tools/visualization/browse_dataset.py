@@ -1,4 +1,4 @@
-"""Contact sheets of a data set as the model will see it: one row per class.
+"""Contact sheets of a dataset as the model will see it: one row per class.
 
 python tools/visualization/browse_dataset.py CONFIG --output-dir sheets --mode transformed
 """
@@ -14,6 +14,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 import mmdml  # noqa: F401  lets a config outside the project name its base as mmdml::...
+from mmdml.utils.names import printable
 
 TILE, CAPTION, ROWS_PER_SHEET = 128, 18, 8
 
@@ -61,7 +62,8 @@ def tile(image: np.ndarray, caption: str) -> np.ndarray:
     canvas = np.full((TILE + CAPTION, TILE, 3), 40, np.uint8)
     top, left = (TILE - size[1]) // 2, (TILE - size[0]) // 2
     canvas[top : top + size[1], left : left + size[0]] = image
-    font_scale = 0.35
+    # OpenCV ends the process at a name that is no UTF-8.
+    caption, font_scale = printable(caption), 0.35
     while caption and cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, font_scale, 1)[0][0] > TILE - 4:
         # The end of a class name tells more than its beginning: folders come first.
         caption = caption[1:]
@@ -79,7 +81,9 @@ def sheet_rows(view, rows: list[list[int]], classes: Sequence[str], mode: str) -
                 yield [tile(image, name) for name, image in item['stages']]
         else:
             stage = 0 if mode == 'original' else -1
-            yield [tile(item['stages'][stage][1], classes[item['label']]) for item in items]
+            # Images without labels show their file names.
+            names = [classes[item['label']] if item['label'] >= 0 else osp.basename(item['path']) for item in items]
+            yield [tile(item['stages'][stage][1], name) for item, name in zip(items, names, strict=True)]
 
 
 def write_sheets(rows: Iterator[list[np.ndarray]], output_dir: str, name: str) -> list[str]:
@@ -100,7 +104,7 @@ def write_sheets(rows: Iterator[list[np.ndarray]], output_dir: str, name: str) -
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description='Write contact sheets of a data set')
+    parser = argparse.ArgumentParser(description='Write contact sheets of a dataset')
     parser.add_argument('config', help='config file')
     parser.add_argument('--output-dir', '-o', required=True, help='folder for the PNG files')
     parser.add_argument('--phase', default='train', choices=('train', 'val', 'test'), help='which dataloader')
@@ -114,7 +118,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Build the data set of the config and write its sheets."""
+    """Build the dataset of the config and write its sheets."""
     args = parse_args()
     cfg = Config.fromfile(args.config)
     if args.cfg_options:

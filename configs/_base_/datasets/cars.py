@@ -1,4 +1,4 @@
-# Cars-196: classes 1-98 train, 99-196 test. IAA squashes the images of every data set but CUB to 256 x 256 first.
+# Cars-196: classes 1-98 train, 99-196 test. IAA squashes the images of every dataset but CUB to 256 x 256 first.
 _base_ = './cub.py'
 
 squash = dict(type='Resize', scale=(256, 256), backend='pillow', interpolation='lanczos')

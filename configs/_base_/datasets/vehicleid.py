@@ -1,7 +1,7 @@
 # PKU VehicleID: the official lists. Tests score the three test lists (800, 1,600 and 2,400 vehicles) in one run, by
 # both protocols: one random gallery image a vehicle, mean over ten draws (retrieval/small/Recall@1 and so on), and
 # every image searching all others (all_versus_all/small/Recall@1), whose figures are much higher. Validation takes
-# the small list and one gallery image. Batches as for SOP: the release of IAA, which lacks this data set, takes three
+# the small list and one gallery image. Batches as for SOP: the release of IAA, which lacks this dataset, takes three
 # images a class of every large one.
 _base_ = ['./sop.py', './vehicleid_protocols.py']
 

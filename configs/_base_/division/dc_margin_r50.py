@@ -2,4 +2,4 @@
 _base_ = './margin_r50.py'
 
 model = dict(neck=dict(type='DivideAndConquerEmbedding'), head=dict(type='DivideAndConquerHead'))
-division = dict(type='DivisionHook', divide_until=80, fine_tune_from=190, interval=2)
+custom_hooks = [dict(type='DivisionHook', divide_until=80, fine_tune_from=190, interval=2)]

@@ -7,4 +7,4 @@ model = dict(
     neck=dict(type='DivideAndConquerEmbedding', division='masks', learned=False),
     head=dict(type='DivideAndConquerHead'),
 )
-division = dict(type='DivisionHook', hierarchical=True, divide_until=80, interval=2)
+custom_hooks = [dict(type='DivisionHook', hierarchical=True, divide_until=80, interval=2)]

@@ -1,4 +1,4 @@
-# IAA's BN-Inception: weights converted from Caffe, hence BGR pictures of 0 to 255; average + max pooling, 512-d,
+# IAA's BN-Inception: weights converted from Caffe, hence BGR images of 0 to 255; average + max pooling, 512-d,
 # batch-norm statistics frozen, affine trained.
 model = dict(
     type='ImageEmbedder',

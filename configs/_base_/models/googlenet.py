@@ -1,4 +1,4 @@
-# GoogLeNet as torchvision's weights want it: pictures re-scaled to their range; average pooling, 512-d, batch-norm
+# GoogLeNet as torchvision's weights need it: images re-scaled to their range; average pooling, 512-d, batch-norm
 # statistics frozen, affine trained.
 model = dict(
     type='ImageEmbedder',

@@ -1,4 +1,4 @@
-# ViT-S/14 with DINOv2's self-supervised weights, as mmpretrain distributes them; sides of pictures: multiples of 14.
+# ViT-S/14 with DINOv2's self-supervised weights, as mmpretrain distributes them; sides of images: multiples of 14.
 _base_ = './vit-small-dino.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-"""Classes and images that a data set has on this machine, against those it should have."""
+"""Classes and images that a dataset has on this machine, against those it should have."""
 
 import os.path as osp
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from mmdml.datasets import RetrievalDataset
 from mmdml.registry import DATASETS
 
-#: The option that names the test list, for data sets that have several.
+#: The option that names the test list, for datasets that have several.
 _TEST_LIST = {'VehicleID': 'size'}
 
 
@@ -48,7 +48,7 @@ class SplitReport:
 
 
 def retrieval_class(name: str) -> type[RetrievalDataset]:
-    """The registered data set of that name.
+    """Return the registered dataset of that name.
 
     Raises:
         ValueError: there is none; names those that have official counts.
@@ -57,7 +57,7 @@ def retrieval_class(name: str) -> type[RetrievalDataset]:
     if not (isinstance(found, type) and issubclass(found, RetrievalDataset)):
         known = sorted(key for key, part in DATASETS.module_dict.items() if hasattr(part, 'COUNTS'))
         raise ValueError(
-            f'{name!r} is no retrieval data set of mmdml; those with official counts are {", ".join(known)}'
+            f'{name!r} is no retrieval dataset of mmdml; those with official counts are {", ".join(known)}'
         )
     return found
 
@@ -65,11 +65,11 @@ def retrieval_class(name: str) -> type[RetrievalDataset]:
 def official_splits(
     name: str, options: Mapping[str, Any] | None = None
 ) -> dict[str, tuple[list[dict[str, Any]], tuple[int, int] | None]]:
-    """For each split of a data set, the options that build its parts, and its official counts.
+    """For each split of a dataset, the options that build its parts, and its official counts.
 
     Args:
-        name: of a registered data set. One without ``COUNTS`` has its training and test split, without counts.
-        options: of the data set. Counts do not hold where they differ from its ``COUNTED_WITH``.
+        name: of a registered dataset. One without ``COUNTS`` has its training and test split, without counts.
+        options: of the dataset. Counts do not hold where they differ from its ``COUNTED_WITH``.
     """
     dataset = retrieval_class(name)
     needed = getattr(dataset, 'COUNTED_WITH', {})
@@ -96,8 +96,8 @@ def load_split(
 
     Args:
         name: of the split, for the report.
-        type_name: registered name of the data set.
-        options: of the data set, e.g. ``data_root``.
+        type_name: registered name of the dataset.
+        options: of the dataset, e.g. ``data_root``.
         parts: more options, for each part.
         expected: official counts.
     """

@@ -16,7 +16,7 @@ _CHUNK = 1 << 20
 
 
 def download(address: str, path: str, instead: str, archive: bool = True) -> None:
-    """Fetch a file; ``path.part`` holds what has come so far, and a later call goes on from there.
+    """Fetch a file; ``path.part`` holds what has come so far, and a later call continues there.
 
     Args:
         address: of the file.
@@ -41,8 +41,8 @@ def download(address: str, path: str, instead: str, archive: bool = True) -> Non
         raise ArchiveError(f'cannot download {address}: {error}\n{instead}') from None
     if total is not None and osp.getsize(part) != total:
         raise ArchiveError(
-            f'the connection to {address} ended after {osp.getsize(part):,} of {total:,} bytes; run this again to go '
-            f'on from there\n{instead}'
+            f'the connection to {address} ended after {osp.getsize(part):,} of {total:,} bytes; run this again to '
+            f'continue there\n{instead}'
         )
     os.replace(part, path)
 
@@ -79,7 +79,7 @@ def _fetch(address: str, part: str, done: int, archive: bool) -> int | None:
 
 def _start_and_total(response: HTTPResponse, asked: int) -> tuple[int, int | None]:
     """Byte that the answer begins with, and the size of the whole file."""
-    # 206: the server goes on where we stopped; anything else sends the file from its beginning.
+    # 206: the server continues where we stopped; anything else sends the file from its beginning.
     if getattr(response, 'status', None) != 206:
         length = response.headers.get('Content-Length')
         return 0, int(length) if length else None

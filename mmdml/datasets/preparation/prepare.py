@@ -1,4 +1,4 @@
-"""Laying a data set out: find or fetch its official files, check them, unpack them, and load the result."""
+"""Laying a dataset out: find or fetch its official files, check them, unpack them, and load the result."""
 
 import os
 import os.path as osp
@@ -15,7 +15,7 @@ from mmdml.datasets.preparation.download import check_checksum, download
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file as the authors of a data set distribute it.
+    """A file as the authors of a dataset distribute it.
 
     Attributes:
         name: path in the distribution, e.g. ``'Img/img.zip'``.
@@ -34,12 +34,12 @@ class OfficialFile:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a data set comes from its official files to a folder that its class loads.
+    """How a dataset comes from its official files to a folder that its class loads.
 
     Attributes:
         dataset: registered name.
         page: official page.
-        files: the official files that the data set needs.
+        files: the official files that the dataset needs.
         target: folder that the class reads by default.
         root: what to append to the folder for ``data_root``.
         note: how to get the files, where the page alone does not say.
@@ -63,7 +63,7 @@ def prepare(
     """Fetch what is missing, check it, and lay it out.
 
     Args:
-        recipe: of the data set.
+        recipe: of the dataset.
         sources: see :func:`locate`.
         target: folder to make.
         checks: insist on the official checksums and counts.
@@ -98,7 +98,7 @@ def locate(recipe: Recipe, sources: Sequence[str]) -> list[tuple[OfficialFile, s
     """Find each official file, or the place where it goes if it is not there.
 
     Args:
-        recipe: of the data set.
+        recipe: of the dataset.
         sources: files with official names, and folders with such files, with or without their official folders; a
             file that is missing belongs into the first folder, or beside the first file. Where there is only one
             official file, a single source may be that file under any name.
@@ -127,7 +127,7 @@ def where_to_get(recipe: Recipe, missing: Sequence[tuple[OfficialFile, str]]) ->
     """Say what to get from where, and the place to put it.
 
     Args:
-        recipe: of the data set.
+        recipe: of the dataset.
         missing: official files, and the path where each is looked for.
     """
     note = f' ({recipe.note})' if recipe.note else ''
@@ -214,10 +214,10 @@ def lay_out(
 
 
 def check_tree(recipe: Recipe, tree: str, checks: bool) -> list[str]:
-    """Load every split with the class of the data set, and return classes and images of each, in words.
+    """Load every split with the class of the dataset, and return classes and images of each, in words.
 
     Args:
-        recipe: of the data set.
+        recipe: of the dataset.
         tree: the folder that was laid out.
         checks: insist on the official counts, and on every listed image.
 

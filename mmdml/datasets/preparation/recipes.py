@@ -1,4 +1,4 @@
-"""Table of the data sets that can be laid out from their official files.
+"""Table of the datasets that can be laid out from their official files.
 
 Addresses and checksums are those that public code (torchvision, TensorFlow Datasets and others) gives for these files.
 """

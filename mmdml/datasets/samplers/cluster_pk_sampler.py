@@ -40,7 +40,7 @@ CLUSTER_ORDERS: dict[str, Callable[[np.ndarray, int, int, int], np.ndarray]] = {
 
 @DATA_SAMPLERS.register_module()
 class ClusterPKSampler(PKSampler):
-    """Yield data-set indices so that every global batch of ``W * batch_size`` images comes from a single cluster.
+    """Yield dataset indices so that every global batch of ``W * batch_size`` images comes from a single cluster.
 
     Divide and Conquer the Embedding Space for Metric Learning (CVPR 2019), Sec. 3.3, Alg. 1: step t draws a cluster,
     then P classes x K images inside it. ``set_assignment`` says which image is in which cluster; until then one cluster
@@ -181,7 +181,7 @@ class ClusterPKSampler(PKSampler):
 
 @dataclass(frozen=True)
 class _Cluster:
-    """The images of a cluster, ``(n,)`` data-set indices, and their classes."""
+    """The images of a cluster, ``(n,)`` dataset indices, and their classes."""
 
     number: int
     images: np.ndarray
@@ -193,7 +193,7 @@ class _Cluster:
         return cls(int(number), images, ClassTable.from_labels(table.codes[images]))
 
     def batches(self, num_batches: int, batch_size: int, images_per_class: int, rng: np.random.Generator) -> np.ndarray:
-        """``(num_batches, batch_size)`` data-set indices."""
+        """``(num_batches, batch_size)`` dataset indices."""
         if np.minimum(self.table.sizes, images_per_class).sum() >= batch_size:
             order = independent_order(self.table, num_batches, batch_size, images_per_class, rng)
         else:

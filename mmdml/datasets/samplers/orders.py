@@ -29,11 +29,11 @@ class ClassTable:
         labels = np.asarray(labels)
         if labels.ndim != 1 or len(labels) == 0:
             raise ValueError(f'labels must be a non-empty (N,) array, one label per image, got shape {labels.shape}')
-        unlabelled = int((labels == -1).sum())
-        if unlabelled:
+        unlabeled = int((labels == -1).sum())
+        if unlabeled:
             raise ValueError(
-                f'{unlabelled} of {len(labels)} images have no label (-1): unlabelled images can be embedded, not '
-                'sampled by class; train on a data set with labels'
+                f'{unlabeled} of {len(labels)} images have no label (-1): unlabeled images can be embedded, not '
+                'sampled by class; train on a dataset with labels'
             )
         _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
         sizes = sizes.astype(np.int64)
@@ -234,6 +234,6 @@ def _distinct_positions(sizes: np.ndarray, count: int, rng: np.random.Generator)
 
 
 def _level(sizes: np.ndarray, places: int) -> int:
-    """The largest h with ``sum_c min(h, n_c) <= places``, for fewer places than images."""
+    """Return the largest h with ``sum_c min(h, n_c) <= places``, for fewer places than images."""
     holding_more = len(sizes) - np.cumsum(np.bincount(sizes))  # entry h: classes with more than h images
     return int(np.searchsorted(np.cumsum(holding_more), places, side='right'))

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from mmdml.dist import get_rank, get_world_size, shared_random_seed
 from mmdml.registry import DATA_SAMPLERS
 from mmdml.utils.seeding import Stream, numpy_generator
 
@@ -17,11 +17,11 @@ from .orders import ClassTable, cover_batches, cover_order, independent_order
 class Draw(int):
     """The index of an image that the epoch has already used: behaves as the int, and gets another augmentation.
 
-    A data set that seeds its augmentation from (seed, epoch, index) would return the same picture again; with
+    A dataset that seeds its augmentation from (seed, epoch, index) would return the same picture again; with
     ``repeat`` in the seed it does not.
 
     Args:
-        index: data-set index.
+        index: dataset index.
         repeat: how many times this epoch drew the image before, 1 or more.
     """
 
@@ -42,7 +42,7 @@ class Draw(int):
 
 @DATA_SAMPLERS.register_module()
 class PKSampler(Sampler):
-    """Yield data-set indices so that every ``batch_size`` of them are P classes x K images (``P = batch_size / K``).
+    """Yield dataset indices so that every ``batch_size`` of them are P classes x K images (``P = batch_size / K``).
 
     A plain sampler: the DataLoader cuts its indices into batches, so its ``batch_size`` must be the same. With W ranks
     a global batch has ``W * batch_size`` images and rank r takes the r-th part: ranks are disjoint in every step,
@@ -59,7 +59,7 @@ class PKSampler(Sampler):
       capped by ``num_batches``; each takes ``min(K, n_c)`` images from random classes until it is full and is cut to
       its size, so its last class may be ragged, small classes contribute less and more classes enter.
 
-    An image that the epoch has used before is yielded as ``Draw(index, repeat)``, an int for which the data set
+    An image that the epoch has used before is yielded as ``Draw(index, repeat)``, an int for which the dataset
     draws another augmentation.
 
     Args:
@@ -94,7 +94,7 @@ class PKSampler(Sampler):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        this_rank, job_size = get_dist_info()
+        this_rank, job_size = get_rank(), get_world_size()
         self.rank = this_rank if rank is None else rank
         self.world_size = job_size if world_size is None else world_size
         self.dataset = dataset
@@ -110,7 +110,7 @@ class PKSampler(Sampler):
         else:
             whole = len(self.table.codes) // self._global_batch_size
             self.num_batches = min(whole, num_batches or whole)
-        self.seed = int(sync_random_seed() if seed is None else seed)
+        self.seed = int(shared_random_seed() if seed is None else seed)
         self._epoch = 0
         self._first_epoch = 0
         self._start = 0
@@ -149,7 +149,7 @@ class PKSampler(Sampler):
         return np.concatenate(covers)[begin - skipped : end - skipped].ravel()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration yields, for the data set as well.
+        """Choose the epoch that the next iteration yields, for the dataset as well.
 
         After ``skip`` the epochs count from the one it reached, because MMEngine's iteration-based loop counts from 0
         again when it resumes.
@@ -215,7 +215,7 @@ class PKSampler(Sampler):
             if self._groups_per_batch > len(sizes):
                 raise ValueError(
                     f'a batch of {self.batch_size} images on each of {self.world_size} ranks, {per_class} per class, '
-                    f'needs {self._groups_per_batch} distinct classes, but the data set has {len(sizes)}; lower '
+                    f'needs {self._groups_per_batch} distinct classes, but the dataset has {len(sizes)}; lower '
                     f'batch_size to at most {len(sizes) // self.world_size * per_class}, or raise images_per_class'
                 )
         else:

@@ -1,5 +1,6 @@
 """Transforms that mmcv and mmpretrain lack."""
 
+from .load_image import LoadImageFromFile
 from .random_affine import RandomAffine
 
-__all__ = ['RandomAffine']
+__all__ = ['LoadImageFromFile', 'RandomAffine']

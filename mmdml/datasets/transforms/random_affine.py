@@ -14,10 +14,10 @@ _INTERPOLATION = {'nearest': cv2.INTER_NEAREST, 'bilinear': cv2.INTER_LINEAR, 'b
 
 @TRANSFORMS.register_module()
 class RandomAffine(BaseTransform):
-    """Rotate, shear, scale and shift an image by one random affine map about its centre.
+    """Rotate, shear, scale and shift an image by one random affine map about its center.
 
     One resampling for all four, 10 to 20 microseconds for a 28 x 28 picture. All numbers are drawn uniformly from
-    numpy's global generator, five for each image, so that a data set that seeds it per image decides the result.
+    numpy's global generator, five for each image, so that a dataset that seeds it per image decides the result.
 
     Required and modified key: ``img``, ``(H, W)`` or ``(H, W, C)``; its shape stays.
 
@@ -32,8 +32,9 @@ class RandomAffine(BaseTransform):
     Raises:
         ValueError: a range that is negative, empty or makes the map singular.
 
-    Example:
-        >>> transform = dict(type='RandomAffine', degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5)
+    Config::
+
+        transform = dict(type='RandomAffine', degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5)
     """
 
     def __init__(
@@ -88,11 +89,11 @@ class RandomAffine(BaseTransform):
 def affine_matrix(
     angle: float, shear: float, scale: float, shift_x: float, shift_y: float, width: int, height: int
 ) -> np.ndarray:
-    """Map ``x -> c + t + scale R(angle) H(shear) (x - c)`` about the centre ``c`` of the pixel grid.
+    """Map ``x -> c + t + scale R(angle) H(shear) (x - c)`` about the center ``c`` of the pixel grid.
 
     Args:
         angle: in degrees; counter-clockwise as the picture is seen.
-        shear: in degrees; moves rows below the centre to the right.
+        shear: in degrees; moves rows below the center to the right.
         scale: magnification.
         shift_x: to the right, in pixels.
         shift_y: downwards, in pixels.

@@ -1,7 +1,7 @@
-"""How the training images are divided among the learners (D&C): clustering, matching, schedule; no state, no runner."""
+"""How the training images are divided among the learners (D&C): clustering, matching, schedule."""
 
+from .class_clusters import bisect, every_cluster_has_classes, kmeans_with_classes
 from .divider import Divider, Division
-from .kmeans import bisect, cluster_means, every_cluster_has_classes, kmeans, kmeans_with_classes
 from .matching import match_clusters, overlap_share, released_match_clusters
 from .schedule import Stage, Stages, num_clusters_at
 from .singletons import Kept, class_table, drop_singletons, move_singletons
@@ -14,10 +14,8 @@ __all__ = [
     'Stages',
     'bisect',
     'class_table',
-    'cluster_means',
     'drop_singletons',
     'every_cluster_has_classes',
-    'kmeans',
     'kmeans_with_classes',
     'match_clusters',
     'move_singletons',

@@ -1,4 +1,4 @@
-"""From vectors to an assignment: one division (D&C; dossier 2.2, 2.3 and 3.1)."""
+"""From vectors to an assignment: one division (D&C)."""
 
 import logging
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .kmeans import bisect, cluster_means, kmeans_with_classes
+from mmdml.functional.kmeans import cluster_means
+
+from .class_clusters import bisect, kmeans_with_classes
 from .matching import match_clusters, overlap_share, released_match_clusters
 from .singletons import Kept, drop_singletons, move_singletons
 

@@ -1,4 +1,4 @@
-"""When the run divides, joins and fine-tunes (D&C; dossier 2.6 and 3.1)."""
+"""When the run divides, joins and fine-tunes (D&C)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -43,7 +43,8 @@ class Stages:
     fine_tune    ``e >= fine_tune_from``               the whole training set   full embedding
     ===========  ====================================  =======================  ====================
 
-    The paper (CVPR 2019, Sec. 3.3) has no joint stage: ``divide_until == fine_tune_from``.
+    The paper (CVPR 2019, Sec. 3.3) has no joint stage: ``divide_until == fine_tune_from``. Its release runs 200 epochs
+    with ``Stages(0, 80, 190)``, the TPAMI release 180 with ``Stages(0, 80)``.
 
     Attributes:
         warm_up: epochs before the first division, 0 for none.
@@ -68,25 +69,8 @@ class Stages:
                 f'warm_up={self.warm_up}, divide_until={self.divide_until}, fine_tune_from={self.fine_tune_from}'
             )
 
-    @classmethod
-    def cvpr(cls, max_epochs: int = 200, warm_up: int = 0) -> 'Stages':
-        """What the CVPR release does: joined from epoch 80 of 200, fine-tuned from 190; in proportion otherwise.
-
-        A warm-up comes first and shortens the joint stage.
-        """
-        fine_tune_from = 190 * max_epochs // 200
-        return cls(warm_up, min(warm_up + 80 * max_epochs // 200, fine_tune_from), fine_tune_from)
-
-    @classmethod
-    def tpami(cls, max_epochs: int = 180, warm_up: int = 0) -> 'Stages':
-        """What the TPAMI release does: joined from epoch 80 of 180, never fine-tuned; in proportion otherwise.
-
-        A warm-up comes first and shortens the joint stage.
-        """
-        return cls(warm_up, min(warm_up + 80 * max_epochs // 180, max_epochs))
-
     def at(self, epoch: int) -> Stage:
-        """The stage of a 0-based epoch.
+        """Return the stage of a 0-based epoch.
 
         Raises:
             ValueError: if ``epoch`` is negative.

@@ -1,19 +1,31 @@
 """Hooks of a run."""
 
+from .checkpoint_hook import CheckpointHook
+from .console_hook import ConsoleHook
 from .division_hook import DivisionHook
+from .finite_loss_hook import FiniteLossHook
 from .freeze_backbone_hook import FreezeBackboneHook
-from .progress_hook import ProgressHook
+from .norm_statistics_hook import NormStatisticsHook
+from .resumed_evaluation_hook import ResumedEvaluationHook
 from .run_state_hook import RunStateHook
 from .seed_hook import EpochSeedHook
+from .selection_guard_hook import SelectionGuardHook
+from .step_context_hook import StepContextHook
 from .summary_hook import SummaryHook
 from .sweep_hook import SweepHook
 
 __all__ = [
+    'CheckpointHook',
+    'ConsoleHook',
     'DivisionHook',
     'EpochSeedHook',
+    'FiniteLossHook',
     'FreezeBackboneHook',
-    'ProgressHook',
+    'NormStatisticsHook',
+    'ResumedEvaluationHook',
     'RunStateHook',
+    'SelectionGuardHook',
+    'StepContextHook',
     'SummaryHook',
     'SweepHook',
 ]

@@ -1,11 +1,10 @@
 """Warm-up with a frozen backbone."""
 
-from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 
-from mmdml.engine.model_of import model_of
+from mmdml.dist import get_world_size
+from mmdml.engine.model_of import model_of, progress_of
 from mmdml.registry import HOOKS
-from mmdml.structures.progress import Progress
 
 
 @HOOKS.register_module()
@@ -37,7 +36,7 @@ class FreezeBackboneHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         reasons = model_of(runner).backbone_frozen_by
-        if Progress.of(runner).epoch < self.epochs:
+        if progress_of(runner).epoch < self.epochs:
             reasons.add('FreezeBackboneHook')
         else:
             reasons.discard('FreezeBackboneHook')

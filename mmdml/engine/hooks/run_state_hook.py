@@ -1,17 +1,22 @@
 """What a run must remember beyond weights."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from mmengine.dist import all_reduce_params, get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
+from mmdml.dist import get_world_size
 from mmdml.engine.model_of import model_of
+from mmdml.engine.resume import check_facts, check_parts, facts_of_run
 from mmdml.registry import HOOKS
+
+# Hooks of MMEngine that decide by what happened before, and the attributes in which they remember it.
+_REMEMBERING: dict[type[Hook], tuple[str, ...]] = {EarlyStoppingHook: ('wait_count', 'best_score')}
 
 
 @HOOKS.register_module()
@@ -21,15 +26,18 @@ class RunStateHook(Hook):
     Whatever part of the model, hook or training sampler offers ``run_state() -> dict`` and ``load_run_state(dict)`` is
     saved and restored: plain tensors and numbers, so that weights-only loading takes them. Class statistics, embedding
     bank and sampler position travel this way. They are no model buffers, because those are only half restored on a
-    size mismatch, copied by EMA, and published with the weights.
+    size mismatch, copied by EMA, and published with the weights. Of MMEngine's hooks, the patience of
+    ``EarlyStoppingHook`` is kept. A second hook of a class is called ``hook.NAME.1``.
 
     With gradient accumulation a checkpoint may fall between two updates; the gradients collected so far are kept too.
 
-    In a distributed run the ranks' batch norms see different images. Their running statistics are averaged after every
-    iteration, so that sweeps, evaluation and checkpoints, on whatever rank, describe one network.
-
     Saving runs on rank 0 only, so a ``run_state`` must not talk to other ranks. Only ``--resume`` restores; testing or
     fine-tuning from a checkpoint does not.
+
+    Raises:
+        KeyError: when resuming, if the checkpoint lacks the state of a part, or has state of a part that is not there.
+        ValueError: when resuming, if the checkpoint holds weights only, or batch size, number of processes, training
+            images, optimizer or schedules are not those of the run that wrote it.
 
     Config::
 
@@ -38,29 +46,21 @@ class RunStateHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if get_world_size() > 1:
-            buffers = [buffer for buffer in model_of(runner).buffers() if buffer.is_floating_point()]
-            all_reduce_params(buffers, op='mean')
-
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
-        state = {name: part.run_state() for name, part in self._parts(runner)}
+        state = {name: _state_of(part) for name, part in self._parts(runner)}
         state['gradients'] = _pending_gradients(runner)
+        state['run'] = facts_of_run(runner)
         checkpoint['mmdml'] = state
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
         if not runner._resume:
             return
-        saved = checkpoint.get('mmdml', {})
         parts = dict(self._parts(runner))
-        missing = sorted(set(parts) - set(saved))
-        if missing:
-            raise KeyError(
-                f'cannot resume: the checkpoint holds no state for {missing} (it has {sorted(saved)}). '
-                'Was it written by another config? Resume with that config, or start from its weights with load_from.'
-            )
+        check_parts(checkpoint, set(parts))
+        saved = checkpoint['mmdml']
+        check_facts(saved['run'], facts_of_run(runner))
         for name, part in parts.items():
-            part.load_run_state(saved[name])
+            _restore(part, saved[name])
         parameters = dict(model_of(runner).named_parameters())
         for name, gradient in saved['gradients'].items():
             parameters[name].grad = gradient
@@ -68,11 +68,33 @@ class RunStateHook(Hook):
     @staticmethod
     def _parts(runner) -> Iterator[tuple[str, Any]]:
         named = [(f'model.{name}', module) for name, module in model_of(runner).named_modules()]
-        named += [(f'hook.{type(hook).__name__}', hook) for hook in runner.hooks]
+        met: Counter[str] = Counter()
+        for hook in runner.hooks:
+            name = f'hook.{type(hook).__name__}'
+            named.append((f'{name}.{met[name]}' if met[name] else name, hook))
+            met[name] += 1
         named.append(('sampler', runner.train_dataloader.sampler))
         for name, part in named:
-            if hasattr(part, 'run_state'):
+            if hasattr(part, 'run_state') or _remembered(part):
                 yield name, part
+
+
+def _remembered(part: Any) -> tuple[str, ...]:
+    return next((names for kind, names in _REMEMBERING.items() if isinstance(part, kind)), ())
+
+
+def _state_of(part: Any) -> dict[str, Any]:
+    if hasattr(part, 'run_state'):
+        return part.run_state()
+    return {name: getattr(part, name) for name in _remembered(part)}
+
+
+def _restore(part: Any, state: dict[str, Any]) -> None:
+    if hasattr(part, 'run_state'):
+        part.load_run_state(state)
+        return
+    for name in _remembered(part):
+        setattr(part, name, state[name])
 
 
 def _pending_gradients(runner) -> dict[str, Tensor]:

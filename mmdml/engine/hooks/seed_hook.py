@@ -4,10 +4,10 @@ import random
 
 import numpy as np
 import torch
-from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 
+from mmdml.dist import get_rank
 from mmdml.registry import HOOKS
 from mmdml.utils.seeding import Stream, derive_seed
 

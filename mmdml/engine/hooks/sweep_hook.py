@@ -4,16 +4,15 @@ from itertools import chain
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
-from mmdml.dist import gather_detached
+from mmdml.dist import gather_detached, get_world_size
 from mmdml.engine.bank import EmbeddingBank
-from mmdml.engine.model_of import model_of
-from mmdml.engine.sweep import Embeddings, EmbeddingSubscriber, num_classes_of, sweep
+from mmdml.engine.model_of import model_of, progress_of
+from mmdml.engine.sweep import num_classes_of, sweep
 from mmdml.registry import HOOKS
-from mmdml.structures.progress import Progress
+from mmdml.structures import Embeddings, EmbeddingSubscriber, Progress, Rows
 from mmdml.utils.dataset_configs import leaf_datasets
 from mmdml.utils.seeding import Stream, derive_seed
 
@@ -46,6 +45,7 @@ class SweepHook(Hook):
         self._saved_bank: dict[str, torch.Tensor] | None = None
         self._subscribers: list[EmbeddingSubscriber] = []
         self._served = -1
+        self._rows_are_shared = True
 
     def before_train(self, runner) -> None:
         model = model_of(runner)
@@ -53,6 +53,7 @@ class SweepHook(Hook):
             part for part in chain(model.modules(), runner.hooks) if isinstance(part, EmbeddingSubscriber)
         ]
         self._served = -1
+        self._rows_are_shared = get_world_size() == 1 or model.head.gather
         if not self._subscribers:
             return
         dataset = runner.train_dataloader.dataset
@@ -64,7 +65,7 @@ class SweepHook(Hook):
             )
         for part in self._subscribers:
             if hasattr(part, 'check_schedule'):
-                part.check_schedule(Progress.of(runner))
+                part.check_schedule(progress_of(runner))
         if any(part.embedding_source == 'bank' for part in self._subscribers):
             device = next(model.parameters()).device
             if self._saved_bank is not None:
@@ -79,22 +80,18 @@ class SweepHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         self._serve(runner)
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if self.bank is None:
-            return
-        head = model_of(runner).head
-        rows = head.last_rows
-        if get_world_size() > 1 and not head.gather:
-            rows = gather_detached(rows)
-        self.bank.update(rows)
+    def receive_rows(self, rows: Rows) -> None:
+        """Keep the rows of a step, if there is a bank."""
+        if self.bank is not None:
+            self.bank.update(rows if self._rows_are_shared else gather_detached(rows))
 
     def _serve(self, runner) -> None:
-        progress = Progress.of(runner)
+        progress = progress_of(runner)
         # An epoch's first iteration comes by twice: before the loader starts, and before the step.
         if progress.iter == self._served or not self._subscribers:
             return
         self._served = progress.iter
-        due = [part for part in self._subscribers if part.wants_embeddings(progress)]
+        due = [part for part in self._subscribers if part.embeddings_due(progress)]
         for part in due:
             if part.embedding_source == 'bank':
                 part.receive_embeddings(self._from_bank(runner), progress)
@@ -131,7 +128,7 @@ class SweepHook(Hook):
         return embeddings
 
     def run_state(self) -> dict[str, Any]:
-        """The bank, if one is kept."""
+        """Return the bank, if one is kept."""
         return {} if self.bank is None else {'bank': self.bank.state_dict()}
 
     def load_run_state(self, state: dict[str, Any]) -> None:

@@ -1,9 +1,8 @@
-"""Retrieval measures as functions of the ranks of a query's positives, their values query by query, and means."""
+"""Retrieval measures as functions of the ranks of a query's positives."""
 
-import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import NamedTuple
@@ -13,18 +12,13 @@ from torch import Tensor
 
 from mmdml.utils.near_names import did_you_mean
 
-#: A block of scores holds at most so many entries (128 MB in fp32), however large the gallery.
-MAX_BLOCK_ENTRIES = 2**25
-# Entries of a block that one padded place for a positive costs: indices, masks, and ranks in float64.
-_ENTRIES_PER_POSITIVE = 12
-
 
 class Ranks(NamedTuple):
     """Where the positives of each query stand in its results.
 
     Attributes:
         ranks: ``(Q, P)`` float64, the 1-based ranks in rising order; inf where there are fewer than P positives, or
-            where a positive stands deeper than anybody asked.
+            where a positive stands deeper than any measure needs.
         num_relevant: ``(Q,)`` int64 R, the number of positives.
     """
 
@@ -81,6 +75,39 @@ def _map_at_k(k: int) -> Measure:
     )
 
 
+def _ir_recall(k: int) -> Measure:
+    return Measure(
+        f'IRRecall@{k}',
+        lambda found: (found.ranks <= k).sum(1).double() / found.num_relevant.clamp_min(1),
+        every=k,
+    )
+
+
+def _discounts(ranks: Tensor) -> Tensor:
+    """1 / log2(i + 1) of each rank i; 0 of infinite ones."""
+    return 1 / (ranks + 1).log2()
+
+
+def _ndcg_values(k: float) -> Callable[[Ranks], Tensor]:
+    def values(found: Ranks) -> Tensor:
+        gained = (_discounts(found.ranks) * (found.ranks <= k)).sum(1)
+        # The best order has the positives at ranks 1 to min(R, K); no query has more than P of them.
+        most = int(min(k, int(found.num_relevant.max())))
+        best = _discounts(torch.arange(1, most + 1, dtype=torch.float64)).cumsum(0)
+        return gained / best[found.num_relevant.clamp(1, max(most, 1)) - 1] if most else gained
+
+    return values
+
+
+def _ndcg_at_k(k: int) -> Measure:
+    return Measure(f'NDCG@{k}', _ndcg_values(k), every=k)
+
+
+def _inverse_negative_penalty(found: Ranks) -> Tensor:
+    last = found.ranks.gather(1, found.num_relevant.clamp_min(1)[:, None] - 1)[:, 0]
+    return found.num_relevant / last
+
+
 def _up_to_r(found: Ranks) -> Tensor:
     return found.num_relevant[:, None]
 
@@ -101,6 +128,8 @@ FIXED: dict[str, Measure] = {
         ),
         Measure('mAP', lambda found: _precision_sum(found.ranks) / found.num_relevant.clamp_min(1), every=math.inf),
         Measure('MRR', lambda found: 1 / found.ranks[:, 0], nearest=math.inf),
+        Measure('mINP', _inverse_negative_penalty, every=math.inf),
+        Measure('NDCG', _ndcg_values(math.inf), every=math.inf),
     )
 }
 
@@ -110,11 +139,13 @@ AT_K: dict[str, Callable[[int], Measure]] = {
     'CMC': _cmc,
     'Precision': _precision,
     'mAP': _map_at_k,
+    'IRRecall': _ir_recall,
+    'NDCG': _ndcg_at_k,
 }
 
 
 def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measure]:
-    """Measures by name: 'MAP@R', 'RP', 'mAP', 'MRR', 'mAP@10', 'CMC@1', 'Precision@5'; 'Recall@K' for all K at once.
+    """Measures by name: 'MAP@R', 'RP', 'mAP', 'mINP', 'mAP@10', 'CMC@1', 'Precision@5'; 'Recall@K' for all K at once.
 
     Args:
         names: K stands in the name; only 'Recall@K' takes it from ``recall_at``.
@@ -147,51 +178,3 @@ def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measu
         near = did_you_mean(unknown[0], known) if unknown else ''
         raise ValueError(f'unknown metrics {unknown}; known are {known}, the last {len(AT_K)} with any K{near}')
     return measures
-
-
-def rows_per_block(block_size: int, queries: int, gallery: int, largest_class: int) -> int:
-    """How many queries are scored at a time: no more than ``block_size``, and fewer where the gallery is large."""
-    return max(1, min(block_size, queries, MAX_BLOCK_ENTRIES // (gallery + _ENTRIES_PER_POSITIVE * largest_class)))
-
-
-class QueryValues:
-    """Values of all measures for all queries.
-
-    In the order of the caller, so that sums do not depend on blocks.
-
-    Args:
-        measures: what is computed from the ranks.
-        number: of queries.
-    """
-
-    def __init__(self, measures: Iterable[Measure], number: int) -> None:
-        self.measures = list(measures)
-        self.values = {measure.key: torch.zeros(number, dtype=torch.float64) for measure in self.measures}
-        self.answered = torch.zeros(number, dtype=torch.bool)
-
-    def put(self, part: slice, found: Ranks) -> None:
-        """Take the ranks of some queries."""
-        self.answered[part] = found.num_relevant > 0
-        for measure in self.measures:
-            self.values[measure.key][part] = measure.values(found)
-
-    def means(self, no_positive: str, silent: bool = False) -> dict[str, float]:
-        """Means over queries, and a word in the log on those that cannot be answered.
-
-        Args:
-            no_positive: 'skip' or 'miss', what becomes of those.
-            silent: no word.
-
-        Raises:
-            ValueError: if no query can be answered, and such are skipped.
-        """
-        number, without = len(self.answered), int((~self.answered).sum())
-        if without == number and no_positive == 'skip':
-            raise ValueError(f'none of the {number} queries has a positive in the gallery: nothing can be scored')
-        if without and not silent:
-            logging.getLogger('mmdml').warning(
-                '%d of %d queries have no positive in the gallery and %s',
-                *(without, number, 'are left out' if no_positive == 'skip' else 'count as misses'),
-            )
-        counted = self.answered if no_positive == 'skip' else torch.ones_like(self.answered)
-        return {name: float(value[counted].mean()) for name, value in self.values.items()}

@@ -1,14 +1,15 @@
 """Ranks of the positives: counts of larger scores. Nothing is sorted but the positives themselves."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .measures import Measure, Ranks
+from .measures import Measure
 from .relevance import Answers
+from .row_search import nonzero, rows_reaching, rows_within, sort_falling
 
 #: Scores in a row that are looked at together: most such runs hold none that stands before a positive.
 CHUNK = 32
@@ -16,17 +17,17 @@ CHUNK = 32
 _CHUNKS_AT_ONCE = 2**15
 # To sort a score in among the positives costs as much as to compare about so many scores with one positive.
 _COMPARISONS = 200
-# Scores that are compared with a positive at a time; on a CPU they should fit into its cache.
-_COMPARED_AT_ONCE = {'cpu': 2**17}
-_COMPARED_AT_ONCE_ELSEWHERE = 2**24
-# fp32 holds whole numbers up to here.
-_EXACT = 2**24
+# A row with more pairs than this share of the gallery, and so many more, is scored again in fp64 before pairs are.
+_PAIR_SHARE, _PAIRS = 1 / 32, 64
 FAR = float('-inf')
 
 TIES = ('pessimistic', 'optimistic')
 
 #: Device types where ``out=`` into some columns of a tensor writes elsewhere (pytorch#104832).
 NO_OUT_COLUMNS = ('mps',)
+
+#: Rows of a block and gallery columns ``(n,)`` -> exact scores ``(n,)`` in fp64.
+PairScores = Callable[[Tensor, Tensor], Tensor]
 
 
 class Depth(NamedTuple):
@@ -36,8 +37,8 @@ class Depth(NamedTuple):
     every: float
 
     @classmethod
-    def of(cls, measures: Iterable[Measure], largest_r: int) -> 'Depth':
-        """What all measures together need, where no query has more than ``largest_r`` positives."""
+    def needed_by(cls, measures: Iterable[Measure], largest_r: int) -> 'Depth':
+        """Return what all measures together need, where no query has more than ``largest_r`` positives."""
         measures = list(measures)
         # At least 1, also where nobody has a positive: 0 would say that nothing is asked.
         within_r = max(largest_r, 1) if any(measure.within_r for measure in measures) else 0
@@ -46,11 +47,46 @@ class Depth(NamedTuple):
         )
 
 
-class Ahead(NamedTuple):
-    """Negatives that may stand before a positive: rows of the block, never falling, and scores."""
+class Found(NamedTuple):
+    """Ranks by both rules on ties, on the CPU; one tensor twice where nothing ties.
 
-    rows: Tensor
-    scores: Tensor
+    Attributes:
+        pessimistic: ``(Q, P)`` float64, rising, inf where unknown or too deep; negatives first among equal scores.
+        optimistic: the same with positives first.
+        unsettled: ``(Q,)`` bool, rows with too many close pairs, whose ranks mean nothing.
+    """
+
+    pessimistic: Tensor
+    optimistic: Tensor
+    unsettled: Tensor
+
+    def replaced(self, rows: Tensor, other: 'Found') -> 'Found':
+        """Return the same with the given rows ``(r,)`` as ``other`` has them."""
+        unsettled = self.unsettled.clone()
+        unsettled[rows] = other.unsettled
+        width = max(self.pessimistic.shape[1], other.pessimistic.shape[1])
+        ranks = []
+        for own, new in zip(self[:2], other[:2], strict=True):
+            own = torch.nn.functional.pad(own, (0, width - own.shape[1]), value=math.inf).clone()
+            own[rows] = torch.nn.functional.pad(new, (0, width - new.shape[1]), value=math.inf)
+            ranks.append(own)
+        return Found(*ranks, unsettled)
+
+
+class OneProcess:
+    """The whole gallery is here; a subclass puts together what several processes find in their parts."""
+
+    def merge(self, scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Positives of all parts side by side; -1 for the columns of other parts."""
+        return scores, columns
+
+    def largest(self, values: Tensor) -> Tensor:
+        """Return the maximum over all parts, entry by entry."""
+        return values
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over all parts, entry by entry."""
+        return values
 
 
 def new_scores(rows: int, gallery: Tensor) -> Tensor:
@@ -78,163 +114,168 @@ def multiply(query: Tensor, gallery: Tensor, scores: Tensor) -> Tensor:
     return scores
 
 
-def ranks_in_block(
-    scores: Tensor, answers: Answers, tie: float | Tensor, ties: str, measures: Iterable[Measure]
-) -> Ranks:
-    """Ranks of the positives of a block of queries from its scores against the whole gallery.
+def ranks_by_counting(
+    scores: Tensor,
+    answers: Answers,
+    window: Tensor,
+    measures: Iterable[Measure],
+    pair_scores: PairScores | None,
+    parts: OneProcess | None = None,
+) -> Found:
+    """Ranks of the positives of a block of queries: negatives that surely stand before, and close ones by exact scores.
 
     Args:
-        scores: ``(Q, L)``, overwritten; L is a multiple of :data:`CHUNK`, columns beyond the gallery hold -inf.
-        answers: of these queries.
-        tie: scores this close tie; one for all, or ``(Q, 1)``.
-        ties: 'pessimistic' or 'optimistic'.
+        scores: ``(Q, L)`` of the part of the gallery that is here, overwritten; L is a multiple of :data:`CHUNK`,
+            columns beyond the gallery hold -inf.
+        answers: of these queries, in that part.
+        window: ``(Q, 1)``; scores that differ by more are in their exact order.
         measures: what is computed from the ranks.
+        pair_scores: exact scores of pairs; None where ``scores`` are exact, so that equal ones tie.
+        parts: puts the parts of the gallery together. Default: all of it is here.
     """
-    num_relevant = answers.relevant.sum(1)
+    parts = parts or OneProcess()
+    positives, columns = _take_positives(scores, answers, parts)
+    maxima = scores.unflatten(1, (-1, CHUNK)).amax(2)
+    known = _find_known(
+        positives, maxima, window, Depth.needed_by(measures, int((positives > FAR).sum(1).max())), parts
+    )
+    # From `low` on a negative may stand before the positive, from `high` on it surely does.
+    low = (positives - window).masked_fill(~known, FAR)
+    high = torch.nextafter(positives + window, torch.full_like(positives, math.inf)).masked_fill(~known, FAR)
+    certain, possible = _count(scores, maxima, low, high, known)
+    if pair_scores is None:
+        before, ahead = parts.sum(possible), parts.sum(certain)
+        return _to_found(before, ahead, known, torch.zeros_like(known[:, 0]))
+
+    close = possible - certain
+    certain, close_anywhere = parts.sum(certain), parts.sum(close)
+    gallery = int(parts.sum(torch.tensor(scores.shape[1])))
+    unsettled = close_anywhere.sum(1) > _PAIR_SHARE * gallery + _PAIRS
+    rows, places = ((close_anywhere > 0) & ~unsettled[:, None]).nonzero().unbind(1)
+    before, ahead = certain, certain
+    if len(rows):
+        own = columns[rows, places]
+        here = own >= 0
+        exact = torch.full(rows.shape, FAR, dtype=torch.float64, device=rows.device)
+        exact[here] = pair_scores(rows[here], own[here]).to(exact.device)
+        exact = parts.largest(exact)
+        numbers, negatives = rows_within(scores, rows, low[rows, places], high[rows, places])
+        others = pair_scores(rows[numbers], negatives).to(exact.device)
+        equal_or_more, more = torch.zeros_like(certain), torch.zeros_like(certain)
+        for counts, is_before in ((equal_or_more, others >= exact[numbers]), (more, others > exact[numbers])):
+            index = (rows[numbers], places[numbers])
+            counts.index_put_(index, is_before.long(), accumulate=True)
+        before, ahead = certain + parts.sum(equal_or_more), certain + parts.sum(more)
+    return _to_found(before, ahead, known, unsettled)
+
+
+def _take_positives(scores: Tensor, answers: Answers, parts: OneProcess) -> tuple[Tensor, Tensor]:
+    """``(Q, P)`` scores of the positives, falling, and their columns; ``scores`` keeps the negatives alone."""
     positives = scores.gather(1, answers.columns).masked_fill(~answers.relevant, FAR)
-    # What is left are negatives. Padding may repeat a column: -inf is added (0 there), not written.
-    zeros = torch.zeros_like(positives)
-    scores.scatter_add_(1, answers.columns, zeros.masked_fill(answers.same_label, FAR))
-    zeros = torch.zeros_like(answers.hidden, dtype=scores.dtype)
-    scores.scatter_add_(1, answers.hidden, zeros.masked_fill(answers.is_hidden, FAR))
-
-    depth = Depth.of(measures, int(num_relevant.max()))
-    thresholds = find_thresholds(positives, tie, ties)
-    maxima = chunk_maxima(scores)
-    cut = find_cut(thresholds, maxima, depth)
-    return to_ranks(count_ahead(scores, maxima, thresholds, cut), thresholds, cut, num_relevant)
+    for columns, used in ((answers.columns, answers.same_label), (answers.hidden, answers.is_hidden)):
+        # Padding may repeat a column: -inf is added (0 there), not written.
+        taken = torch.zeros_like(columns, dtype=scores.dtype).masked_fill(used, FAR)
+        scores.scatter_add_(1, columns, taken)
+    positives, columns = parts.merge(positives, answers.columns)
+    # Stable: all processes must have one order.
+    positives, order = sort_falling(positives, stable=type(parts) is not OneProcess)
+    return positives, columns.gather(1, order)
 
 
-def chunk_maxima(scores: Tensor) -> Tensor:
-    """``(Q, L / CHUNK)`` largest score of each chunk."""
-    return scores.unflatten(1, (-1, CHUNK)).amax(2)
+def _find_known(positives: Tensor, maxima: Tensor, window: Tensor, depth: Depth, parts: OneProcess) -> Tensor:
+    """``(Q, P)`` bool: the positives that may stand as deep as is asked; the first of each row, as they fall."""
+    known = torch.zeros_like(positives, dtype=torch.bool)
+    if depth.every:
+        known |= positives >= _bound(maxima, depth.every, parts) - window
+    if depth.nearest:
+        # Exact scores may say that another than the first is the nearest.
+        near = positives >= positives[:, :1] - window
+        known |= near & (positives >= _bound(maxima, depth.nearest, parts) - window)
+    return known & (positives > FAR)
 
 
-def find_thresholds(positives: Tensor, tie: float | Tensor, ties: str) -> Tensor:
-    """``(Q, P)`` falling: a negative that scores at least so much stands before the positive; -inf where there is none.
-
-    nextafter: a negative exactly ``tie`` above still ties, and where ``tie`` is lost in rounding equal scores do.
-    """
-    positives = positives.sort(1, descending=True).values
-    if ties == 'pessimistic':
-        return positives - tie
-    above = torch.nextafter(positives + tie, torch.full_like(positives, math.inf))
-    return torch.where(positives > FAR, above, FAR)
-
-
-def find_cut(thresholds: Tensor, maxima: Tensor, depth: Depth) -> Tensor:
-    """``(Q,)`` score below which no negative matters: it stands behind all positives, or deeper than anybody asked."""
-    none = thresholds[:, 0] == FAR
-    lowest = thresholds.masked_fill(thresholds == FAR, math.inf).amin(1)
-    cuts = [
-        torch.maximum(threshold, _bound(maxima, deep))
-        for threshold, deep in ((lowest, depth.every), (thresholds[:, 0], depth.nearest))
-        if deep
-    ]
-    return torch.stack(cuts).amin(0).masked_fill(none, math.inf)
-
-
-def _bound(maxima: Tensor, depth: float) -> Tensor:
-    """``(Q,)``: at least ``depth`` negatives score so much, for as many chunks hold one that does."""
+def _bound(maxima: Tensor, depth: float, parts: OneProcess) -> Tensor:
+    """``(Q, 1)``: at least ``depth`` negatives score so much, for as many chunks hold one that does."""
     if depth > maxima.shape[1]:
-        return maxima.new_full((len(maxima),), FAR)
-    return maxima.topk(int(depth), dim=1, sorted=False).values.amin(1)
+        bound = maxima.new_full((len(maxima), 1), FAR)
+    else:
+        bound = maxima.topk(int(depth), dim=1, sorted=False).values.amin(1, keepdim=True)
+    return parts.largest(bound)
 
 
-def count_ahead(scores: Tensor, maxima: Tensor, thresholds: Tensor, cut: Tensor) -> Tensor:
-    """``(Q, P)`` how many scores of its row reach each threshold; of no meaning for thresholds below the cut.
+def _count(scores: Tensor, maxima: Tensor, low: Tensor, high: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """``(Q, P)`` how many scores of its row reach ``high``, and ``low``; of no meaning where not known.
 
-    Where few scores reach the cut, each is sorted in among the thresholds. Where many do, the row is compared with one
-    threshold after another, which costs less for each score.
+    Where few scores reach the lowest, each is sorted in among the positives. Where many do, the row is compared with
+    one positive after another, or sorted.
     """
-    hits = maxima >= cut[:, None]
-    known = (thresholds >= cut[:, None]).sum(1)
-    few = known * scores.shape[1] / _COMPARISONS
+    cut = low.masked_fill(~known, math.inf).amin(1, keepdim=True)
+    hits = maxima >= cut
+    number = known.sum(1)
+    few = number * scores.shape[1] / _COMPARISONS
     # Not all scores of a chunk need reach the cut: rows where many may are looked at.
     rows = (hits.sum(1) * CHUNK > few).nonzero().squeeze(1)
-    rows = rows[_compare(scores, rows, cut[:, None], torch.ones_like(known))[:, 0] > few[rows]]
+    if len(rows):
+        reaching = rows_reaching(scores, rows, cut[rows], cut[rows], torch.ones_like(rows))[0]
+        rows = rows[reaching[:, 0] > few[rows]]
     hits[rows] = False
-    counts = count_listed(thresholds, cut, _above(scores, hits, cut))
-    counts[rows.to(counts.device)] = _compare(scores, rows, thresholds, known).to(counts.device)
+    counts = _count_listed(low, high, _above(scores, hits, cut))
+    if len(rows):
+        width = int(number[rows].max())
+        for found, compared in zip(
+            counts, rows_reaching(scores, rows, low[rows, :width], high[rows, :width], number[rows]), strict=True
+        ):
+            found[rows, :width] = compared
     return counts
 
 
-def _above(scores: Tensor, hits: Tensor, cut: Tensor) -> Iterator[Ahead]:
-    """The scores in the chunks ``hits`` that reach the cut of their row, some at a time."""
+def _above(scores: Tensor, hits: Tensor, cut: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows and scores in the chunks ``hits`` that reach the cut of their row, some at a time."""
     chunks = scores.view(-1, CHUNK)
     per_row = hits.shape[1]
-    for part in hits.flatten().nonzero().squeeze(1).split(_CHUNKS_AT_ONCE):
+    for part in nonzero(hits.flatten()).split(_CHUNKS_AT_ONCE):
         rows, found = part // per_row, chunks[part]
-        kept = found >= cut[rows, None]
-        yield Ahead(rows.repeat_interleave(kept.sum(1)), found[kept])
+        kept = found >= cut[rows]
+        yield rows.repeat_interleave(kept.sum(1)), found[kept]
 
 
-def _compare(scores: Tensor, rows: Tensor, thresholds: Tensor, known: Tensor) -> Tensor:
-    """``(len(rows), P)`` how many scores of these rows reach each of their first ``known`` thresholds."""
-    at_once = max(1, _COMPARED_AT_ONCE.get(scores.device.type, _COMPARED_AT_ONCE_ELSEWHERE) // scores.shape[1])
-    counts = torch.zeros(len(rows), thresholds.shape[1], dtype=torch.int64, device=scores.device)
-    reached = scores.new_empty(min(at_once, len(rows)), scores.shape[1])
-    for start in range(0, len(rows), at_once):
-        part, count = rows[start : start + at_once], counts[start : start + at_once]
-        some, bounds = scores[part], thresholds[part]
-        # Ones and zeros as floats: their sums are several times as fast as those of booleans.
-        ones = reached[: len(part)]
-        for place in range(int(known[part].max())):
-            torch.ge(some, bounds[:, place, None], out=ones)
-            count[:, place] = sum(columns.sum(1).long() for columns in ones.split(_EXACT, dim=1))
-    return counts
-
-
-def count_listed(thresholds: Tensor, cut: Tensor, ahead: Iterable[Ahead]) -> Tensor:
-    """``(Q, P)`` how many of the listed negatives of its row reach each threshold.
-
-    Args:
-        thresholds: ``(Q, P)``, falling; the scores from which on a negative stands before a positive.
-        cut: ``(Q,)``; negatives that score less are not listed, so thresholds below it get no count.
-        ahead: the negatives.
-    """
-    # MPS has no float64.
-    device = torch.device('cpu') if thresholds.device.type == 'mps' else thresholds.device
-    thresholds, cut = thresholds.to(device), cut.to(device)
-    rows, width = thresholds.shape
-    histogram = torch.zeros(rows * width, dtype=torch.int64, device=device)
-    if (thresholds >= cut[:, None]).any():
-        # One axis for all rows, each with a stretch of its own, so that one search finds row and thresholds.
-        numbers = torch.arange(rows, device=device)
-        bounds = _places(thresholds, numbers[:, None], rows).flip(1).flatten()
-        for part in ahead:
-            place = _places(part.scores.to(device), part.rows.to(device), rows)
-            # Each reaches at least one bound, the lowest of its row: less 1, none falls into the next row's places.
-            reached = torch.bucketize(place, bounds, right=True) - 1
+def _count_listed(low: Tensor, high: Tensor, ahead: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """``(Q, P)`` how many of the listed scores of its row reach each of ``high``, and of ``low``, which fall."""
+    number, width = low.shape
+    histograms = [torch.zeros(number * width, dtype=torch.int64, device=low.device) for _ in range(2)]
+    bounds = [values.flip(1) for values in (high, low)]
+    own = torch.arange(number, device=low.device)
+    for rows, scores in ahead:
+        for histogram, values in zip(histograms, bounds, strict=True):
+            # One axis for all rows, each with a stretch of its own, so that one search finds row and positive.
+            axis, places = _on_one_axis((own[:, None].expand_as(values), values), (rows, scores))
+            reached = torch.bucketize(places, axis, right=True) - 1
+            reached = reached[reached >= rows * width]
             histogram += torch.bincount(reached, minlength=len(histogram))
     # bounds rise within a row: who reaches the a-th reaches all before it.
-    return histogram.view(rows, width).flip(1).cumsum(1)
+    certain, possible = (histogram.view(number, width).flip(1).cumsum(1) for histogram in histograms)
+    return certain, possible
 
 
-def to_ranks(counts: Tensor, thresholds: Tensor, cut: Tensor, num_relevant: Tensor) -> Ranks:
-    """Ranks of the positives, infinite where their thresholds lie below the cut.
-
-    Args:
-        counts: ``(Q, P)`` negatives before each positive.
-        thresholds: ``(Q, P)``, falling.
-        cut: ``(Q,)``.
-        num_relevant: ``(Q,)``.
-    """
-    unknown = thresholds < cut[:, None]
-    places = counts.cpu() + torch.arange(1, counts.shape[1] + 1)
-    return Ranks(places.double().masked_fill(unknown.cpu(), math.inf), num_relevant.cpu())
+def _on_one_axis(*sides: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """int64 for each side of rows and values, flat: ordered by row, and within a row as the values are."""
+    rows, values = (torch.cat([side[i].flatten() for side in sides]) for i in range(2))
+    if values.dtype == torch.float32:
+        # The bits of a float are in its order, from the lowest up for positive numbers. + 0: -0 is equal to 0.
+        bits = (values + 0.0).view(torch.int32)
+        order = (bits ^ ((bits >> 31) & torch.iinfo(torch.int32).max)).long()
+    else:
+        order = torch.unique(values + 0.0, return_inverse=True)[1]
+    return list(((rows << 32) + order).split([side[1].numel() for side in sides]))
 
 
-def _places(scores: Tensor, rows: Tensor, number: int) -> Tensor:
-    """int64 that are ordered by row (of ``number``), and within a row as the scores are, however far these are apart.
-
-    The bits of a float, read as an integer, are in the order of the floats; a sum of row and score would be rounded as
-    the largest score of all rows is. A few of the 64 bits make room for the row: fp32 keeps all of its own up to 2^27
-    rows, fp64 is compared to 12 digits.
-    """
-    # + 0: -0 is equal to 0, but its bits are not.
-    bits = (scores.double() + 0.0).view(torch.int64)
-    # Of negative numbers the larger bits are the lower number.
-    ordered = bits ^ ((bits >> 63) & torch.iinfo(torch.int64).max)
-    shift = number.bit_length() + 1
-    return (rows << (64 - shift)) + (ordered >> shift)
+def _to_found(before: Tensor, ahead: Tensor, known: Tensor, unsettled: Tensor) -> Found:
+    """Ranks from ``(Q, P)`` counts of the negatives that are equal or nearer, and of those that are nearer."""
+    unsettled = unsettled.cpu()
+    ranks = []
+    for counts in (before, ahead) if before is not ahead and bool((before != ahead).any()) else (before,):
+        # Positives at close scores may be in another order than these; counts rise in the exact one.
+        counts = counts.double() if counts.device.type != 'mps' else counts.cpu().double()
+        counts = sort_falling(-counts.masked_fill(~known.to(counts.device), math.inf))[0].neg_()
+        ranks.append(counts.cpu() + torch.arange(1, counts.shape[1] + 1))
+    return Found(ranks[0], ranks[-1], unsettled)

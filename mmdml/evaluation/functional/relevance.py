@@ -1,4 +1,4 @@
-"""Which gallery rows answer a query, which do not count at all: found without comparing every query with every row."""
+"""Which gallery rows are positives, junk, or the query itself: without comparing every query with every row."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Answers(NamedTuple):
-    """What a block of queries is to find. Columns are gallery rows; where there are fewer, they are padded.
+    """The positives of a block of queries, and what must be hidden. Columns are gallery rows, padded to equal numbers.
 
     Attributes:
         columns: ``(Q, P)`` int64, the rows of the query's label, in order of the gallery.
@@ -30,17 +30,21 @@ class _Rows:
     def __init__(self, keys: Tensor) -> None:
         self.keys, self.rows = keys.sort(stable=True)
 
+    def count(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """``(Q,)`` first place of every key among the sorted ones, and ``(Q,)`` number of its rows."""
+        start = torch.searchsorted(self.keys, keys)
+        return start, torch.searchsorted(self.keys, keys, right=True) - start
+
     def find(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of every key, ``(Q,)`` -> ``(Q, W)`` row numbers and ``(Q, W)`` bool: which of them count."""
-        start = torch.searchsorted(self.keys, keys)
-        count = torch.searchsorted(self.keys, keys, right=True) - start
+        start, count = self.count(keys)
         offset = torch.arange(max(int(count.max()), 1), device=keys.device)
         place = (start[:, None] + offset).clamp_max(len(self.keys) - 1)
         return self.rows[place], offset < count[:, None]
 
 
 class Relevance:
-    """Who answers whom.
+    """Which gallery rows are positives of which queries.
 
     Args:
         query_labels: ``(Q,)`` int64.
@@ -62,31 +66,61 @@ class Relevance:
         self.groups = groups
         self._by_label = _Rows(gallery_labels)
         self._by_id = None if ids is None else _Rows(ids[1])
+        self.same_label = self._by_label.count(query_labels)[1]
+        #: ``(Q,)`` gallery rows of each query's label that are the query itself.
+        self.num_own = torch.zeros_like(self.same_label)
+        self.num_relevant, self.num_hidden = self._count()
+
+    def _count(self) -> tuple[Tensor, Tensor]:
+        """``(Q,)`` positives of each query, and ``(Q,)`` gallery rows that are neither positives nor negatives."""
+        positives, hidden = self.same_label.clone(), torch.zeros_like(self.same_label)
+        if self.groups is not None:
+            query, gallery = _pair_codes((self.query_labels, self.gallery_labels), self.groups)
+            hidden = _Rows(gallery).count(query)[1]
+            positives -= hidden
+        if self.ids is not None:
+            columns, is_hidden = self._by_id.find(self.ids[0])
+            same_label = self.gallery_labels[columns] == self.query_labels[:, None]
+            self.num_own = (is_hidden & same_label).sum(1)
+            if self.groups is not None:
+                # Junk is counted already.
+                is_hidden = is_hidden & ~(same_label & (self.groups[1][columns] == self.groups[0][:, None]))
+            hidden = hidden + is_hidden.sum(1)
+            positives -= (is_hidden & same_label).sum(1)
+        return positives, hidden
 
     def largest_class(self) -> int:
-        """The most gallery rows of one label: how wide ``Answers`` can get."""
+        """Return the most gallery rows of one label: how wide ``Answers`` can get."""
         return int(torch.unique_consecutive(self._by_label.keys, return_counts=True)[1].max())
 
-    def of(self, part: slice) -> Answers:
-        """The answers of some queries."""
-        columns, same_label = self._by_label.find(self.query_labels[part])
+    def of(self, queries: Tensor) -> Answers:
+        """Return the answers of some queries, by their numbers ``(q,)``."""
+        columns, same_label = self._by_label.find(self.query_labels[queries])
         relevant = same_label
         hidden, is_hidden = columns[:, :0], same_label[:, :0]
         if self.ids is not None:
             query_ids, gallery_ids = self.ids
-            hidden, is_hidden = self._by_id.find(query_ids[part])
-            relevant = relevant & (gallery_ids[columns] != query_ids[part, None])
+            hidden, is_hidden = self._by_id.find(query_ids[queries])
+            relevant = relevant & (gallery_ids[columns] != query_ids[queries, None])
         if self.groups is not None:
             query_groups, gallery_groups = self.groups
-            relevant = relevant & (gallery_groups[columns] != query_groups[part, None])
+            relevant = relevant & (gallery_groups[columns] != query_groups[queries, None])
         return Answers(columns, same_label, relevant, hidden, is_hidden)
 
-    def compare(self, part: slice, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Some queries with some gallery rows each, ``(Q, K)``: have they one label, does the pair count?"""
-        same_label = self.gallery_labels[columns] == self.query_labels[part, None]
+    def compare(self, queries: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Return for pairs ``(q, K)`` of queries and gallery rows whether labels agree and whether the pair counts."""
+        same_label = self.gallery_labels[columns] == self.query_labels[queries, None]
         counts = torch.ones_like(same_label)
         if self.ids is not None:
-            counts &= self.ids[1][columns] != self.ids[0][part, None]
+            counts &= self.ids[1][columns] != self.ids[0][queries, None]
         if self.groups is not None:
-            counts &= ~same_label | (self.groups[1][columns] != self.groups[0][part, None])
+            counts &= ~same_label | (self.groups[1][columns] != self.groups[0][queries, None])
         return same_label, counts
+
+
+def _pair_codes(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Codes of pairs of keys on both sides, equal where both keys are."""
+    number = len(first[0])
+    dense = [torch.unique(torch.cat(sides), return_inverse=True)[1] for sides in (first, second)]
+    codes = dense[0] * (dense[1].max() + 1) + dense[1]
+    return codes[:number], codes[number:]

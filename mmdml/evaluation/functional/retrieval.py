@@ -12,8 +12,8 @@ from mmdml.functional.inputs import encode, to_sides
 from mmdml.functional.spaces import DISTANCES, exact_products
 
 from .arguments import Keys, check_sides, resolve_exclude_self
-from .measures import QueryValues, rows_per_block
 from .options import SearchOptions
+from .query_values import QueryValues, rows_per_block
 from .relevance import Relevance
 from .searches import SEARCHES, RerankedSearch
 
@@ -47,28 +47,33 @@ def retrieval_scores(
         \mathrm{mAP} &= \frac{1}{R} \sum_{i} \mathrm{rel}_i P_i \\
         \mathrm{mAP@}K &= \frac{1}{\min(R, K)} \sum_{i \le K} \mathrm{rel}_i P_i \\
         \mathrm{Precision@}K &= P_K \\
-        \mathrm{MRR} &= 1 / \min \{i: \mathrm{rel}_i\}
+        \mathrm{MRR} &= 1 / \min \{i: \mathrm{rel}_i\} \\
+        \mathrm{mINP} &= R / \max \{i: \mathrm{rel}_i\} \\
+        \mathrm{IRRecall@}K &= \frac{1}{R} \sum_{i \le K} \mathrm{rel}_i \\
+        \mathrm{NDCG@}K &= \sum_{i \le K} \frac{\mathrm{rel}_i}{\log_2 (i + 1)} \Big/
+            \sum_{i \le \min(R, K)} \frac{1}{\log_2 (i + 1)}
 
     MAP@R and RP: Musgrave et al., ECCV 2020. mAP and CMC with junk: Zheng et al., ICCV 2015 (Market-1501). CMC@K is
     Recall@K by the name of the re-identification papers, which remove junk by ``query_groups``; it is not the
-    single-gallery-shot CMC of CUHK03, which draws one gallery image per identity. Precision@K divides by K even
+    single-gallery-shot CMC of CUHK03, which draws one gallery image per identity. IRRecall@K is recall as in
+    information retrieval (Manning et al., 2008, Sec. 8.3), the share of the positives that is found. mINP: Ye et al.,
+    TPAMI 2021. NDCG: Jarvelin and Kekalainen, ACM TOIS 2002; with graded relevance
+    :func:`~mmdml.evaluation.functional.graded_ndcg`. Precision@K divides by K even
     where the gallery is smaller. Every measure is a function of the positives' ranks, and a rank is a count of
     larger scores: nothing is sorted but the positives.
 
     Rules:
-        - Scores within 1e-6 tie. 'pessimistic': negatives come first, so that ties never flatter; 'optimistic':
-          positives do. For 'dot' the 1e-6 is relative to the query's norm |q| times the median norm s of the gallery;
-          for 'euclidean' it is of :math:`|q - g|^2 / 2`, relative to s max(|q|, s) with norms about the gallery's
-          median. So scaling the embeddings changes nothing, nor does one query or one far row of the gallery change
-          what ties for the others. fp32 scores carry rounding of some 1e-7, which differs with the block size, the
-          order of the data and the device. Equal embeddings therefore always tie; a negative whose distance from a
-          positive is by chance 1e-6 to within that rounding may fall on either side. Gallery rows with norms ten
-          times the median round by more than a tie: use 'cosine' or fp64 for those.
+        - Scores tie only if they are equal. 'pessimistic': negatives come first, so that ties never flatter;
+          'optimistic': positives do. Products in fp32 find what may stand before a positive; what is closer than
+          their rounding (:class:`~mmdml.functional.spaces.Space` has the bound) is compared in fp64, by
+          scores of the given rows alone (:mod:`mmdml.functional.pair_scores`): equal embeddings tie whatever the
+          block, the order or the device, and scaling all embeddings by a power of two changes nothing. fp64
+          embeddings are compared in fp64 throughout. Where the two rules differ by more than 0.1 % the log says so.
         - A query is kept from finding itself by its id, not by its rank.
         - With groups (camera, sequence), gallery rows of the query's label *and* group are junk: neither positives
           nor negatives, as in Market-1501.
         - Queries without a positive are left out and counted in the log; ``no_positive='miss'`` scores them 0.
-        - Half precision is scored in fp32; fp64 stays fp64. TF32 and bf16 products are off meanwhile.
+        - Products of half precision are in fp32, those of fp64 in fp64. TF32 and bf16 products are off meanwhile.
 
     Args:
         query: ``(Q, D)`` embeddings, of any norm.
@@ -96,6 +101,47 @@ def retrieval_scores(
         TypeError: if labels, ids or groups are neither integers nor strings, or an option is unknown.
     """
     options = SearchOptions.of(options, settings)
+    keys = dict(query_ids=query_ids, gallery_ids=gallery_ids, query_groups=query_groups, gallery_groups=gallery_groups)
+    values = retrieval_values(
+        query,
+        query_labels,
+        gallery,
+        gallery_labels,
+        exclude_self=exclude_self,
+        device=device,
+        progress=progress,
+        options=options,
+        **keys,
+    )
+    return values.means(options.no_positive)
+
+
+@torch.no_grad()
+def retrieval_values(
+    query: Tensor | np.ndarray,
+    query_labels: Keys,
+    gallery: Tensor | np.ndarray | None = None,
+    gallery_labels: Keys | None = None,
+    *,
+    exclude_self: bool | None = None,
+    query_ids: Keys | None = None,
+    gallery_ids: Keys | None = None,
+    query_groups: Keys | None = None,
+    gallery_groups: Keys | None = None,
+    device: str | torch.device | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    options: SearchOptions | None = None,
+    **settings: Any,
+) -> QueryValues:
+    """Return the values of every query; :func:`retrieval_scores` returns their means and has the same arguments.
+
+    Returns:
+        Values of all measures by query, which also have means by class.
+
+    Raises:
+        ValueError, TypeError: as :func:`retrieval_scores`, but not for queries without a positive.
+    """
+    options = SearchOptions.of(options, settings)
     own_gallery = gallery is None
     check_sides(
         own_gallery,
@@ -114,18 +160,25 @@ def retrieval_scores(
     relevance = Relevance(*labels, ids, groups)
 
     number = len(query)
-    values = QueryValues(options.measures, number)
+    values = QueryValues(
+        options.measures, options.ties, relevance.num_relevant, relevance.same_label, relevance.num_own
+    )
     rows = rows_per_block(options.block_size, number, len(gallery), relevance.largest_class())
     with exact_products(query.device):
         space = DISTANCES[options.distance](query, gallery)
-        del query, gallery  # the space has what is needed; copies that were made here go
         build = SEARCHES[options.backend]
         if options.reranking is not None:
-            build = partial(RerankedSearch, distance=options.distance, own_gallery=own_gallery, **options.reranking)
-        search = build(space, relevance, options.ties, options.measures, rows)
-        for start in range(0, number, rows):
-            part = slice(start, min(start + rows, number))
-            values.put(part, search.ranks(part, relevance.of(part)))
+            build = partial(
+                RerankedSearch, query=query, distance=options.distance, own_gallery=own_gallery, **options.reranking
+            )
+        search = build(space, relevance, options.measures, rows)
+        # Queries of classes of one size together: a block is as wide as its largest class.
+        order = relevance.num_relevant.argsort(stable=True) if search.any_order else torch.arange(number)
+        done = 0
+        for part in order.to(query.device).split(rows):
+            found = search.ranks(query[part], part)
+            values.put(part.cpu(), found.pessimistic, found.optimistic)
+            done += len(part)
             if progress is not None:
-                progress(part.stop, number)
-    return values.means(options.no_positive)
+                progress(done, number)
+    return values

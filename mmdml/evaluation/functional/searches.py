@@ -1,125 +1,199 @@
 """Searches: ranks of the positives by matrix products, by faiss, and by re-ranked distances."""
 
+import math
 from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mmdml.functional.reranking import DISTANCES, KReciprocalEncoding
-from mmdml.functional.spaces import TIE, Space
+from mmdml.functional.spaces import Space
 
-from .measures import Measure, Ranks
-from .ranks import Ahead, Depth, count_listed, find_thresholds, multiply, new_scores, ranks_in_block, to_ranks
+from .measures import Measure
+from .ranks import CHUNK, FAR, Found, OneProcess, PairScores, multiply, new_scores, ranks_by_counting
 from .relevance import Answers, Relevance
+from .top_ranks import SLACK, Top, depth_in_rows, find_top, ranks_in_top
+
+# Depths from this share of the chunks on: the highest scores are looked for, not the highest of each chunk.
+_DEEP = 1 / 3
+# Rows with many close pairs are scored again in fp64, so large a share of a block at a time.
+_AGAIN = 1 / 4
 
 
 class MatrixSearch:
     """Ranks of the positives from matrix products, on any device.
 
+    Products find what may stand before a positive; pairs of scores that are closer than their rounding
+    (:class:`~mmdml.functional.spaces.Space`) are compared by exact scores. Rows with many such pairs are scored again
+    by products in fp64, and if there are still many, by exact scores throughout.
+
     Args:
-        space: of queries and gallery.
-        relevance: who answers whom.
-        ties: 'pessimistic' or 'optimistic'.
+        space: of the gallery, or of the part that is here.
+        relevance: of all queries in that gallery; None if it has no rows.
         measures: what is computed from the ranks.
         rows: most queries at a time.
+        parts: puts the parts of the gallery together. Default: all of it is here.
+
+    Attributes:
+        any_order: whether the queries of a block may be any.
     """
 
-    def __init__(self, space: Space, relevance: Relevance, ties: str, measures: Iterable[Measure], rows: int) -> None:
+    any_order = True
+
+    def __init__(
+        self,
+        space: Space,
+        relevance: Relevance | None,
+        measures: Iterable[Measure],
+        rows: int,
+        parts: OneProcess | None = None,
+    ) -> None:
         self.space = space
         self.relevance = relevance
-        self.ties = ties
         self.measures = list(measures)
-        self.buffer = new_scores(rows, space.gallery)
+        self.rows = rows
+        self.parts = parts
 
-    def ranks(self, part: slice, answers: Answers) -> Ranks:
-        """Ranks of the positives of some queries."""
-        scores = multiply(self.space.query[part], self.space.gallery, self.buffer)
-        return ranks_in_block(scores, answers, self.space.tie[part], self.ties, self.measures)
+    @cached_property
+    def buffer(self) -> Tensor:
+        """Scores of a block."""
+        return new_scores(self.rows, self.space.gallery)
+
+    def ranks(self, given: Tensor, queries: Tensor) -> Found:
+        """Ranks of the positives of some queries.
+
+        Args:
+            given: ``(Q, D)`` their embeddings.
+            queries: ``(Q,)`` their numbers.
+        """
+        block = self.space.queries(given)
+        scores = multiply(block.rows, self.space.gallery, self.buffer)
+        found = self._rank(scores, block.window, queries, partial(self.space.pairs, given))
+        again = [self._in_double] * (given.dtype == torch.float32 and given.device.type != 'mps') + [self._exactly]
+        for score in again:
+            rows = found.unsettled.nonzero().squeeze(1)
+            for part in rows.split(max(1, int(self.rows * _AGAIN))) if len(rows) else ():
+                here = part.to(given.device)
+                found = found.replaced(part, score(given[here], queries[here]))
+        return found
+
+    def _in_double(self, given: Tensor, queries: Tensor) -> Found:
+        """Return the same from products in fp64."""
+        block = self.space.queries(given.double())
+        scores = new_scores(len(given), self.space.gallery).double()
+        start = 0
+        for part in self.space.columns_in_double():
+            scores[:, start : start + len(part)] = block.rows @ part.t()
+            start += len(part)
+        return self._rank(scores, block.window, queries, partial(self.space.pairs, given))
+
+    def _exactly(self, given: Tensor, queries: Tensor) -> Found:
+        """Return the same from the exact scores of all pairs; equal gallery rows are scored once."""
+        distinct, copies = self.space.distinct_rows
+        scores = new_scores(len(given), self.space.gallery).double()
+        if given.device.type == 'mps':
+            scores, copies = scores.cpu(), copies.cpu()
+        for place in range(len(given)):
+            rows = torch.full_like(distinct, place)
+            scores[place, : len(copies)] = self.space.pairs(given, rows, distinct)[copies]
+        return self._rank(scores, torch.zeros_like(scores[:, :1]), queries, None)
+
+    def _rank(self, scores: Tensor, window: Tensor, queries: Tensor, pair_scores: PairScores | None) -> Found:
+        if self.parts is None:
+            num_relevant = self.relevance.num_relevant[queries]
+            depth = depth_in_rows(self.measures, num_relevant)
+            gallery = len(self.space.given)
+            deepest = float(depth.max())
+            number = deepest + int(self.relevance.num_hidden[queries].max()) + SLACK
+            if deepest > _DEEP * gallery / CHUNK and number < gallery / 2:
+                return self._rank_top(scores, window, queries, depth, int(number), pair_scores)
+        if self.relevance is None:
+            none = torch.empty(len(queries), 0, dtype=torch.int64, device=scores.device)
+            answers = Answers(none, none.bool(), none.bool(), none, none.bool())
+        else:
+            answers = self.relevance.of(queries)
+        answers = Answers(*(field.to(scores.device) for field in answers))
+        return ranks_by_counting(scores, answers, window, self.measures, pair_scores, self.parts)
+
+    def _rank_top(
+        self,
+        scores: Tensor,
+        window: Tensor,
+        queries: Tensor,
+        depth: Tensor,
+        number: int,
+        pair_scores: PairScores | None,
+    ) -> Found:
+        gallery = len(self.space.given)
+        top = find_top(scores, gallery, number)
+        found, complete = ranks_in_top(top, queries, self.relevance, window, depth, pair_scores)
+        rows = (~complete & ~found.unsettled).nonzero().squeeze(1)
+        if len(rows):
+            # Too many equal or close scores at the depth that is asked for.
+            here = rows.to(scores.device)
+            top = find_top(scores[here], gallery, gallery)
+            chosen = None if pair_scores is None else lambda row, column: pair_scores(here[row], column)
+            more, _ = ranks_in_top(top, queries[here], self.relevance, window[here], depth[rows], chosen)
+            found = found.replaced(rows, more)
+        return found
 
 
-class FaissSearch:
-    """Exact search by inner product on the CPU (``faiss.IndexFlatIP``), in fp32.
+class FaissSearch(MatrixSearch):
+    """Exact search by inner product on the CPU (``faiss.IndexFlatIP``), in fp32; it finds the nearest rows only.
+
+    Queries whose positives cannot be told from the rows that were found are searched as by :class:`MatrixSearch`.
 
     Args:
-        space: of queries and gallery.
-        relevance: who answers whom.
-        ties: 'pessimistic' or 'optimistic'.
+        space: of the gallery.
+        relevance: of all queries in that gallery.
         measures: what is computed from the ranks; none may need all of them.
         rows: most queries at a time; faiss bounds its own memory.
-
-    Raises:
-        ValueError: if a measure needs ranks of any depth.
     """
 
-    def __init__(self, space: Space, relevance: Relevance, ties: str, measures: Iterable[Measure], rows: int) -> None:
+    def __init__(self, space: Space, relevance: Relevance, measures: Iterable[Measure], rows: int) -> None:
         import faiss
 
-        self.measures = list(measures)
-        deep = [measure.key for measure in self.measures if np.inf in (measure.every, measure.nearest)]
-        if deep:
-            raise ValueError(
-                f"{deep} need the ranks of all positives, faiss finds the nearest only: use backend='torch'"
-            )
-        self.space = space
-        self.relevance = relevance
-        self.ties = ties
+        super().__init__(space, relevance, measures, rows)
         self.index = faiss.IndexFlatIP(space.gallery.shape[1])
         self.index.add(_array(space.gallery))
 
-    def ranks(self, part: slice, answers: Answers) -> Ranks:
-        """Ranks of the positives of some queries."""
-        num_relevant = answers.relevant.sum(1)
-        depth = int(max(Depth.of(self.measures, int(num_relevant.max()))))
-        # So many rows hold ``depth`` negatives, or all there are.
-        own = answers.columns.shape[1] + answers.hidden.shape[1]
-        k = min(depth + own, len(self.space.gallery))
-        found, columns = self.index.search(_array(self.space.query[part]), k)
-        found, columns = torch.from_numpy(found), torch.from_numpy(columns)
-
-        same_label, counts = self.relevance.compare(part, columns)
-        tie = self.space.tie[part].to(found.dtype)
-        positives = found.masked_fill(~(same_label & counts), float('-inf')).sort(1, descending=True).values
-        thresholds = find_thresholds(positives[:, : answers.columns.shape[1]], tie, self.ties)
-        everything = k == len(self.space.gallery)
-        lowest = torch.full_like(found[:, -1], torch.finfo(found.dtype).min) if everything else found[:, -1]
-        reach = torch.where(thresholds > float('-inf'), thresholds, torch.inf).amin(1)
-        cut = torch.maximum(lowest, reach)
-        kept = ~same_label & counts & (found >= cut[:, None])
-        before = count_listed(thresholds, cut, [Ahead(kept.nonzero()[:, 0], found[kept])])
-        ranks = to_ranks(before, thresholds, cut, num_relevant)
-
-        # A positive that was not found scores no more than the last row that was: it stands deeper if ``depth``
-        # negatives stand before a positive of that score. Where the last rows tie they may not.
-        negatives = found.masked_fill(same_label | ~counts, float('-inf'))
-        deepest = negatives.topk(min(depth, k), dim=1).values[:, -1]
-        missing = (same_label & counts).sum(1) < num_relevant
-        unsure = missing & (find_thresholds(found[:, -1:], tie, self.ties)[:, 0] > deepest)
-        if unsure.any():
-            ranks.ranks[unsure] = self._by_product(part, answers, unsure).ranks
-        return ranks
-
-    def _by_product(self, part: slice, answers: Answers, chosen: torch.Tensor) -> Ranks:
-        """Ranks of the positives of the chosen queries, from their scores against the whole gallery."""
-        query, gallery = self.space.query[part][chosen], self.space.gallery
-        scores = multiply(query, gallery, new_scores(len(query), gallery))
-        answers = Answers(*(field[chosen] for field in answers))
-        return ranks_in_block(scores, answers, self.space.tie[part][chosen], self.ties, self.measures)
+    def ranks(self, given: Tensor, queries: Tensor) -> Found:
+        """Ranks of the positives of some queries, as :meth:`MatrixSearch.ranks`."""
+        block = self.space.queries(given)
+        gallery = len(self.space.given)
+        depth = depth_in_rows(self.measures, self.relevance.num_relevant[queries])
+        number = min(int(depth.max()) + int(self.relevance.num_hidden[queries].max()) + SLACK, gallery)
+        scores, columns = map(torch.from_numpy, self.index.search(_array(block.rows), number))
+        lowest = scores[:, -1:] if number < gallery else torch.full_like(scores[:, -1:], FAR)
+        window = block.window * (torch.finfo(torch.float32).eps / torch.finfo(given.dtype).eps)
+        found, complete = ranks_in_top(
+            Top(scores, columns, lowest),
+            queries,
+            self.relevance,
+            window.float(),
+            depth,
+            partial(self.space.pairs, given),
+        )
+        rows = (~complete | found.unsettled).nonzero().squeeze(1)
+        return found.replaced(rows, super().ranks(given[rows], queries[rows])) if len(rows) else found
 
 
 class RerankedSearch:
-    """Search by distances re-ranked with :class:`~mmdml.functional.reranking.KReciprocalEncoding`.
+    """Search by distances re-ranked with :class:`~mmdml.functional.reranking.KReciprocalEncoding`, in fp64.
 
-    All rows take part in the neighbourhoods, also those that do not count as results: junk, and the query itself. That
-    is how Zhong et al., CVPR 2017 do it. Distances lie in [0, 1], and tie within 1e-6.
+    All rows take part in the neighborhoods, also those that do not count as results: junk, and the query itself. That
+    is how Zhong et al., CVPR 2017 do it.
 
     Args:
-        space: of queries and gallery.
-        relevance: who answers whom.
-        ties: 'pessimistic' or 'optimistic'.
+        space: of the gallery.
+        relevance: of all queries in that gallery.
         measures: what is computed from the ranks.
         rows: most queries at a time.
+        query: ``(Q, D)`` all queries.
         distance: that ``space`` was made for, 'cosine' or 'euclidean'.
-        own_gallery: whether the queries search each other. Each is then one row of the neighbourhoods, not two.
+        own_gallery: whether the queries search each other. Each is then one row of the neighborhoods, not two.
         k1: see :class:`KReciprocalEncoding`, as ``k2`` and ``weight``.
         k2: see there.
         weight: see there.
@@ -128,14 +202,16 @@ class RerankedSearch:
         ValueError: if the distance is another, or a setting is out of range.
     """
 
+    any_order = False
+
     def __init__(
         self,
         space: Space,
         relevance: Relevance,
-        ties: str,
         measures: Iterable[Measure],
         rows: int,
         *,
+        query: Tensor,
         distance: str,
         own_gallery: bool,
         k1: int = 20,
@@ -144,30 +220,51 @@ class RerankedSearch:
     ) -> None:
         if distance not in DISTANCES:
             raise ValueError(f're-ranking knows the distances {list(DISTANCES)}, got {distance!r}')
-        query, gallery = space.query, space.gallery
-        if distance == 'euclidean':
-            # The last column is there for the matrix product only.
-            query, gallery = query[:, :-1], gallery[:, :-1]
+        gallery = space.given
+        if query.device.type != 'mps':
+            query, gallery = query.double(), gallery.double()
         self.encoding = KReciprocalEncoding(
             query, None if own_gallery else gallery, k1=k1, k2=k2, weight=weight, distance=distance
         )
-        self.ties = ties
+        self.relevance = relevance
         self.measures = list(measures)
-        self.buffer = new_scores(rows, gallery)
+        self.rows = max(1, int(rows * _AGAIN))
 
-    def ranks(self, part: slice, answers: Answers) -> Ranks:
-        """Ranks of the positives of some queries."""
-        distances = self.encoding.distances(part.start, part.stop)
-        scores = self.buffer[: len(distances)]
-        scores[:, : distances.shape[1]] = distances.neg_()
-        return ranks_in_block(scores, answers, TIE, self.ties, self.measures)
+    def ranks(self, given: Tensor, queries: Tensor) -> Found:
+        """Ranks of the positives of some queries, as :meth:`MatrixSearch.ranks`."""
+        parts = [self._ranks(part) for part in queries.split(self.rows)]
+        found = Found(
+            *(torch.full((len(queries), 1), math.inf, dtype=torch.float64),) * 2, torch.zeros(len(queries)).bool()
+        )
+        for number, part in enumerate(parts):
+            rows = torch.arange(number * self.rows, number * self.rows + len(part.unsettled))
+            found = found.replaced(rows, part)
+        return found
+
+    def _ranks(self, queries: Tensor) -> Found:
+        start, stop = int(queries[0]), int(queries[-1]) + 1
+        jaccard, original = self.encoding.jaccard(start, stop), self.encoding.original(start, stop)
+        weight = self.encoding.weight
+        scores = new_scores(len(queries), original.t())
+        scores[:, : original.shape[1]] = ((1 - weight) * jaccard + weight * original).neg_()
+
+        def pair_scores(rows: Tensor, columns: Tensor) -> Tensor:
+            own = self.encoding.original_of_pairs(rows + start, columns)
+            return ((1 - weight) * jaccard[rows, columns] + weight * own).neg_()
+
+        answers = self.relevance.of(queries)
+        window = self.encoding.rounding(start, stop)
+        found = ranks_by_counting(scores.clone(), answers, window, self.measures, pair_scores)
+        if not found.unsettled.any():
+            return found
+        rows = torch.arange(len(queries), device=scores.device).repeat_interleave(original.shape[1])
+        columns = torch.arange(original.shape[1], device=scores.device).repeat(len(queries))
+        scores[:, : original.shape[1]] = pair_scores(rows, columns).view_as(original)
+        return ranks_by_counting(scores, answers, torch.zeros_like(window), self.measures, None)
 
 
 #: name -> search for the positives' ranks.
-SEARCHES: dict[str, Callable[..., MatrixSearch | FaissSearch | RerankedSearch]] = {
-    'torch': MatrixSearch,
-    'faiss': FaissSearch,
-}
+SEARCHES: dict[str, Callable[..., MatrixSearch]] = {'torch': MatrixSearch, 'faiss': FaissSearch}
 
 
 def _array(rows: torch.Tensor) -> np.ndarray:

@@ -1,30 +1,20 @@
 """Retrieval scores where every rank keeps its part of the gallery: ranks are counts, and counts over parts add up."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmdml.functional.spaces import DISTANCES, Space, exact_products
+from mmdml.dist import all_gather, all_gather_object, all_reduce, broadcast, gather_uneven, get_rank, get_world_size
+from mmdml.functional.spaces import DISTANCES, exact_products
 
 from .arguments import Keys
-from .collectives import all_gather, all_gather_object, all_reduce, broadcast, gather_rows, get_rank, get_world_size
-from .measures import Measure, QueryValues, Ranks, rows_per_block
 from .options import SearchOptions
-from .ranks import (
-    FAR,
-    Depth,
-    chunk_maxima,
-    count_ahead,
-    find_cut,
-    find_thresholds,
-    multiply,
-    new_scores,
-    to_ranks,
-)
-from .relevance import Answers, Relevance
+from .query_values import QueryValues, rows_per_block
+from .ranks import FAR, OneProcess
+from .searches import MatrixSearch
 from .shard_parts import check_alike, find_relevance, raise_together, read_part, to_common_type
 
 
@@ -57,7 +47,7 @@ def sharded_retrieval_scores(
     3. every rank counts the negatives in its part that do; the sum over the ranks gives the positives' ranks.
 
     Measures, ties, junk and half precision follow the rules of ``retrieval_scores``, less its faiss search and its
-    re-ranking, which compares gallery rows with each other. What depends on all rows (the centre of 'euclidean', the
+    re-ranking, which compares gallery rows with each other. What depends on all rows (the center of 'euclidean', the
     norm that scales its ties and those of 'dot') is taken over all ranks.
 
     Every image must be in the parts once: rows that several ranks hold count as different images, which find each
@@ -117,102 +107,61 @@ def sharded_retrieval_scores(
     options = part.options
     counts = [fact.rows['query'] for fact in facts]
     total = sum(counts)
-    values = QueryValues(options.measures, total)
     # All ranks must cut the queries into the same blocks, so the fullest part decides.
     widest = torch.tensor(relevance.largest_class() if relevance is not None else 0)
     all_reduce(widest)
     rows = rows_per_block(options.block_size, max(counts), max(fact.rows['gallery'] for fact in facts), int(widest))
+    known = torch.zeros(3, total, dtype=torch.int64)
+    if relevance is not None:
+        known = torch.stack([relevance.num_relevant, relevance.same_label, relevance.num_own]).cpu()
+    all_reduce(known)
+    values = QueryValues(options.measures, options.ties, *known)
     with exact_products(query.device):
-        space = DISTANCES[options.distance](query, gallery, gather_rows)
-        del query, gallery, part  # the space has what is needed; copies that were made here go
-        shard = _Shard(space.gallery, relevance, options.ties, options.measures, rows)
-        done = 0
-        for block, tie in _blocks(space, counts, rows):
-            now = slice(done, done + len(block))
-            values.put(now, shard.ranks(block, tie, now))
-            done = now.stop
+        space = DISTANCES[options.distance](query, gallery, gather_uneven)
+        search = MatrixSearch(space, relevance, options.measures, rows, _AllRanks())
+        for now, block in _blocks(query, counts, rows):
+            found = search.ranks(block, now.to(query.device))
+            values.put(now, found.pessimistic, found.optimistic)
             if progress is not None:
-                progress(done, total)
-    # All ranks know all values, and all raise where there are none; one of them speaks.
+                progress(int(now[-1]) + 1, total)
+    # All ranks know all values, and all raise where there are none; one of them logs.
     return values.means(options.no_positive, silent=get_rank() > 0)
 
 
-def _blocks(space: Space, counts: list[int], rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The queries of all ranks and their ties in their order, some at a time, on every rank."""
+def _blocks(query: Tensor, counts: list[int], rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers and embeddings of the queries of all ranks in their order, some at a time, on every rank."""
+    done = 0
     for source, count in enumerate(counts):
         for start in range(0, count, rows):
             size = min(rows, count - start)
-            block, tie = (
-                values[start : start + size] if source == get_rank() else values.new_empty(size, values.shape[1])
-                for values in (space.query, space.tie)
-            )
+            own = source == get_rank()
+            block = query[start : start + size].clone() if own else query.new_empty(size, query.shape[1])
             broadcast(block, source)
-            broadcast(tie, source)
-            yield block, tie
+            yield torch.arange(done, done + size), block
+            done += size
 
 
-class _Shard:
-    """A rank's part of the gallery, and the positives' ranks in the whole.
+class _AllRanks(OneProcess):
+    """The gallery is spread over the ranks."""
 
-    Args:
-        gallery: ``(G_r, D)`` of this rank.
-        relevance: of the queries of all ranks in this gallery; None if that has no rows.
-        ties: 'pessimistic' or 'optimistic'.
-        measures: what is computed from the ranks.
-        rows: most queries at a time.
-    """
+    def merge(self, scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`OneProcess.merge`; -inf fills up what is missing."""
+        width = torch.tensor(scores.shape[1])
+        all_reduce(width, 'MAX')
+        missing = (0, int(width) - scores.shape[1])
+        found = all_gather(torch.nn.functional.pad(scores, missing, value=FAR).contiguous())
+        own = torch.nn.functional.pad(columns, missing, value=-1)
+        places = [own if rank == get_rank() else torch.full_like(own, -1) for rank in range(get_world_size())]
+        return torch.cat(found, 1), torch.cat(places, 1)
 
-    def __init__(
-        self, gallery: Tensor, relevance: Relevance | None, ties: str, measures: Iterable[Measure], rows: int
-    ) -> None:
-        self.gallery = gallery
-        self.relevance = relevance
-        self.ties = ties
-        self.measures = list(measures)
-        self.buffer = new_scores(rows, gallery)
+    def largest(self, values: Tensor) -> Tensor:
+        """As :meth:`OneProcess.largest`."""
+        values = values.clone()
+        all_reduce(values, 'MAX')
+        return values
 
-    def ranks(self, block: Tensor, tie: Tensor, part: slice) -> Ranks:
-        """Ranks of the positives of a block of queries, the same on all ranks.
-
-        Args:
-            block: ``(Q, D)``, the same on all ranks.
-            tie: ``(Q, 1)``, the same on all ranks.
-            part: its place among all queries.
-        """
-        scores = multiply(block, self.gallery, self.buffer)
-        positives = _merge_columns(self._take_positives(scores, part))
-        # From here on scores holds negatives only.
-        num_relevant = (positives > FAR).sum(1)
-        most = int(num_relevant.max())
-        thresholds = find_thresholds(positives, tie, self.ties)[:, : max(most, 1)].contiguous()
-
-        maxima = chunk_maxima(scores)
-        cut = find_cut(thresholds, maxima, Depth.of(self.measures, most))
-        # What is too deep in one part is too deep in the whole.
-        all_reduce(cut, 'MAX')
-        counts = count_ahead(scores, maxima, thresholds, cut)
-        ranks = to_ranks(counts, thresholds, cut, num_relevant).ranks
-        all_reduce(ranks)
-        # A rank is a count of negatives and of positives, and every part has counted the same positives.
-        again = (get_world_size() - 1) * torch.arange(1, ranks.shape[1] + 1)
-        return Ranks(ranks - again, num_relevant.cpu())
-
-    def _take_positives(self, scores: Tensor, part: slice) -> Tensor:
-        """``(Q, P)`` scores of the positives in this part, -inf for padding; what is no negative becomes -inf."""
-        if self.relevance is None:
-            return scores[:, :0]
-        answers: Answers = self.relevance.of(part)
-        positives = scores.gather(1, answers.columns).masked_fill(~answers.relevant, FAR)
-        for columns, used in ((answers.columns, answers.same_label), (answers.hidden, answers.is_hidden)):
-            # Padding may repeat a column: -inf is added (0 there), not written.
-            taken = torch.zeros_like(columns, dtype=scores.dtype).masked_fill(used, FAR)
-            scores.scatter_add_(1, columns, taken)
-        return positives
-
-
-def _merge_columns(scores: Tensor) -> Tensor:
-    """The columns of all ranks side by side; -inf fills up what is missing."""
-    width = torch.tensor(scores.shape[1])
-    all_reduce(width, 'MAX')
-    padded = torch.nn.functional.pad(scores, (0, int(width) - scores.shape[1]), value=FAR)
-    return torch.cat(all_gather(padded.contiguous()), 1)
+    def sum(self, values: Tensor) -> Tensor:
+        """As :meth:`OneProcess.sum`."""
+        values = values.clone()
+        all_reduce(values)
+        return values

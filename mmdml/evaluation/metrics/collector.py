@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather, all_gather_object, all_reduce, get_rank, get_world_size, is_main_process
 from torch import Tensor
+
+from mmdml.dist import all_gather, all_gather_object, all_reduce, get_rank, get_world_size, is_main_process
 
 #: What is kept of an image as an integer. A label of -1: it has none. Ids: see ``structures.row_facts.image_ids``.
 FACTS = ('labels', 'roles', 'groups', 'ids')
@@ -35,7 +36,7 @@ class CollectedRows:
         return len(self.index)
 
     def take(self, rows: Tensor) -> 'CollectedRows':
-        """Some rows by number, ``(m,)`` int64."""
+        """Return some rows by number, ``(m,)`` int64."""
         count = len(rows)
         # The first ones in order, as the samplers of test sets give them, need no copy.
         if torch.equal(rows, torch.arange(count)):
@@ -84,14 +85,14 @@ class Collector:
         self.used = end
 
     def rows(self) -> CollectedRows:
-        """What came, in data-set order; an image that came twice is there as it came last."""
+        """Return what came, in data-set order; an image that came twice is there as it came last."""
         index, from_end = np.unique(self.index[: self.used].numpy()[::-1], return_index=True)
         came = CollectedRows(self.index, self.embeddings, self.facts, self.paths)
         return came.take(torch.from_numpy(self.used - 1 - from_end))
 
 
 def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
-    """The rows that this rank keeps: an image belongs to the lowest rank that has it.
+    """Return the rows that this rank keeps: an image belongs to the lowest rank that has it.
 
     Samplers give some images to two ranks, so that all get equally many. Must be called on all ranks.
 
@@ -111,11 +112,11 @@ def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
     if len(set(widths.values())) > 1:
         raise ValueError(f'embeddings must have equally many dimensions on all ranks, got {widths}')
 
-    nobody = get_world_size()
-    owner = torch.full((size,), nobody)
+    no_rank = get_world_size()
+    owner = torch.full((size,), no_rank)
     owner[rows.index] = get_rank()
-    all_reduce(owner, 'min')
-    missing = (owner == nobody).nonzero().squeeze(1).tolist()
+    all_reduce(owner, 'MIN')
+    missing = (owner == no_rank).nonzero().squeeze(1).tolist()
     if missing:
         raise ValueError(
             f'{len(missing)} of {size} images have no embedding; the first are {missing[:5]}. '
@@ -153,7 +154,7 @@ def gather_rows(rows: CollectedRows, size: int) -> CollectedRows:
     sent = rows.take(torch.arange(0 if is_main_process() else len(rows)))
     paths = np.array([os.fsencode(path) for path in sent.paths], dtype=np.bytes_)
     extent = torch.tensor([len(sent), paths.dtype.itemsize])
-    all_reduce(extent, op='max')
+    all_reduce(extent, 'MAX')
     longest, path_width = extent.tolist()
     if longest == 0:
         return rows

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
+from mmdml.dist import all_reduce, get_world_size, is_main_process, on_main_process
 from mmdml.evaluation.protocols import Protocol
-from mmdml.evaluation.scoring import RetrievalScoring, on_main_process
+from mmdml.evaluation.score_units import as_percent
+from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import write_embeddings
 from mmdml.registry import METRICS
 from mmdml.structures.row_facts import RowFacts, check_one_label_per_image
@@ -37,10 +38,10 @@ class ResultsMatrix(NamedTuple):
 class RetrievalMetric(BaseMetric):
     """Recall@K, MAP@R and R-precision of a data set, in percent.
 
-    A thin class around :class:`~mmdml.evaluation.scoring.RetrievalScoring`, and that around
-    :func:`~mmdml.evaluation.functional.retrieval_scores`. By default roles decide which images search which: without
-    roles every image searches all the others; where some images are queries (role 1) and some gallery (role 2), the
-    queries search the gallery, and images of role 0 are in both. An image, known by its file, never finds itself.
+    A thin class around :class:`~mmdml.evaluation.scoring.RetrievalScoring`. By default roles decide which images search
+    which: without roles every image searches all the others; where some images are queries (role 1) and some gallery
+    (role 2), the queries search the gallery, and images of role 0 are in both. An image, known by its file, never finds
+    itself.
 
     Each sample brings ``embedding (D,)``, ``gt_label (1,)``, ``sample_idx``, and optionally ``role`` (0, 1, 2),
     ``img_path`` and the field that ``groups`` names. The matrix is allocated once if ``dataset_meta`` has
@@ -49,24 +50,25 @@ class RetrievalMetric(BaseMetric):
     On several ranks every rank keeps the embeddings that its model made, and
     :func:`~mmdml.evaluation.functional.sharded_retrieval_scores` scores them where they are; an image that the sampler
     gave to two ranks counts once. What compares gallery images with each other or searches by other means needs all
-    embeddings at one place: with re-ranking, query expansion, whitening fitted on the gallery, clustering or
-    ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are those of one
-    process either way.
+    embeddings at one place: with re-ranking, query expansion, whitening fitted on the gallery, clustering,
+    verification, ``values_out`` or ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are
+    those of one process either way.
 
-    K-means takes as long as one search, or as several: give ``clustering`` to ``test_evaluator`` only, not to the
-    ``val_evaluator`` that scores every epoch. Whitening fitted on the gallery, query expansion and re-ranking let the
-    test images help each other: name them beside the figures.
+    Clustering and verification take as long as a search or longer: give them to ``test_evaluator`` only.
 
     Args:
-        device: where to score. Default: where the model's embeddings were.
+        device: where to score. Default: where the embeddings of the model were.
         protocol: config of a protocol, which images search which. Default: roles decide.
         groups: sample field with an integer or a string, such as 'camera'; gallery images of the query's label and
             group are junk. Put it into the ``meta_keys`` of ``PackInputs``.
         clustering: options of ``clustering_scores``, such as ``dict(metrics=('NMI',), restarts=5)``. Default: none.
+        verification: options of ``verification_scores``, such as ``dict(fpr=[1e-3])``. Default: none.
+        consistency: options of ``threshold_consistency``, such as ``dict(fpr_range=(1e-2, 1e-1))``. Default: none.
         whitening: ``dict(dim=128, fit='gallery')``, or ``fit`` a file of saved embeddings. Default: none.
         query_expansion: ``dict(k=10, alpha=3.0)``. Default: none.
         out: .npz file for embeddings, labels, paths and what else is known, written before anything is scored. Its
             folder is made at once. Default: none.
+        values_out: .csv file for the values of queries, and NAME.classes.csv for classes. Default: none.
         score: False only collects, and writes ``out``; images then need no label.
         prefix: of the keys, ``retrieval/Recall@1``.
         options: of :class:`~mmdml.evaluation.functional.SearchOptions`, such as ``recall_at``, ``metrics``,
@@ -75,7 +77,7 @@ class RetrievalMetric(BaseMetric):
     Raises:
         ValueError: if an option is unknown, out of range, or does not go with another.
         TypeError: if there is no option of a name, or it is of another type.
-        OSError: if ``out`` cannot be written.
+        OSError: if ``out`` or ``values_out`` cannot be written.
 
     Example:
         >>> val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
@@ -90,9 +92,12 @@ class RetrievalMetric(BaseMetric):
         protocol: dict | Protocol | None = None,
         groups: str | None = None,
         clustering: dict[str, Any] | None = None,
+        verification: dict[str, Any] | None = None,
+        consistency: dict[str, Any] | None = None,
         whitening: dict[str, Any] | None = None,
         query_expansion: dict[str, Any] | None = None,
         out: str | None = None,
+        values_out: str | None = None,
         score: bool = True,
         prefix: str | None = None,
         **options: Any,
@@ -101,16 +106,20 @@ class RetrievalMetric(BaseMetric):
         self.scoring = RetrievalScoring(
             protocol,
             clustering=clustering,
+            verification=verification,
+            consistency=consistency,
             whitening=whitening,
             query_expansion=query_expansion,
+            values_out=values_out,
             **options,
         )
         self.device = device
         self.groups = groups
         self.score = score
         self.write_to(out)
-        #: Of the model's weights, for the file of embeddings; whoever knows the model sets it.
+        #: Of the model's weights, for the file of embeddings; set from outside, as a metric has no model.
         self.model_hash = ''
+        self.columns: dict[str, np.ndarray] = {}  # more facts for that file, (N,) each
         self._seen_device: torch.device | None = None
         self._fields = SampleFields(groups, needs_labels=score)
         self._collector: Collector | None = None
@@ -184,13 +193,13 @@ class RetrievalMetric(BaseMetric):
         """Percentages by name, without prefix, of all images at one place."""
         facts = results.facts
         check_one_label_per_image(facts.labels, facts.ids, facts.paths)
-        return _percent(self.scoring(results.embeddings, facts, self._where()))
+        return as_percent(self.scoring(results.embeddings, facts, self._where()))
 
     def _compute_on_shards(self, rows: CollectedRows) -> dict[str, float]:
-        """The same of images that are spread over the ranks, on every rank."""
+        """Return the same of images that are spread over the ranks, on every rank."""
         facts = self._facts(facts_of_all(rows, self._size))
         check_one_label_per_image(facts.labels, facts.ids)
-        return _percent(self.scoring.on_shards(rows.embeddings, rows.index.numpy(), facts, self._where()))
+        return as_percent(self.scoring.on_shards(rows.embeddings, rows.index.numpy(), facts, self._where()))
 
     def _facts(self, facts: Tensor, paths: Sequence[str] | None = None) -> RowFacts:
         """Of all images."""
@@ -218,7 +227,7 @@ class RetrievalMetric(BaseMetric):
         return np.repeat(np.arange(len(sizes)), sizes)
 
     def results_matrix(self) -> ResultsMatrix | None:
-        """What the last evaluation collected, until the next one begins: on rank 0, None on the others.
+        """Return what the last evaluation collected, until the next one begins: on rank 0, None on the others.
 
         All ranks must call it, as they send what they have to rank 0.
 
@@ -226,7 +235,7 @@ class RetrievalMetric(BaseMetric):
             RuntimeError: if there is none.
         """
         has_rows = torch.tensor(int(self._rows is not None))
-        all_reduce(has_rows, 'min')
+        all_reduce(has_rows, 'MIN')
         if not has_rows:
             raise RuntimeError('no results: call evaluate() first')
         self._rows = gather_rows(self._rows, self._size)
@@ -239,10 +248,6 @@ class RetrievalMetric(BaseMetric):
     def _write(self) -> None:
         """Write all rows to the file, from rank 0."""
         results = self.results_matrix()
-        on_main_process(lambda: write_embeddings(self.out, *results, self.model_hash))
+        on_main_process(lambda: write_embeddings(self.out, *results, self.model_hash, self.columns))
         if is_main_process():
             logging.getLogger('mmdml').info('wrote %d embeddings to %s', len(results.facts), self.out)
-
-
-def _percent(scores: dict[str, float]) -> dict[str, float]:
-    return {name: 100 * value for name, value in scores.items()}

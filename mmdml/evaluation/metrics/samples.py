@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object
 from torch import Tensor
 
+from mmdml.dist import all_gather_object
 from mmdml.structures.row_facts import QUERY_AND_GALLERY, ROLE_NAMES, image_ids, text_digest
 
 

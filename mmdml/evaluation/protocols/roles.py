@@ -10,7 +10,7 @@ from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFac
 from .base import Split
 
 
-# VehicleID papers know it by the second name.
+# The second name is that of the VehicleID papers.
 @PROTOCOLS.register_module(name=['LeaveOneOut', 'AllVersusAll'])
 class LeaveOneOut:
     """Every image searches all the others, itself left out by identity; roles do not count.

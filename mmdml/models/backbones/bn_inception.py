@@ -63,7 +63,7 @@ class BNInception(WithoutClassifier):
     mean (104, 117, 128), deviation 1; see ``configs/_base_/models/bninception.py``.
 
     Args:
-        init_cfg: MMEngine's initialisation config, e.g. ``dict(type='Pretrained', checkpoint=...)``.
+        init_cfg: MMEngine's initialization config, e.g. ``dict(type='Pretrained', checkpoint=...)``.
 
     Config::
 

@@ -17,9 +17,9 @@ class Conv4(BaseModule):
     one position.
 
     Args:
-        in_channels: channels of the picture, 1 for grey.
+        in_channels: channels of the picture, 1 for gray.
         channels: width of every block.
-        init_cfg: MMEngine's initialisation config, e.g. ``dict(type='Pretrained', checkpoint=...)``.
+        init_cfg: MMEngine's initialization config, e.g. ``dict(type='Pretrained', checkpoint=...)``.
 
     Config::
 

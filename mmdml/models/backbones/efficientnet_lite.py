@@ -30,7 +30,7 @@ class EfficientNetLite0(WithoutClassifier):
     hub is needed; they load as they are. Pictures: RGB, (value - 127) / 128.
 
     Args:
-        init_cfg: MMEngine's initialisation config, e.g. ``dict(type='Pretrained', checkpoint=...)``.
+        init_cfg: MMEngine's initialization config, e.g. ``dict(type='Pretrained', checkpoint=...)``.
 
     Config::
 

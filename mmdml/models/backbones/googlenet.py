@@ -34,10 +34,10 @@ class GoogLeNet(WithoutClassifier):
     the same. Two things differ from the paper: the batch norms, and 3x3 kernels in the place of 5x5.
 
     Args:
-        transform_input: Take pictures normalised by ImageNet's mean and deviation over to the range of the public
+        transform_input: Take pictures normalized by ImageNet's mean and deviation over to the range of the public
             weights, (x - 0.5) / 0.5. torchvision does so with these weights (True). The release of IAA does not, and
             its figures were trained like that (False). Without a default, since both are in use.
-        init_cfg: MMEngine's initialisation config, e.g. ``dict(type='Pretrained', checkpoint='torchvision://googlenet')``.
+        init_cfg: MMEngine's initialization config, e.g. ``dict(type='Pretrained', checkpoint='torchvision://googlenet')``.
 
     Config::
 

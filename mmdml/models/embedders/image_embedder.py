@@ -1,4 +1,4 @@
-"""The one model of mmdml: pictures in, unit vectors out."""
+"""The model: images in, unit vectors out."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmdml.compat.safe_checkpoint import explain_missing_weights
 from mmdml.registry import MODELS
+from mmdml.structures import StepContext
 
 
 @MODELS.register_module()
@@ -16,16 +17,16 @@ class ImageEmbedder(BaseModel):
 
     Args:
         backbone: config, e.g. ``dict(type='mmpretrain.ResNet', depth=50)`` or ``dict(type='Conv4')``.
-        neck: config of the embedding layer; offers ``unit(raw, learner)``.
+        neck: config of the embedding layer; an :class:`EmbeddingNeck`.
         head: config of the head, needed for training only.
         pooling: config of the pooling. Default: global average.
         freeze_bn_stats: keep the running statistics of all batch norms as loaded, while scale and shift train
             (IAA's recipe: small P x K batches give poor statistics).
-        flip_test: predict the mean of the unit embeddings of a picture and of its mirror image, normalised again: twice
-            the work, as Wang et al., ACM MM 2018 (MGN) do at test time. Not for pictures that mean something else
+        flip_test: predict the mean of the unit embeddings of an image and of its mirror image, normalized again: twice
+            the work, as Wang et al., ACM MM 2018 (MGN) do at test time. Not for images that mean something else
             mirrored, such as letters.
         data_preprocessor: config, e.g. ``dict(type='mmpretrain.ClsDataPreprocessor', mean=..., std=..., to_rgb=True)``.
-        init_cfg: MMEngine's initialisation config.
+        init_cfg: MMEngine's initialization config.
 
     Config::
 
@@ -58,11 +59,13 @@ class ImageEmbedder(BaseModel):
             self.head.bind(self.neck)
         self.freeze_bn_stats = freeze_bn_stats
         self.flip_test = flip_test
-        #: Names of the hooks that want the backbone frozen at the moment: while there is one, its backward is skipped.
+        #: What the training step belongs to, set by ``StepContextHook``.
+        self.step: StepContext | None = None
+        #: Names of the hooks that keep the backbone frozen at the moment: while there is one, its backward is skipped.
         self.backbone_frozen_by: set[str] = set()
 
     def init_weights(self) -> None:
-        """Initialise by the ``init_cfg`` of the parts; missing pretrained weights end in an explanation."""
+        """Initialize by the ``init_cfg`` of the parts; missing pretrained weights end in an explanation."""
         with explain_missing_weights():
             super().init_weights()
 
@@ -75,37 +78,27 @@ class ImageEmbedder(BaseModel):
                     module.eval()
         return self
 
-    def extract(self, inputs: Tensor, learner: int | None = None) -> tuple[Tensor, Tensor]:
-        """Preprocessed pictures -> pooled features ``(B, C)`` and raw embeddings ``(B, D)``."""
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Preprocessed images ``(B, C, H, W)`` -> pooled features ``(B, C')`` of the backbone."""
         # Without a graph there is nothing to go back through, and parameters without gradient are left alone by the
-        # optimiser, whatever its momentum and weight decay; their own flags are not touched.
+        # optimizer, whatever its momentum and weight decay; their own flags are not touched.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_frozen_by):
             maps = self.backbone(inputs)
-        features = self.pooling(maps)
-        return features, self.neck(features, learner)
+        return self.pooling(maps)
 
-    def forward(
-        self, inputs: Tensor, data_samples: list[Any] | None = None, mode: str = 'tensor'
-    ) -> Tensor | dict[str, Tensor] | list[Any]:
-        """Run the model.
+    def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
+        """Compute the losses of a batch.
 
         Args:
-            inputs: ``(B, C, H, W)`` preprocessed pictures.
-            data_samples: one ``DataSample`` a picture, with ``gt_label`` for ``mode='loss'``.
-            mode: 'tensor' -> unit embeddings ``(B, D)``; 'loss' -> dict of losses; 'predict' -> the data samples, each
-                with a unit ``embedding`` ``(D,)``.
+            inputs: ``(B, C, H, W)`` preprocessed images.
+            data_samples: one ``DataSample`` an image, with ``gt_label``.
+
+        Returns:
+            See :meth:`EmbeddingHead.loss`.
 
         Raises:
-            ValueError: for another mode, for ``mode='loss'`` without labels or without a head.
+            ValueError: without labels or without a head.
         """
-        if mode not in self._MODES:
-            raise ValueError(f"mode must be one of {sorted(self._MODES)}, got '{mode}'")
-        return self._MODES[mode](self, inputs, data_samples)
-
-    def _tensor(self, inputs: Tensor, data_samples: list[Any] | None = None) -> Tensor:
-        return self.neck.unit(self.extract(inputs)[1])
-
-    def _loss(self, inputs: Tensor, data_samples: list[Any] | None) -> dict[str, Tensor]:
         if self.head is None:
             raise ValueError("mode='loss' needs a head, but the model was built without one")
         if not data_samples or any('gt_label' not in sample for sample in data_samples):
@@ -113,20 +106,52 @@ class ImageEmbedder(BaseModel):
         device = inputs.device
         labels = torch.cat([sample.gt_label for sample in data_samples]).to(device)
         indices = torch.tensor([sample.get('sample_idx', -1) for sample in data_samples], device=device)
-        learner = self.head.learner
-        return self.head.loss(self.extract(inputs, learner)[1], labels, indices, self.neck, learner)
+        raw = self.neck(self.extract_feat(inputs), self.step.learner_index if self.step else None)
+        return self.head.loss(raw, labels, indices, self.neck, self.step)
 
-    def _predict(self, inputs: Tensor, data_samples: list[Any] | None = None) -> list[Any]:
+    def predict(self, inputs: Tensor, data_samples: list[Any] | None = None) -> list[Any]:
+        """Embed images.
+
+        Args:
+            inputs: ``(B, C, H, W)`` preprocessed images.
+            data_samples: one ``DataSample`` an image. Default: new ones.
+
+        Returns:
+            The data samples, each with a unit ``embedding`` ``(D,)``.
+        """
         if data_samples is None:
             from mmpretrain.structures import DataSample
 
             data_samples = [DataSample() for _ in range(len(inputs))]
-        unit = self._tensor(inputs)
+        unit = self._unit(inputs)
         if self.flip_test:
             # The direction of the mean is that of the sum.
-            unit = nn.functional.normalize(unit + self._tensor(inputs.flip(-1)))
+            unit = nn.functional.normalize(unit + self._unit(inputs.flip(-1)))
         for sample, embedding in zip(data_samples, unit, strict=True):
             sample.set_field(embedding, 'embedding')
         return data_samples
 
-    _MODES = {'tensor': _tensor, 'loss': _loss, 'predict': _predict}
+    def forward(
+        self, inputs: Tensor, data_samples: list[Any] | None = None, mode: str = 'tensor'
+    ) -> Tensor | dict[str, Tensor] | list[Any]:
+        """Run the model.
+
+        Args:
+            inputs: ``(B, C, H, W)`` preprocessed images.
+            data_samples: one ``DataSample`` an image, with ``gt_label`` for ``mode='loss'``.
+            mode: 'tensor' -> unit embeddings ``(B, D)``; 'loss' -> :meth:`loss`; 'predict' -> :meth:`predict`.
+
+        Raises:
+            ValueError: for another mode, for ``mode='loss'`` without labels or without a head.
+        """
+        modes = {
+            'tensor': lambda inputs, data_samples: self._unit(inputs),
+            'loss': self.loss,
+            'predict': self.predict,
+        }
+        if mode not in modes:
+            raise ValueError(f"mode must be one of {sorted(modes)}, got '{mode}'")
+        return modes[mode](inputs, data_samples)
+
+    def _unit(self, inputs: Tensor) -> Tensor:
+        return self.neck.unit(self.neck(self.extract_feat(inputs)))

@@ -1,6 +1,5 @@
-"""From raw embeddings to a scalar: sources of candidates, one normalisation, mining, the loss."""
+"""From raw embeddings to a scalar: sources of candidates, one normalization, mining, the loss."""
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -9,9 +8,9 @@ from torch import Tensor, nn
 
 from mmdml.dist import gather_rows
 from mmdml.models.losses import ProxyLoss
+from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS, TASK_UTILS
-from mmdml.structures import Mined, PairBatch, Rows
-from mmdml.structures.progress import Progress
+from mmdml.structures import Mined, PairBatch, Rows, StepContext
 from mmdml.utils.seeding import Stream, torch_generator
 
 
@@ -20,21 +19,28 @@ class EmbeddingHead(BaseModule):
     """Apply a metric-learning loss to a batch of raw embeddings.
 
     Real rows (of all ranks, if gathered) are the anchors. Each source adds raw candidate rows: synthetic ones, memory.
-    All rows are normalised once, at the end, and meet the loss as one :class:`~mmdml.structures.PairBatch`. The loss
+    All rows are normalized once, at the end, and meet the loss as one :class:`~mmdml.structures.PairBatch`. The loss
     knows neither sources nor ranks.
 
     Args:
         loss: config of a loss, called as ``loss(pairs, mined=None) -> scalar``.
         miner: config of a miner, called as ``miner(pairs) -> Pairs | Triplets``. Default: the loss sees all pairs.
         sources: configs by name of what adds candidates, called as
-            ``source(anchors: Rows, progress, learner: ActiveLearner | None) -> Rows | None``. Switch an inherited one
-            off with ``None``.
+            ``source(anchors: Rows, step: StepContext) -> Rows | None``. Switch an inherited one off with ``None``.
         gather: compute the global loss over the rows of all ranks, with gradient. False: each rank scores its own rows.
         exclude_same_image: a pair with one data-set index is neither positive nor negative.
-        diagnostics_interval: iterations between diagnostics of the sources in the log, 0 for never.
+        diagnostics_interval: iterations between diagnostics of the sources, 0 for never: ``{source}_candidates`` rows,
+            ``{source}_gradient_share`` (their part of the gradient with respect to all candidates, sum of row norms, in
+            [0, 1]), ``{source}_cosine`` to the parents, and what the source itself reports.
         space: config of a :class:`~mmdml.structures.Space`, how similar two embeddings are. Default: cosine.
         targets: config of what says how much each pair is a positive, called as ``targets(anchors: Rows, candidates:
             Rows) -> (A, X) in [0, 1]``. Default: 1 where the labels agree, else 0.
+        regularizers: configs by name of terms beside the loss, each with its ``weight`` >= 0, called as
+            ``regularizer(rows: Rows, neck, step) -> scalar | None`` with the real rows, and logged as ``loss_{name}``.
+            Switch an inherited one off with ``None``.
+
+    Raises:
+        ValueError: for a missing or negative weight, or proxies of another width than the embedding.
 
     Config::
 
@@ -54,6 +60,7 @@ class EmbeddingHead(BaseModule):
         diagnostics_interval: int = 50,
         space: dict[str, Any] | None = None,
         targets: dict[str, Any] | None = None,
+        regularizers: dict[str, dict[str, Any] | None] | None = None,
     ) -> None:
         super().__init__()
         self.loss_fn = MODELS.build(loss)
@@ -61,70 +68,22 @@ class EmbeddingHead(BaseModule):
         self.sources = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in (sources or {}).items() if cfg})
         self.space = TASK_UTILS.build(space) if space else None
         self.targets = TASK_UTILS.build(targets) if targets else None
+        self.regularizers = nn.ModuleDict()
+        self.weights: dict[str, float] = {}
+        for name, cfg in (regularizers or {}).items():
+            if not cfg:
+                continue
+            if 'weight' not in cfg:
+                raise ValueError(f"regularizers.{name} needs a 'weight', got {dict(cfg)}")
+            if cfg['weight'] < 0:
+                raise ValueError(f'regularizers.{name}.weight must be >= 0, got {cfg["weight"]}')
+            self.weights[name] = cfg['weight']
+            self.regularizers[name] = MODELS.build({key: cfg[key] for key in cfg if key != 'weight'})
         self.gather = gather
         self.exclude_same_image = exclude_same_image
         self.diagnostics_interval = diagnostics_interval
-        #: Set before every training iteration by ``ProgressHook``.
-        self.progress: Progress | None = None
-        #: The learner that the next batch trains, set by ``DivisionHook``; None: the whole embedding.
-        self.learner: int | None = None
-        #: The anchors of the last training step, detached: all ranks' if gathered. Read by ``SweepHook`` for the bank.
-        self.last_rows: Rows | None = None
 
-    def loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices: Tensor | None,
-        neck: nn.Module,
-        learner: int | None = None,
-    ) -> dict[str, Tensor]:
-        """Loss and diagnostics of one batch.
-
-        Args:
-            embeddings: ``(B, D)`` raw embeddings with gradient.
-            labels: ``(B,)`` class ids.
-            indices: ``(B,)`` data-set indices, None if unknown.
-            neck: offers ``unit(rows, learner)``.
-            learner: active learner of the batch.
-
-        Returns:
-            ``loss`` and, at diagnostics steps, ``{source}_*`` scalars.
-
-        Raises:
-            RuntimeError: if there are sources, but nobody told where the run stands.
-        """
-        if self.sources and self.progress is None:
-            raise RuntimeError(
-                f'the sources {list(self.sources)} follow the progress of the run, but head.progress is not set: '
-                "default_hooks needs dict(type='ProgressHook'), see configs/_base_/default_runtime.py"
-            )
-        # Everything from here on is fp32: gathered gradients, noise, distances, exponentials.
-        with torch.autocast(embeddings.device.type, enabled=False):
-            if embeddings.dtype.itemsize < 4:
-                embeddings = embeddings.float()
-            return self._loss(Rows.of_batch(embeddings, labels, indices), neck, learner)
-
-    def _loss(self, anchors: Rows, neck: nn.Module, learner: int | None) -> dict[str, Tensor]:
-        progress = self.progress
-        if self.gather:
-            anchors = gather_rows(anchors)
-            if progress is not None:
-                progress = dataclasses.replace(progress, rank=0, world_size=1)
-        self.last_rows = anchors.detach()
-
-        active = neck.active(learner) if self.sources and learner is not None else None
-        added = {name: source(anchors, progress, active) for name, source in self.sources.items()}
-        added = {name: rows for name, rows in added.items() if rows is not None and len(rows)}
-        pairs = self._pair_batch(anchors, added, neck, learner, progress)
-        mined = self.miner(pairs.detach()) if self.miner else None
-        losses = {'loss': self.score(pairs, mined, learner)}
-        interval = self.diagnostics_interval
-        if self.sources and interval and (progress.iter + 1) % interval == 0:
-            losses.update(self._diagnostics(losses['loss'], pairs, added))
-        return losses
-
-    def bind(self, neck: nn.Module) -> None:
+    def bind(self, neck: EmbeddingNeck) -> None:
         """Build and check what depends on the neck; called once, when the model is built.
 
         Raises:
@@ -136,22 +95,77 @@ class EmbeddingHead(BaseModule):
                 'proxies are as wide as the embedding'
             )
 
+    def loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices: Tensor | None,
+        neck: EmbeddingNeck,
+        step: StepContext | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute loss and diagnostics of one batch.
+
+        Args:
+            embeddings: ``(B, D)`` raw embeddings with gradient.
+            labels: ``(B,)`` class ids.
+            indices: ``(B,)`` dataset indices, None if unknown.
+            neck: normalizes.
+            step: position of the run and active learner. Default: outside a run, the whole embedding.
+
+        Returns:
+            ``loss``, ``loss_{regularizer}`` and, at diagnostics steps, ``{source}_*`` scalars.
+
+        Raises:
+            RuntimeError: if there are sources, but no step context.
+        """
+        if self.sources and step is None:
+            raise RuntimeError(
+                f'the sources {list(self.sources)} depend on the position of the run, but there is no step context: '
+                "default_hooks needs dict(type='StepContextHook'), see configs/_base_/default_runtime.py"
+            )
+        # Everything from here on is fp32: gathered gradients, noise, distances, exponentials.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            if embeddings.dtype.itemsize < 4:
+                embeddings = embeddings.float()
+            return self._loss(Rows.of_batch(embeddings, labels, indices), neck, step)
+
+    def _loss(self, anchors: Rows, neck: EmbeddingNeck, step: StepContext | None) -> dict[str, Tensor]:
+        if self.gather:
+            anchors = gather_rows(anchors)
+            step = step and step.with_shared_rows()
+        if step is not None:
+            step.publish(anchors)
+        added = {name: source(anchors, step) for name, source in self.sources.items()}
+        added = {name: rows for name, rows in added.items() if rows is not None and len(rows)}
+        pairs = self._pair_batch(anchors, added, neck, step)
+        mined = self.miner(pairs.detach()) if self.miner else None
+        losses = {'loss': self.score(pairs, mined, step.learner_index if step else None)}
+        for name, regularizer in self.regularizers.items():
+            term = regularizer(anchors, neck, step)
+            if term is not None:
+                losses[f'loss_{name}'] = self.weights[name] * term
+        interval = self.diagnostics_interval
+        if self.sources and interval and (step.progress.iter + 1) % interval == 0:
+            losses.update(self._diagnostics(losses['loss'], pairs, added))
+        return losses
+
     def score(self, pairs: PairBatch, mined: Mined | None, learner: int | None) -> Tensor:
         """Scalar loss of a learner's pairs."""
         return self.loss_of(learner)(pairs, mined)
 
     def loss_of(self, learner: int | None) -> nn.Module:
-        """The loss that scores a learner; here all share one."""
+        """Return the loss that scores a learner; here all share one."""
         return self.loss_fn
 
     def _pair_batch(
-        self, anchors: Rows, added: dict[str, Rows], neck: nn.Module, learner: int | None, progress: Progress | None
+        self, anchors: Rows, added: dict[str, Rows], neck: EmbeddingNeck, step: StepContext | None
     ) -> PairBatch:
         candidates = Rows.cat([anchors, *added.values()])
-        unit = neck.unit(candidates.embeddings, learner)
+        unit = neck.unit(candidates.embeddings, step.learner_index if step else None)
         random = None
-        if progress is not None and self.miner is not None:
+        if step is not None and self.miner is not None:
             # Ranks that share their rows mine the same tuples, and so does a single process with all these rows.
+            progress = step.progress
             random = torch_generator(Stream.MINING, progress.seed, progress.iter, progress.rank, device=unit.device)
         return PairBatch(
             anchors.with_embeddings(unit[: len(anchors)]),
@@ -164,7 +178,7 @@ class EmbeddingHead(BaseModule):
         )
 
     def _diagnostics(self, loss: Tensor, pairs: PairBatch, added: dict[str, Rows]) -> dict[str, Tensor]:
-        """What each source contributed: number of rows, share of the gradient, likeness to its parents.
+        """Return what each source contributed: number of rows, share of the gradient, likeness to its parents.
 
         The share is that of the source's rows in the summed norms of the loss's gradients with respect to the unit
         candidates, in [0, 1]: 0 if the loss would be the same without the source.

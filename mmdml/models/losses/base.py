@@ -28,7 +28,8 @@ class Loss(nn.Module, metaclass=ABCMeta):
         """
         if pairs.targets is not None and not self.soft_targets:
             hard = (pairs.targets == 0) | (pairs.targets == 1)
-            require(hard.all(), f'{type(self).__name__} cannot use soft targets: each must be 0 or 1')
+            text = f'{type(self).__name__} cannot use soft targets: each must be 0 or 1'
+            require(hard.all(), text, lambda: pairs.targets[~hard][0].item())
         return super().__call__(pairs, *args, **kwargs)
 
     @abstractmethod

@@ -17,7 +17,7 @@ class MultiSimilarityLoss(PairLoss):
     r"""Multi-similarity loss with its own pair mining.
 
     Wang et al., CVPR 2019; Fu et al., T-MM 2022 (IAA), Eq. 4-6 and 20. Eq. 5 and 6, the pairs that take part, are
-    in :func:`multi_similarity_masks`; Eq. 4 is
+    in :func:`multi_similarity_mask`; Eq. 4 is
 
     .. math:: L = \frac{1}{A} \sum_i \frac{1}{\alpha} \ln\Big(1 + \sum_{j \in P^*_i} e^{-\alpha (s_{ij} - b)}\Big)
         + \frac{1}{\beta} \ln\Big(1 + \sum_{k \in N^*_i} e^{\beta (s_{ik} - b)}\Big)
@@ -58,7 +58,7 @@ class MultiSimilarityLoss(PairLoss):
             _log1p_sum_exp(positive.log() - self.alpha * centered) / self.alpha
             + _log1p_sum_exp(negative.log() + self.beta * centered) / self.beta
         )
-        return per_anchor.sum() / max(len(pairs.anchors), 1)
+        return per_anchor.sum() / max(len(per_anchor), 1)
 
 
 def multi_similarity_mask(pairs: PairBatch, epsilon: float) -> Tensor:

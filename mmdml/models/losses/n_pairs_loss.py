@@ -54,10 +54,10 @@ class NPairsLoss(PairLoss):
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss; mined tuples, if given, replace the set of all pairs."""
         positive, negative = pairs.weights(mined)
-        # Rows without a positive would have to be masked twice, in the value and in the gradient of their -inf.
-        anchor = (positive > 0).any(1).nonzero().squeeze(1)
-        positive, negative = positive[anchor], negative[anchor]
-        logits = self.scale.abs() * pairs.similarity[anchor]
-        log_sum = (logits + (positive + negative).log()).logsumexp(1, keepdim=True)
-        per_anchor = (positive * (log_sum - logits)).sum(1) / positive.sum(1)
-        return per_anchor.sum() / max(len(anchor), 1)
+        has_positive = (positive > 0).any(1, keepdim=True)
+        logits = self.scale.abs() * pairs.similarity
+        # Anchors without a positive take all pairs here, so that value and gradient stay finite, and none below.
+        takes_part = torch.where(has_positive, positive + negative, 1.0)
+        log_sum = (logits + takes_part.log()).logsumexp(1, keepdim=True)
+        share = positive / positive.sum(1, keepdim=True).masked_fill(~has_positive, 1.0)
+        return (share * (log_sum - logits)).sum() / has_positive.sum().clamp_min(1)

@@ -49,7 +49,7 @@ class TripletLoss(PairLoss):
         return self._reduce(*terms, len(pairs.anchors))
 
     def _given_terms(self, pairs: PairBatch, mined: Triplets) -> tuple[Tensor, Tensor]:
-        """``(T,)`` hinges of the given triplets, and which of them are triplets at all."""
+        """Return ``(T,)`` hinges of the given triplets, and which of them are triplets at all."""
         anchor, positive, negative = mined
         to_positive = pairs.space.distance(pairs.similarity[anchor, positive])
         to_negative = pairs.space.distance(pairs.similarity[anchor, negative])
@@ -57,7 +57,7 @@ class TripletLoss(PairLoss):
         return (to_positive - to_negative + self.margin).relu() * valid, valid
 
     def _hardest_terms(self, pairs: PairBatch, mined: Mined | None) -> tuple[Tensor, Tensor]:
-        """``(A, X)`` weighted hinges of the positives, and their weights."""
+        """Return ``(A, X)`` weighted hinges of the positives, and their weights."""
         positive, negative = pairs.weights(mined)
         nearest = hardest_similarity(pairs.similarity, negative > 0)
         has_negative = nearest.detach() > float('-inf')

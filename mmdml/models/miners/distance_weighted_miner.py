@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mmdml.registry import TASK_UTILS
-from mmdml.structures import PairBatch, Triplets
+from mmdml.structures import PairBatch, Space, Triplets
 
 from .base import Miner
 
@@ -78,7 +78,8 @@ class DistanceWeightedMiner(Miner):
             triplet.
 
     Raises:
-        ValueError: if ``lower`` and ``upper`` are out of range, ``dim`` is below 2 or ``fallback`` is unknown.
+        ValueError: if ``lower`` and ``upper`` are out of range, ``dim`` is below 2 or ``fallback`` is unknown; when
+            mining, if the pairs have another space than cosine.
 
     Config::
 
@@ -112,7 +113,16 @@ class DistanceWeightedMiner(Miner):
         return Triplets(anchor[:, None].expand_as(drawn)[drawn], positive[drawn], negative[drawn])
 
     def log_weights(self, pairs: PairBatch) -> Tensor:
-        """``(A, X)`` logarithms of the weights, up to a constant; -inf where a candidate cannot be drawn."""
+        """Compute logarithms of the weights, ``(A, X)``, up to a constant; -inf where a candidate cannot be drawn.
+
+        Raises:
+            ValueError: if the pairs have another space than cosine.
+        """
+        if type(pairs.space) is not Space:
+            raise ValueError(
+                'DistanceWeightedMiner draws by the density of distances on the unit sphere and cannot use '
+                f'{type(pairs.space).__name__}'
+            )
         distance = pairs.distance(eps=0).clamp_min(self.lower)
         admissible = pairs.negative_mask & (distance < self.upper)
         # A tensor: counting the columns must not wait for the accelerator.
@@ -125,7 +135,7 @@ class DistanceWeightedMiner(Miner):
 
 
 def _draw_positives(positives: Tensor, number: int, random: torch.Generator | None) -> Tensor:
-    """``(A, M)`` columns: all of a row's positives before any is repeated. Every row of ``(A, X)`` has one."""
+    """Draw ``(A, M)`` columns: all of a row's positives before any is repeated. Every row of ``(A, X)`` has one."""
     equal = torch.zeros_like(positives, dtype=torch.float32).masked_fill(~positives, float('-inf'))
     column, drawn = draw_without_replacement(equal, number, random)
     have = drawn.sum(1, keepdim=True)

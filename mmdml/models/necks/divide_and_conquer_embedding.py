@@ -3,17 +3,18 @@
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdml.registry import MODELS
 from mmdml.structures import ActiveLearner
+from mmdml.structures.partition import Partition
 
-from .learners import LEARNERS
+from .base import EmbeddingNeck, at_least_fp32, embedding_layer
+from .learners import LEARNERS, SliceLearners
 
 
 @MODELS.register_module()
-class DivideAndConquerEmbedding(BaseModule):
+class DivideAndConquerEmbedding(EmbeddingNeck):
     """K learners over the D neurons of one linear layer.
 
     All learners are allocated at once, for the final K. ``num_active`` of them are in use, which is saved with the
@@ -21,22 +22,24 @@ class DivideAndConquerEmbedding(BaseModule):
     children in place; parameters never change shape.
 
     Args:
-        in_channels: width C of the features.
+        in_channels: width C of the features, at least 1.
         embed_dim: width D of the embedding.
         num_learners: K, final number of learners, at most D.
         division: 'slices' (disjoint groups of neurons, merged as ``concat(e_1 .. e_K) / sqrt(K)``) or 'masks'
-            (``normalise(z * relu(m_k))``, unmasked when merged).
+            (``normalize(z * relu(m_k))``, unmasked when merged).
         learned: for masks: train them (True) or cut the neurons by binary ones (False).
         dropout: on the pooled features, in [0, 1).
-        init_cfg: MMEngine's initialisation config.
+        init_cfg: MMEngine's initialization config.
 
     Raises:
-        ValueError: for an unknown ``division``, or more learners than neurons.
+        ValueError: for an unknown ``division``, or more learners than neurons; see also :class:`EmbeddingNeck`.
 
     Config::
 
         neck=dict(type='DivideAndConquerEmbedding', in_channels=2048, embed_dim=128, num_learners=8)
     """
+
+    has_learners = True
 
     def __init__(
         self,
@@ -48,57 +51,50 @@ class DivideAndConquerEmbedding(BaseModule):
         dropout: float = 0.0,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(in_channels, embed_dim, num_learners, dropout, init_cfg)
         if division not in LEARNERS:
             raise ValueError(f'division must be one of {sorted(LEARNERS)}, got {division!r}')
         if learned is not None and division != 'masks':
             raise ValueError("learned is an option of division='masks'")
-        self.embed_dim = embed_dim
-        self.num_learners = num_learners
         # A buffer, because it says how the weights are to be read: whoever loads them must have it.
         self.register_buffer('active_learners', torch.ones((), dtype=torch.int64))
         self._num_active = 1
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        layer = nn.Linear(in_channels, embed_dim)
-        nn.init.kaiming_normal_(layer.weight, a=0, mode='fan_out')
-        nn.init.zeros_(layer.bias)
         options = {} if learned is None else dict(learned=learned)
-        self.learners = LEARNERS[division](layer, num_learners, **options)
+        self.learners = LEARNERS[division](embedding_layer(in_channels, embed_dim), num_learners, **options)
 
     @property
     def num_active(self) -> int:
-        """Learners in use."""
         return self._num_active
 
     @property
-    def learner_widths(self) -> list[int]:
-        """Columns of the unit rows of every learner, of all ``num_learners``."""
-        return self.learners.widths()
+    def partition(self) -> Partition | None:
+        return self.learners.partition if isinstance(self.learners, SliceLearners) else None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        # The forward pass reads a Python number: asking the buffer would wait for the accelerator.
+        # The forward pass reads a Python number: reading the buffer would wait for the accelerator.
         self._num_active = int(self.active_learners)
 
-    def forward(self, features: Tensor, learner: int | None = None) -> Tensor:
+    def embed(self, features: Tensor, learner: int | None) -> Tensor:
         """``(B, C)`` -> raw ``(B, D)``; gradient reaches the rows of ``learner`` only, of all learners for None."""
-        return self.learners.linear(self.dropout(features), learner, self.num_active)
+        return self.learners.linear(features, learner, self.num_active)
 
     def unit(self, raw: Tensor, learner: int | None = None) -> Tensor:
         """Raw ``(R, D)`` -> unit rows of one learner, or of the merged embedding for None; fp32 or better."""
-        raw = raw if raw.dtype.itemsize >= 4 else raw.float()
-        return self.learners.unit(raw, learner, self.num_active)
+        return self.learners.unit(at_least_fp32(raw), learner, self.num_active)
 
     def active(self, learner: int) -> ActiveLearner:
-        """What sources of candidates must know of a learner."""
         return ActiveLearner(learner, self.num_active, self.learners.scale(learner, self.num_active))
 
     def diversity(self) -> Tensor:
         """Mean cosine between the masks of different learners, in [0, 1]; 0 for slices and for one learner."""
         return self.learners.diversity(self.num_active)
 
-    def divide(self, num_active: int) -> None:
-        """Go over to more learners; the children of learner j are ``j r .. j r + r - 1`` with ``r = new / old``.
+    def divide(self, num_active: int) -> list[nn.Parameter]:
+        """Use more learners; the children of learner j are ``j r .. j r + r - 1`` with ``r = new / old``.
+
+        Returns:
+            The parameters that were overwritten: learned masks, none of slices.
 
         Raises:
             ValueError: if the new number is no multiple of the old one, or beyond ``num_learners``.
@@ -108,7 +104,9 @@ class DivideAndConquerEmbedding(BaseModule):
                 f'{self.num_active} learners can become a multiple of that, at most {self.num_learners}, '
                 f'got {num_active}'
             )
-        if num_active > self.num_active:
-            self.learners.divide(self.num_active, num_active)
-            self.active_learners.fill_(num_active)
-            self._num_active = num_active
+        if num_active == self.num_active:
+            return []
+        overwritten = self.learners.divide(self.num_active, num_active)
+        self.active_learners.fill_(num_active)
+        self._num_active = num_active
+        return overwritten

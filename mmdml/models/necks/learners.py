@@ -11,7 +11,7 @@ class SliceLearners(nn.Module):
     """Learner k owns the rows ``S_k`` of the embedding layer (D&C, CVPR 2019, Sec. 3.2).
 
     Every slice has parameters of its own: a step that trains another learner leaves their gradient None, and the
-    optimiser, weight decay included, leaves them alone. With one learner this is the plain layer.
+    optimizer, weight decay included, leaves them alone. With one learner this is the plain layer.
 
     Args:
         layer: the whole embedding layer; its values are taken over.
@@ -21,7 +21,7 @@ class SliceLearners(nn.Module):
     def __init__(self, layer: nn.Linear, num_learners: int) -> None:
         super().__init__()
         self.partition = Partition(layer.out_features, num_learners)
-        # Layers, not bare parameters: what an optimiser's settings say about biases holds for these, too.
+        # Layers, not bare parameters: what an optimizer's settings say about biases holds for these, too.
         self.slices = nn.ModuleList([_cut(layer, part) for part in self.partition.slices])
 
     def linear(self, features: Tensor, learner: int | None, active: int) -> Tensor:
@@ -34,7 +34,7 @@ class SliceLearners(nn.Module):
         return F.linear(features, torch.cat(weights), torch.cat(biases))
 
     def unit(self, raw: Tensor, learner: int | None, active: int) -> Tensor:
-        """The learner's unit slice ``(R, |S_k|)``, or the merged embedding ``concat(e_k) / sqrt(K)``, ``(R, D)``."""
+        """Return the learner's unit slice ``(R, |S_k|)``, or the merged ``concat(e_k) / sqrt(K)``, ``(R, D)``."""
         groups = self.partition.merged(active)
         if learner is None:
             return groups.unit(raw)
@@ -50,15 +50,12 @@ class SliceLearners(nn.Module):
         scale[self.partition.merged(active).slices[learner]] = 1
         return scale
 
-    def divide(self, active: int, target: int) -> None:
-        """Nothing to copy: a slice is cut where its children's slices meet."""
-
-    def copied(self) -> list[nn.Parameter]:
-        """Parameters that a division overwrites: none."""
+    def divide(self, active: int, target: int) -> list[nn.Parameter]:
+        """Overwrite nothing: a slice is cut where its children's slices meet."""
         return []
 
     def diversity(self, active: int) -> Tensor:
-        """Disjoint slices are as diverse as can be: 0."""
+        """0: disjoint slices are as diverse as possible."""
         return self.slices[0].weight.new_zeros(())
 
 
@@ -90,7 +87,7 @@ class MaskLearners(nn.Module):
         return self.layer(features)
 
     def unit(self, raw: Tensor, learner: int | None, active: int) -> Tensor:
-        """``normalise(z * relu(m_k))``, or the plain unit embedding for None; ``(R, D)``."""
+        """``normalize(z * relu(m_k))``, or the plain unit embedding for None; ``(R, D)``."""
         if learner is None or active == 1:
             return F.normalize(raw, dim=1)
         return F.normalize(raw * self.masks[learner].relu(), dim=1)
@@ -104,19 +101,16 @@ class MaskLearners(nn.Module):
         return torch.ones_like(self.masks[0]) if active == 1 else self.masks[learner].detach().relu()
 
     @torch.no_grad()
-    def divide(self, active: int, target: int) -> None:
-        """Children start from their parent's mask; fixed masks keep their share of the neurons."""
+    def divide(self, active: int, target: int) -> list[nn.Parameter]:
+        """Start children from their parent's mask, which overwrites learned masks; fixed masks are cut anew."""
         each = target // active
         if self.learned:
             self.masks[:target] = self.masks[:active].repeat_interleave(each, 0)
-        else:
-            self.masks.zero_()
-            for learner, part in enumerate(self.partition.merged(target).slices):
-                self.masks[learner, part] = 1
-
-    def copied(self) -> list[nn.Parameter]:
-        """Parameters that a division overwrites: learned masks."""
-        return [self.masks] if self.learned else []
+            return [self.masks]
+        self.masks.zero_()
+        for learner, part in enumerate(self.partition.merged(target).slices):
+            self.masks[learner, part] = 1
+        return []
 
     def diversity(self, active: int) -> Tensor:
         """``R = 1 / (K (K - 1)) sum_{i != j} cos(relu(m_i), relu(m_j))`` in [0, 1], one matrix product; 0 for K = 1."""
@@ -127,7 +121,7 @@ class MaskLearners(nn.Module):
 
 
 def _cut(layer: nn.Linear, part: slice) -> nn.Linear:
-    """Some rows of a layer as a layer of their own."""
+    """Return some rows of a layer as a layer of their own."""
     rows = layer.weight[part]
     own = nn.utils.skip_init(nn.Linear, rows.shape[1], rows.shape[0])
     own.load_state_dict({'weight': rows, 'bias': layer.bias[part]})

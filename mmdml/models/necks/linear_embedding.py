@@ -2,25 +2,28 @@
 
 from typing import Any
 
-from mmengine.model import BaseModule
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from mmdml.registry import MODELS
 
+from .base import EmbeddingNeck, embedding_layer
+
 
 @MODELS.register_module()
-class LinearEmbedding(BaseModule):
+class LinearEmbedding(EmbeddingNeck):
     """One linear layer from pooled features to the raw embedding.
 
     ``z = W f + b`` with ``W`` Kaiming normal, fan-out (std ``sqrt(2 / D)``), and ``b = 0``: the head of IAA (T-MM 2022)
-    and of most of the field. The output is raw; :meth:`unit` normalises it.
+    and of most of the field. The output is raw; :meth:`unit` normalizes it.
 
     Args:
-        in_channels: width C of the features.
-        embed_dim: width D of the embedding.
+        in_channels: width C of the features, at least 1.
+        embed_dim: width D of the embedding, at least 1.
         dropout: on the pooled features, in [0, 1).
-        init_cfg: MMEngine's initialisation config, applied over the one above.
+        init_cfg: MMEngine's initialization config, applied over the one above.
+
+    Raises:
+        ValueError: see :class:`EmbeddingNeck`.
 
     Config::
 
@@ -30,31 +33,8 @@ class LinearEmbedding(BaseModule):
     def __init__(
         self, in_channels: int, embed_dim: int, dropout: float = 0.0, init_cfg: dict[str, Any] | None = None
     ) -> None:
-        super().__init__(init_cfg)
-        self.embed_dim = embed_dim
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        self.linear = nn.Linear(in_channels, embed_dim)
-        nn.init.kaiming_normal_(self.linear.weight, a=0, mode='fan_out')
-        nn.init.zeros_(self.linear.bias)
+        super().__init__(in_channels, embed_dim, dropout=dropout, init_cfg=init_cfg)
+        self.linear = embedding_layer(in_channels, embed_dim)
 
-    def forward(self, features: Tensor, learner: int | None = None) -> Tensor:
-        """``(B, C)`` -> raw ``(B, D)``; there is one learner.
-
-        Raises:
-            ValueError: if the backbone gives another width than ``in_channels``.
-        """
-        if features.shape[1] != self.linear.in_features:
-            raise ValueError(
-                f'the backbone gives {features.shape[1]} features, but neck.in_channels is {self.linear.in_features}'
-            )
-        return self.linear(self.dropout(features))
-
-    def unit(self, raw: Tensor, learner: int | None = None) -> Tensor:
-        """Raw ``(R, D)`` -> unit rows ``(R, D)``, in fp32 or better; a zero row stays zero.
-
-        Args:
-            raw: raw embeddings.
-            learner: active learner of necks that have several; this one has one.
-        """
-        raw = raw if raw.dtype.itemsize >= 4 else raw.float()
-        return F.normalize(raw, dim=1)
+    def embed(self, features: Tensor, learner: int | None) -> Tensor:
+        return self.linear(features)

@@ -1,6 +1,1 @@
-"""Parts that live outside mmdml; importing this package registers them."""
-
-from .class_uniform_sampler import ClassUniformSampler
-from .soft_margin_triplet_loss import SoftMarginTripletLoss
-
-__all__ = ['ClassUniformSampler', 'SoftMarginTripletLoss']
+"""Parts that live outside mmdml, each in one file; a config imports the files whose parts it uses."""

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
-from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.logging import print_log
 from torch.utils.data import Sampler
 
 from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.samplers import Draw
+from mmdml.dist import get_rank, get_world_size, shared_random_seed
 from mmdml.registry import DATA_SAMPLERS
 from mmdml.utils.seeding import Stream, numpy_generator
 
@@ -32,8 +32,9 @@ class ClassUniformSampler(Sampler):
     Raises:
         ValueError: if ``batch_size`` is no multiple of ``images_per_class``.
 
-    Example:
-        >>> sampler = dict(type='ClassUniformSampler', batch_size=128, images_per_class=4, num_batches=150)
+    Config::
+
+        sampler=dict(type='ClassUniformSampler', batch_size=128, images_per_class=4, num_batches=150)
     """
 
     def __init__(
@@ -51,8 +52,8 @@ class ClassUniformSampler(Sampler):
         self.dataset = dataset
         self.images_per_class = images_per_class
         self.num_groups = num_batches * batch_size // images_per_class
-        self.seed = sync_random_seed() if seed is None else seed
-        self.rank, self.world_size = get_dist_info()
+        self.seed = shared_random_seed() if seed is None else seed
+        self.rank, self.world_size = get_rank(), get_world_size()
         self._epoch = 0
         order = np.argsort(dataset.labels, kind='stable')
         starts = np.flatnonzero(np.diff(dataset.labels[order])) + 1
@@ -77,16 +78,16 @@ class ClassUniformSampler(Sampler):
         return (Draw(index, position) for position, index in enumerate(own, 1))
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by ``DistSamplerSeedHook`` before every epoch; the augmentation has to hear of it too."""
+        """Set the epoch of the order and of the augmentation; called by ``DistSamplerSeedHook`` before every epoch."""
         self._epoch = epoch
         self.dataset.set_epoch(epoch)
 
     def run_state(self) -> dict[str, int]:
-        """What a resumed run must know: a seed that was drawn at random."""
+        """Return what a resumed run needs: a seed that was drawn at random."""
         return {'seed': self.seed}
 
     def load_run_state(self, state: dict[str, int]) -> None:
-        """Take it back."""
+        """Restore what :meth:`run_state` returned."""
         self.seed = state['seed']
 
     def _draw(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:

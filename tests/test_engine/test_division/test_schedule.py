@@ -48,19 +48,11 @@ def runs(stages, epochs):
 
 
 def test_cvpr_preset_joins_at_80_and_fine_tunes_from_190_of_200():
-    assert runs(Stages.cvpr(), 200) == [('divide', 0), ('joint', 80), ('fine_tune', 190)]
+    assert runs(Stages(0, 80, 190), 200) == [('divide', 0), ('joint', 80), ('fine_tune', 190)]
 
 
 def test_tpami_preset_joins_at_80_of_180_and_never_fine_tunes():
-    assert runs(Stages.tpami(), 180) == [('divide', 0), ('joint', 80)]
-
-
-def test_presets_scale_to_the_length_of_the_run():
-    assert Stages.cvpr(max_epochs=20, warm_up=3) == Stages(3, 11, 19)
-    assert Stages.tpami(max_epochs=18, warm_up=2) == Stages(2, 10, None)
-    # No more epochs than there are.
-    assert Stages.cvpr(max_epochs=20, warm_up=15) == Stages(15, 19, 19)
-    assert Stages.tpami(max_epochs=18, warm_up=14) == Stages(14, 18, None)
+    assert runs(Stages(0, 80), 180) == [('divide', 0), ('joint', 80)]
 
 
 @pytest.mark.parametrize(
@@ -86,4 +78,4 @@ def test_stages_out_of_order_are_errors(bounds):
 
 def test_a_negative_epoch_has_no_stage():
     with pytest.raises(ValueError, match='epoch must not be negative, got -1'):
-        Stages.cvpr().at(-1)
+        Stages(0, 80, 190).at(-1)

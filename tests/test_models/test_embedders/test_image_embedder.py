@@ -4,6 +4,7 @@ from mmpretrain.structures import DataSample
 
 from mmdml.models import ImageEmbedder
 from mmdml.registry import MODELS
+from mmdml.structures import Progress, StepContext
 
 SMALL = dict(
     backbone=dict(type='Conv4', channels=8),
@@ -40,10 +41,13 @@ def test_predict_mode_adds_the_same_rows_to_the_samples(pictures_and_model):
 
 def test_loss_mode_hands_labels_and_data_set_indices_to_the_head(pictures_and_model):
     inputs, model = pictures_and_model
+    received = []
+    model.step = StepContext(Progress(0, 10, 10), receivers=(received.append,))
     loss = model(inputs, samples(0, 0, 1, 1), mode='loss')['loss']
     assert loss.requires_grad and loss.ndim == 0
-    assert model.head.last_rows.labels.tolist() == [0, 0, 1, 1]
-    assert model.head.last_rows.indices.tolist() == [10, 11, 12, 13]
+    (rows,) = received
+    assert rows.labels.tolist() == [0, 0, 1, 1] and rows.indices.tolist() == [10, 11, 12, 13]
+    assert not rows.embeddings.requires_grad
 
 
 def test_what_is_missing_is_named(pictures_and_model):

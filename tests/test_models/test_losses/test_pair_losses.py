@@ -26,8 +26,8 @@ def random_batch(seed, copies=2, rows=14, dim=6, dtype=torch.float64):
     """Uneven classes: some anchors are alone, some are easy, one row occurs twice."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 6, (rows,), generator=generator)
-    centres = torch.randn(6, dim, generator=generator, dtype=dtype)
-    unit = normalize(centres[labels] + 0.8 * torch.randn(rows, dim, generator=generator, dtype=dtype))
+    centers = torch.randn(6, dim, generator=generator, dtype=dtype)
+    unit = normalize(centers[labels] + 0.8 * torch.randn(rows, dim, generator=generator, dtype=dtype))
     unit[1] = unit[0]
     labels[1] = labels[0]
     labels[2] = 99
@@ -113,7 +113,7 @@ each_loss = pytest.mark.parametrize('loss', LOSSES, ids=str)
 
 
 def golden_pairs(copies):
-    """Dossier sec. 8, item 19: 0, 60, 90, 10 degrees; copies without noise."""
+    """Rows at 0, 60, 90 and 10 degrees; copies without noise."""
     angle = torch.deg2rad(torch.tensor([0.0, 60.0, 90.0, 10.0], dtype=torch.float64))
     unit = torch.stack([angle.cos(), angle.sin()], 1).requires_grad_()
     return with_copies(unit, torch.tensor([0, 0, 1, 1]), copies)
@@ -127,7 +127,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize('copies', GOLDEN)
-def test_golden_values_of_the_dossier(copies):
+def test_golden_values_of_four_directions(copies):
     losses = (ContrastiveLoss(), MultiSimilarityLoss(), TripletLoss(margin=0.2), TripletLoss(0.2, reduction='mean'))
     values = [float(loss(golden_pairs(copies)).detach()) for loss in losses]
     assert values == pytest.approx(GOLDEN[copies], abs=1e-6)

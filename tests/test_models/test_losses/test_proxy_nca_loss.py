@@ -150,7 +150,7 @@ def test_another_width_and_a_label_without_proxy_are_named():
 
 
 def sliced_head(**options):
-    head = DivideAndConquerHead(dict(type='ProxyNCALoss', num_classes=5, embed_dim=7), num_learners=3, **options)
+    head = DivideAndConquerHead(dict(type='ProxyNCALoss', num_classes=5, embed_dim=7), **options)
     head.bind(DivideAndConquerEmbedding(in_channels=4, embed_dim=7, num_learners=3))
     return head
 
@@ -175,7 +175,7 @@ def test_merged_proxies_are_those_of_the_slices_side_by_side():
 def test_slices_cannot_share_one_table_of_proxies_and_masks_have_whole_ones():
     with pytest.raises(ValueError, match='slices cannot share one class-based loss'):
         sliced_head(shared_loss=True)
-    head = DivideAndConquerHead(dict(type='ProxyNCALoss', num_classes=5, embed_dim=7), num_learners=3)
+    head = DivideAndConquerHead(dict(type='ProxyNCALoss', num_classes=5, embed_dim=7))
     head.bind(DivideAndConquerEmbedding(in_channels=4, embed_dim=7, num_learners=3, division='masks'))
     tables = [head.loss_of(learner).proxies for learner in (0, 1, 2, None)]
     assert len({id(table) for table in tables}) == 4 and all(table.shape == (5, 7) for table in tables)

@@ -7,6 +7,8 @@ import torch
 from torch.nn.functional import normalize
 
 from mmdml.models import DivideAndConquerEmbedding, DivideAndConquerHead, EmbeddingHead, LinearEmbedding
+from mmdml.models.generators import IAAGenerator, correct_variance
+from mmdml.structures import Embeddings, Progress, Rows, StepContext
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
 
@@ -32,8 +34,8 @@ def test_one_learner_is_the_plain_layer_bit_by_bit(options, learner):
     assert torch.equal(raw, plain(features()))
     assert torch.equal(neck.unit(raw, learner), plain.unit(raw))
     results = []
-    for head, layer in ((EmbeddingHead(dict(type='TripletLoss')), plain), (dc_head(1), neck)):
-        value = head.loss(layer(features(), learner), LABELS, None, layer, learner)['loss']
+    for head, layer in ((EmbeddingHead(dict(type='TripletLoss')), plain), (dc_head(neck), neck)):
+        value = head.loss(layer(features(), learner), LABELS, None, layer, step_of(layer, learner))['loss']
         value.backward()
         results.append(value)
     assert torch.equal(*results)
@@ -41,8 +43,14 @@ def test_one_learner_is_the_plain_layer_bit_by_bit(options, learner):
     assert torch.equal(own.grad, plain.linear.weight.grad)
 
 
-def dc_head(num_learners, **options):
-    return DivideAndConquerHead(dict(type='TripletLoss'), num_learners, **options)
+def dc_head(neck, **options):
+    head = DivideAndConquerHead(dict(type='TripletLoss'), **options)
+    head.bind(neck)
+    return head
+
+
+def step_of(neck, learner):
+    return StepContext(Progress(0, 10, 10), None if learner is None else neck.active(learner))
 
 
 @pytest.mark.parametrize('learner', [0, 2])
@@ -53,7 +61,7 @@ def test_gradient_reaches_the_slice_of_the_active_learner_only_and_the_others_st
     for _ in range(2):
         before = [parameter.clone() for parameter in neck.learners.parameters()]
         optimizer.zero_grad()
-        dc_head(4).loss(neck(inputs, learner), LABELS, None, neck, learner)['loss'].backward()
+        dc_head(neck).loss(neck(inputs, learner), LABELS, None, neck, step_of(neck, learner))['loss'].backward()
         optimizer.step()
     moved = [not torch.equal(old, new) for old, new in zip(before, neck.learners.parameters(), strict=True)]
     assert moved == [part == learner for part in range(4) for _ in ('weight', 'bias')]
@@ -132,15 +140,16 @@ def test_diversity_is_one_for_equal_masks_with_zero_gradient_zero_for_disjoint_o
 
 
 def test_the_diversity_term_enters_the_loss_in_the_divide_stage_only():
-    neck, head = neck_with(2, division='masks'), dc_head(2, diversity_weight=0.5)
-    divided = head.loss(neck(features(), 1), LABELS, None, neck, 1)
+    neck = neck_with(2, division='masks')
+    head = dc_head(neck, regularizers=dict(diversity=dict(type='MaskDiversity', weight=0.5)))
+    divided = head.loss(neck(features(), 1), LABELS, None, neck, step_of(neck, 1))
     assert divided['loss_diversity'].item() == pytest.approx(0.5)
     assert 'loss_diversity' not in head.loss(neck(features()), LABELS, None, neck)
 
 
 def test_masks_of_idle_learners_get_no_gradient_from_the_data():
     neck = neck_with(3, division='masks')
-    dc_head(3).loss(neck(features(), 1), LABELS, None, neck, 1)['loss'].backward()
+    dc_head(neck).loss(neck(features(), 1), LABELS, None, neck, step_of(neck, 1))['loss'].backward()
     assert neck.learners.masks.grad[1].abs().sum() > 0
     assert neck.learners.masks.grad[[0, 2]].abs().max() == 0
 
@@ -158,9 +167,6 @@ def test_learners_only_multiply_and_never_beyond_the_final_number():
 
 @pytest.mark.parametrize('options', [dict(), dict(division='masks')], ids=['slices', 'masks'])
 def test_iaa_corrects_in_the_space_of_the_learner_and_leaves_its_idle_neurons_alone(options):
-    from mmdml.engine import Embeddings, Progress
-    from mmdml.models import IAAGenerator, correct_variance
-    from mmdml.structures import Rows
 
     neck = neck_with(2, **options)
     if options:
@@ -170,11 +176,12 @@ def test_iaa_corrects_in_the_space_of_the_learner_and_leaves_its_idle_neurons_al
     data = Embeddings(raw, torch.arange(40) % 5, torch.arange(40), 5)
     progress = Progress(0, 10**6, 10)
     iaa = IAAGenerator(num_copies=3, lam=1.0, lam_schedule='constant', onset=0)
-    iaa.receive_embeddings(data, progress)
+    iaa.estimator.receive_embeddings(data, progress)
     learner = neck.active(1)
     anchors = Rows.of_batch(raw[:1], data.labels[:1])
-    noise = torch.cat([iaa(anchors, Progress(i, 10**6, 10), learner).embeddings - raw[:1] for i in range(1500)])
-    state = iaa.run_state()
+    steps = [StepContext(Progress(i, 10**6, 10), learner) for i in range(1500)]
+    noise = torch.cat([iaa(anchors, step).embeddings - raw[:1] for step in steps])
+    state = iaa.estimator.run_state()
     expected = correct_variance(state['count'], state['mean'] * learner.scale, state['var'] * learner.scale**2)[0]
     got = (noise * learner.scale).var(0)
     used = learner.scale > 0

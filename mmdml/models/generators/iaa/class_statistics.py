@@ -31,7 +31,7 @@ def class_statistics(embeddings: Tensor, labels: Tensor, num_classes: int) -> Cl
     not matter.
 
     Args:
-        embeddings: ``(N, D)`` raw embeddings, not normalised.
+        embeddings: ``(N, D)`` raw embeddings, not normalized.
         labels: ``(N,)`` integers in 0..num_classes-1.
         num_classes: C.
 
@@ -57,31 +57,13 @@ def class_statistics(embeddings: Tensor, labels: Tensor, num_classes: int) -> Cl
     return ClassStatistics(count, mean.to(dtype), var.to(dtype))
 
 
-def merge_statistics(first: ClassStatistics, second: ClassStatistics) -> ClassStatistics:
-    """Statistics of two disjoint sets of images together, e.g. of two ranks (Chan, Golub and LeVeque, 1979).
-
-    With ``w = n_second / (n_first + n_second)`` per class: ``mean = (1 - w) mean_first + w mean_second`` and
-    ``var = (1 - w) var_first + w var_second + w (1 - w) (mean_first - mean_second)^2``.
-
-    Args:
-        first: of C classes.
-        second: of the same C classes.
-
-    Returns:
-        What ``class_statistics`` gives on all images, up to rounding.
-    """
-    total = first.count + second.count
-    share = second.count / total.clamp(min=1)
-    return ClassStatistics(total, *_mix(first, second, share))
-
-
 def update_statistics(
     old: ClassStatistics,
     new: ClassStatistics,
     momentum: float | None = None,
     seen: Tensor | None = None,
 ) -> ClassStatistics:
-    """Statistics after another sweep: the fresh ones, or the running mix of the released code (IAA dossier sec. 2.1).
+    """Statistics after another sweep: the fresh ones, or the running mix of the released code.
 
     With A_k images of class k seen in all earlier sweeps and n_k in the new one::
 

@@ -1,6 +1,6 @@
-"""Noise with the full covariance of a class, drawn without a D x D matrix per class (IAA dossier sec. 9, item 23).
+"""Noise with the full covariance of a class, drawn without a D x D matrix per class.
 
-A sum of the centred embeddings of a class with independent standard normal factors, divided by ``sqrt(n_k)``, has
+A sum of the centered embeddings of a class with independent standard normal factors, divided by ``sqrt(n_k)``, has
 exactly the covariance ``Sigma_k = (1 / n_k) sum_j (x_j - mu_k)(x_j - mu_k)^T`` (IAA, Fu et al., T-MM 2022, Eq. 8).
 Mixtures of covariances are sums of such independent terms with square-rooted weights. An extension: the paper's
 experiments use diagonals.
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from .class_statistics import class_statistics
-from .neighbor_correction import correction_weight, neighbor_weights
+from .neighbor_correction import correction_weight
+from .neighbors import neighbor_weights
 
 
 @dataclass(frozen=True)
 class CovarianceBank:
-    """The centred embeddings of all images, class after class, and how each class borrows from others (Eq. 15).
+    """The centered embeddings of all images, class after class, and how each class borrows from others (Eq. 15).
 
     Attributes:
         rows: ``(N, D)`` embeddings minus the mean of their class, sorted by class, float32 at least.
@@ -48,7 +49,7 @@ class CovarianceBank:
         num_classes: int,
         correction: Mapping[str, Any] | None = None,
     ) -> 'CovarianceBank':
-        """Centre, sort, and find the neighbors.
+        """Center, sort, and find the neighbors.
 
         Args:
             embeddings: ``(N, D)`` raw embeddings.
@@ -73,7 +74,7 @@ class CovarianceBank:
         return cls(rows, offsets, alpha, indices, weights, gamma, covariance_factor(rows.t() @ rows / images))
 
     def to(self, device: str | torch.device) -> 'CovarianceBank':
-        """The same bank on ``device``; nothing is copied if it is there."""
+        """Return the same bank on ``device``; nothing is copied if it is there."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)
 
@@ -132,7 +133,7 @@ def full_covariance_noise(
     Args:
         class_ids: ``(R,)`` class of each row of the batch.
         copies: M, independent draws per row.
-        bank: the centred embeddings.
+        bank: the centered embeddings.
         generator: on the device of the bank.
 
     Returns:
@@ -157,10 +158,10 @@ def full_covariance_noise(
 
 
 def _scaled_rows(bank: CovarianceBank, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the noise of each class is spanned by.
+    """Return what the noise of each class is spanned by.
 
     Args:
-        bank: the centred embeddings.
+        bank: the centered embeddings.
         classes: ``(U,)`` distinct classes.
 
     Returns:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmdml.models.generators import ClassStatistics, class_statistics, merge_statistics, update_statistics
+from mmdml.models.generators import ClassStatistics, class_statistics, update_statistics
 
 GOLDEN = [[(1, 0), (3, 2)], [(2, 1), (2, 3), (2, 2)], [(0, 4)], [(-1, 2), (1, 2), (0, 5), (0, 3)], [(3, -1), (5, 1)]]
 
@@ -44,14 +44,6 @@ def test_order_of_images_does_not_matter():
         strict=True,
     ):
         torch.testing.assert_close(first, second, rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize('split', [1, 50, 199])
-def test_merging_parts_of_a_sweep_equals_one_sweep(split):
-    embeddings, labels = sample(dtype=torch.float64)
-    parts = [class_statistics(embeddings[part], labels[part], 17) for part in (slice(split), slice(split, None))]
-    for merged, whole in zip(merge_statistics(*parts), class_statistics(embeddings, labels, 17), strict=True):
-        torch.testing.assert_close(merged, whole)
 
 
 def test_golden_example_of_the_dossier():

@@ -222,7 +222,7 @@ def test_closest_beyond_cutoff_gives_a_triplet_where_most_anchors_are_alone():
 @pytest.mark.parametrize(
     'dim, ratio', [(16, 9.5e-2), (32, 6.5e-3), (64, 3.1e-5), (128, 6.8e-10)], ids=lambda value: str(value)
 )
-def test_weight_ratio_of_the_dossier(dim, ratio):
+def test_weight_ratio_of_two_near_distances(dim, ratio):
     log_weight = log_inverse_density(torch.tensor([0.5, 0.6], dtype=torch.float64), dim)
     assert math.exp(log_weight[1] - log_weight[0]) == pytest.approx(ratio, rel=0.02)
 

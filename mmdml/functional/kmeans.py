@@ -1,16 +1,17 @@
-"""K-means of the training images with faiss (D&C, CVPR 2019, Sec. 3.2; dossier 2.2 and 3.1)."""
+"""K-means with faiss (D&C, CVPR 2019, Sec. 3.2)."""
 
 import logging
+import math
 
 import faiss
 import numpy as np
 import torch
 from torch import Tensor
 
-from .singletons import class_table
-
 #: Rows whose differences to centroids are held at once: 32 MB at 2048 dimensions.
 _ROWS = 4096
+#: Largest exponents of two of the values that are clustered as they are: their squares are far inside fp32.
+_EXPONENTS = 40
 
 
 def kmeans(
@@ -18,9 +19,10 @@ def kmeans(
 ) -> tuple[Tensor, Tensor]:
     """Divide vectors into K clusters: Lloyd's algorithm on all of them, in fp32 on the CPU.
 
-    The same vectors and settings give the same clusters. Clusters that come out empty are filled: the vector farthest
-    from its centroid becomes the centroid of the empty cluster and takes along what is nearer to it. So every cluster
-    holds a vector if there are K distinct ones; if not, the rest stays empty and a warning says so.
+    The same vectors and settings give the same clusters. Vectors whose squares leave the range of fp32 are clustered
+    after division by a power of two, which changes no cluster. Clusters that come out empty are filled: the vector
+    farthest from its centroid becomes the centroid of the empty cluster and takes along what is nearer to it. So every
+    cluster holds a vector if there are K distinct ones; if not, the rest stays empty and a warning says so.
 
     Args:
         vectors: ``(N, D)`` floats.
@@ -35,11 +37,13 @@ def kmeans(
         Every vector belongs to its nearest centroid.
 
     Raises:
-        ValueError: if ``vectors`` is no finite matrix, K is below 1 or above N, or a setting is out of range.
+        ValueError: if ``vectors`` is no matrix of finite fp32 values, K is below 1 or above N, or a setting is out of
+            range.
     """
     _check(vectors, num_clusters, seed, restarts, iterations)
-    matrix = vectors.detach().to(device='cpu', dtype=torch.float32).contiguous()
-    _check_finite(matrix)
+    matrix = vectors.detach().to('cpu')
+    scale = _safe_scale(matrix)
+    matrix = (matrix if scale == 1 else matrix / scale).to(torch.float32).contiguous()
     rows = matrix.numpy()
     settings = faiss.ClusteringParameters()
     settings.niter = iterations
@@ -57,115 +61,8 @@ def kmeans(
     assignment = torch.from_numpy(index.search(rows, 1)[1].squeeze(1).astype(np.int64))
     centroids = torch.from_numpy(centroids)
     _fill_empty_clusters(matrix, assignment, centroids)
+    centroids *= scale
     return assignment.to(vectors.device), centroids.to(vectors.device)
-
-
-def kmeans_with_classes(
-    vectors: Tensor,
-    labels: Tensor,
-    num_clusters: int,
-    seed: int = 1234,
-    restarts: int = 1,
-    iterations: int = 100,
-    trials: int = 30,
-) -> tuple[Tensor, Tensor, bool]:
-    """:func:`kmeans` with seeds ``seed``, ``seed + 1``, ... until every cluster can give a batch with negatives.
-
-    Args:
-        vectors: ``(N, D)`` floats.
-        labels: ``(N,)`` integers >= 0, class ids.
-        num_clusters: K, at most N.
-        seed: of the first trial.
-        restarts: as in :func:`kmeans`.
-        iterations: as in :func:`kmeans`.
-        trials: how many seeds to try; the last result is kept even if it fails.
-
-    Returns:
-        ``(N,)`` int64 clusters, ``(K, D)`` centroids, and whether every cluster holds two classes with two images each
-        (:func:`every_cluster_has_classes`).
-
-    Raises:
-        TypeError: if ``labels`` are not integers.
-        ValueError: as :func:`kmeans`; if ``labels`` do not fit; if ``trials`` is below 1.
-    """
-    if trials < 1:
-        raise ValueError(f'trials must be at least 1, got {trials}')
-    for trial in range(trials):
-        assignment, centroids = kmeans(vectors, num_clusters, seed + trial, restarts, iterations)
-        works = every_cluster_has_classes(assignment, labels.to(assignment.device), num_clusters)
-        if works:
-            break
-    return assignment, centroids, works
-
-
-def bisect(
-    vectors: Tensor,
-    assignment: Tensor,
-    num_clusters: int,
-    seed: int = 1234,
-    restarts: int = 1,
-    iterations: int = 100,
-    labels: Tensor | None = None,
-    trials: int = 30,
-) -> Tensor:
-    """Divide every cluster c in two by 2-means on its own images: its children are 2c and 2c + 1.
-
-    ``children // 2`` is the parents' assignment. A cluster with one image passes it on to 2c, an empty one has two
-    empty children.
-
-    Args:
-        vectors: ``(N, D)`` floats.
-        assignment: ``(N,)`` integers, parent cluster of each image, 0..K-1; images at -1 stay there.
-        num_clusters: K, number of parents.
-        seed: of every 2-means, as in :func:`kmeans`.
-        restarts: as in :func:`kmeans`.
-        iterations: as in :func:`kmeans`.
-        labels: ``(N,)`` integers >= 0, class ids: each bisection is then retried as in :func:`kmeans_with_classes`.
-        trials: seeds to try for each cluster; without ``labels`` there is nothing to try again for.
-
-    Returns:
-        ``(N,)`` int64 children, 0..2K-1, or -1.
-
-    Raises:
-        TypeError: if ``labels`` are not integers.
-        ValueError: as :func:`kmeans`; if ``assignment`` does not fit or is outside -1..K-1.
-    """
-    if assignment.shape != vectors.shape[:1]:
-        raise ValueError(
-            f'assignment must have one entry for each of {len(vectors)} vectors, got {tuple(assignment.shape)}'
-        )
-    if len(assignment) and not -1 <= assignment.min() <= assignment.max() < num_clusters:
-        raise ValueError(
-            f'assignment must hold clusters 0..{num_clusters - 1}, or -1 for none, '
-            f'got {assignment.min()}..{assignment.max()}'
-        )
-    children = torch.where(assignment < 0, assignment, 2 * assignment).long()
-    for parent in range(num_clusters):
-        images = (assignment == parent).nonzero().squeeze(1)
-        if len(images) < 2:
-            continue
-        if labels is None:
-            halves, _ = kmeans(vectors[images], 2, seed, restarts, iterations)
-        else:
-            halves, _, _ = kmeans_with_classes(vectors[images], labels[images], 2, seed, restarts, iterations, trials)
-        children[images] += halves
-    return children
-
-
-def every_cluster_has_classes(assignment: Tensor, labels: Tensor, num_clusters: int) -> bool:
-    """Whether every cluster holds two classes with two images each: the least that has positives and negatives.
-
-    Args:
-        assignment: ``(N,)`` integers, cluster of each image, 0..K-1 or -1.
-        labels: ``(N,)`` integers >= 0, class ids.
-        num_clusters: K.
-
-    Raises:
-        TypeError: if ``assignment`` or ``labels`` are not integers.
-        ValueError: if shapes do not fit or a value is out of range.
-    """
-    table = class_table(assignment, labels, num_clusters)
-    return bool(((table >= 2).sum(1) >= 2).all())
 
 
 def cluster_means(vectors: Tensor, assignment: Tensor, num_clusters: int) -> Tensor:
@@ -235,8 +132,20 @@ def _check(vectors: Tensor, num_clusters: int, seed: int, restarts: int, iterati
             raise ValueError(f'{name} must be at least 1, got {value}')
 
 
-def _check_finite(rows: Tensor) -> None:
-    # A sum over the row shows NaN and infinity without a second matrix of the size of the first.
-    bad = (~torch.isfinite(rows.sum(1))).nonzero().squeeze(1)
+def _safe_scale(matrix: Tensor) -> float:
+    """Power of two by which the rows are divided: 1 unless their squares would overflow or vanish in fp32.
+
+    Raises:
+        ValueError: if a value is not finite in fp32.
+    """
+    # Extremes of the rows show NaN and infinity without a second matrix of the size of the first.
+    low, high = torch.aminmax(matrix, dim=1)
+    largest = torch.maximum(-low, high)
+    bad = (~(largest <= torch.finfo(torch.float32).max)).nonzero().squeeze(1)
     if len(bad):
-        raise ValueError(f'vectors are not finite (NaN or inf) in {len(bad)} of {len(rows)} rows, first in {bad[0]}')
+        raise ValueError(
+            f'vectors are not finite (NaN, inf, or beyond fp32) in {len(bad)} of {len(matrix)} rows, first in {bad[0]}'
+        )
+    top = float(largest.max())
+    exponent = math.frexp(top)[1] - 1 if top > 0 else 0
+    return 2.0**exponent if abs(exponent) > _EXPONENTS else 1.0

@@ -1,0 +1,220 @@
+"""Checks of a whole config before any work: keys, types and plain values at every depth, each named by its path."""
+
+import inspect
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import mmengine.registry as roots
+import torch
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmdml import registry as own
+from mmdml.cli.config_paths import walk
+from mmdml.utils.near_names import did_you_mean
+
+# Keys that mean something to the Runner or to the tools; a config may hold variables of its own besides.
+_KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | {
+    'find_unused_parameters',
+    'sync_bn',
+    'model_wrapper_cfg',
+    'compile',
+    'activation_checkpointing',
+    'efficient_conv_bn_eval',
+    'custom_imports',
+    'gpu_ids',
+    'runner_type',
+}
+_LOADER = (own.DATASETS, own.DATA_SAMPLERS, own.TRANSFORMS)
+#: Registries in which the types below a key of the config are looked up first.
+_REGISTRIES: dict[str, tuple[Registry, ...]] = {
+    'model': (own.MODELS, own.TASK_UTILS),
+    'train_dataloader': _LOADER,
+    'val_dataloader': _LOADER,
+    'test_dataloader': _LOADER,
+    'optim_wrapper': (own.OPTIM_WRAPPERS, own.OPTIMIZERS),
+    'param_scheduler': (own.PARAM_SCHEDULERS,),
+    'default_hooks': (own.HOOKS,),
+    'custom_hooks': (own.HOOKS,),
+    'train_cfg': (own.LOOPS,),
+    'val_cfg': (own.LOOPS,),
+    'test_cfg': (own.LOOPS,),
+    'val_evaluator': (own.METRICS, own.PROTOCOLS, roots.EVALUATOR),
+    'test_evaluator': (own.METRICS, own.PROTOCOLS, roots.EVALUATOR),
+    'visualizer': (own.VISUALIZERS, own.VISBACKENDS),
+}
+# Dicts with a type that are read by other code than a registry's builder.
+_NOT_BUILT = ('collate_fn', 'worker_init_fn', 'batch_sampler')
+# What the Runner takes out of a part's dict before it is built, or allows in one without a type.
+_TAKEN_OUT = {
+    'optim_wrapper': {'type', 'constructor', 'paramwise_cfg', 'optimizer'},
+    'param_scheduler': {'convert_to_iter_based'},
+    'default_hooks': {'priority'},
+    'custom_hooks': {'priority'},
+    'train_cfg': {'by_epoch'},
+}
+_LOADER_KEYS = {*inspect.signature(DataLoader.__init__).parameters, 'num_batch_per_epoch'} - {'self'}
+_POSITIVE = ('max_epochs', 'max_iters', 'val_interval')
+_PLAIN_NUMBERS = {int, float, bool, type(None), torch.Tensor}
+
+
+def check_keys(cfg: Any, options: Iterable[str]) -> None:
+    """Refuse top-level keys that would be silently ignored, before the options are merged.
+
+    A command-line option must name a key of the Runner. A key of the config that nearly spells a Runner key is taken
+    for a typing error.
+
+    Raises:
+        ValueError: names the key and the nearest known one, or the places deeper in the config where it occurs.
+    """
+    for key in {option.partition('.')[0] for option in options} - _KNOWN_KEYS:
+        places = _places(cfg, key)
+        if key in cfg:
+            raise ValueError(
+                f"--cfg-options: '{key}' is a variable of the config file, and its value is already where it is used. "
+                f'Set it there, e.g. {places or "train_dataloader.batch_size"} instead of {key}; '
+                'tools/misc/print_config.py shows the places'
+            )
+        hint = f'; did you mean {places}?' if places else did_you_mean(key, _KNOWN_KEYS)
+        raise ValueError(f"--cfg-options: unknown config key '{key}'{hint}")
+    for key in set(cfg) - _KNOWN_KEYS:
+        near = did_you_mean(key, _KNOWN_KEYS, cutoff=0.87)
+        if near:
+            raise ValueError(f"unknown config key '{key}'{near}")
+
+
+def check_config(cfg: Any) -> None:
+    """Check keys, types and plain values below the top level of a merged config.
+
+    Raises:
+        ValueError: names the path of the first key, type or value that is wrong, and what is near to it.
+    """
+    values = _plain(cfg)
+    for path, entry, section in _entries(values):
+        if 'type' in entry:
+            _check_part(path, entry, section)
+        elif path in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            _check_names(path, entry, _LOADER_KEYS, 'a data loader')
+    for key in _POSITIVE:
+        value = (values.get('train_cfg') or {}).get(key)
+        if isinstance(value, int) and value < 1:
+            remedy = ' (--no-validate switches evaluation off)' if key == 'val_interval' else ''
+            raise ValueError(f'train_cfg.{key}: must be a whole number > 0, got {value}{remedy}')
+    if (values.get('default_hooks') or {}).get('progress', '') is None:
+        raise ValueError(
+            'default_hooks.progress: None switches ProgressHook off, without which the head does not know where the '
+            'run stands; leave the entry out'
+        )
+
+
+def _plain(cfg: Any) -> dict[str, Any]:
+    return cfg.to_dict() if hasattr(cfg, 'to_dict') else cfg
+
+
+def _entries(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """All dicts below the keys of the Runner, with their paths and the key that they are below."""
+    for section in _REGISTRIES.keys() & values.keys():
+        for path, entry in walk(values[section], section):
+            names = path.split('.')
+            built = not any(name in _NOT_BUILT or name.endswith('_cfg') for name in names[1:])
+            if isinstance(entry, dict) and built:
+                if path == 'train_cfg' and 'type' not in entry:
+                    # The Runner's choice.
+                    loop = 'EpochBasedTrainLoop' if entry.get('by_epoch', True) else 'IterBasedTrainLoop'
+                    entry = {'type': loop, **entry}
+                yield path, entry, section
+
+
+def _check_part(path: str, entry: dict[str, Any], section: str) -> None:
+    kind = entry['type']
+    part = _find(path, kind, section) if isinstance(kind, str) else kind
+    accepted = _parameters(part)
+    if accepted is None:
+        return
+    top = path.count('.') == 0 or (path.count('.') == 1 and path.rpartition('.')[2].isdigit())
+    more = _TAKEN_OUT.get(section, set()) if top or section in ('default_hooks', 'custom_hooks') else set()
+    name = kind if isinstance(kind, str) else kind.__name__
+    _check_names(path, entry, {*accepted, *more, 'type', '_scope_', 'init_cfg'}, name)
+    for key, value in entry.items():
+        if isinstance(value, str) and key in accepted and _is_number(accepted[key]):
+            raise ValueError(f'{path}.{key}: {name} takes a number, got {value!r}')
+
+
+def _check_names(path: str, entry: dict[str, Any], known: Iterable[str], name: str) -> None:
+    for key in entry.keys() - set(known):
+        near = did_you_mean(key, known) or f'; it takes {", ".join(sorted(set(known) - {"type", "_scope_", "self"}))}'
+        raise ValueError(f'{path}.{key}: {name} takes no {key!r}{near}')
+
+
+def _find(path: str, kind: str, section: str) -> Any:
+    registries = _REGISTRIES[section]
+    others = [each for each in vars(roots).values() if isinstance(each, Registry)]
+    for registry in [*registries, *others]:
+        part = registry.get(kind)
+        if part is not None:
+            return part
+    known = {name for registry in registries for name in _names(registry, kind.rpartition('.')[0])}
+    raise ValueError(f'{path}.type: there is no {kind!r}{did_you_mean(kind, known)}')
+
+
+def _names(registry: Registry, scope: str) -> Iterator[str]:
+    """Names that a registry and its parents know; with a scope, those of that package, with the scope before them."""
+    if scope:
+        registry = registry.root.children.get(scope, registry) if hasattr(registry, 'root') else registry
+        yield from (f'{scope}.{name}' for name in registry.module_dict)
+        return
+    while registry is not None:
+        yield from registry.module_dict
+        registry = registry.parent
+
+
+def _parameters(part: Any) -> dict[str, Any] | None:
+    """Parameters that a class or function takes, with their annotations; None if it takes any."""
+    if not inspect.isclass(part):
+        found = inspect.signature(part).parameters.values()
+        return None if _takes_any(found) else {each.name: each.annotation for each in found}
+    # Keywords that a class does not name go to the next one in its order of resolution.
+    accepted: dict[str, Any] = {}
+    for each in part.__mro__:
+        if '__init__' not in vars(each) or each is object:
+            continue
+        found = list(inspect.signature(each.__init__).parameters.values())
+        accepted = {**{one.name: one.annotation for one in found}, **accepted}
+        if not _takes_any(found):
+            return accepted
+        if not _forwards(each, found):
+            return None
+    return accepted if part.__init__ is object.__init__ else None
+
+
+def _takes_any(parameters: Iterable[inspect.Parameter]) -> bool:
+    return any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
+
+
+def _forwards(owner: type, parameters: Iterable[inspect.Parameter]) -> bool:
+    """Whether ``**kwargs`` go to the base class, as by custom, and not to something else."""
+    foreign = owner is torch.nn.Module or owner.__module__.partition('.')[0] in ('mmpretrain', 'mmcv', 'timm')
+    return not foreign and any(each.name == 'kwargs' for each in parameters)
+
+
+def _is_number(annotation: Any) -> bool:
+    kinds = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    return bool(kinds) and all(kind in _PLAIN_NUMBERS for kind in kinds)
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def _places(cfg: Any, key: str) -> str:
+    """Where an option stands deeper in a config: set there, or taken by a part that is there; at most three places."""
+    values = _plain(cfg)
+    below = {section: values[section] for section in _REGISTRIES if section in values}
+    places = [path for path, _ in walk(below) if path.rpartition('.')[2] == key and '.' in path]
+    for path, entry, section in () if places else _entries(values):
+        if isinstance(entry.get('type'), str) and key in (_parameters(_find(path, entry['type'], section)) or ()):
+            places.append(f'{path}.{key}')
+    return ' or '.join(sorted(places, key=len)[:3])

@@ -1,0 +1,102 @@
+"""Images of one source, and which of its classes belong to a split."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mmdml.utils.seeding import Stream, numpy_generator
+
+SPLITS = ('train', 'val', 'test')
+
+
+class Samples(NamedTuple):
+    """The images of one source, before any class is held out.
+
+    Attributes:
+        paths: ``N`` image paths, relative to ``data_prefix['img_path']`` or absolute.
+        labels: ``(N,)`` positions in ``classes``; all -1 if the images have no labels.
+        classes: class names, in the dataset's official order; none if the images have no labels.
+        roles: ``(N,)`` of 0 (query and gallery), 1 (query) or 2 (gallery); None for all 0.
+        columns: more facts, ``N`` whole numbers or texts by name, such as ``camera``.
+        notes: sentences on what was left out or looks wrong; they are logged as warnings.
+    """
+
+    paths: Sequence[str]
+    labels: np.ndarray
+    classes: Sequence[str]
+    roles: np.ndarray | None = None
+    columns: Mapping[str, Sequence] = {}
+    notes: Sequence[str] = ()
+
+
+class DatasetSummary(NamedTuple):
+    """What a dataset holds, in a line.
+
+    Attributes:
+        name: class of the dataset, with the part it holds, such as ``'VehicleID small'``.
+        num_images: images.
+        num_classes: classes that have an image; 0 if the images have no labels.
+        parts: summaries of the parts, of a concatenation.
+    """
+
+    name: str
+    num_images: int
+    num_classes: int
+    parts: tuple['DatasetSummary', ...] = ()
+
+    def __str__(self) -> str:
+        classes = (
+            f'of {self.num_classes:,} class{"es" * (self.num_classes > 1)}' if self.num_classes else 'without labels'
+        )
+        parts = f' ({"; ".join(map(str, self.parts))})' if self.parts else ''
+        return f'{self.name}: {self.num_images:,} images {classes}{parts}'
+
+
+def cut_classes(
+    samples: Samples, split: str, val_classes: int | float, val_seed: int | None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Assign numbers to the classes of one split.
+
+    Args:
+        samples: the whole source.
+        split: one of ``SPLITS``.
+        val_classes: share or number of the training classes that are held out.
+        val_seed: see :class:`~mmdml.datasets.base.RetrievalDataset`.
+
+    Returns:
+        ``(N,)`` new label of each image, -1 for those of other splits; the rows that belong to the split; its class
+        names.
+
+    Raises:
+        ValueError: no class would be left on one side, or the images have no labels to hold out.
+    """
+    labels = np.asarray(samples.labels, dtype=np.int64)
+    if len(samples.classes) == 0:
+        if val_classes:
+            raise ValueError(f'val_classes={val_classes} holds out classes, but the images have no labels')
+        return labels, np.arange(len(labels)), []
+    chosen = _choose_classes(len(samples.classes), split, val_classes, val_seed)
+    new_label = np.full(len(samples.classes), -1)
+    new_label[chosen] = np.arange(len(chosen))
+    labels = new_label[labels]
+    return labels, np.flatnonzero(labels >= 0), [samples.classes[i] for i in chosen]
+
+
+def _choose_classes(num_classes: int, split: str, val_classes: int | float, val_seed: int | None) -> np.ndarray:
+    """Sorted positions of the classes of a split."""
+    everything = np.arange(num_classes)
+    if split == 'test' or not val_classes:
+        return everything
+    held_out = val_classes
+    if isinstance(held_out, float) and held_out > 0:
+        held_out = max(1, round(held_out * num_classes))
+    if not 0 < held_out < num_classes:
+        raise ValueError(
+            f'val_classes={val_classes} holds out {held_out} of {num_classes} training classes; '
+            'it must leave at least one class on each side'
+        )
+    order = everything
+    if val_seed is not None:
+        order = numpy_generator(Stream.VALIDATION_CLASSES, val_seed).permutation(num_classes)
+    return np.sort(order[-held_out:] if split == 'val' else order[:-held_out])

@@ -1,0 +1,50 @@
+"""What an evaluation scores: test, validation or training classes, and what of it is trained on."""
+
+from typing import Any
+
+from mmdml.structures.row_facts import image_identity
+
+_CLASSES = {'train': 'training classes', 'val': 'validation classes', 'test': 'test classes'}
+
+
+def describe_evaluated(evaluated: Any, trained: Any | None = None) -> str:
+    """Name the data of an evaluation: 'test classes', 'test classes, 3 of 100 trained on', 'training classes', ...
+
+    Args:
+        evaluated: data set that is scored.
+        trained: data set that is trained on. None: unknown, and the split alone decides.
+    """
+    split = getattr(evaluated, 'split', None)
+    name = _CLASSES.get(split, 'validation data')
+    classes = set(_classes(evaluated))
+    if trained is not None and split != 'train':
+        common = classes & set(_classes(trained))
+        if common:
+            pictures = len(common_pictures(evaluated, trained))
+            if len(common) == len(classes):
+                name = 'training classes'
+            else:
+                name += f', {len(common)} of {len(classes)} trained on'
+            if pictures:
+                name += f', {pictures} of {len(evaluated)} pictures trained on'
+            elif len(common) == len(classes):
+                name += ', other pictures'
+    if len(classes) == 1:
+        name += ', one class only: every result is right'
+    return name
+
+
+def common_pictures(first: Any, second: Any) -> set[str]:
+    """Files that two data sets share, however their paths are written."""
+    return _pictures(first) & _pictures(second)
+
+
+def _classes(dataset: Any) -> list[str]:
+    return list(getattr(dataset, 'metainfo', {}).get('classes') or [])
+
+
+def _pictures(dataset: Any) -> set[str]:
+    if not hasattr(dataset, 'get_data_info'):
+        return set()
+    paths = (dataset.get_data_info(number).get('img_path', '') for number in range(len(dataset)))
+    return {image_identity(str(path)) for path in paths if path}

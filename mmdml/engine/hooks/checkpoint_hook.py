@@ -1,0 +1,171 @@
+"""Checkpoints that are whole or not there, and an old one that goes only when the new one is safe."""
+
+import os
+import os.path as osp
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+
+from mmdml.dist import is_main_process, on_main_process
+from mmdml.engine.checkpoints import CheckpointFolder
+from mmdml.registry import HOOKS
+from mmdml.utils.files import replaced_when_whole
+
+# What MMEngine's hook keeps in the message hub, and trusts when it comes back in a checkpoint.
+_PATHS_OF_OTHERS = ('last_ckpt', 'best_ckpt', 'best_score', 'keep_ckpt_ids')
+
+
+@HOOKS.register_module()
+class CheckpointHook(MMEngineCheckpointHook):
+    """Save checkpoints in the work dir so that a kill or a full disk at any moment costs one interval at most.
+
+    Order of a save: write beside, flush to the disk, rename, change ``last_checkpoint``, remove what is too old. The
+    best checkpoint is replaced in the same order. Only files of the work dir that this run has written, by their
+    names, are ever removed: a path that comes back in a checkpoint is not trusted.
+
+    A checkpoint is saved before the evaluation of its epoch, which is repeated when a run resumes from it
+    (:class:`~mmdml.engine.hooks.ResumedEvaluationHook`). A best checkpoint holds the weights without the optimizer's
+    state: it is for testing and fine-tuning, not for resuming.
+
+    Args:
+        interval: epochs, or iterations without ``by_epoch``, between two checkpoints.
+        by_epoch: count epochs.
+        max_keep_ckpts: how many to keep; -1 for all.
+        save_last: save at the end of training, whatever the interval.
+        save_best: metric, or list of metrics, whose best value so far decides on a best checkpoint; 'auto' for the
+            first metric. None for no best checkpoint.
+        rule: 'greater' or 'less' is better; a list for a list of metrics. None guesses from the metric's name.
+        save_begin: epoch or iteration of the first checkpoint.
+        filename_tmpl: name with ``{}`` for the number. Default: ``epoch_{}.pth`` or ``iter_{}.pth``.
+
+    Raises:
+        ValueError: for a ``filename_tmpl`` that is no name of a ``.pth`` file with one ``{}``.
+        KeyError: if an evaluation does not give the metric of ``save_best``.
+
+    Config::
+
+        default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1))
+    """
+
+    def __init__(
+        self,
+        interval: int = 1,
+        by_epoch: bool = True,
+        max_keep_ckpts: int = -1,
+        save_last: bool = True,
+        save_best: str | Sequence[str] | None = None,
+        rule: str | Sequence[str] | None = None,
+        save_begin: int = 0,
+        filename_tmpl: str | None = None,
+    ) -> None:
+        super().__init__(
+            interval=interval,
+            by_epoch=by_epoch,
+            max_keep_ckpts=max_keep_ckpts,
+            save_last=save_last,
+            save_best=save_best,
+            rule=rule,
+            save_begin=save_begin,
+            filename_tmpl=filename_tmpl,
+        )
+        name = self.filename_tmpl
+        if name.count('{}') != 1 or osp.basename(name) != name or not name.endswith('.pth') or name[0] in '.{':
+            raise ValueError(f"filename_tmpl must be the name of a .pth file with one '{{}}' inside, got {name!r}")
+        self._kept: list[int] = []
+        self._best: dict[str, dict[str, Any]] = {}
+
+    def before_train(self, runner) -> None:
+        self.out_dir = runner.work_dir
+        for key in [key for key in runner.message_hub.runtime_info if key.startswith(_PATHS_OF_OTHERS)]:
+            runner.message_hub.pop_info(key)
+        self._remove_old()
+        for best in self._best.values():
+            self._announce(runner, 'best_ckpt', best['file'])
+
+    def _save_checkpoint(self, runner) -> None:
+        step = runner.epoch + 1 if self.by_epoch else runner.iter + 1
+        place = dict(epoch=step, iter=runner.iter) if self.by_epoch else dict(epoch=runner.epoch, iter=step)
+        name = self.filename_tmpl.format(step)
+        self._kept = sorted({*self._kept, step})
+        self._write(runner, name, place, resumable=True)
+        if is_main_process():
+            CheckpointFolder(self.out_dir).point_to(name)
+        self._announce(runner, 'last_ckpt', name)
+        self._remove_old()
+
+    def _save_best_checkpoint(self, runner, metrics: dict[str, float]) -> None:
+        # An untrained model is no candidate, and without a training there is nothing to save.
+        if not self.save_best or self.out_dir is None or not runner.iter:
+            return
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        place = dict(epoch=runner.epoch, iter=runner.iter)
+        number = self.filename_tmpl.format(runner.epoch if self.by_epoch else runner.iter)
+        for key in self.key_indicators:
+            if key not in metrics:
+                raise KeyError(f'save_best={key!r} is none of the metrics of this evaluation: {sorted(metrics)}')
+            score, before = float(metrics[key]), self._best.get(key)
+            if before is not None and not self.is_better_than[key](score, before['score']) or score != score:
+                continue
+            name = f'best_{key}_{number}'.replace('/', '_')
+            self._best[key] = dict(score=score, file=name)
+            self._write(runner, name, place, resumable=False)
+            self._announce(runner, 'best_ckpt', name)
+            if before is not None and before['file'] != name:
+                self._remove(before['file'])
+            runner.logger.info(f'Best {key} so far, {score:0.4f}: {name}')
+
+    def _write(self, runner, name: str, place: dict[str, int], resumable: bool) -> None:
+        """Save on rank 0; the others wait, and end with it if it fails."""
+
+        def save() -> None:
+            try:
+                with replaced_when_whole(osp.join(self.out_dir, name)) as beside:
+                    runner.save_checkpoint(
+                        str(beside.parent),
+                        beside.name,
+                        save_optimizer=resumable,
+                        save_param_scheduler=resumable and runner.param_schedulers is not None,
+                        meta=place,
+                        by_epoch=self.by_epoch,
+                    )
+            except OSError as error:
+                whole, _ = CheckpointFolder(self.out_dir, self.filename_tmpl).newest_whole()
+                raise OSError(
+                    f'{osp.join(self.out_dir, name)} could not be written: {error.strerror or error}. '
+                    f'The newest whole checkpoint is {whole.name if whole else "none"}; make room, and go on with '
+                    '--resume'
+                ) from error
+
+        on_main_process(save)
+
+    def _announce(self, runner, key: str, name: str) -> None:
+        path = osp.join(self.out_dir, name)
+        if osp.isfile(path):
+            runner.message_hub.update_info(key, path)
+
+    def _remove_old(self) -> None:
+        if self.max_keep_ckpts > 0:
+            for step in self._kept[: -self.max_keep_ckpts]:
+                self._remove(self.filename_tmpl.format(step))
+            self._kept = self._kept[-self.max_keep_ckpts :]
+
+    def _remove(self, name: str) -> None:
+        path = osp.join(self.out_dir, name)
+        if is_main_process() and osp.isfile(path):
+            os.remove(path)
+
+    def run_state(self) -> dict[str, Any]:
+        """Numbers of the checkpoints that are kept, and score and file name of the best ones."""
+        return {'kept': list(self._kept), 'best': {key: dict(best) for key, best in self._best.items()}}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`run_state` returned; the names are those of files of a run, or refused."""
+        files = [best['file'] for best in state['best'].values()]
+        odd = [name for name in files if not (name.startswith('best_') and osp.basename(name) == name)]
+        odd += [step for step in state['kept'] if not isinstance(step, int)]
+        if odd:
+            raise ValueError(f'the checkpoint names {odd} as files of its run, which no run of mmdml writes')
+        self._kept = list(state['kept'])
+        self._best = {key: dict(best) for key, best in state['best'].items()}

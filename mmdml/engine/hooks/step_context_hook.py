@@ -1,0 +1,50 @@
+"""The position of the run and the active learner, for the head and its sources."""
+
+from mmengine.hooks import Hook
+
+from mmdml.engine.model_of import model_of, progress_of
+from mmdml.registry import HOOKS
+from mmdml.structures import LearnerProvider, RowReceiver, StepContext
+
+
+@HOOKS.register_module()
+class StepContextHook(Hook):
+    """Set ``model.step``, the :class:`~mmdml.structures.StepContext`, before every training iteration.
+
+    Schedules (IAA's onset, its lambda) and the random streams of a step depend on it. The learner comes from the hook
+    of the run that is a :class:`~mmdml.structures.LearnerProvider`; the real rows of the step go to the hooks that are
+    a :class:`~mmdml.structures.RowReceiver`. Runs after the hooks that prepare a step.
+
+    Raises:
+        ValueError: before training, if loader and sampler disagree on the batch size, which would break P x K batches,
+            or several hooks choose the learner.
+
+    Config::
+
+        default_hooks = dict(step_context=dict(type='StepContextHook'))
+    """
+
+    priority = 'LOW'
+
+    def before_train(self, runner) -> None:
+        loader = runner.train_dataloader
+        expected = getattr(loader.sampler, 'batch_size', loader.batch_size)
+        if loader.batch_size != expected:
+            raise ValueError(
+                f'train_dataloader.batch_size is {loader.batch_size}, but its sampler orders batches of {expected}: '
+                'set train_dataloader.batch_size and train_dataloader.sampler.batch_size to the same number'
+            )
+        self._providers = [hook for hook in runner.hooks if isinstance(hook, LearnerProvider)]
+        if len(self._providers) > 1:
+            names = [type(hook).__name__ for hook in self._providers]
+            raise ValueError(f'one hook chooses the learner of a step, got {names}')
+        self._receivers = tuple(hook.receive_rows for hook in runner.hooks if isinstance(hook, RowReceiver))
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        model = model_of(runner)
+        indices = [provider.learner_of_step(runner, batch_idx, data_batch) for provider in self._providers]
+        learners = [model.neck.active(index) for index in indices if index is not None]
+        model.step = StepContext(progress_of(runner), *learners, receivers=self._receivers)
+
+    def after_train(self, runner) -> None:
+        model_of(runner).step = None

@@ -1,0 +1,191 @@
+"""Ranks of the positives among the highest scores of each row, where classes are large or an index has found them."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .measures import Measure
+from .ranks import _PAIR_SHARE, _PAIRS, FAR, Depth, Found, PairScores
+from .relevance import Relevance
+from .row_search import sort_falling
+
+# More scores than the depth that is asked for: those that are close to the last.
+SLACK = 16
+
+
+class Top(NamedTuple):
+    """The highest scores of a block of queries.
+
+    Attributes:
+        scores: ``(Q, K)`` in any order.
+        columns: ``(Q, K)`` gallery rows.
+        lowest: ``(Q, 1)`` all scores that are not among them are at most so large; -inf: all are.
+    """
+
+    scores: Tensor
+    columns: Tensor
+    lowest: Tensor
+
+
+def depth_in_rows(measures: Iterable[Measure], num_relevant: Tensor) -> Tensor:
+    """``(Q,)`` float64: how deep ranks must be known in each row."""
+    nearest, every = Depth.needed_by(measures, 0)
+    within_r = any(measure.within_r for measure in measures)
+    deep = torch.full(num_relevant.shape, float(max(nearest, every)), dtype=torch.float64)
+    return torch.maximum(deep, num_relevant.cpu().double()) if within_r else deep
+
+
+def find_top(scores: Tensor, gallery: int, number: int) -> Top:
+    """Return the ``number`` highest of each row of ``scores (Q, L)``, of which the first ``gallery`` are rows."""
+    scores = scores[:, :gallery]
+    if number >= gallery:
+        columns = torch.arange(gallery, device=scores.device).expand(len(scores), -1)
+        return Top(scores, columns, scores.new_full((len(scores), 1), FAR))
+    if scores.device.type == 'cpu':
+        place = gallery - number
+        columns = torch.from_numpy(np.argpartition(scores.numpy(), place, axis=1)[:, place:])
+        found = scores.gather(1, columns)
+        return Top(found, columns, found[:, :1])
+    found, columns = scores.topk(number, dim=1)
+    return Top(found, columns, found[:, -1:])
+
+
+def ranks_in_top(
+    top: Top, queries: Tensor, relevance: Relevance, window: Tensor, depth: Tensor, pair_scores: PairScores | None
+) -> tuple[Found, Tensor]:
+    """Ranks of the positives of a block of queries, as far as the highest scores show them.
+
+    Scores that are closer than ``window`` are put in the order of the exact scores of their pairs, where both positives
+    and negatives are among them.
+
+    Args:
+        top: their highest scores.
+        queries: ``(Q,)`` their numbers.
+        relevance: which gallery rows are positives.
+        window: ``(Q, 1)``; scores that differ by more are in their exact order.
+        depth: ``(Q,)``, from :func:`depth_in_rows`.
+        pair_scores: exact scores of pairs; None where the scores are exact, so that equal ones tie.
+
+    Returns:
+        Ranks, infinite below the depth, and ``(Q,)`` bool, which rows show all of them.
+    """
+    same_label, counts = relevance.compare(queries, top.columns)
+    scores, columns, positive = _sort(top.scores.masked_fill(~counts, FAR), top.columns, same_label & counts)
+    depth = depth.to(scores.device, torch.float64 if scores.device.type != 'mps' else torch.float32)
+    last = depth.clamp_max(scores.shape[1]).long().clamp_min(1) - 1
+    at_depth = scores.gather(1, last[:, None]).masked_fill((depth > scores.shape[1])[:, None], FAR)
+    # Whoever is not among the scores stands surely behind all that may be within the depth.
+    complete = (top.lowest == FAR) | (top.lowest < at_depth - 2 * window)
+
+    unsettled = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    ahead = behind = positive
+    mixed = _mixed(scores, positive, window, at_depth)
+    rows = mixed.any(1).nonzero().squeeze(1)
+    if len(rows):
+        inside = _runs(scores[rows], mixed[rows], window[rows])
+        many = inside.sum(1) > _PAIR_SHARE * relevance.gallery_labels.numel() + _PAIRS
+        if pair_scores is not None:
+            unsettled[rows[many]] = True
+            rows, inside = rows[~many], inside[~many]
+        if len(rows):
+            exact = _exact(scores, columns, rows, inside, pair_scores)
+            behind, ahead = _reorder(positive, rows, inside, exact)
+    valid = scores > FAR
+    ranks = [_places(flags & valid, depth) for flags in ((behind, ahead) if behind is not ahead else (behind,))]
+    return Found(ranks[0], ranks[-1], unsettled.cpu()), complete[:, 0].cpu()
+
+
+def _sort(scores: Tensor, columns: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All three by falling scores."""
+    if scores.device.type != 'cpu' or scores.dtype != torch.float32:
+        scores, order = sort_falling(scores)
+        return scores, columns.gather(1, order), positive.gather(1, order)
+    # One sort of whole numbers: the bits of a float are in its order, from the highest down for negative numbers.
+    bits = (scores + 0.0).numpy().view(np.int32)
+    falling = ~(bits ^ ((bits >> 31) & np.int32(np.iinfo(np.int32).max)))
+    packed = falling.astype(np.int64)
+    packed <<= 32
+    packed |= columns.numpy() << 1
+    packed |= positive.numpy()
+    packed.sort(axis=1)
+    rest = packed & 0xFFFFFFFF
+    bits = ~(packed >> 32).astype(np.int32)
+    bits ^= (bits >> 31) & np.int32(np.iinfo(np.int32).max)
+    return (
+        torch.from_numpy(bits.view(np.float32)),
+        torch.from_numpy(rest >> 1),
+        torch.from_numpy((rest & 1).astype(bool)),
+    )
+
+
+def _mixed(scores: Tensor, positive: Tensor, window: Tensor, at_depth: Tensor) -> Tensor:
+    """``(Q, K - 1)`` bool: a positive and a negative next to each other, too close to tell, and not too deep."""
+    above, below = scores[:, :-1], scores[:, 1:]
+    mixed = positive[:, :-1] != positive[:, 1:]
+    mixed &= above - below <= window
+    mixed &= below > FAR
+    return mixed & (above >= at_depth - 2 * window)
+
+
+def _runs(scores: Tensor, mixed: Tensor, window: Tensor) -> Tensor:
+    """``(r, K)`` bool: all scores in runs of close neighbors that hold a mixed pair."""
+    apart = ~((scores[:, :-1] - scores[:, 1:] <= window) & (scores[:, 1:] > FAR))
+    run = torch.nn.functional.pad(apart.cumsum(1), (1, 0))
+    chosen = torch.zeros_like(run, dtype=torch.bool)
+    chosen.scatter_(1, run[:, 1:].masked_fill(~mixed, 0), mixed)
+    chosen[:, 0] = (mixed & (run[:, 1:] == 0)).any(1)
+    return chosen.gather(1, run)
+
+
+def _exact(scores: Tensor, columns: Tensor, rows: Tensor, inside: Tensor, pair_scores: PairScores | None) -> Tensor:
+    """``(r, M)`` exact scores of the chosen places of some rows, -inf for padding."""
+    row, place = inside.nonzero().unbind(1)
+    count = inside.sum(1)
+    within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    if pair_scores is None:
+        values = scores[rows[row], place]
+    else:
+        values = pair_scores(rows[row], columns[rows[row], place]).to(row.device)
+    exact = values.new_full((len(rows), int(count.max())), FAR)
+    exact[row, within] = values
+    return exact
+
+
+def _reorder(positive: Tensor, rows: Tensor, inside: Tensor, exact: Tensor) -> tuple[Tensor, Tensor]:
+    """``(Q, K)`` twice: which places hold positives once the chosen ones are in order, and if equal last, or first."""
+    row, place = inside.nonzero().unbind(1)
+    count = inside.sum(1)
+    within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    kinds = torch.zeros_like(exact, dtype=torch.bool)
+    kinds[row, within] = positive[rows[row], place]
+
+    def reordered(kinds: Tensor) -> Tensor:
+        flags = positive.clone()
+        flags[rows[row], place] = kinds[row, within]
+        return flags
+
+    values, order = sort_falling(exact)
+    in_order = kinds.gather(1, order)
+    if not bool(((values[:, 1:] == values[:, :-1]) & (in_order[:, 1:] != in_order[:, :-1])).any()):
+        flags = reordered(in_order)
+        return flags, flags
+    found = []
+    for positives_first in (False, True):
+        first = (kinds != positives_first).int().sort(dim=1, stable=True).indices
+        order = sort_falling(exact.gather(1, first), stable=True)[1]
+        found.append(reordered(kinds.gather(1, first).gather(1, order)))
+    return found[0], found[1]
+
+
+def _places(positive: Tensor, depth: Tensor) -> Tensor:
+    """``(Q, P)`` ranks of the flagged places, infinite below the depth and for padding."""
+    count = positive.sum(1)
+    row, place = positive.nonzero().unbind(1)
+    within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    ranks = torch.full((len(positive), max(int(count.max()), 1)), math.inf, dtype=torch.float64)
+    ranks[row.cpu(), within.cpu()] = (place + 1).cpu().double()
+    return ranks.masked_fill(ranks > depth[:, None].cpu(), math.inf)
