@@ -4,6 +4,7 @@ torchrun adds a traceback of its own to the error of a rank. The ranks of mmdml'
 said for a rank that was killed.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -15,12 +16,12 @@ def main() -> NoReturn:
     # A number that the user may raise: without it torchrun sets 1 and prints two lines about it.
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     os.environ.setdefault('MKL_NUM_THREADS', '1')
-    # What torchrun reports is said below or by the ranks.
-    os.environ.setdefault('LOGLEVEL', 'CRITICAL')
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
+    # What the launcher logs is said below or by the ranks.
+    logging.disable(logging.CRITICAL)
     try:
         torchrun()
     except ChildFailedError as error:

@@ -48,14 +48,8 @@ def _run(runner, kind: str) -> str:
 
 
 def _images(dataset: Any) -> str:
-    classes = number_of_classes(dataset)
-    return f'{len(dataset):,} images' + (f' of {classes:,} classes' if classes else '')
-
-
-def number_of_classes(dataset: Any) -> int | None:
-    """Count the labels that occur in a dataset; None if it has no list of them."""
-    labels = getattr(dataset, 'labels', None)
-    return None if labels is None else len(set(labels))
+    summary = getattr(dataset, 'summary', None)
+    return f'{len(dataset):,} images' if summary is None else str(summary)
 
 
 def _training_data(runner) -> str:

@@ -96,6 +96,9 @@ def read_embeddings(path: str, labels: str | None = None) -> SavedEmbeddings:
     rows = len(columns['embeddings'])
     if len(columns['labels']) != rows:
         raise ValueError(f'{path}: there are {rows} embeddings, but {len(columns["labels"])} labels')
+    unlabeled = int((columns['labels'] == '').sum()) if columns['labels'].dtype.kind == 'U' else 0
+    if unlabeled:
+        raise ValueError(f'{path}: {unlabeled} of {rows} images have no label and cannot be scored')
     known = {name: columns[name] for name in COLUMNS if name in columns and name != 'embeddings'}
     try:
         facts = RowFacts.of(**known)

@@ -25,7 +25,7 @@ def power_of_two(magnitudes: Tensor) -> Tensor:
 
 def scaled_rows(rows: Tensor) -> Tensor:
     """``(N, D)`` rows whose largest magnitude is in [1/2, 1), by a power of two each, which is exact."""
-    return rows * power_of_two(torch.linalg.vector_norm(rows, float('inf'), dim=1, keepdim=True))
+    return rows * power_of_two(torch.maximum(rows.amax(1, keepdim=True), -rows.amin(1, keepdim=True)))
 
 
 def tree_sum(terms: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from .exact_products import exact_products
 from .inputs import check_finite, to_matrix
 from .pair_scores import tree_sum
-from .spaces import exact_products, unit_rows
+from .spaces import unit_rows
 
 DISTANCES = ('cosine', 'euclidean')
 

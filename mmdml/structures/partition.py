@@ -1,4 +1,4 @@
-"""Which neurons of the embedding belong to which learner."""
+"""Slices of the embedding, one a learner."""
 
 import math
 from collections.abc import Sequence

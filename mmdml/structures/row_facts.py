@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from mmdml.utils.arrays import plain_strings
+from mmdml.utils.names import printable
 
 #: Values of a role.
 QUERY_AND_GALLERY, QUERY, GALLERY = 0, 1, 2
@@ -117,13 +118,14 @@ def image_identity(path: str) -> str:
     if '://' in path:
         return path
     folder, name = osp.split(path)
-    path = osp.join(_real_folder(folder), name)
+    # Absolute: what a relative folder is depends on the current one.
+    path = osp.join(_real_folder(osp.join(os.getcwd(), folder)), name)
     return osp.realpath(path) if osp.islink(path) else osp.normpath(path)
 
 
 @lru_cache(maxsize=4096)
 def _real_folder(folder: str) -> str:
-    return osp.realpath(folder or os.curdir)
+    return osp.realpath(folder)
 
 
 def image_ids(paths: Sequence[str], rows: Sequence[int] | None = None) -> np.ndarray:
@@ -163,7 +165,9 @@ def check_one_label_per_image(labels: np.ndarray, ids: np.ndarray, paths: Sequen
     conflicts = np.flatnonzero(same_image & (labels[order][1:] != labels[order][:-1]))
     if len(conflicts):
         first, second = order[conflicts[0]], order[conflicts[0] + 1]
-        named = f'rows {first} and {second}' if paths is None else f'{paths[first]} and {paths[second]}'
+        named = f'rows {first} and {second}'
+        if paths is not None:
+            named = f'{printable(paths[first])} and {printable(paths[second])}'
         raise ValueError(
             f'{named} are one image, but have the labels {labels[first]!s} and {labels[second]!s}; an image has one '
             f'label ({len(conflicts)} such pairs)'

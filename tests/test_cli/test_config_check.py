@@ -31,7 +31,7 @@ CONFIG = os.path.join(REPO, 'configs/iaa/iaa_ms_conv4_omniglot.py')
         ('train_cfg.max_epochs', 'abc', "train_cfg.max_epochs: EpochBasedTrainLoop takes a number, got 'abc'"),
         ('model.head.loss.base', 'x', "model.head.loss.base: MultiSimilarityLoss takes a number, got 'x'"),
         ('train_cfg.val_interval', 0, r'train_cfg.val_interval: must be a whole number > 0, got 0 \(--no-validate'),
-        ('default_hooks.progress', None, 'default_hooks.progress: None switches ProgressHook off'),
+        ('default_hooks.step_context', None, 'default_hooks.step_context: None switches off the hook'),
         ('lr', 1e-4, "unknown config key 'lr'; did you mean optim_wrapper.optimizer.lr"),
         ('margin_of_nothing', 1, "unknown config key 'margin_of_nothing'$"),
         ('dropout', 0.5, "unknown config key 'dropout'; did you mean model.neck.dropout"),

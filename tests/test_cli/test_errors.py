@@ -29,7 +29,7 @@ def build(**neck):
 
 def test_an_error_of_a_part_carries_the_path_of_its_entry():
     error = build(embed_dim=2, dropout=2.0)
-    assert is_expected(error) and describe(error).startswith('model.neck: dropout probability')
+    assert is_expected(error) and describe(error).startswith('model.neck: dropout ')
     assert describe(build()).startswith('model.neck: ') and 'embed_dim' in describe(build())
 
 

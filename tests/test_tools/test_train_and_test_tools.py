@@ -173,6 +173,11 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(trained, tmp_
         assert words in run('test.py', trained[0], 'x.pth', *arguments, fails=True)
 
 
+def test_without_a_checkpoint_the_untrained_model_is_scored(trained, tmp_path):
+    log = run('test.py', trained[0], '--work-dir', tmp_path)
+    assert 'the untrained model is scored' in log and 'weights     0 of 22' in log and 'Done: Recall@1' in log
+
+
 def test_resume_goes_on_from_the_latest_checkpoint(trained, tmp_path):
     config, work_dir, _ = trained
     (tmp_path / 'epoch_1.pth').write_bytes((work_dir / 'epoch_1.pth').read_bytes())

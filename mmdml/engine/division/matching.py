@@ -1,4 +1,4 @@
-"""Which learner goes on with which new cluster (D&C, CVPR 2019, Sec. 3.2; dossier 2.3)."""
+"""Matching of new clusters to the learners of the old ones (D&C, CVPR 2019, Sec. 3.2)."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def match_clusters(new: Tensor | np.ndarray, old: Tensor | np.ndarray, num_clust
 
     Args:
         new: ``(N,)`` integers, cluster of each image now, 0..K-1; -1 (no cluster) stays -1.
-        old: ``(N,)`` integers, cluster of each image before, 0..K-1; images at -1 have no say.
+        old: ``(N,)`` integers, cluster of each image before, 0..K-1; images at -1 count nowhere.
         num_clusters: K.
 
     Returns:

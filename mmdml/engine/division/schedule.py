@@ -1,4 +1,4 @@
-"""When the run divides, joins and fine-tunes (D&C)."""
+"""Stages of a divided run: warm-up, divide, joint, fine-tune (D&C)."""
 
 from dataclasses import dataclass
 from typing import Literal

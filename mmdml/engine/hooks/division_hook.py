@@ -1,4 +1,4 @@
-"""Divide and conquer: which learner trains on which images, and when that changes."""
+"""Divide and conquer: clusters of the training images, and their learners, over the stages of a run."""
 
 from typing import Any
 

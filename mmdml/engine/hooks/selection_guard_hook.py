@@ -21,12 +21,12 @@ class SelectionGuardHook(Hook):
 
     Scores on test classes during training are a monitor: they select nothing. A best checkpoint, early stopping or a
     plateau schedule needs validation data of held-out *training* classes (``split='val'``), none of whose pictures is
-    among the test data.
+    among the test data. Training images without labels are refused as well: there is nothing to learn from.
 
     Raises:
-        ValueError: before training, if something selects by scores on test classes, on validation classes that are
-            trained on, or on pictures of the test data. The message holds the settings that validate on held-out
-            training classes instead, taken from the training data set.
+        ValueError: before training, if the training images have no labels, or something selects by scores on test
+            classes, on validation classes that are trained on, or on pictures of the test data. The message then holds
+            the settings that validate on held-out training classes instead, taken from the training dataset.
 
     Config::
 
@@ -36,9 +36,15 @@ class SelectionGuardHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner) -> None:
+        trained = runner.train_dataloader.dataset
+        if getattr(trained, 'metainfo', {}).get('unlabeled'):
+            raise ValueError(
+                'the training images have no labels (unlabeled=True): they can be embedded with tools/test.py '
+                '--no-scores --out FILE.npz, not trained on'
+            )
         if runner.val_loop is None:
             return
-        evaluated, trained = runner.val_dataloader.dataset, runner.train_dataloader.dataset
+        evaluated = runner.val_dataloader.dataset
         parts = [*runner.hooks, *(runner.param_schedulers or [])]
         selecting = [type(part).__name__ for part in parts if _selects(part)]
         if selecting:

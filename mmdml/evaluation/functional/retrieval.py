@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.functional.exact_products import exact_products
 from mmdml.functional.inputs import encode, to_sides
-from mmdml.functional.spaces import DISTANCES, exact_products
+from mmdml.functional.spaces import DISTANCES
 
 from .arguments import Keys, check_sides, resolve_exclude_self
 from .options import SearchOptions

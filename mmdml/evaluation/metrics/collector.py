@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmdml.dist import all_gather, all_gather_object, all_reduce, get_rank, get_world_size, is_main_process
+from mmdml.utils.names import printable
 
 #: What is kept of an image as an integer. A label of -1: it has none. Ids: see ``structures.row_facts.image_ids``.
 FACTS = ('labels', 'roles', 'groups', 'ids')
@@ -128,7 +129,7 @@ def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
         own = replace(own, embeddings=torch.empty(0, max(widths.values(), default=0)))
 
     bad = (~torch.isfinite(own.embeddings).all(1)).nonzero().squeeze(1)
-    named = [(int(own.index[row]), own.paths[row]) for row in bad[:5].tolist()]
+    named = [(int(own.index[row]), printable(own.paths[row])) for row in bad[:5].tolist()]
     found = all_gather_object((len(bad), named))
     count = sum(number for number, _ in found)
     if count:

@@ -54,15 +54,14 @@ class RetrievalMetric(BaseMetric):
     verification, ``values_out`` or ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are
     those of one process either way.
 
-    Clustering and verification take as long as a search or longer: give them to ``test_evaluator`` only.
-
     Args:
         device: where to score. Default: where the embeddings of the model were.
         protocol: config of a protocol, which images search which. Default: roles decide.
         groups: sample field with an integer or a string, such as 'camera'; gallery images of the query's label and
             group are junk. Put it into the ``meta_keys`` of ``PackInputs``.
         clustering: options of ``clustering_scores``, such as ``dict(metrics=('NMI',), restarts=5)``. Default: none.
-        verification: options of ``verification_scores``, such as ``dict(fpr=[1e-3])``. Default: none.
+        verification: options of ``verification_scores``, such as ``dict(fpr=[1e-3])``; like clustering it takes longer
+            than a search, so for ``test_evaluator`` only. Default: none.
         consistency: options of ``threshold_consistency``, such as ``dict(fpr_range=(1e-2, 1e-1))``. Default: none.
         whitening: ``dict(dim=128, fit='gallery')``, or ``fit`` a file of saved embeddings. Default: none.
         query_expansion: ``dict(k=10, alpha=3.0)``. Default: none.
@@ -227,9 +226,7 @@ class RetrievalMetric(BaseMetric):
         return np.repeat(np.arange(len(sizes)), sizes)
 
     def results_matrix(self) -> ResultsMatrix | None:
-        """Return what the last evaluation collected, until the next one begins: on rank 0, None on the others.
-
-        All ranks must call it, as they send what they have to rank 0.
+        """Return what was collected last, until the next evaluation: on rank 0, None elsewhere; all ranks must call it.
 
         Raises:
             RuntimeError: if there is none.

@@ -20,7 +20,7 @@ class EmbeddingHead(BaseModule):
 
     Real rows (of all ranks, if gathered) are the anchors. Each source adds raw candidate rows: synthetic ones, memory.
     All rows are normalized once, at the end, and meet the loss as one :class:`~mmdml.structures.PairBatch`. The loss
-    knows neither sources nor ranks.
+    is independent of sources and ranks.
 
     Args:
         loss: config of a loss, called as ``loss(pairs, mined=None) -> scalar``.
@@ -28,7 +28,7 @@ class EmbeddingHead(BaseModule):
         sources: configs by name of what adds candidates, called as
             ``source(anchors: Rows, step: StepContext) -> Rows | None``. Switch an inherited one off with ``None``.
         gather: compute the global loss over the rows of all ranks, with gradient. False: each rank scores its own rows.
-        exclude_same_image: a pair with one data-set index is neither positive nor negative.
+        exclude_same_image: a pair with one dataset index is neither positive nor negative.
         diagnostics_interval: iterations between diagnostics of the sources, 0 for never: ``{source}_candidates`` rows,
             ``{source}_gradient_share`` (their part of the gradient with respect to all candidates, sum of row norms, in
             [0, 1]), ``{source}_cosine`` to the parents, and what the source itself reports.

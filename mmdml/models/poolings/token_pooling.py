@@ -62,7 +62,7 @@ class ClassTokenPooling(TokenPooling):
 
 @MODELS.register_module()
 class TokenAveragePooling(TokenPooling):
-    """Mean over the tokens of the picture's patches.
+    """Mean over the tokens of the image's patches.
 
     Args:
         prefix_tokens: tokens before those of the patches (class token, registers), which are left out. 0 for

@@ -66,8 +66,8 @@ class CovarianceBank:
         rows = embeddings.detach()[order] - mean[labels[order]]
         offsets = torch.cat([count.new_zeros(1), count.cumsum(0)])
         if correction is None:
-            nobody = count.new_zeros(num_classes, 0)
-            return cls(rows, offsets, rows.new_zeros(num_classes), nobody, nobody.to(rows))
+            none = count.new_zeros(num_classes, 0)
+            return cls(rows, offsets, rows.new_zeros(num_classes), none, none.to(rows))
         alpha, indices, weights, gamma = _borrowing(count, mean, var, **correction)
         # Rows of single-image classes are zero: they add nothing to the sum, and must not count in the divisor.
         images = count[count >= 2].sum().clamp(min=1)

@@ -1,6 +1,6 @@
 """Neighbors of classes and their weights (IAA, Fu et al., T-MM 2022, Sec. IV-B, Eq. 9-11 and 13).
 
-Differences from the print: a class is not its own neighbor, classes with fewer than two images are nobody's neighbor
+Differences from the print: a class is not its own neighbor, classes with fewer than two images are no neighbors
 (they have no variance estimate), and the distances in the kernel are relative, i.e. scaled to [0, 1] by their range per
 class, which makes the method invariant to the scale of the embeddings.
 """
