@@ -23,7 +23,7 @@ _ROWS = 2**14
 class KReciprocalEncoding:
     r"""k-reciprocal encoding of queries and gallery (Zhong et al., CVPR 2017): re-ranked distances, a block at a time.
 
-    Two rows are near if their neighbourhoods agree. All of it happens within the N rows of queries and gallery
+    Two rows are near if their neighborhoods agree. All of it happens within the N rows of queries and gallery
     together: queries help each other, so scores after re-ranking are transductive. With d the squared Euclidean
     distance divided by the largest that the row has to any of the N, N(p, k) the k nearest
     rows and p itself, and lambda ``weight``:
@@ -86,7 +86,7 @@ class KReciprocalEncoding:
                 raise ValueError(f'query has {query.shape[1]} dimensions, the gallery {gallery.shape[1]}')
             rows = torch.cat([query, gallery])
             self.gallery_start = len(query)
-        self._rows = unit_rows(rows) if distance == 'cosine' else _centred(rows)
+        self._rows = unit_rows(rows) if distance == 'cosine' else _centered(rows)
         self._squares = torch.linalg.vector_norm(self._rows, dim=1).square_()
         self.weight = weight
         self._block_size = block_size
@@ -252,7 +252,7 @@ def _rows(name: str, rows: Tensor | np.ndarray, device: str | torch.device | Non
     return rows
 
 
-def _centred(rows: Tensor) -> Tensor:
+def _centered(rows: Tensor) -> Tensor:
     """Rows about their mean, as a common offset would only cost digits; in units of the largest entry."""
     rows = rows - rows.mean(0)
     largest = torch.linalg.vector_norm(rows, float('inf'))

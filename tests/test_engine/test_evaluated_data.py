@@ -15,7 +15,7 @@ class Data:
 
     def __repr__(self):
         # Test ids must be the same in every worker of xdist.
-        return f'{self.split} of {"".join(self.metainfo["classes"])} x {len(self.paths)} in {self.paths[0] if self.paths else "-"}'
+        return f'{self.split} of {self.metainfo["classes"]}, pictures {self.paths[0]} to {self.paths[-1]}'
 
     def __len__(self):
         return len(self.paths)
