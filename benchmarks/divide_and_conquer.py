@@ -153,7 +153,7 @@ def kmeans_section() -> Table:
 
 
 def write_pictures(folder: Path) -> None:
-    """Grey 28 x 28 noise, in one folder a class."""
+    """Gray 28 x 28 noise, in one folder a class."""
     import cv2
 
     random = np.random.default_rng(0)
@@ -269,12 +269,12 @@ class _Loader(list):
 
 
 class Step:
-    """A training step of a config, with other learners, on one batch of random pictures.
+    """A training step of a config, with other learners, on one batch of random images.
 
     Args:
-        config: below ``configs/``; backbone, pooling, loss, miner and optimiser are taken from it.
-        learners: neck, head and optimiser options.
-        size: pictures and their height, width and channels.
+        config: below ``configs/``; backbone, pooling, loss, miner and optimizer are taken from it.
+        learners: neck, head and optimizer options.
+        size: images and their height, width and channels.
     """
 
     def __init__(self, config: str, learners: dict[str, Any], size: tuple[int, int, int]) -> None:
@@ -352,7 +352,7 @@ class Step:
         sum(losses.values()).backward()
 
     def update(self) -> None:
-        """The optimiser alone."""
+        """The optimizer alone."""
         self.optim.optimizer.step()
 
 
@@ -383,9 +383,9 @@ def step_lines(network: str, config: str, size: tuple[int, int, int], rounds: in
 def step_section() -> Table:
     """A training step with K = 8 learners beside the same step with one (margin loss, distance weighting, D = 128).
 
-    The batch is the same, the learner another one in every step; the optimiser is Adam with the groups of the configs.
+    The batch is the same, the learner another one in every step; the optimizer is Adam with the groups of the configs.
     Medians over steps that take turns: 60 (Conv4) and 8 (ResNet-50) of each; for neck and head (forward and backward)
-    and the optimiser alone 200 and 30. "Difference of the parts" is what these two add to the K = 1 step.
+    and the optimizer alone 200 and 30. "Difference of the parts" is what these two add to the K = 1 step.
     """
     head = ('network', 'learners', 'step', 'beside K = 1 (aim <= +2 %)', 'neck and head', 'optimiser')
     return (*head, 'difference of the parts'), [

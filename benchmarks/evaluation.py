@@ -49,7 +49,7 @@ def bare_product(sides: Sides) -> dict[str, float]:
 
 
 def faiss_search(sides: Sides) -> dict[str, float]:
-    """faiss's exact search for 33 neighbours, without any score."""
+    """faiss's exact search for 33 neighbors, without any score."""
     import faiss
 
     gallery = sides[0] if sides[2] is None else sides[2]
@@ -168,14 +168,14 @@ def work(method: str, folder: Path, repeated_galleries: bool) -> None:
 
 
 def clustered(rows: int, classes: int, dim: int, noise: float = 2) -> tuple[np.ndarray, np.ndarray]:
-    """``(rows, dim)`` unit rows around one centre per class, ``noise`` times as wide as the centres lie, and labels."""
+    """``(rows, dim)`` unit rows around one center per class, ``noise`` times as wide as the centers lie, and labels."""
     import torch
 
     random = torch.Generator().manual_seed(0)
     labels = torch.randint(0, classes, (rows,), generator=random)
-    centres = torch.randn(classes, dim, generator=random)
+    centers = torch.randn(classes, dim, generator=random)
     spread = torch.randn(rows, dim, generator=random).mul_(noise)
-    return torch.nn.functional.normalize(spread.add_(centres[labels])).numpy(), labels.numpy()
+    return torch.nn.functional.normalize(spread.add_(centers[labels])).numpy(), labels.numpy()
 
 
 def save(folder: Path, embeddings: np.ndarray, labels: np.ndarray, queries: int | None = None) -> None:
@@ -335,11 +335,11 @@ Random clustered unit vectors. Each measurement is a process of its own; methods
 
 - **bare product**: the matrix product of the same rows in blocks of 512, the number that mmdml takes at N = 60,000, and
   nothing else. Smaller galleries allow larger blocks, which are faster: hence figures below 1.
-- **faiss, search alone**: finds 33 neighbours and computes no score.
+- **faiss, search alone**: finds 33 neighbors and computes no score.
 - **pytorch-metric-learning**: `k='max_bin_count'`; Recall@1, MAP@R and RP. A negative within 1e-6 of a positive is a
   tie, which counts against the query in mmdml and as it falls there: hence differences in the fifth digit.
 - **mmdml**: Recall@{1, 10, 100, 1000}, MAP@R and RP; **with mAP** also full mAP, MRR and mAP@10. **On faiss** it has to
-  ask for 1,000 neighbours, for Recall@1000, which is why the search is slow where the gallery is small.
+  ask for 1,000 neighbors, for Recall@1000, which is why the search is slow where the gallery is small.
 """
 
 

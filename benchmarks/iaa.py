@@ -28,10 +28,10 @@ DIM, BATCH, COPIES = 512, 128, 3
 
 
 def clustered(labels: Tensor, seed: int = 0) -> Tensor:
-    """``(N, DIM)`` rows around one centre per class."""
+    """``(N, DIM)`` rows around one center per class."""
     random = torch.Generator().manual_seed(seed)
-    centres = torch.randn(int(labels.max()) + 1, DIM, generator=random)
-    return centres[labels] + 2 * torch.randn(len(labels), DIM, generator=random)
+    centers = torch.randn(int(labels.max()) + 1, DIM, generator=random)
+    return centers[labels] + 2 * torch.randn(len(labels), DIM, generator=random)
 
 
 def two_products(matrix: Tensor, block: int = 1024) -> None:

@@ -30,7 +30,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 def draw_pictures(root: Path) -> str:
-    """Eight classes of six noisy pictures of a dot."""
+    """Eight classes of six noisy images of a dot."""
     noise = np.random.default_rng(0)
     for label in range(8):
         (root / f'class_{label}').mkdir(parents=True)
@@ -49,9 +49,9 @@ def write_config(kind: str, pictures: str, folder: Path) -> Path:
         cfg = tiny_config(pictures, folder, model__head__sources__iaa__source='bank', **options)
     else:
         cfg = tiny_config(pictures, folder, config='multi_similarity/ms_conv4_omniglot.py', **options)
-        cfg.custom_hooks = [dict(type='DivisionHook', num_clusters=2, divide_until=EPOCHS, interval=1, seed=5)]
+        cfg.custom_hooks = [dict(type='DivisionHook', divide_until=EPOCHS, interval=1, seed=5)]
         cfg.model.neck = dict(type='DivideAndConquerEmbedding', in_channels=8, embed_dim=6, num_learners=2)
-        cfg.model.head.update(type='DivideAndConquerHead', num_learners=2, diversity_weight=0.01)
+        cfg.model.head.type = 'DivideAndConquerHead'
         cfg.train_dataloader.sampler = dict(type='ClusterPKSampler', batch_size=6, images_per_class=2)
     cfg.train_dataloader.dataset.val_classes = cfg.val_dataloader.dataset.val_classes = 0.25
     cfg.val_dataloader.dataset.split = 'val'

@@ -24,12 +24,12 @@ def is_distributed() -> bool:
 
 
 def get_world_size() -> int:
-    """Number of ranks."""
+    """Return the number of ranks."""
     return dist.get_world_size() if is_distributed() else 1
 
 
 def get_rank() -> int:
-    """Number of this rank."""
+    """Return the number of this rank."""
     return dist.get_rank() if is_distributed() else 0
 
 
@@ -150,7 +150,7 @@ def on_main_process(function: Callable[[], T]) -> T:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself if it survives pickling, which not every exception does."""
+    """Return the error itself if it survives pickling, which not every exception does."""
     try:
         copy = pickle.loads(pickle.dumps(error))
         if type(copy) is type(error) and str(copy) == str(error):

@@ -26,7 +26,7 @@ def repo() -> str:
 
 @pytest.fixture(scope='session')
 def pictures(tmp_path_factory) -> str:
-    """A folder of grey 28x28 pictures: 8 classes of 3 to 6, each class a blob at a place of its own, plus noise."""
+    """A folder of gray 28x28 pictures: 8 classes of 3 to 6, each class a blob at a place of its own, plus noise."""
     root = tmp_path_factory.mktemp('pictures')
     random = np.random.default_rng(0)
     for label in range(8):

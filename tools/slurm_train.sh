@@ -2,6 +2,10 @@
 # slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [flags of train.py]
 # From the environment: GPUS in all (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS (more arguments of srun).
 set -euo pipefail
+if [ $# -lt 4 ]; then
+    echo "usage: bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [flags of train.py]" >&2
+    exit 2
+fi
 PARTITION=$1
 JOB_NAME=$2
 CONFIG=$3

@@ -30,6 +30,7 @@ env_cfg = dict(
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 visualizer = dict(type='Visualizer', vis_backends=vis_backends)
 
+log_processor = dict(type='FreshLogProcessor')
 log_level = 'INFO'
 load_from = None
 resume = False

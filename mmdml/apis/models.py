@@ -125,7 +125,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _config_and_weights(model: str | Path | Config) -> tuple[Config, str | None]:
-    """A config of one's own to change, and the address of the published weights."""
+    """Return a config that may be changed, and the address of the published weights."""
     from mmengine.config import Config
 
     if isinstance(model, Config):
@@ -143,5 +143,5 @@ def _config_and_weights(model: str | Path | Config) -> tuple[Config, str | None]
 
 
 def _called(model: str | Path | Config) -> str:
-    """A model as the caller named it; a config by its file, not by all its text."""
+    """Return a model as the caller named it; a config by its file, not by all its text."""
     return str(model) if isinstance(model, (str, Path)) else f'the config {model.filename or "given"}'

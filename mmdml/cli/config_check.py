@@ -57,6 +57,7 @@ _TAKEN_OUT = {
     'train_cfg': {'by_epoch'},
 }
 _LOADER_KEYS = {*inspect.signature(DataLoader.__init__).parameters, 'num_batch_per_epoch'} - {'self'}
+_NEEDED_HOOKS = ('step_context',)
 _POSITIVE = ('max_epochs', 'max_iters', 'val_interval')
 _PLAIN_NUMBERS = {int, float, bool, type(None), torch.Tensor}
 
@@ -103,11 +104,12 @@ def check_config(cfg: Any) -> None:
         if isinstance(value, int) and value < 1:
             remedy = ' (--no-validate switches evaluation off)' if key == 'val_interval' else ''
             raise ValueError(f'train_cfg.{key}: must be a whole number > 0, got {value}{remedy}')
-    if (values.get('default_hooks') or {}).get('progress', '') is None:
-        raise ValueError(
-            'default_hooks.progress: None switches ProgressHook off, without which the head does not know where the '
-            'run stands; leave the entry out'
-        )
+    for key in _NEEDED_HOOKS:
+        if (values.get('default_hooks') or {}).get(key, '') is None:
+            raise ValueError(
+                f'default_hooks.{key}: None switches off the hook by which the head knows where the run stands; leave '
+                'the entry out'
+            )
 
 
 def _plain(cfg: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class ConsoleHandler(logging.StreamHandler):
         self.addFilter(_is_for_the_console)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The bare message; a warning or an error is called so."""
+        """Return the bare message; a warning or an error is called so."""
         message = record.getMessage()
         return message if record.levelno <= logging.INFO else f'{record.levelname.lower()}: {message}'
 
@@ -133,7 +133,7 @@ class ToolRunner(MetricLearningRunner):
     current: 'ToolRunner | None' = None
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """The logger of the run: the file gets everything, the console its lines."""
+        """Return the logger of the run: the file gets everything, the console its lines."""
         logger = super().build_logger(*args, **kwargs)
         for number, handler in enumerate(logger.handlers):
             if type(handler) is logging.StreamHandler:

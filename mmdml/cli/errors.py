@@ -19,6 +19,7 @@ from mmdml.cli.console import FILE_ONLY, ToolRunner
 _INTERRUPTED, _TERMINATED = 130, 143
 # Seconds in which the launcher stops the other ranks once rank 0 has ended with the same error.
 _OTHER_RANKS = 2.0
+_SIGNALS = 0.5
 # What code below mmdml raises for wrong settings while the parts of a run are built from its config.
 _WRONG_SETTINGS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, RuntimeError)
 
@@ -38,12 +39,18 @@ def run_command(command: Callable[[], None]) -> NoReturn:
     try:
         command()
     except KeyboardInterrupt as stop:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if _rank() == 0:
-            print(f'\n{describe_interruption()}', file=sys.stderr, flush=True)
-        _leave(_TERMINATED if isinstance(stop, _Terminated) else _INTERRUPTED)
+        _stop(stop)
     except Exception as error:
+        stop = _interruption_behind(error)
+        if stop is not None:
+            _stop(stop)
+        try:
+            if _is_distributed():
+                # What came while this rank waited for others, and why they left, is delivered now.
+                time.sleep(_SIGNALS)
+        except KeyboardInterrupt as stop:
+            _stop(stop)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _report(error)
         _leave(1)
     sys.exit(0)
@@ -51,6 +58,24 @@ def run_command(command: Callable[[], None]) -> NoReturn:
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated
+
+
+def _interruption_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interruption that an error followed: code with a bare ``except`` turns one into something else."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _stop(stop: KeyboardInterrupt) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if _rank() == 0:
+        print(f'\n{describe_interruption()}', file=sys.stderr, flush=True)
+    else:
+        # Rank 0 would end with a lost connection instead of this line.
+        time.sleep(_OTHER_RANKS)
+    _leave(_TERMINATED if isinstance(stop, _Terminated) else _INTERRUPTED)
 
 
 def _report(error: Exception) -> None:
@@ -87,7 +112,7 @@ def _raises(last: TracebackType) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """An error in its own words, with the path of the config entry whose part raised it."""
+    """Return an error in its own words, with the path of the config entry whose part raised it."""
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         message = f'there is no file or folder {error.filename}'
@@ -114,7 +139,7 @@ def describe_interruption() -> str:
 
 
 def command_line(flag: str) -> str:
-    """The command of this process with a flag more."""
+    """Return the command of this process with one more flag."""
     command = os.environ.get('MMDML_COMMAND') or shlex.join(['python', *sys.argv])
     return command if f' {flag}' in command else f'{command} {flag}'
 
@@ -123,10 +148,14 @@ def _rank() -> int:
     return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
 
 
+def _is_distributed() -> bool:
+    return int(os.environ.get('WORLD_SIZE', 1)) > 1
+
+
 def _leave(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    if 'WORLD_SIZE' in os.environ:
+    if _is_distributed():
         # Other ranks may be inside a collective, and the threads of the process group would wait for them.
         os._exit(status)
     sys.exit(status)

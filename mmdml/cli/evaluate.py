@@ -94,7 +94,7 @@ def build_options(args: argparse.Namespace) -> dict[str, Any]:
         protocol = dict(type=args.protocol[0], **settings(args.protocol[1:]))
     metrics = list(args.metrics or _DEFAULTS['metrics'])
     if args.recall_at and 'Recall@K' not in metrics:
-        # Whoever names the K wants to see them.
+        # A K that is named is scored, whatever else is.
         metrics.insert(0, 'Recall@K')
     return dict(
         protocol=protocol,
@@ -113,7 +113,7 @@ def build_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pairwise(words: Sequence[str] | None, name: str) -> dict[str, Any] | None:
-    """Settings of which one is a list, also where it has one entry."""
+    """Read settings of which one is a list, also where it has one entry."""
     given = settings(words)
     if given is not None and not isinstance(given.get(name, []), list):
         given[name] = [given[name]]
@@ -135,7 +135,7 @@ def table(scores: dict[str, float]) -> str:
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    """What goes to ``--json``: the file, its sizes, the options, and the scores in percent.
+    """Return what goes to ``--json``: the file, its sizes, the options, and the scores in percent.
 
     Raises:
         ValueError, TypeError, KeyError, OSError, ImportError: for input that cannot be read or scored.

@@ -21,7 +21,7 @@ _PARTING = 0.2
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that training and testing share."""
+    """Add the flags that training and testing share."""
     parser.add_argument('--work-dir', help='where logs and checkpoints go; default: work_dirs/CONFIG_NAME')
     parser.add_argument(
         '--cfg-options',

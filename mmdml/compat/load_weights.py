@@ -186,7 +186,7 @@ def _refusal(
     shapes: list[tuple[str, str, str]],
     whole: bool,
 ) -> str:
-    """The message of a refused load."""
+    """Return the message of a refused load."""
     if shapes:
         problem = f'{len(shapes)} of its weights have another shape, e.g. {shapes[0][0]}: [{shapes[0][1].strip("[]")}] '
         problem += f'in the file, [{shapes[0][2].strip("[]")}] in the model'
@@ -210,7 +210,7 @@ def _refusal(
 
 
 def some(names: Iterable[str]) -> str:
-    """Number and first few of a list of names."""
+    """Return number and first few of a list of names."""
     names = list(names)
     return f'{len(names)} ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})' if names else 'none'
 

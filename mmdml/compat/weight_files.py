@@ -32,14 +32,14 @@ class Weights(dict):
         self._metadata = getattr(weights, '_metadata', None)
 
     def renamed(self, rename: Callable[[str], str]) -> 'Weights':
-        """The same weights under other names."""
+        """Return the same weights under other names."""
         renamed = Weights({rename(key): value for key, value in self.items()}, self.source, self.partial)
         if self._metadata is not None:
             renamed._metadata = {rename(f'{key}.').removesuffix('.'): value for key, value in self._metadata.items()}
         return renamed
 
     def with_metadata(self, weights: Mapping[str, 'Tensor']) -> 'OrderedDict[str, Tensor]':
-        """Some of these weights with the versions of the modules that wrote them, as torch loads them."""
+        """Return some of these weights with the versions of the modules that wrote them, as torch loads them."""
         ordered = OrderedDict(weights)
         if self._metadata is not None:
             ordered._metadata = self._metadata
@@ -101,7 +101,7 @@ def without_known_prefixes(weights: Weights) -> Weights:
 
 
 def below(weights: Weights, prefix: str) -> Weights:
-    """The weights of one part of a model, under the part's own names."""
+    """Return the weights of one part of a model, under the part's own names."""
     weights = without_known_prefixes(weights)
     prefix = f'{prefix.rstrip(".")}.'
     part = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

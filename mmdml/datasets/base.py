@@ -125,6 +125,12 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         if not len(kept):
             raise ValueError(f'{type(self).__name__} has no image in split={self.split!r}: {self._where()}')
         prefix = self.data_prefix.get('img_path', '')
+        # A list of a stranger must not make this machine open addresses; data_prefix of the config may be one.
+        address = next((path for path in samples.paths if '://' in path), None)
+        if address is not None:
+            raise ValueError(
+                f'{self._where()} names {printable(address)}, an address; images of a list are local files'
+            )
         paths = [osp.join(prefix, path) for path in samples.paths]
         names = np.array(samples.classes, dtype=object)[samples.labels] if len(samples.classes) else labels
         try:

@@ -10,7 +10,6 @@ from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.samples import DatasetSummary
 from mmdml.registry import DATASETS
 from mmdml.structures.row_facts import ROLE_NAMES, check_one_label_per_image, image_ids
-from mmdml.utils.names import printable
 
 
 @DATASETS.register_module()
@@ -117,7 +116,7 @@ class RetrievalConcatDataset(ConcatDataset):
             check_one_label_per_image(names, image_ids(paths), paths)
         except ValueError as error:
             hint = "; label_space='shared' joins classes of one name" if self.label_space == 'disjoint' else ''
-            raise ValueError(f'{printable(error)}{hint}') from None
+            raise ValueError(f'{error}{hint}') from None
 
     @property
     def labels(self) -> np.ndarray:

@@ -56,7 +56,7 @@ class DatasetSummary(NamedTuple):
 def cut_classes(
     samples: Samples, split: str, val_classes: int | float, val_seed: int | None
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Number the classes of one split.
+    """Assign numbers to the classes of one split.
 
     Args:
         samples: the whole source.

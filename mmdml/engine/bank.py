@@ -54,7 +54,7 @@ class EmbeddingBank:
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], device: torch.device) -> 'EmbeddingBank':
-        """A bank as it was saved."""
+        """Restore a bank as it was saved."""
         bank = cls(*state['rows'].shape, device=device)
         bank.rows.copy_(state['rows'])
         bank.filled.copy_(state['filled'])

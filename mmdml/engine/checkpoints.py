@@ -38,7 +38,7 @@ class CheckpointFolder:
         return sorted(found | set(self.numbered().values()), key=lambda file: (file.stat().st_mtime_ns, file.name))
 
     def newest_whole(self) -> tuple[Path | None, list[str]]:
-        """The newest checkpoint that can be read to its end, None if there is none; and which were skipped, and why."""
+        """Return the newest checkpoint that can be read to its end, or None; and which were skipped, and why."""
         skipped, chosen = [], None
         for file in self.numbered().values():
             fault = _fault(file)

@@ -8,7 +8,7 @@ from mmdml.structures import Progress
 
 
 def model_of(runner) -> nn.Module:
-    """The ``ImageEmbedder`` of a Runner."""
+    """Return the ``ImageEmbedder`` of a Runner."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 

@@ -48,14 +48,8 @@ def _run(runner, kind: str) -> str:
 
 
 def _images(dataset: Any) -> str:
-    classes = number_of_classes(dataset)
-    return f'{len(dataset):,} images' + (f' of {classes:,} classes' if classes else '')
-
-
-def number_of_classes(dataset: Any) -> int | None:
-    """Number of labels that occur in a data set; None if it does not say."""
-    labels = getattr(dataset, 'labels', None)
-    return None if labels is None else len(set(labels))
+    summary = getattr(dataset, 'summary', None)
+    return f'{len(dataset):,} images' if summary is None else str(summary)
 
 
 def _training_data(runner) -> str:
@@ -109,7 +103,7 @@ def _model(runner) -> Iterator[str]:
 
 
 def _end(runner) -> tuple[int, int]:
-    """Number of epochs and of updates of the run."""
+    """Return the number of epochs and of updates of the run."""
     loop = runner.train_loop
     return loop.max_epochs, loop.max_iters
 

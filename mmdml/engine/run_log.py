@@ -1,4 +1,4 @@
-"""One log for a run: what the parts without MMEngine have to say goes to the others' file and console."""
+"""One log for a run: records of the parts without MMEngine go to its log file and console."""
 
 import logging
 
@@ -6,12 +6,12 @@ from mmengine.logging import MMLogger
 
 
 class _RunLog(logging.Handler):
-    """Hands records to the logger of the current run, whichever that is by then."""
+    """Pass records to the logger of the current run."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # MMEngine shows a warning once, and knows it by its text before the numbers are put in.
-        told = logging.makeLogRecord({**record.__dict__, 'msg': record.getMessage(), 'args': None})
-        MMLogger.get_current_instance().handle(told)
+        # MMEngine shows a warning once, and recognizes it by its text before the numbers are put in.
+        record = logging.makeLogRecord({**record.__dict__, 'msg': record.getMessage(), 'args': None})
+        MMLogger.get_current_instance().handle(record)
 
 
 _RUN_LOG = _RunLog()
@@ -26,5 +26,5 @@ def join_run_log() -> None:
 
 
 def leave_run_log() -> None:
-    """Undo :func:`join_run_log`: what comes after a run is none of its business."""
+    """Undo :func:`join_run_log`: records after a run go elsewhere."""
     logging.getLogger('mmdml').removeHandler(_RUN_LOG)

@@ -105,7 +105,7 @@ class MetricLearningRunner(Runner):
         return loader
 
     def _find_start(self) -> str | None:
-        """The checkpoint to resume or to load from, None for none; on rank 0."""
+        """Return the checkpoint to resume or to load from, None for none; on rank 0."""
         removed = remove_leftovers(self.work_dir)
         if removed:
             self.logger.warning(f'Removed what was being written when an earlier run was killed: {removed}')

@@ -1,4 +1,4 @@
-"""Embed a whole data set once, on all ranks, in data-set order."""
+"""Embed a whole dataset once, on all ranks, in dataset order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,15 +23,15 @@ def sweep(
     with_features: bool = False,
     collate_fn: Callable[[list], Any] = default_collate,
 ) -> Embeddings:
-    """One pass over a data set in evaluation mode, without gradient, in fp32.
+    """One pass over a dataset in evaluation mode, without gradient, in fp32.
 
     Each rank embeds a contiguous part; every image counts once, whatever the number of ranks. An image that could not
-    be read has no row (the other of its class that a data set may show instead keeps its own). The global random state
+    be read has no row (the other of its class that a dataset may show instead keeps its own). The global random state
     is left as it was.
 
     Args:
         model: an ``ImageEmbedder`` (not wrapped).
-        dataset: an mmdml data set: ``labels (N,)``, and items that the model's preprocessor takes.
+        dataset: an mmdml dataset: ``labels (N,)``, and items that the model's preprocessor takes.
         batch_size: images a step and rank.
         num_workers: loader processes.
         with_features: also return the pooled features.
@@ -72,7 +72,7 @@ def sweep(
 
 
 def num_classes_of(dataset: Dataset) -> int:
-    """Number of classes of an mmdml data set."""
+    """Return the number of classes of an mmdml dataset."""
     return len(dataset.metainfo['classes'])
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from .functional import *  # noqa: F401, F403
 
-# What needs MMEngine comes when it is asked for: the functions work without.
+# What needs MMEngine is imported at first use: the functions work without.
 _HOMES = {
     **dict.fromkeys(('ResultsMatrix', 'RetrievalMetric'), '.metrics'),
     **dict.fromkeys(

@@ -12,7 +12,7 @@ def as_percent(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def score_text(name: str, value: float) -> str:
-    """A score of :func:`as_percent` as text, with two decimals or four digits."""
+    """Return a score of :func:`as_percent` as text, with two decimals or four digits."""
     return f'{value:.4g}' if _is_plain(name) else f'{value:.2f}'
 
 

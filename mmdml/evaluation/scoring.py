@@ -30,9 +30,9 @@ class RetrievalScoring:
     """Every score of a test set, as fractions; what :class:`RetrievalMetric` and ``eval_embeddings.py`` share.
 
     For each search of the protocol: whitening, then query expansion, then the search with its scores, over re-ranked
-    distances if asked for. Scores of several draws become their mean and standard deviation (of a sample, divisor
-    ``draws - 1``, as 'Recall@1_std'). Clustering, verification and consistency scores are of the embeddings as they
-    come, over all images of a search, queries and gallery together; draws of the same images are scored once.
+    distances if ``reranking`` is set. Scores of several draws become their mean and standard deviation (of a sample,
+    divisor ``draws - 1``, as 'Recall@1_std'). Clustering, verification and consistency scores are of the embeddings as
+    they come, over all images of a search, queries and gallery together; draws of the same images are scored once.
 
     Options are tried on four rows at once, so that a wrong one ends a run before it begins.
 
@@ -82,7 +82,7 @@ class RetrievalScoring:
         retrieval_scores(rows, labels, options=self.options)
 
     def description(self, facts: RowFacts) -> str:
-        """What is done to these images, on one line: distance, protocol, and what is more than the plain search."""
+        """Say in one line what is done to these images: distance, protocol, and what is more than the plain search."""
         if self.protocol is by_roles:
             searches = 'queries search the gallery' if facts.roles.any() else 'every image searches all others'
         else:
@@ -104,7 +104,7 @@ class RetrievalScoring:
 
     @property
     def works_on_shards(self) -> bool:
-        """Whether :meth:`on_shards` can do what is asked for.
+        """Whether :meth:`on_shards` can do all that is set.
 
         It cannot compare gallery rows of two ranks with each other, writes no values of queries, and searches with
         matrix products only.
@@ -203,7 +203,7 @@ class RetrievalScoring:
         split: Split,
         device: str | torch.device | None,
     ) -> Any:
-        """What ``search`` returns for both sides of a split, whitened and expanded."""
+        """Return what ``search`` returns for both sides of a split, whitened and expanded."""
         query = _take(embeddings, split.query)
         gallery = None if split.gallery is None else _take(embeddings, split.gallery)
         keys = _keys('query', facts, split.query)

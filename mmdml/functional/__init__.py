@@ -1,4 +1,4 @@
-"""Maths on finished embeddings ``(N, D)``; nothing here needs MMEngine."""
+"""Math on finished embeddings ``(N, D)``; nothing here needs MMEngine."""
 
 from .query_expansion import alpha_query_expansion
 from .reranking import KReciprocalEncoding

@@ -96,6 +96,9 @@ def read_embeddings(path: str, labels: str | None = None) -> SavedEmbeddings:
     rows = len(columns['embeddings'])
     if len(columns['labels']) != rows:
         raise ValueError(f'{path}: there are {rows} embeddings, but {len(columns["labels"])} labels')
+    unlabeled = int((columns['labels'] == '').sum()) if columns['labels'].dtype.kind == 'U' else 0
+    if unlabeled:
+        raise ValueError(f'{path}: {unlabeled} of {rows} images have no label and cannot be scored')
     known = {name: columns[name] for name in COLUMNS if name in columns and name != 'embeddings'}
     try:
         facts = RowFacts.of(**known)
@@ -115,7 +118,7 @@ def write_embeddings(
 
     ``labels`` are the user's own: the names of the classes, as numbers if all are whole numbers. Images without a label
     (-1) have '' among names; if no image has one, there are no ``labels``. ``class_names`` are the names in the order
-    of the data set. The file is there whole or not at all.
+    of the dataset. The file is there whole or not at all.
 
     Args:
         path: of the file, ending with .npz.
@@ -129,7 +132,7 @@ def write_embeddings(
     if facts.labels.dtype.kind in 'iu' and (facts.labels < 0).all():
         del columns['labels']
     if facts.paths is not None:
-        # Rows of one file are one image: the reader knows it by the paths.
+        # They follow from the paths.
         del columns['ids']
     if facts.class_names is not None:
         columns['class_names'] = np.array(facts.class_names, dtype=np.str_)
@@ -140,7 +143,7 @@ def write_embeddings(
 
 
 def own_labels(facts: RowFacts) -> np.ndarray:
-    """``(N,)`` labels as their data set has them: class names, or their numbers if all are plain whole numbers."""
+    """``(N,)`` labels as their dataset has them: class names, or their numbers if all are plain whole numbers."""
     if facts.class_names is None or facts.labels.dtype.kind not in 'iu':
         return facts.labels
     names = [*facts.class_names]

@@ -41,7 +41,7 @@ def _known(names: Collection[str], prefix: str = '') -> dict[str, str]:
 
 
 def _pick(path: str, names: Collection[str], prefix: str, get: Callable[[str], np.ndarray]) -> Columns:
-    """The known columns out of a file with other ones."""
+    """Return the known columns out of a file with other ones."""
     picked: Columns = {}
     for name, column in _known(names, prefix).items():
         if column in picked:

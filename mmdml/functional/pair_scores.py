@@ -15,7 +15,7 @@ _NO_ANGLE = 2.0**-100
 
 
 def power_of_two(magnitudes: Tensor) -> Tensor:
-    """What takes magnitudes to [1/2, 1) when multiplied, a power of two; 1 where they are 0."""
+    """Return what takes magnitudes to [1/2, 1) when multiplied, a power of two; 1 where they are 0."""
     limit = _EXPONENTS.get(magnitudes.dtype, _EXPONENTS_ELSEWHERE)
     exponents = torch.frexp(magnitudes.cpu() if magnitudes.device.type == 'mps' else magnitudes).exponent
     # The bits of an fp64 number: its exponent, from 1023 on, and a fraction of 0.
@@ -25,7 +25,7 @@ def power_of_two(magnitudes: Tensor) -> Tensor:
 
 def scaled_rows(rows: Tensor) -> Tensor:
     """``(N, D)`` rows whose largest magnitude is in [1/2, 1), by a power of two each, which is exact."""
-    return rows * power_of_two(torch.linalg.vector_norm(rows, float('inf'), dim=1, keepdim=True))
+    return rows * power_of_two(torch.maximum(rows.amax(1, keepdim=True), -rows.amin(1, keepdim=True)))
 
 
 def tree_sum(terms: Tensor) -> Tensor:

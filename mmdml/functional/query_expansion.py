@@ -1,11 +1,12 @@
-"""Query expansion: search again with a query that its own nearest neighbours have moved."""
+"""Query expansion: search again with a query that its own nearest neighbors have moved."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .exact_products import exact_products
 from .inputs import check_finite, encode, to_matrix
-from .spaces import exact_products, unit_rows
+from .spaces import unit_rows
 
 Keys = Tensor | np.ndarray | list[int] | list[str]
 
@@ -35,15 +36,15 @@ def alpha_query_expansion(
     ``alpha=0`` is average query expansion (Chum et al., ICCV 2007): all k count like the query itself. A negative
     similarity has no real power and weighs 0, except with ``alpha=0``, where all k weigh 1.
 
-    Without ``gallery`` each row is moved by its neighbours among the others. That is what to do when all images search
+    Without ``gallery`` each row is moved by its neighbors among the others. That is what to do when all images search
     each other, and for a gallery it is database-side augmentation (Arandjelovic and Zisserman, CVPR 2012).
 
     Args:
         query: ``(Q, D)`` embeddings, of any norm.
         gallery: ``(G, D)`` embeddings. Default: ``query``, each row without itself.
-        k: neighbours; all there are, if the gallery has fewer.
+        k: neighbors; all there are, if the gallery has fewer.
         alpha: 0 or more; larger values trust only the nearest.
-        query_ids: ``(Q,)`` ints or strings: gallery rows with the query's id are not its neighbours. With the default
+        query_ids: ``(Q,)`` ints or strings: gallery rows with the query's id are not its neighbors. With the default
             gallery: ``arange(Q)``.
         gallery_ids: ``(G,)``, with ``gallery`` and ``query_ids``.
         block_size: queries searched at a time, fewer where the gallery is large.
@@ -87,13 +88,13 @@ def alpha_query_expansion(
             scores = query[part] @ gallery.t()
             if query_ids is not None:
                 scores.masked_fill_(query_ids[part, None] == gallery_ids, float('-inf'))
-            top, neighbours = scores.topk(min(k, len(gallery)), dim=1)
+            top, neighbors = scores.topk(min(k, len(gallery)), dim=1)
             # Rows left out are -inf here if fewer than k others are there; 0 ** 0 is 1 for all the rest.
             weights = top.clamp(0, 1).pow(alpha).masked_fill_(top == float('-inf'), 0)
             moved = query[part].clone()
-            # One neighbour at a time: gathering all k of them would take k blocks of embeddings.
-            for column in range(neighbours.shape[1]):
-                moved += weights[:, column, None] * gallery[neighbours[:, column]]
+            # One neighbor at a time: gathering all k of them would take k blocks of embeddings.
+            for column in range(neighbors.shape[1]):
+                moved += weights[:, column, None] * gallery[neighbors[:, column]]
             expanded[part] = unit_rows(moved)
     return expanded
 

@@ -5,9 +5,10 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from .exact_products import exact_products
 from .inputs import check_finite, to_matrix
 from .pair_scores import tree_sum
-from .spaces import exact_products, unit_rows
+from .spaces import unit_rows
 
 DISTANCES = ('cosine', 'euclidean')
 
@@ -22,7 +23,7 @@ _ROWS = 2**14
 class KReciprocalEncoding:
     r"""k-reciprocal encoding of queries and gallery (Zhong et al., CVPR 2017): re-ranked distances, a block at a time.
 
-    Two rows are near if their neighbourhoods agree. All of it happens within the N rows of queries and gallery
+    Two rows are near if their neighborhoods agree. All of it happens within the N rows of queries and gallery
     together: queries help each other, so scores after re-ranking are transductive. With d the squared Euclidean
     distance divided by the largest that the row has to any of the N, N(p, k) the k nearest
     rows and p itself, and lambda ``weight``:
@@ -39,13 +40,13 @@ class KReciprocalEncoding:
     Where the authors' released code differs from the paper this follows the code: rows of V sum to 1, d is divided by
     the largest, and R* asks for more than 2/3.
 
-    Neighbours at exactly the same distance as the k-th (more than k duplicates) are cut in no particular order.
+    Neighbors at exactly the same distance as the k-th (more than k duplicates) are cut in no particular order.
 
     Args:
         query: ``(Q, D)`` embeddings.
         gallery: ``(G, D)``. Default: the queries, which search each other; each then finds itself at distance 0, and
             whoever scores the result leaves it out by identity.
-        k1: neighbours that define the reciprocal sets; all others, if there are fewer.
+        k1: neighbors that define the reciprocal sets; all others, if there are fewer.
         k2: rows averaged by the local query expansion; 1 for none.
         weight: lambda in [0, 1], the share of the original distance.
         distance: 'cosine' (of unit vectors) or 'euclidean'.
@@ -85,15 +86,15 @@ class KReciprocalEncoding:
                 raise ValueError(f'query has {query.shape[1]} dimensions, the gallery {gallery.shape[1]}')
             rows = torch.cat([query, gallery])
             self.gallery_start = len(query)
-        self._rows = unit_rows(rows) if distance == 'cosine' else _centred(rows)
+        self._rows = unit_rows(rows) if distance == 'cosine' else _centered(rows)
         self._squares = torch.linalg.vector_norm(self._rows, dim=1).square_()
         self.weight = weight
         self._block_size = block_size
 
-        neighbours, self._largest = self._search(min(max(k1 + 1, k2), len(rows)))
-        encoding = self._encode(neighbours, k1)
+        neighbors, self._largest = self._search(min(max(k1 + 1, k2), len(rows)))
+        encoding = self._encode(neighbors, k1)
         if k2 > 1:
-            nearest = _indicator(neighbours[:, :k2], encoding.dtype)
+            nearest = _indicator(neighbors[:, :k2], encoding.dtype)
             nearest.data /= min(k2, len(rows))
             encoding = nearest @ encoding
         device = self._rows.device
@@ -151,7 +152,7 @@ class KReciprocalEncoding:
         return roundings * (self._squares.amax() / self._largest[start:stop, None] + 1)
 
     def top(self, n: int) -> tuple[Tensor, Tensor]:
-        """The n nearest gallery rows of every query after re-ranking.
+        """Return the n nearest gallery rows of every query after re-ranking.
 
         Args:
             n: how many; all, if the gallery has fewer.
@@ -178,27 +179,27 @@ class KReciprocalEncoding:
 
     def _search(self, k: int) -> tuple[np.ndarray, Tensor]:
         """``(N, k)`` nearest rows of every row, itself first, and ``(N,)`` its largest squared distance to any."""
-        neighbours, largest = [], []
+        neighbors, largest = [], []
         step = _rows_at_once(self._block_size, len(self._rows))
         for start in range(0, len(self._rows), step):
             block = self._squared_distances(slice(start, start + step), slice(None))
             largest.append(block.amax(1))
             # A row is its own nearest, however many duplicates it has.
             block.diagonal(start).fill_(-1)
-            neighbours.append(block.topk(k, dim=1, largest=False).indices.cpu())
+            neighbors.append(block.topk(k, dim=1, largest=False).indices.cpu())
         # Rows that are all equal differ by rounding only.
         precision = torch.finfo(self._rows.dtype)
         smallest = max(4 * precision.eps * float(self._squares.mean()), precision.tiny)
-        return torch.cat(neighbours).numpy(), torch.cat(largest).clamp_min(smallest)
+        return torch.cat(neighbors).numpy(), torch.cat(largest).clamp_min(smallest)
 
-    def _encode(self, neighbours: np.ndarray, k1: int) -> sparse.csr_array:
+    def _encode(self, neighbors: np.ndarray, k1: int) -> sparse.csr_array:
         """V before the local query expansion, ``(N, N)`` with a few entries a row."""
-        reciprocal = _reciprocal(neighbours[:, : k1 + 1])
+        reciprocal = _reciprocal(neighbors[:, : k1 + 1])
         # Halves are rounded to even, as in the authors' code.
-        half = _reciprocal(neighbours[:, : round(k1 / 2) + 1])
+        half = _reciprocal(neighbors[:, : round(k1 / 2) + 1])
         half_sizes = np.diff(half.indptr)
         parts = []
-        for start in range(0, len(neighbours), _ROWS):
+        for start in range(0, len(neighbors), _ROWS):
             sets = reciprocal[start : start + _ROWS]
             # R(q, k1 / 2) is a row of `half` and, as reciprocity is symmetric, also a column.
             common = (sets @ half).multiply(sets).tocsr()
@@ -251,7 +252,7 @@ def _rows(name: str, rows: Tensor | np.ndarray, device: str | torch.device | Non
     return rows
 
 
-def _centred(rows: Tensor) -> Tensor:
+def _centered(rows: Tensor) -> Tensor:
     """Rows about their mean, as a common offset would only cost digits; in units of the largest entry."""
     rows = rows - rows.mean(0)
     largest = torch.linalg.vector_norm(rows, float('inf'))
@@ -271,9 +272,9 @@ def _indicator(columns: np.ndarray, dtype: np.dtype | type) -> sparse.csr_array:
     return sparse.csr_array((np.ones(rows * k, dtype), columns.reshape(-1), starts), shape=(rows, rows))
 
 
-def _reciprocal(neighbours: np.ndarray) -> sparse.csr_array:
-    """R(p, k) for all p: ``(N, N)`` with a 1 where two rows are neighbours of each other; symmetric."""
-    nearest = _indicator(neighbours, np.int32)
+def _reciprocal(neighbors: np.ndarray) -> sparse.csr_array:
+    """R(p, k) for all p: ``(N, N)`` with a 1 where two rows are neighbors of each other; symmetric."""
+    nearest = _indicator(neighbors, np.int32)
     return nearest.multiply(nearest.T.tocsr()).tocsr()
 
 

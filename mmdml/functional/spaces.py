@@ -1,12 +1,13 @@
 """Distances as matrix products: rows whose products are scores, how far rounding moves those, and exact fp64 scores."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from mmdml.utils.seeding import Stream, torch_generator
 
 from .pair_scores import cosine_score, dot_score, euclidean_score, power_of_two, scaled_rows
 
@@ -15,6 +16,8 @@ _COLUMNS = 16
 _ROWS = 2**12
 # Entries of pairs that are scored at once: few enough for a cache.
 _PAIR_ENTRIES = 2**18
+# Pairs of a query that are worth a product of their own.
+_LONG_RUN = 16
 # See `Space`.
 _WINDOW, _FEW_ROUNDINGS = 2, 4
 
@@ -102,8 +105,19 @@ class Space:
     def _score(self, query: Tensor, gallery: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def _direction(self, rows: Tensor) -> Tensor:
+        """``(Q, D)`` prepared queries, of the width of the given ones."""
+        return self.query_rows(rows)
+
+    def _factor_and_offset(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def _double_length(self, directions: Tensor) -> Tensor:
+        """``(Q, 1)`` bounds of the partial sums of scores by :meth:`double_scores`."""
+        return torch.linalg.vector_norm(directions, dim=1, keepdim=True) * self.longest.double()
+
     def queries(self, given: Tensor) -> Queries:
-        """Queries with their prepared rows, in the type they have."""
+        """Return queries with their prepared rows, in the type they have."""
         rows = self.query_rows(given)
         roundings = _WINDOW * (given.shape[1] ** 0.5 + _FEW_ROUNDINGS) * torch.finfo(given.dtype).eps / 2
         return Queries(given, rows, self._length(rows).to(given.dtype) * roundings)
@@ -112,7 +126,7 @@ class Space:
     def distinct_rows(self) -> tuple[Tensor, Tensor]:
         """``(d,)`` gallery rows of which no two are equal, and ``(G,)`` which of them each row is equal to."""
         bits = torch.int64 if self.given.dtype == torch.float64 else torch.int32
-        random = torch.Generator().manual_seed(0)
+        random = torch_generator(Stream.ROW_HASH, 0)
         factors = torch.randint(2**62, (self.given.shape[1],), generator=random).to(self.given.device) | 1
         # Sums modulo 2^64 of the bits; + 0: -0 is equal to 0.
         sums = [((part + 0.0).view(bits) * factors).sum(1) for part in self.given.split(_ROWS)]
@@ -123,10 +137,51 @@ class Space:
         # Rows whose sums agree by chance count as distinct.
         return torch.unique(numbers.where(~torch.cat(equal), first), return_inverse=True)
 
-    def columns_in_double(self) -> Iterator[Tensor]:
-        """The prepared rows of the gallery in fp64, some at a time."""
+    @cached_property
+    def _in_double(self) -> tuple[Tensor, Tensor]:
+        """``(G,)`` factors and ``(G,)`` offsets that turn products of given rows into scores."""
+        factors, offsets = [], []
         for part in self.given.split(_ROWS):
-            yield self.gallery_rows(part.double())
+            factor, offset = self._factor_and_offset(part.double())
+            factors.append(factor)
+            offsets.append(offset)
+        return torch.cat(factors), torch.cat(offsets)
+
+    def directions(self, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries for :meth:`double_scores` and :meth:`double_pairs`.
+
+        Args:
+            given: ``(Q, D)`` fp32.
+
+        Returns:
+            ``(Q, D)`` fp64, and the ``(Q, 1)`` window of those scores, as in :class:`Queries`.
+        """
+        rows = self._direction(given.double())
+        roundings = _WINDOW * (given.shape[1] ** 0.5 + 2 * _FEW_ROUNDINGS) * torch.finfo(torch.float64).eps / 2
+        return rows, roundings * self._double_length(rows)
+
+    def double_scores(self, directions: Tensor, scores: Tensor) -> None:
+        """Put the scores of all gallery rows, by products in fp64, into the first columns of ``scores (Q, L)``."""
+        factor, offset = self._in_double
+        start = 0
+        for part in self.given.split(_ROWS):
+            own = slice(start, start + len(part))
+            scores[:, own] = torch.mm(directions, part.double().t()).mul_(factor[own]).add_(offset[own])
+            start = own.stop
+
+    def double_pairs(self, directions: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """``(n,)`` the same scores of some pairs, ``rows (n,)`` rising; each rounded in its own way."""
+        factor, offset = self._in_double
+        used, count = torch.unique_consecutive(rows, return_counts=True)
+        found = []
+        if rows.device.type == 'cpu' and len(rows) > _LONG_RUN * len(used):
+            for row, own in zip(used.tolist(), columns.split(count.tolist()), strict=True):
+                found.append(self.given.index_select(0, own).double() @ directions[row])
+        else:
+            at_once = max(1, _PAIR_ENTRIES // directions.shape[1])
+            for row, own in zip(rows.split(at_once), columns.split(at_once), strict=True):
+                found.append((self.given.index_select(0, own).double() * directions.index_select(0, row)).sum(1))
+        return torch.cat(found).mul_(factor[columns]).add_(offset[columns])
 
     def pairs(self, query: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Exact scores of some pairs, in an order that is that of the distance: see :mod:`.pair_scores`.
@@ -145,8 +200,9 @@ class Space:
             query, rows, columns = query.cpu(), rows.cpu(), columns.cpu()
         found = [query.new_empty(0, dtype=torch.float64)]
         for row, column in zip(rows.split(at_once), columns.split(at_once), strict=True):
-            some = self.given[column.to(self.given.device)].to(query.device)
-            found.append(self._score(query[row].double(), some.double()))
+            # Several times as fast as brackets.
+            some = self.given.index_select(0, column.to(self.given.device)).to(query.device)
+            found.append(self._score(query.index_select(0, row).double(), some.double()))
         return torch.cat(found)
 
 
@@ -163,6 +219,10 @@ class CosineSpace(Space):
 
     def _score(self, query: Tensor, gallery: Tensor) -> Tensor:
         return cosine_score(scaled_rows(query), scaled_rows(gallery))
+
+    def _factor_and_offset(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        norms = torch.linalg.vector_norm(rows, dim=1)
+        return torch.where(norms > 0, 1 / norms, 0), torch.zeros_like(norms)
 
 
 class DotSpace(Space):
@@ -186,6 +246,10 @@ class DotSpace(Space):
 
     def _score(self, query: Tensor, gallery: Tensor) -> Tensor:
         return dot_score(scaled_rows(query), gallery * self.scale)
+
+    def _factor_and_offset(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        factors = torch.full_like(rows[:, 0], self.scale)
+        return factors, torch.zeros_like(factors)
 
 
 class EuclideanSpace(Space):
@@ -220,47 +284,25 @@ class EuclideanSpace(Space):
     def _score(self, query: Tensor, gallery: Tensor) -> Tensor:
         return euclidean_score(query * self.scale, gallery * self.scale)
 
+    def _direction(self, rows: Tensor) -> Tensor:
+        return self._about_center(rows)
+
+    def _factor_and_offset(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        # q.center is one number for all rows.
+        return torch.full_like(rows[:, 0], self.scale), self.gallery_rows(rows)[:, -1]
+
+    def _double_length(self, directions: Tensor) -> Tensor:
+        # Scaled entries are at most 1, so that no row is longer than sqrt(D); the offset is half a square.
+        norms = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
+        return norms * directions.shape[1] ** 0.5 + self.longest.double().square() / 2
+
 
 def _largest(rows: Tensor, gather: Gather) -> float:
-    """The largest magnitude in all rows of all processes."""
-    own = torch.linalg.vector_norm(rows, float('inf')) if rows.numel() else rows.new_zeros(())
+    """Return the largest magnitude in all rows of all processes."""
+    own = torch.maximum(rows.amax(), -rows.amin()) if rows.numel() else rows.new_zeros(())
     return float(gather(own.reshape(1, 1)).amax())
 
 
 #: name -> space of query and gallery embeddings. Where the rows are parts that several processes hold, a third argument
 #: gathers rows of all parts.
 DISTANCES: dict[str, type[Space]] = {'cosine': CosineSpace, 'dot': DotSpace, 'euclidean': EuclideanSpace}
-
-# Since torch 2.9 each backend has its own setting, and asking for the old one is an error where they were used.
-_BACKENDS = (
-    [
-        backend
-        for backend in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-        if hasattr(backend, 'fp32_precision')
-    ]
-    if hasattr(torch.backends.mkldnn, 'matmul')
-    else []
-)
-
-
-@contextmanager
-def exact_products(device: torch.device) -> Iterator[None]:
-    """Matrix products in full fp32, whatever training has set: TF32 and bf16 err by more than `Space` allows for."""
-    before = [backend.fp32_precision for backend in _BACKENDS] or torch.get_float32_matmul_precision()
-    try:
-        if _BACKENDS:
-            _set_precisions(['ieee'] * len(_BACKENDS))
-        else:
-            torch.set_float32_matmul_precision('highest')
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        if _BACKENDS:
-            _set_precisions(before)
-        else:
-            torch.set_float32_matmul_precision(before)
-
-
-def _set_precisions(values: list[str]) -> None:
-    for backend, value in zip(_BACKENDS, values, strict=True):
-        backend.fp32_precision = value

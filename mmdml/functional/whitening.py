@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .exact_products import exact_products
 from .inputs import check_finite, to_matrix
-from .spaces import exact_products, unit_rows
+from .spaces import unit_rows
 
 #: Rows in float64 at once: 64 MB at 512 dimensions.
 _ROWS = 16384
@@ -68,8 +69,8 @@ class PCAWhitening:
         mean = sum(block.double().sum(0) for block in embeddings.split(_ROWS)) / rows
         covariance = torch.zeros(width, width, dtype=torch.float64)
         for block in embeddings.split(_ROWS):
-            centred = block.double() - mean
-            covariance += centred.t() @ centred / (rows - 1)
+            centered = block.double() - mean
+            covariance += centered.t() @ centered / (rows - 1)
         values, vectors = torch.linalg.eigh(covariance)
         values, directions = values.flip(0)[:dim], vectors.t().flip(0)[:dim]
         # Rounding leaves a variance of about the square of the precision where all rows are equal.
@@ -117,7 +118,7 @@ class PCAWhitening:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor]) -> 'PCAWhitening':
-        """The whitening that :meth:`state_dict` saved.
+        """Return the whitening that :meth:`state_dict` saved.
 
         Raises:
             ValueError: if keys or shapes are not those of a whitening.

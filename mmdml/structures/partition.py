@@ -1,4 +1,4 @@
-"""Which neurons of the embedding belong to which learner."""
+"""Slices of the embedding, one a learner."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class ActiveLearner(NamedTuple):
     Attributes:
         index: which one.
         of: how many learners there are.
-        scale: ``(D,)`` factor that it puts on raw embeddings before it normalises: 0 and 1 for slices, ``relu(m_k)``
+        scale: ``(D,)`` factor that it puts on raw embeddings before it normalizes: 0 and 1 for slices, ``relu(m_k)``
             for masks; without gradient.
     """
 
@@ -28,7 +28,7 @@ class Partition:
     """Consecutive, disjoint slices that cover the embedding (D&C, CVPR 2019, Sec. 3.2).
 
     ``S_k`` has ``ceil(D / K)`` neurons for the first ``D mod K`` slices and ``floor(D / K)`` for the others. One
-    partition serves initialisation, normalisation, loss, checkpoint and export.
+    partition serves initialization, normalization, loss, checkpoint and export.
 
     Args:
         dim: D, width of the embedding.
@@ -75,7 +75,7 @@ class Partition:
         return f'Partition(sizes={self.sizes})'
 
     def merged(self, num_groups: int) -> 'Partition':
-        """The same neurons in fewer, wider slices, for a hierarchy that has not reached K yet.
+        """Return the same neurons in fewer, wider slices, for a hierarchy that has not reached K yet.
 
         Slice g joins the slices ``g K / G .. (g + 1) K / G - 1``, so that slice g of G is made of slices 2g and 2g + 1
         of 2G. Where K does not divide D, the joint slices may differ by more than one.
@@ -115,7 +115,7 @@ class Partition:
         return [F.normalize(part, dim=-1) for part in self.split(z)]
 
     def unit(self, z: Tensor) -> Tensor:
-        """The merged embedding ``concat(e_1 .. e_K) / sqrt(K)``: raw ``(..., D)`` -> unit ``(..., D)``.
+        """Return the merged embedding ``concat(e_1 .. e_K) / sqrt(K)``: raw ``(..., D)`` -> unit ``(..., D)``.
 
         The cosine of two merged embeddings is the mean of their K slice cosines: every learner has one vote. The norm
         is 1 unless a slice is zero.

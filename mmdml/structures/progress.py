@@ -37,7 +37,7 @@ class Progress:
         return math.ceil(self.max_iters / self.epoch_length)
 
     def iterations(self, span: int | float) -> int:
-        """A span in epochs (int) or as a fraction of the run (float in [0, 1]) as iterations."""
+        """Convert a span in epochs (int) or as a fraction of the run (float in [0, 1]) to iterations."""
         if isinstance(span, int):
             return span * self.epoch_length
         return math.ceil(span * self.max_iters)

@@ -1,4 +1,4 @@
-"""Labels, roles, identities, groups, parts and paths of the images of a data set."""
+"""Labels, roles, identities, groups, parts and paths of the images of a dataset."""
 
 import hashlib
 import os
@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from mmdml.utils.arrays import plain_strings
+from mmdml.utils.names import printable
 
 #: Values of a role.
 QUERY_AND_GALLERY, QUERY, GALLERY = 0, 1, 2
@@ -30,7 +31,7 @@ class RowFacts:
         roles: ``(N,)`` of 0 (query and gallery), 1 (query) or 2 (gallery).
         ids: ``(N,)`` integers or strings; rows of one id are the same image, which never finds itself.
         groups: ``(N,)`` integers or strings, such as cameras; None: there are none.
-        parts: ``(N,)`` integers or strings, the part of the data set that a row belongs to; None: there is one.
+        parts: ``(N,)`` integers or strings, the part of the dataset that a row belongs to; None: there is one.
         paths: ``(N,)`` strings, the image files, '' where unknown; None: all unknown.
         class_names: C names, of the labels 0 to C - 1 (-1: no label); None: unknown, or the labels are names.
     """
@@ -110,20 +111,21 @@ class RowFacts:
 
 
 def image_identity(path: str) -> str:
-    """The one name of an image file, however it is written: ``./a/../b.png`` and ``b.png`` are one, and so are links.
+    """Return the one name of an image file: ``./a/../b.png``, ``b.png`` and links to it have the same.
 
     Addresses (``s3://...``) stay as they are.
     """
     if '://' in path:
         return path
     folder, name = osp.split(path)
-    path = osp.join(_real_folder(folder), name)
+    # Absolute: what a relative folder is depends on the current one.
+    path = osp.join(_real_folder(osp.join(os.getcwd(), folder)), name)
     return osp.realpath(path) if osp.islink(path) else osp.normpath(path)
 
 
 @lru_cache(maxsize=4096)
 def _real_folder(folder: str) -> str:
-    return osp.realpath(folder or os.curdir)
+    return osp.realpath(folder)
 
 
 def image_ids(paths: Sequence[str], rows: Sequence[int] | None = None) -> np.ndarray:
@@ -143,7 +145,7 @@ def image_ids(paths: Sequence[str], rows: Sequence[int] | None = None) -> np.nda
 
 
 def text_digest(text: str) -> int:
-    """A number of 63 bits that stands for a text in every process."""
+    """Hash a text to a number of 63 bits, the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).digest(), 'little') >> 1
 
 
@@ -163,7 +165,9 @@ def check_one_label_per_image(labels: np.ndarray, ids: np.ndarray, paths: Sequen
     conflicts = np.flatnonzero(same_image & (labels[order][1:] != labels[order][:-1]))
     if len(conflicts):
         first, second = order[conflicts[0]], order[conflicts[0] + 1]
-        named = f'rows {first} and {second}' if paths is None else f'{paths[first]} and {paths[second]}'
+        named = f'rows {first} and {second}'
+        if paths is not None:
+            named = f'{printable(paths[first])} and {printable(paths[second])}'
         raise ValueError(
             f'{named} are one image, but have the labels {labels[first]!s} and {labels[second]!s}; an image has one '
             f'label ({len(conflicts)} such pairs)'

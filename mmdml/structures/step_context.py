@@ -29,7 +29,7 @@ class StepContext:
         return None if self.learner is None else self.learner.index
 
     def with_shared_rows(self) -> 'StepContext':
-        """The same step for ranks that all hold the rows of all ranks: as one process with the whole batch."""
+        """Return the same step for ranks that all hold the rows of all ranks: as one process with the whole batch."""
         return replace(self, progress=replace(self.progress, rank=0, world_size=1))
 
     def publish(self, rows: Rows) -> None:

@@ -78,7 +78,7 @@ class ProgressLine:
             print(self.line(now - self._start), file=self._stream, flush=True)
 
     def line(self, seconds: float) -> str:
-        """The text after ``seconds``."""
+        """Return the text after ``seconds``."""
         rate = (self.done - self._before) / max(seconds, 1e-9)
         if not self.total:
             return f'{self.what} {self._text(self.done)}, {self._text(rate)}/s'

@@ -31,6 +31,8 @@ class Stream(Enum):
     VALIDATION_CLASSES = 'validation classes'
     #: Gallery images that an evaluation protocol draws.
     GALLERY_DRAWS = 'gallery draws'
+    #: Factors of the hash that finds equal embeddings.
+    ROW_HASH = 'row hash'
     #: First seed of the k-means runs that divide the training set.
     KMEANS = 'k-means'
     #: Tuples that a miner draws; keys: iteration, rank (0 where ranks share their rows).

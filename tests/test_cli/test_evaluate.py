@@ -235,6 +235,7 @@ def test_files_that_are_not_there_or_of_another_kind_are_named(fails, tmp_path):
             'nothing would match',
         ),
         (dict(embeddings=np.full((ROWS, 2), np.nan), labels=LABELS), 'not finite'),
+        (dict(embeddings=X, labels=np.where(LABELS, NAMES, '')), '8 of 30 images have no label and cannot be scored'),
     ],
     ids=lambda value: ' '.join(value) if isinstance(value, dict) else '',
 )

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 import torch
+from mmengine.hooks import EMAHook
 from mmengine.model import BaseModule
 from mmengine.runner import Runner
 from tiny import tiny_config
@@ -221,3 +222,11 @@ def test_the_runner_is_strict_where_mmengine_was_imported_first(written, picture
     )
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
     assert done.returncode == 1 and 'weights that it lacks: 2 (neck.linear.weight' in done.stderr
+
+
+def test_averaged_weights_start_from_the_loaded_ones(written, pictures, tmp_path):
+    options = dict(load_from=str(written(FITTING['compiled'])), custom_hooks=[dict(type='EMAHook')])
+    found = runner(pictures, tmp_path / 'run', **options)
+    found.train()
+    average = next(hook for hook in found.hooks if isinstance(hook, EMAHook)).ema_model.module
+    torch.testing.assert_close(average.state_dict()['neck.linear.weight'], state()['neck.linear.weight'])

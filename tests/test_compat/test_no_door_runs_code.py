@@ -5,9 +5,12 @@ test_train_and_test_tools.py; here are texts that something might run, and paths
 """
 
 import ast
+import http.server
 import importlib.util
 import shutil
 import sys
+import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from tiny import REPO, tiny_config, train, weights
 
 from mmdml.apis import get_model
+from mmdml.datasets import ImageList
 from mmdml.functional.embedding_files import read_columns
 from mmdml.registry import MODELS
 
@@ -179,6 +183,40 @@ def test_embedding_files_are_not_unpickled(tmp_path, mark, name):
     assert not mark.exists()
 
 
+def test_a_list_of_images_opens_no_address(tmp_path, pictures):
+    opened = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            opened.append(self.path)
+            self.send_error(404)
+
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        path = tmp_path / 'list.txt'
+        path.write_text(f'class_0/0.png a\nhttp://127.0.0.1:{server.server_port}/b.png a\nclass_0/1.png a\n')
+        with pytest.raises(ValueError, match='list.txt names http://127.0.0.1:.*b.png, an address'):
+            dataset = ImageList(ann_file=str(path), data_prefix=pictures, pipeline=[dict(type='LoadImageFromFile')])
+            dataset[1]
+        server.shutdown()
+        thread.join()
+    assert not opened
+
+
+@pytest.mark.parametrize('name', ['../code_was_run', '/tmp/../code_was_run'])
+def test_an_archive_writes_nothing_outside_its_folder(tmp_path, name):
+    from mmdml.datasets.preparation.archives import unpack
+
+    archive = tmp_path / 'hostile.zip'
+    with zipfile.ZipFile(archive, 'w') as file:
+        file.writestr(name, 'outside')
+    before = set(tmp_path.rglob('*'))
+    with pytest.raises((ValueError, RuntimeError)):
+        unpack(str(archive), '', str(tmp_path / 'inside'))
+    assert {path for path in set(tmp_path.rglob('*')) - before if 'code_was_run' in path.name} == set()
+
+
 def test_a_plan_of_experiments_makes_no_objects(tmp_path, mark):
     sys.path.insert(0, f'{REPO}/tools/analysis_tools')
     from experiments import load_plan
@@ -212,6 +250,8 @@ _DANGEROUS = {
     'numpy.load': 'allow_pickle=False',
     'torch.load': 'weights_only=True',
 }
+# The ranks of a run send each other what the run itself has made.
+_BETWEEN_RANKS = ('mmdml/dist.py pickle.loads',)
 
 
 @pytest.mark.parametrize('folder', ['mmdml', 'tools'])
@@ -220,6 +260,8 @@ def test_no_call_in_the_code_runs_what_it_reads(folder):
     for path in sorted((Path(REPO) / folder).rglob('*.py')):
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
             name = ast.unparse(node.func) if isinstance(node, ast.Call) else ''
+            if f'{path.relative_to(REPO)} {name}' in _BETWEEN_RANKS:
+                continue
             if name in _DANGEROUS and (_DANGEROUS[name] is None or _DANGEROUS[name] not in ast.unparse(node)):
                 found.append(f'{path.relative_to(REPO)}:{node.lineno}: {ast.unparse(node)}')
     assert not found

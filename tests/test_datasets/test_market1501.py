@@ -75,3 +75,12 @@ def test_missing_folder_is_named(tree):
 def test_files_that_macos_adds_do_no_harm(tree):
     (tree / 'bounding_box_train/._0002_c2s1_000451_03.jpg').write_bytes(b'no picture')
     assert len(build(tree)) == 3
+
+
+def test_pictures_of_other_kinds_are_taken_and_other_files_named(tree, notes):
+    for name in ('0002_c1s1_000451_04.JPG', '0002_c3s1_000451_05.png'):
+        cv2.imwrite(str(tree / 'bounding_box_train' / name.lower()), np.zeros((8, 4, 3), np.uint8))
+        (tree / 'bounding_box_train' / name.lower()).rename(tree / 'bounding_box_train' / name)
+    (tree / 'bounding_box_train/readme.txt').write_text('no picture')
+    assert build(tree).labels.tolist() == [0, 0, 0, 0, 1]
+    assert any('1 files in' in note and 'bounding_box_train/readme.txt' in note for note in notes)

@@ -30,3 +30,10 @@ def test_bank_comes_back_from_its_state():
     again.update(rows([[4.0]], [0]))
     assert again.rows.flatten().tolist() == [4, 0, 1.5] and again.filled.tolist() == [True, False, True]
     assert bank.filled.tolist() == [False, False, True]
+
+
+def test_rows_that_show_no_image_of_the_data_set_are_skipped():
+    bank = EmbeddingBank(2, 1, torch.device('cpu'))
+    bank.update(rows([[1.0], [2.0], [3.0]], [-1, 1, -1]))
+    assert bank.rows.flatten().tolist() == [0, 2] and bank.filled.tolist() == [False, True]
+    assert {name: len(value) for name, value in bank.state_dict().items()} == dict(rows=2, filled=2)

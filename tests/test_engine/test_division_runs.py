@@ -104,7 +104,7 @@ class Snapshot(Hook):
 
 @MODELS.register_module()
 class CentredPixels(BaseModule):
-    """A linear map of pixels around grey: a picture and its negative are as far apart as can be."""
+    """A linear map of pixels around gray: a picture and its negative are as far apart as can be."""
 
     def __init__(self, channels):
         super().__init__()
@@ -169,7 +169,7 @@ def log_of(cfg):
 
 
 def halves(root, classes):
-    """Grey pictures, one for each digit of a class: 0 is bright above and 1 below; a class has a blob of its own.
+    """Gray pictures, one for each digit of a class: 0 is bright above and 1 below; a class has a blob of its own.
 
     Returns:
         Their folder and the digits.

@@ -68,6 +68,14 @@ def test_a_best_checkpoint_chosen_on_test_classes_is_refused(pictures, tmp_path)
         train(cfg)
 
 
+def test_training_on_images_without_labels_is_refused(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path)
+    cfg.train_dataloader.dataset.unlabeled = True
+    cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
+    with pytest.raises(ValueError, match='the training images have no labels .*--no-scores'):
+        Runner.from_cfg(cfg).train()
+
+
 def test_early_stopping_on_test_classes_is_refused(pictures, tmp_path):
     hooks = [dict(type='EarlyStoppingHook', monitor='retrieval/MAP@R', rule='greater')]
     cfg = tiny_config(pictures, tmp_path, config=PLAIN, custom_hooks=hooks)

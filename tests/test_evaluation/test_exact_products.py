@@ -11,7 +11,7 @@ from mmdml.evaluation.functional import (
     retrieval_scores,
     sharded_retrieval_scores,
 )
-from mmdml.functional import spaces
+from mmdml.functional import exact_products as module
 
 X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(40) % 5
@@ -29,7 +29,7 @@ WORK = {
 
 def precision():
     """What products may be computed in now."""
-    settings = [backend.fp32_precision for backend in spaces._BACKENDS]
+    settings = [backend.fp32_precision for backend in module._BACKENDS]
     return settings or [torch.get_float32_matmul_precision()]
 
 
@@ -59,7 +59,7 @@ def rough():
 def test_products_are_exact_whatever_training_has_set(rough, name):
     with torch.autocast('cpu', torch.bfloat16), Precisions() as products:
         WORK[name]()
-    exact = ['ieee'] * len(spaces._BACKENDS) or ['highest']
+    exact = ['ieee'] * len(module._BACKENDS) or ['highest']
     assert exact != rough
     # fp64 beside fp32: what fp32 cannot decide.
     types = {seen[len(exact) :] for seen in products.seen}

@@ -90,7 +90,7 @@ def test_settings_out_of_range_are_named(settings):
 def test_what_leaves_nothing_to_draw_is_an_error():
     with pytest.raises(ValueError, match='all 3 have one'):
         draws([1, 2, 3])
-    with pytest.raises(ValueError, match='have roles that say who is in it: use QueryGallery'):
+    with pytest.raises(ValueError, match='have roles that define it: use QueryGallery'):
         splits(SingleGalleryShot(), [1, 1], [1, 2])
 
 
@@ -146,7 +146,7 @@ def test_each_part_has_its_own_protocol_and_name():
 @pytest.mark.parametrize(
     'protocol, parts, words',
     [
-        (PerPart(), None, 'which part each image belongs to'),
+        (PerPart(), None, 'needs the part of each image'),
         (PerPart(names=('a',)), [0, 1], '1 names, but the test set has 2 parts'),
         (PerPart([None, None]), [0, 0], '2 protocols, but the test set has 1 parts'),
     ],

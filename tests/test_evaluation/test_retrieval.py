@@ -52,8 +52,8 @@ def reference(query, query_labels, gallery=None, gallery_labels=None, distance='
 def clustered(rows=60, classes=9, dim=12, seed=0, noise=1.0):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (rows,), generator=generator)
-    centres = torch.randn(classes, dim, generator=generator)
-    return centres[labels] + noise * torch.randn(rows, dim, generator=generator), labels
+    centers = torch.randn(classes, dim, generator=generator)
+    return centers[labels] + noise * torch.randn(rows, dim, generator=generator), labels
 
 
 @pytest.mark.parametrize('distance', ['cosine', 'dot', 'euclidean'])

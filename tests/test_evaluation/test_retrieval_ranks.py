@@ -66,8 +66,8 @@ def unit(rows):
 def clustered(rows=60, classes=9, dim=12, seed=0, noise=1.0):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (rows,), generator=generator)
-    centres = torch.randn(classes, dim, generator=generator)
-    return centres[labels] + noise * torch.randn(rows, dim, generator=generator), labels
+    centers = torch.randn(classes, dim, generator=generator)
+    return centers[labels] + noise * torch.randn(rows, dim, generator=generator), labels
 
 
 # Each score is sorted in among the positives; whole rows are compared with each positive, or sorted; as sizes decide.
@@ -318,7 +318,7 @@ def test_trap_the_query_itself_is_not_its_nearest_row():
 
 
 def test_trap_duplicate_images_under_two_labels():
-    # Rows 0 and 1 are one picture, labelled twice. It costs row 0 the first place and hides nothing.
+    # Rows 0 and 1 are one picture, labeled twice. It costs row 0 the first place and hides nothing.
     x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     scores = retrieval_scores(x, [0, 1, 0, 1], metrics=['CMC@1', 'CMC@2', 'CMC@3'])
     assert scores == pytest.approx({'CMC@1': 0.0, 'CMC@2': 0.5, 'CMC@3': 1.0})

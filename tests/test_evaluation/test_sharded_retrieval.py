@@ -62,8 +62,8 @@ def side(rows=50, classes=8, dim=6, seed=0, owner=None, **keys):
     """Clusters that overlap; by default two ranks hold unequal parts, with every class in both."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, rows)
-    centres = np.random.default_rng(99).normal(size=(classes, dim))
-    embeddings = torch.from_numpy(centres[labels] + random.normal(size=(rows, dim))).float()
+    centers = np.random.default_rng(99).normal(size=(classes, dim))
+    embeddings = torch.from_numpy(centers[labels] + random.normal(size=(rows, dim))).float()
     owner = (random.random(rows) < 0.3).astype(int) if owner is None else owner
     return Side(embeddings, torch.from_numpy(labels), owner, **keys)
 
@@ -107,10 +107,10 @@ def scores_cases():
         side(20, seed=1, owner=np.zeros(20)), side(45, seed=2, owner=np.ones(45)), distance='dot'
     )
     for case in ('rank 1 has nothing', 'rank 0 has nothing'):
-        labelled = cases[case].query
-        labelled.keys['labels'] = texts('class', labelled.keys['labels'])
-    labelled = cases['rank 1 has nothing'].gallery
-    labelled.keys['labels'] = texts('class', labelled.keys['labels'])
+        labeled = cases[case].query
+        labeled.keys['labels'] = texts('class', labeled.keys['labels'])
+    labeled = cases['rank 1 has nothing'].gallery
+    labeled.keys['labels'] = texts('class', labeled.keys['labels'])
 
     ids = texts('image', random.integers(0, 30, 65))
     groups = random.integers(0, 3, 65)

@@ -84,6 +84,21 @@ def test_memory_does_not_grow_with_the_number_of_pairs(monkeypatch):
     assert largest <= 8 * 200
 
 
+def test_all_figures_take_as_many_passes_as_a_score_has_pieces_of_16_bits(monkeypatch):
+    passes = 0
+    blocks = PairScores._blocks
+
+    def counted(self):
+        nonlocal passes
+        passes += 1
+        return blocks(self)
+
+    monkeypatch.setattr(PairScores, '_blocks', counted)
+    x, labels = data(0, torch.float32, 100)
+    verification_scores(x, labels, fpr=(1e-3, 1e-2, 0.1))
+    assert passes == 2
+
+
 @pytest.mark.parametrize(
     'options, words',
     [

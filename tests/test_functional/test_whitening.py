@@ -1,4 +1,4 @@
-"""PCA-whitening: its definition, an SVD of the centred data as an independent way there, and bad input."""
+"""PCA-whitening: its definition, an SVD of the centered data as an independent way there, and bad input."""
 
 import hypothesis.strategies as st
 import numpy as np

@@ -63,3 +63,12 @@ def test_some_rows_keep_all_their_facts():
     found = {name: values.tolist() for name, values in some.columns().items()}
     assert found.pop('ids') == image_ids(['c', 'a']).tolist()
     assert found == dict(labels=[1, 0], roles=[0, 0], groups=[9, 7], parts=['y', 'x'], paths=['c', 'a'])
+
+
+def test_a_relative_path_is_of_the_current_folder(tmp_path, monkeypatch):
+    names = []
+    for name in ('one', 'two'):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        names.append((image_identity('a.png'), image_identity('./b/../a.png')))
+    assert names == [(str(tmp_path / name / 'a.png'),) * 2 for name in ('one', 'two')]

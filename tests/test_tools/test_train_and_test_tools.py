@@ -157,11 +157,9 @@ def test_two_ranks_write_what_one_process_writes(trained, tmp_path):
     assert figures[0] and figures[0] == figures[1]
     assert together.count('wrote 36 embeddings') == 1
     one, two = np.load(tmp_path / 'one.npz'), np.load(tmp_path / 'two.npz')
-    assert (
-        sorted(one) == sorted(two) == [*('class_names', 'embeddings', 'ids', 'labels', 'model_hash', 'paths', 'roles')]
-    )
+    assert sorted(one) == sorted(two) == [*('class_names', 'embeddings', 'labels', 'model_hash', 'paths', 'roles')]
     np.testing.assert_allclose(one['embeddings'], two['embeddings'], atol=1e-6)
-    for name in ('class_names', 'ids', 'labels', 'model_hash', 'paths', 'roles'):
+    for name in ('class_names', 'labels', 'model_hash', 'paths', 'roles'):
         np.testing.assert_array_equal(one[name], two[name])
 
 
@@ -173,6 +171,11 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(trained, tmp_
         (('--no-scores',), '--no-scores needs --out'),
     ):
         assert words in run('test.py', trained[0], 'x.pth', *arguments, fails=True)
+
+
+def test_without_a_checkpoint_the_untrained_model_is_scored(trained, tmp_path):
+    log = run('test.py', trained[0], '--work-dir', tmp_path)
+    assert 'the untrained model is scored' in log and 'weights     0 of 22' in log and 'Done: Recall@1' in log
 
 
 def test_resume_goes_on_from_the_latest_checkpoint(trained, tmp_path):

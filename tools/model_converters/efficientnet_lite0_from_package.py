@@ -23,7 +23,7 @@ SHA256 = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
 
 
 def find_weights() -> Path:
-    """The file inside the installed package.
+    """Return the file inside the installed package.
 
     Raises:
         ModuleNotFoundError: if the package is not installed.
@@ -35,7 +35,7 @@ def find_weights() -> Path:
 
 
 def read_weights(source: Path) -> dict[str, Tensor]:
-    """The weights of the backbone.
+    """Return the weights of the backbone.
 
     Raises:
         ValueError: if it is another file than the one that was checked against the network.

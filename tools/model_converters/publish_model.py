@@ -16,6 +16,7 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from mmdml.apis import get_model
+from mmdml.cli.errors import run_command
 from mmdml.compat.weight_files import weights_of, without_known_prefixes
 
 #: What stays of ``meta``: no paths, times or host names of the training machine.
@@ -73,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -1,4 +1,4 @@
-"""Which learner goes on with which new cluster (D&C, CVPR 2019, Sec. 3.2; dossier 2.3)."""
+"""Matching of new clusters to the learners of the old ones (D&C, CVPR 2019, Sec. 3.2)."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ def match_clusters(new: Tensor | np.ndarray, old: Tensor | np.ndarray, num_clust
 
     ``pi* = argmin_pi sum_i |A_i symmetric-difference P_pi(i)|`` with the new clusters ``A_i`` and the old ones ``P_j``,
     solved by the Hungarian method; the image of new cluster i gets label ``pi*(i)``. The sizes do not depend on pi, so
-    this maximises the overlap ``sum_i |A_i intersect P_pi(i)|``, and the K x K table of overlaps is all that is needed.
+    this maximizes the overlap ``sum_i |A_i intersect P_pi(i)|``, and the K x K table of overlaps is all that is needed.
     If the new clusters are the old ones under other names, the old labels come back exactly.
 
     Args:
         new: ``(N,)`` integers, cluster of each image now, 0..K-1; -1 (no cluster) stays -1.
-        old: ``(N,)`` integers, cluster of each image before, 0..K-1; images at -1 have no say.
+        old: ``(N,)`` integers, cluster of each image before, 0..K-1; images at -1 count nowhere.
         num_clusters: K.
 
     Returns:
@@ -34,7 +34,7 @@ def match_clusters(new: Tensor | np.ndarray, old: Tensor | np.ndarray, num_clust
 def released_match_clusters(
     new: Tensor | np.ndarray, old: Tensor | np.ndarray, num_clusters: int
 ) -> Tensor | np.ndarray:
-    """The renaming of both official releases, which apply the inverse of ``pi*`` (dossier sec. 10, item 1).
+    """Return the renaming of both official releases, which apply the inverse of ``pi*``.
 
     For the record and for reproducing released numbers only: the image of new cluster ``pi*(i)`` gets label i. It is
     right only where ``pi*`` is its own inverse: for K = 2 always, for K = 8 about once in fifty.
@@ -73,7 +73,7 @@ def overlap_share(new: Tensor | np.ndarray, old: Tensor | np.ndarray) -> float:
 
 
 def _best_pairs(new: Any, old: Any, num_clusters: int) -> tuple[np.ndarray, np.ndarray]:
-    """New cluster and its old partner, K entries each, at maximum overlap."""
+    """Return each new cluster and its old partner, K entries each, at maximum overlap."""
     if num_clusters < 1:
         raise ValueError(f'num_clusters must be at least 1, got {num_clusters}')
     new, old = _integers('new', new), _integers('old', old)

@@ -1,4 +1,4 @@
-"""What a divided run needs; everything is checked before the first step."""
+"""Checks of a divided run before its first step."""
 
 from mmengine.runner import EpochBasedTrainLoop
 

@@ -1,4 +1,4 @@
-"""When the run divides, joins and fine-tunes (D&C)."""
+"""Stages of a divided run: warm-up, divide, joint, fine-tune (D&C)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -70,7 +70,7 @@ class Stages:
             )
 
     def at(self, epoch: int) -> Stage:
-        """The stage of a 0-based epoch.
+        """Return the stage of a 0-based epoch.
 
         Raises:
             ValueError: if ``epoch`` is negative.

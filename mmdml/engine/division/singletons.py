@@ -1,4 +1,4 @@
-"""Images that are alone of their class in their cluster: they have no positive there (dossier 2.2)."""
+"""Images that are alone of their class in their cluster: they have no positive there."""
 
 from typing import NamedTuple
 

@@ -80,6 +80,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         for key in [key for key in runner.message_hub.runtime_info if key.startswith(_PATHS_OF_OTHERS)]:
             runner.message_hub.pop_info(key)
         self._remove_old()
+        if self._kept:
+            self._announce(runner, 'last_ckpt', self.filename_tmpl.format(self._kept[-1]))
         for best in self._best.values():
             self._announce(runner, 'best_ckpt', best['file'])
 

@@ -1,4 +1,4 @@
-"""Divide and conquer: which learner trains on which images, and when that changes."""
+"""Divide and conquer: clusters of the training images, and their learners, over the stages of a run."""
 
 from typing import Any
 
@@ -174,7 +174,7 @@ class DivisionHook(Hook):
         (frozen_by.add if self._freezes(progress_of(runner)) else frozen_by.discard)('DivisionHook')
 
     def learner_of_step(self, runner, batch_idx: int, data_batch: Any) -> int | None:
-        """The learner of the batch's cluster in the divide stage, None otherwise (the merged embedding)."""
+        """Return the learner of the batch's cluster in the divide stage, None otherwise (the merged embedding)."""
         progress = progress_of(runner)
         # A single learner is the whole embedding.
         if self.stage(progress) != 'divide' or model_of(runner).neck.num_active == 1:
@@ -197,7 +197,7 @@ class DivisionHook(Hook):
         return stage == 'fine_tune' and not self.fine_tune_backbone
 
     def run_state(self) -> dict[str, Tensor]:
-        """The division."""
+        """Return the division."""
         parts = dict(clusters=self.clusters, assignment=self.assignment)
         return {name: value for name, value in parts.items() if value is not None}
 

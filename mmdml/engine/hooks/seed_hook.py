@@ -20,7 +20,7 @@ class EpochSeedHook(Hook):
     a resumed run equals an uninterrupted one. An iteration-based run, which may stop anywhere, is seeded before every
     iteration. Runs last, after whatever else happens before an epoch.
 
-    A training data set of mmdml that has no seed of its own gets the run's: its augmentation is a function of (seed,
+    A training dataset of mmdml without a seed of its own gets the run's: its augmentation is a function of (seed,
     epoch, image), whatever the number of workers.
 
     Config::

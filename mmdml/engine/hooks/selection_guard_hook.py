@@ -20,13 +20,13 @@ class SelectionGuardHook(Hook):
     """Refuse to select by scores on test classes, or on classes that are trained on.
 
     Scores on test classes during training are a monitor: they select nothing. A best checkpoint, early stopping or a
-    plateau schedule needs validation data of held-out *training* classes (``split='val'``), none of whose pictures is
-    among the test data.
+    plateau schedule needs validation data of held-out *training* classes (``split='val'``), none of whose images is
+    among the test data. Training images without labels are refused as well: there is nothing to learn from.
 
     Raises:
-        ValueError: before training, if something selects by scores on test classes, on validation classes that are
-            trained on, or on pictures of the test data. The message holds the settings that validate on held-out
-            training classes instead, taken from the training data set.
+        ValueError: before training, if the training images have no labels, or something selects by scores on test
+            classes, on validation classes that are trained on, or on images of the test data. The message then holds
+            the settings that validate on held-out training classes instead, taken from the training dataset.
 
     Config::
 
@@ -36,9 +36,15 @@ class SelectionGuardHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner) -> None:
+        trained = runner.train_dataloader.dataset
+        if getattr(trained, 'metainfo', {}).get('unlabeled'):
+            raise ValueError(
+                'the training images have no labels (unlabeled=True): they can be embedded with tools/test.py '
+                '--no-scores --out FILE.npz, not trained on'
+            )
         if runner.val_loop is None:
             return
-        evaluated, trained = runner.val_dataloader.dataset, runner.train_dataloader.dataset
+        evaluated = runner.val_dataloader.dataset
         parts = [*runner.hooks, *(runner.param_schedulers or [])]
         selecting = [type(part).__name__ for part in parts if _selects(part)]
         if selecting:
@@ -52,7 +58,7 @@ class SelectionGuardHook(Hook):
             print_log(f"Evaluations with split='test' are on {scored}", 'current', level=30)
 
     def _fault(self, runner, evaluated: Any, trained: Any) -> str:
-        """What is wrong with selecting by scores of ``evaluated``; '' if nothing is."""
+        """Return what is wrong with selecting by scores of ``evaluated``; '' if nothing is."""
         split = getattr(evaluated, 'split', None)
         if split not in ('train', 'val'):
             return f'test classes (split={split!r})'
@@ -78,7 +84,7 @@ def _selects(part: Any) -> bool:
 
 
 def _test_dataset(runner) -> Any | None:
-    """The data set of the test loader; None if there is none, or its files are not here."""
+    """Return the dataset of the test loader; None if there is none, or its files are not here."""
     loader = runner.cfg.get('test_dataloader')
     dataset = None if loader is None else loader.get('dataset')
     if not isinstance(dataset, Mapping):
@@ -91,7 +97,7 @@ def _test_dataset(runner) -> Any | None:
 
 
 def _remedy(cfg: Mapping[str, Any]) -> str:
-    """Settings that validate on held-out classes of the training data set, wherever that lies."""
+    """Return settings that validate on held-out classes of the training dataset, wherever that lies."""
     trained, evaluated = ((cfg.get(f'{name}_dataloader') or {}).get('dataset') for name in ('train', 'val'))
     words = ['train_dataloader.dataset.val_classes=0.2']
     if not (isinstance(trained, Mapping) and isinstance(evaluated, Mapping)):

@@ -1,4 +1,4 @@
-"""Embeddings of the training set for whoever subscribes."""
+"""Embeddings of the training set for its subscribers."""
 
 from itertools import chain
 from typing import Any
@@ -19,9 +19,9 @@ from mmdml.utils.seeding import Stream, derive_seed
 
 @HOOKS.register_module()
 class SweepHook(Hook):
-    """Serve the embeddings of the training set to whoever subscribes: hooks, and modules of the model.
+    """Serve the embeddings of the training set to their subscribers, which are hooks and modules of the model.
 
-    One pass serves all subscribers of one moment that ask for the same transform. A subscriber that reads the bank
+    One pass serves all subscribers of one moment that need the same transform. A subscriber that reads the bank
     costs no pass; the bank is kept only if there is one.
 
     Args:
@@ -29,7 +29,7 @@ class SweepHook(Hook):
         num_workers: loader processes of a sweep. Default: as the training loader.
 
     Raises:
-        ValueError: if the training data set cannot be swept (it needs ``labels`` and ``with_pipeline``).
+        ValueError: if the training dataset cannot be swept (it needs ``labels`` and ``with_pipeline``).
 
     Config::
 
@@ -96,8 +96,8 @@ class SweepHook(Hook):
             if part.embedding_source == 'bank':
                 part.receive_embeddings(self._from_bank(runner), progress)
         swept = [part for part in due if part.embedding_source == 'sweep']
-        asked = {part.sweep_transform for part in swept} - {None}
-        fallback = 'test' if 'test' in asked else 'train'
+        needed = {part.sweep_transform for part in swept} - {None}
+        fallback = 'test' if 'test' in needed else 'train'
         for transform in sorted({part.sweep_transform or fallback for part in swept}):
             features = any(getattr(part, 'needs_features', False) for part in swept)
             embeddings = self._sweep(runner, transform, progress, features)
@@ -128,11 +128,11 @@ class SweepHook(Hook):
         return embeddings
 
     def run_state(self) -> dict[str, Any]:
-        """The bank, if one is kept."""
+        """Return the bank, if one is kept."""
         return {} if self.bank is None else {'bank': self.bank.state_dict()}
 
     def load_run_state(self, state: dict[str, Any]) -> None:
-        """Take the bank; it goes to its device when training starts."""
+        """Restore the bank; it is moved to its device when training starts."""
         self._saved_bank = state.get('bank')
 
 

@@ -1,4 +1,4 @@
-"""The maths of retrieval scores: pure functions of numpy, scipy and torch; none needs MMEngine."""
+"""The math of retrieval scores: pure functions of numpy, scipy and torch; none needs MMEngine."""
 
 from mmdml.functional.query_expansion import alpha_query_expansion
 from mmdml.functional.reranking import KReciprocalEncoding

@@ -28,8 +28,8 @@ def clustering_scores(
     """NMI, AMI, F1 and others of k-means clusters of embeddings, against their classes.
 
     Song et al., CVPR 2016 (lifted structure) brought this protocol to metric learning: k-means with as many clusters as
-    classes. The score depends on the seed: give ``repeats`` to know how much. One iteration takes ``2 N K D``
-    operations (0.7 TFLOP for the test set of SOP at D = 512): a score for the end of training.
+    classes. The score depends on the seed; the deviation over ``repeats`` measures how much. One iteration takes
+    ``2 N K D`` operations (0.7 TFLOP for the test set of SOP at D = 512): a score for the end of training.
 
     Clusters come from :func:`mmdml.functional.kmeans.kmeans`: faiss, all samples in fp32 on the CPU, no empty clusters.
 

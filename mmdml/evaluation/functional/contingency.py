@@ -107,5 +107,5 @@ def expected_mutual_information(class_sizes: np.ndarray, cluster_sizes: np.ndarr
 
 
 def pairs(sizes: np.ndarray) -> int:
-    """Number of pairs of samples that share a part."""
+    """Return the number of pairs of samples that share a part."""
     return int((sizes * (sizes - 1) // 2).sum())

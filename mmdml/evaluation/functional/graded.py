@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.functional.exact_products import exact_products
 from mmdml.functional.inputs import encode, to_keys, to_sides
-from mmdml.functional.spaces import exact_products
 from mmdml.utils.near_names import did_you_mean
 
 from .arguments import Keys, check_sides

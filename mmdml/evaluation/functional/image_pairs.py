@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.functional.exact_products import exact_products
 from mmdml.functional.inputs import check_finite, encode, to_matrix
-from mmdml.functional.spaces import exact_products, unit_rows
+from mmdml.functional.spaces import unit_rows
 from mmdml.utils.near_names import did_you_mean
 
 from .arguments import Keys
@@ -58,6 +59,8 @@ class PairScores:
             raise ValueError('there are no embeddings')
         self.codes = encode('labels', labels, None, rows, rows)[0]
         self.ids = None if ids is None else encode('ids', ids, None, rows, rows)[0]
+        if self.ids is not None and len(self.ids.unique()) == len(rows):
+            self.ids = None
         self.num_classes = int(self.codes.max()) + 1
         self.rows, self.compare = SIMILARITIES[distance](rows)
         self.block_size = block_size
@@ -65,27 +68,27 @@ class PairScores:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores ``(P,)``, and whether each pair is of one class; every pair once."""
-        for start in range(0, len(self.rows), self.block_size):
-            scores, is_pair, same_class = self._block(start)
-            yield scores[is_pair], same_class[is_pair]
+        yield from self._blocks()
 
     def by_class(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Scores, whether each pair is of one class, and the class of one image; every pair twice, once for each."""
+        for scores, same_class, first, second in self._blocks(with_classes=True):
+            yield scores.repeat(2), same_class.repeat(2), torch.cat([first, second])
+
+    def _blocks(self, with_classes: bool = False) -> Iterator[tuple[Tensor, ...]]:
+        """Scores ``(P,)``, whether of one class, ``with_classes`` the classes of both images; every pair once."""
         for start in range(0, len(self.rows), self.block_size):
-            scores, is_pair, same_class = self._block(start)
-            first = self.codes[start : start + self.block_size, None].expand_as(is_pair)[is_pair]
-            second = self.codes[None, start:].expand_as(is_pair)[is_pair]
-            yield scores[is_pair].repeat(2), same_class[is_pair].repeat(2), torch.cat([first, second])
-
-    def _block(self, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        """``(B, N - start)`` of a block of rows with all from its first on: scores, which are pairs, and of one class.
-
-        Each pair is in one block only.
-        """
-        part, others = slice(start, start + self.block_size), slice(start, None)
-        with exact_products(self.rows.device):
-            scores = self.compare(self.rows[part], self.rows[others])
-        is_pair = torch.ones_like(scores, dtype=torch.bool).triu_(1)
-        if self.ids is not None:
-            is_pair &= self.ids[part, None] != self.ids[None, others]
-        return scores, is_pair, self.codes[part, None] == self.codes[None, others]
+            part, others = slice(start, start + self.block_size), slice(start, None)
+            with exact_products(self.rows.device):
+                scores = self.compare(self.rows[part], self.rows[others])
+            first, second = self.codes[part, None].expand_as(scores), self.codes[None, others].expand_as(scores)
+            found = [scores, first == second, *((first, second) if with_classes else ())]
+            differ = None if self.ids is None else self.ids[part, None] != self.ids[None, others]
+            block = len(scores)
+            # Of the square of the block with itself one half; all of the rest.
+            half = torch.ones(block, block, dtype=torch.bool, device=scores.device).triu_(1)
+            for columns, is_pair in ((slice(0, block), half), (slice(block, None), None)):
+                if differ is not None:
+                    is_pair = differ[:, columns] if is_pair is None else differ[:, columns] & is_pair
+                parts = [values[:, columns] for values in found]
+                yield tuple(values.reshape(-1) if is_pair is None else values[is_pair] for values in parts)

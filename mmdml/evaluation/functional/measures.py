@@ -18,7 +18,7 @@ class Ranks(NamedTuple):
 
     Attributes:
         ranks: ``(Q, P)`` float64, the 1-based ranks in rising order; inf where there are fewer than P positives, or
-            where a positive stands deeper than anybody asked.
+            where a positive stands deeper than any measure needs.
         num_relevant: ``(Q,)`` int64 R, the number of positives.
     """
 

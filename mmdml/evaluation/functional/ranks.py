@@ -26,8 +26,31 @@ TIES = ('pessimistic', 'optimistic')
 #: Device types where ``out=`` into some columns of a tensor writes elsewhere (pytorch#104832).
 NO_OUT_COLUMNS = ('mps',)
 
-#: Rows of a block and gallery columns ``(n,)`` -> exact scores ``(n,)`` in fp64.
-PairScores = Callable[[Tensor, Tensor], Tensor]
+#: Rows of a block, rising, and gallery columns ``(n,)`` -> scores ``(n,)`` in fp64.
+Scores = Callable[[Tensor, Tensor], Tensor]
+
+
+class PairScores(NamedTuple):
+    """Scores of single pairs.
+
+    Attributes:
+        exact: that decide.
+        in_double: from products in fp64; None where those of the block are.
+        window: ``(Q, 1)``; scores ``in_double`` that differ by more are in their exact order.
+    """
+
+    exact: Scores
+    in_double: Scores | None = None
+    window: Tensor | None = None
+
+    def of(self, rows: Tensor) -> 'PairScores':
+        """The same for some rows of the block ``(r,)``."""
+        exact, in_double, window = self
+        return PairScores(
+            lambda own, columns: exact(rows[own], columns),
+            None if in_double is None else lambda own, columns: in_double(rows[own], columns),
+            None if window is None else window[rows],
+        )
 
 
 class Depth(NamedTuple):
@@ -38,7 +61,7 @@ class Depth(NamedTuple):
 
     @classmethod
     def needed_by(cls, measures: Iterable[Measure], largest_r: int) -> 'Depth':
-        """What all measures together need, where no query has more than ``largest_r`` positives."""
+        """Return what all measures together need, where no query has more than ``largest_r`` positives."""
         measures = list(measures)
         # At least 1, also where nobody has a positive: 0 would say that nothing is asked.
         within_r = max(largest_r, 1) if any(measure.within_r for measure in measures) else 0
@@ -61,7 +84,7 @@ class Found(NamedTuple):
     unsettled: Tensor
 
     def replaced(self, rows: Tensor, other: 'Found') -> 'Found':
-        """The same with the given rows ``(r,)`` as ``other`` has them."""
+        """Return the same with the given rows ``(r,)`` as ``other`` has them."""
         unsettled = self.unsettled.clone()
         unsettled[rows] = other.unsettled
         width = max(self.pessimistic.shape[1], other.pessimistic.shape[1])
@@ -81,11 +104,11 @@ class OneProcess:
         return scores, columns
 
     def largest(self, values: Tensor) -> Tensor:
-        """The maximum over all parts, entry by entry."""
+        """Return the maximum over all parts, entry by entry."""
         return values
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all parts, entry by entry."""
+        """Return the sum over all parts, entry by entry."""
         return values
 
 
@@ -119,7 +142,7 @@ def ranks_by_counting(
     answers: Answers,
     window: Tensor,
     measures: Iterable[Measure],
-    pair_scores: PairScores | None,
+    pairs: PairScores | None,
     parts: OneProcess | None = None,
 ) -> Found:
     """Ranks of the positives of a block of queries: negatives that surely stand before, and close ones by exact scores.
@@ -130,7 +153,7 @@ def ranks_by_counting(
         answers: of these queries, in that part.
         window: ``(Q, 1)``; scores that differ by more are in their exact order.
         measures: what is computed from the ranks.
-        pair_scores: exact scores of pairs; None where ``scores`` are exact, so that equal ones tie.
+        pairs: scores of pairs; None where ``scores`` are exact, so that equal ones tie.
         parts: puts the parts of the gallery together. Default: all of it is here.
     """
     parts = parts or OneProcess()
@@ -143,7 +166,7 @@ def ranks_by_counting(
     low = (positives - window).masked_fill(~known, FAR)
     high = torch.nextafter(positives + window, torch.full_like(positives, math.inf)).masked_fill(~known, FAR)
     certain, possible = _count(scores, maxima, low, high, known)
-    if pair_scores is None:
+    if pairs is None:
         before, ahead = parts.sum(possible), parts.sum(certain)
         return _to_found(before, ahead, known, torch.zeros_like(known[:, 0]))
 
@@ -157,10 +180,10 @@ def ranks_by_counting(
         own = columns[rows, places]
         here = own >= 0
         exact = torch.full(rows.shape, FAR, dtype=torch.float64, device=rows.device)
-        exact[here] = pair_scores(rows[here], own[here]).to(exact.device)
+        exact[here] = pairs.exact(rows[here], own[here]).to(exact.device)
         exact = parts.largest(exact)
         numbers, negatives = rows_within(scores, rows, low[rows, places], high[rows, places])
-        others = pair_scores(rows[numbers], negatives).to(exact.device)
+        others = pairs.exact(rows[numbers], negatives).to(exact.device)
         equal_or_more, more = torch.zeros_like(certain), torch.zeros_like(certain)
         for counts, is_before in ((equal_or_more, others >= exact[numbers]), (more, others > exact[numbers])):
             index = (rows[numbers], places[numbers])

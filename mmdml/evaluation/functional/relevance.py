@@ -90,11 +90,11 @@ class Relevance:
         return positives, hidden
 
     def largest_class(self) -> int:
-        """The most gallery rows of one label: how wide ``Answers`` can get."""
+        """Return the most gallery rows of one label: how wide ``Answers`` can get."""
         return int(torch.unique_consecutive(self._by_label.keys, return_counts=True)[1].max())
 
     def of(self, queries: Tensor) -> Answers:
-        """The answers of some queries, by their numbers ``(q,)``."""
+        """Return the answers of some queries, by their numbers ``(q,)``."""
         columns, same_label = self._by_label.find(self.query_labels[queries])
         relevant = same_label
         hidden, is_hidden = columns[:, :0], same_label[:, :0]
@@ -108,7 +108,7 @@ class Relevance:
         return Answers(columns, same_label, relevant, hidden, is_hidden)
 
     def compare(self, queries: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Some queries with some gallery rows each, ``(q, K)``: are the labels equal, and does the pair count?"""
+        """Return for pairs ``(q, K)`` of queries and gallery rows whether labels agree and whether the pair counts."""
         same_label = self.gallery_labels[columns] == self.query_labels[queries, None]
         counts = torch.ones_like(same_label)
         if self.ids is not None:

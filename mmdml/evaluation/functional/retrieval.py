@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.functional.exact_products import exact_products
 from mmdml.functional.inputs import encode, to_sides
-from mmdml.functional.spaces import DISTANCES, exact_products
+from mmdml.functional.spaces import DISTANCES
 
 from .arguments import Keys, check_sides, resolve_exclude_self
 from .options import SearchOptions
@@ -133,7 +134,7 @@ def retrieval_values(
     options: SearchOptions | None = None,
     **settings: Any,
 ) -> QueryValues:
-    """The values of every query, of which :func:`retrieval_scores` returns the means; arguments as there.
+    """Return the values of every query; :func:`retrieval_scores` returns their means and has the same arguments.
 
     Returns:
         Values of all measures by query, which also have means by class.

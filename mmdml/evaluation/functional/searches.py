@@ -17,7 +17,7 @@ from .relevance import Answers, Relevance
 from .top_ranks import SLACK, Top, depth_in_rows, find_top, ranks_in_top
 
 # Depths from this share of the chunks on: the highest scores are looked for, not the highest of each chunk.
-_DEEP = 1 / 3
+_DEEP = 1 / 4
 # Rows with many close pairs are scored again in fp64, so large a share of a block at a time.
 _AGAIN = 1 / 4
 
@@ -70,8 +70,8 @@ class MatrixSearch:
         """
         block = self.space.queries(given)
         scores = multiply(block.rows, self.space.gallery, self.buffer)
-        found = self._rank(scores, block.window, queries, partial(self.space.pairs, given))
-        again = [self._in_double] * (given.dtype == torch.float32 and given.device.type != 'mps') + [self._exactly]
+        found = self._rank(scores, block.window, queries, self._pairs(given))
+        again = [self._in_double] * _doubles(given) + [self._exactly]
         for score in again:
             rows = found.unsettled.nonzero().squeeze(1)
             for part in rows.split(max(1, int(self.rows * _AGAIN))) if len(rows) else ():
@@ -79,18 +79,22 @@ class MatrixSearch:
                 found = found.replaced(part, score(given[here], queries[here]))
         return found
 
+    def _pairs(self, given: Tensor) -> PairScores:
+        exact = partial(self.space.pairs, given)
+        if not _doubles(given):
+            return PairScores(exact)
+        directions, window = self.space.directions(given)
+        return PairScores(exact, partial(self.space.double_pairs, directions), window)
+
     def _in_double(self, given: Tensor, queries: Tensor) -> Found:
-        """The same from products in fp64."""
-        block = self.space.queries(given.double())
+        """Return the same from products in fp64."""
+        directions, window = self.space.directions(given)
         scores = new_scores(len(given), self.space.gallery).double()
-        start = 0
-        for part in self.space.columns_in_double():
-            scores[:, start : start + len(part)] = block.rows @ part.t()
-            start += len(part)
-        return self._rank(scores, block.window, queries, partial(self.space.pairs, given))
+        self.space.double_scores(directions, scores)
+        return self._rank(scores, window, queries, PairScores(partial(self.space.pairs, given)))
 
     def _exactly(self, given: Tensor, queries: Tensor) -> Found:
-        """The same from the exact scores of all pairs; equal gallery rows are scored once."""
+        """Return the same from the exact scores of all pairs; equal gallery rows are scored once."""
         distinct, copies = self.space.distinct_rows
         scores = new_scores(len(given), self.space.gallery).double()
         if given.device.type == 'mps':
@@ -100,7 +104,7 @@ class MatrixSearch:
             scores[place, : len(copies)] = self.space.pairs(given, rows, distinct)[copies]
         return self._rank(scores, torch.zeros_like(scores[:, :1]), queries, None)
 
-    def _rank(self, scores: Tensor, window: Tensor, queries: Tensor, pair_scores: PairScores | None) -> Found:
+    def _rank(self, scores: Tensor, window: Tensor, queries: Tensor, pairs: PairScores | None) -> Found:
         if self.parts is None:
             num_relevant = self.relevance.num_relevant[queries]
             depth = depth_in_rows(self.measures, num_relevant)
@@ -108,14 +112,14 @@ class MatrixSearch:
             deepest = float(depth.max())
             number = deepest + int(self.relevance.num_hidden[queries].max()) + SLACK
             if deepest > _DEEP * gallery / CHUNK and number < gallery / 2:
-                return self._rank_top(scores, window, queries, depth, int(number), pair_scores)
+                return self._rank_top(scores, window, queries, depth, int(number), pairs)
         if self.relevance is None:
             none = torch.empty(len(queries), 0, dtype=torch.int64, device=scores.device)
             answers = Answers(none, none.bool(), none.bool(), none, none.bool())
         else:
             answers = self.relevance.of(queries)
         answers = Answers(*(field.to(scores.device) for field in answers))
-        return ranks_by_counting(scores, answers, window, self.measures, pair_scores, self.parts)
+        return ranks_by_counting(scores, answers, window, self.measures, pairs, self.parts)
 
     def _rank_top(
         self,
@@ -124,17 +128,17 @@ class MatrixSearch:
         queries: Tensor,
         depth: Tensor,
         number: int,
-        pair_scores: PairScores | None,
+        pairs: PairScores | None,
     ) -> Found:
         gallery = len(self.space.given)
         top = find_top(scores, gallery, number)
-        found, complete = ranks_in_top(top, queries, self.relevance, window, depth, pair_scores)
+        found, complete = ranks_in_top(top, queries, self.relevance, window, depth, pairs)
         rows = (~complete & ~found.unsettled).nonzero().squeeze(1)
         if len(rows):
             # Too many equal or close scores at the depth that is asked for.
             here = rows.to(scores.device)
             top = find_top(scores[here], gallery, gallery)
-            chosen = None if pair_scores is None else lambda row, column: pair_scores(here[row], column)
+            chosen = None if pairs is None else pairs.of(here)
             more, _ = ranks_in_top(top, queries[here], self.relevance, window[here], depth[rows], chosen)
             found = found.replaced(rows, more)
         return found
@@ -174,7 +178,7 @@ class FaissSearch(MatrixSearch):
             self.relevance,
             window.float(),
             depth,
-            partial(self.space.pairs, given),
+            self._pairs(given),
         )
         rows = (~complete | found.unsettled).nonzero().squeeze(1)
         return found.replaced(rows, super().ranks(given[rows], queries[rows])) if len(rows) else found
@@ -254,7 +258,7 @@ class RerankedSearch:
 
         answers = self.relevance.of(queries)
         window = self.encoding.rounding(start, stop)
-        found = ranks_by_counting(scores.clone(), answers, window, self.measures, pair_scores)
+        found = ranks_by_counting(scores.clone(), answers, window, self.measures, PairScores(pair_scores))
         if not found.unsettled.any():
             return found
         rows = torch.arange(len(queries), device=scores.device).repeat_interleave(original.shape[1])
@@ -265,6 +269,11 @@ class RerankedSearch:
 
 #: name -> search for the positives' ranks.
 SEARCHES: dict[str, Callable[..., MatrixSearch]] = {'torch': MatrixSearch, 'faiss': FaissSearch}
+
+
+def _doubles(rows: Tensor) -> bool:
+    """Whether products of such rows in fp64 say more; MPS has none."""
+    return rows.dtype == torch.float32 and rows.device.type != 'mps'
 
 
 def _array(rows: torch.Tensor) -> np.ndarray:

@@ -20,7 +20,7 @@ _COLUMNS = {'integers': 1, 'strings': _DIGEST_BYTES // 8}
 
 
 class Facts(NamedTuple):
-    """What a rank tells the others about its part.
+    """What a rank sends to the others about its part.
 
     Attributes:
         call: how it was called; must be the same on all ranks.
@@ -107,7 +107,7 @@ def read_part(
 
 
 def _given(side: str, keys: dict[str, Any], rows: int, unused: set[str]) -> dict[str, np.ndarray]:
-    """The keys of one side that are there and needed."""
+    """Return the keys of one side that are there and needed."""
     given = {}
     for name, value in keys.items():
         if value is None or name in unused:
@@ -120,8 +120,8 @@ def _given(side: str, keys: dict[str, Any], rows: int, unused: set[str]) -> dict
 
 def raise_together(error: Exception | None) -> None:
     """Raise the error of the first rank that has one on all ranks."""
-    told = None if error is None else (type(error).__name__, str(error))
-    for number, found in enumerate(all_gather_object(told)):
+    sent = None if error is None else (type(error).__name__, str(error))
+    for number, found in enumerate(all_gather_object(sent)):
         if found is not None:
             kind, message = found
             known = {'ValueError': ValueError, 'TypeError': TypeError}
@@ -164,7 +164,7 @@ def to_common_type(part: Part, facts: list[Facts]) -> tuple[Tensor, Tensor]:
 
 
 def find_relevance(part: Part, facts: list[Facts], device: torch.device) -> Relevance | None:
-    """Who answers whom, of the queries of all ranks in this rank's gallery; None if that has no rows."""
+    """Positives and junk in this rank's gallery of the queries of all ranks; None if the gallery has no rows."""
     counts = [fact.rows['query'] for fact in facts]
     keys = {name: _common_keys(part, facts, name, device) for name in part.keys['query']}
     if part.call['numbered']:
@@ -179,7 +179,7 @@ def find_relevance(part: Part, facts: list[Facts], device: torch.device) -> Rele
 
 
 def _common_keys(part: Part, facts: list[Facts], name: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The keys of the queries of all ranks, and those of this rank's gallery: int64 codes, equal where the keys are.
+    """Return the keys of all ranks' queries and of this rank's gallery: int64 codes, equal where the keys are.
 
     Raises:
         TypeError: if some are integers and others strings, on any rank.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from mmdml.dist import all_gather, all_gather_object, all_reduce, broadcast, gather_uneven, get_rank, get_world_size
-from mmdml.functional.spaces import DISTANCES, exact_products
+from mmdml.functional.exact_products import exact_products
+from mmdml.functional.spaces import DISTANCES
 
 from .arguments import Keys
 from .options import SearchOptions
@@ -47,7 +48,7 @@ def sharded_retrieval_scores(
     3. every rank counts the negatives in its part that do; the sum over the ranks gives the positives' ranks.
 
     Measures, ties, junk and half precision follow the rules of ``retrieval_scores``, less its faiss search and its
-    re-ranking, which compares gallery rows with each other. What depends on all rows (the centre of 'euclidean', the
+    re-ranking, which compares gallery rows with each other. What depends on all rows (the center of 'euclidean', the
     norm that scales its ties and those of 'dot') is taken over all ranks.
 
     Every image must be in the parts once: rows that several ranks hold count as different images, which find each
@@ -124,7 +125,7 @@ def sharded_retrieval_scores(
             values.put(now, found.pessimistic, found.optimistic)
             if progress is not None:
                 progress(int(now[-1]) + 1, total)
-    # All ranks know all values, and all raise where there are none; one of them speaks.
+    # All ranks know all values, and all raise where there are none; one of them logs.
     return values.means(options.no_positive, silent=get_rank() > 0)
 
 

@@ -60,6 +60,7 @@ def threshold_consistency(
         raise ValueError(f'points must be at least 2, got {points}')
     pairs = PairScores(embeddings, labels, ids, distance, block_size, device)
     roc = Roc(pairs)
+    roc.prepare(fpr_range)
     # Fewer accepted pairs, higher threshold; inf if not a single pair fits.
     first, last = (roc.at_fpr(rate).threshold for rate in (high, low))
     last = max(first, last if np.isfinite(last) else first)

@@ -13,6 +13,8 @@ from .ranks import _PAIR_SHARE, _PAIRS, FAR, Depth, Found, PairScores
 from .relevance import Relevance
 from .row_search import sort_falling
 
+# As `_PAIR_SHARE`, where pairs are first compared by products in fp64.
+_DOUBLE_SHARE = 1 / 8
 # More scores than the depth that is asked for: those that are close to the last.
 SLACK = 16
 
@@ -40,7 +42,7 @@ def depth_in_rows(measures: Iterable[Measure], num_relevant: Tensor) -> Tensor:
 
 
 def find_top(scores: Tensor, gallery: int, number: int) -> Top:
-    """The ``number`` highest of each row of ``scores (Q, L)``, of which the first ``gallery`` are rows."""
+    """Return the ``number`` highest of each row of ``scores (Q, L)``, of which the first ``gallery`` are rows."""
     scores = scores[:, :gallery]
     if number >= gallery:
         columns = torch.arange(gallery, device=scores.device).expand(len(scores), -1)
@@ -55,7 +57,7 @@ def find_top(scores: Tensor, gallery: int, number: int) -> Top:
 
 
 def ranks_in_top(
-    top: Top, queries: Tensor, relevance: Relevance, window: Tensor, depth: Tensor, pair_scores: PairScores | None
+    top: Top, queries: Tensor, relevance: Relevance, window: Tensor, depth: Tensor, pairs: PairScores | None
 ) -> tuple[Found, Tensor]:
     """Ranks of the positives of a block of queries, as far as the highest scores show them.
 
@@ -68,7 +70,7 @@ def ranks_in_top(
         relevance: which gallery rows are positives.
         window: ``(Q, 1)``; scores that differ by more are in their exact order.
         depth: ``(Q,)``, from :func:`depth_in_rows`.
-        pair_scores: exact scores of pairs; None where the scores are exact, so that equal ones tie.
+        pairs: scores of pairs; None where the scores are exact, so that equal ones tie.
 
     Returns:
         Ranks, infinite below the depth, and ``(Q,)`` bool, which rows show all of them.
@@ -87,13 +89,21 @@ def ranks_in_top(
     rows = mixed.any(1).nonzero().squeeze(1)
     if len(rows):
         inside = _runs(scores[rows], mixed[rows], window[rows])
-        many = inside.sum(1) > _PAIR_SHARE * relevance.gallery_labels.numel() + _PAIRS
-        if pair_scores is not None:
+        if pairs is not None:
+            share = _PAIR_SHARE if pairs.in_double is None else _DOUBLE_SHARE
+            many = inside.sum(1) > share * relevance.gallery_labels.numel() + _PAIRS
             unsettled[rows[many]] = True
             rows, inside = rows[~many], inside[~many]
+        if len(rows) and pairs is not None and pairs.in_double is not None:
+            chosen = _Chosen(rows, inside, positive)
+            values = chosen.lay_out(pairs.in_double(*chosen.pairs(columns)))
+            ahead, close = chosen.reorder(positive, values, pairs.window[rows])
+            behind, rows, inside = ahead, rows[close], inside[close]
         if len(rows):
-            exact = _exact(scores, columns, rows, inside, pair_scores)
-            behind, ahead = _reorder(positive, rows, inside, exact)
+            chosen = _Chosen(rows, inside, positive)
+            row, column = chosen.pairs(columns)
+            found = scores[row, chosen.place] if pairs is None else pairs.exact(row, column).to(row.device)
+            behind, ahead = chosen.reorder_with_ties(ahead, chosen.lay_out(found))
     valid = scores > FAR
     ranks = [_places(flags & valid, depth) for flags in ((behind, ahead) if behind is not ahead else (behind,))]
     return Found(ranks[0], ranks[-1], unsettled.cpu()), complete[:, 0].cpu()
@@ -141,44 +151,57 @@ def _runs(scores: Tensor, mixed: Tensor, window: Tensor) -> Tensor:
     return chosen.gather(1, run)
 
 
-def _exact(scores: Tensor, columns: Tensor, rows: Tensor, inside: Tensor, pair_scores: PairScores | None) -> Tensor:
-    """``(r, M)`` exact scores of the chosen places of some rows, -inf for padding."""
-    row, place = inside.nonzero().unbind(1)
-    count = inside.sum(1)
-    within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
-    if pair_scores is None:
-        values = scores[rows[row], place]
-    else:
-        values = pair_scores(rows[row], columns[rows[row], place]).to(row.device)
-    exact = values.new_full((len(rows), int(count.max())), FAR)
-    exact[row, within] = values
-    return exact
+class _Chosen:
+    """Places whose scores are put in a finer order.
 
+    Args:
+        rows: ``(r,)`` rows of the block.
+        inside: ``(r, K)`` bool, the places in each.
+        positive: ``(Q, K)`` bool, which places hold positives.
+    """
 
-def _reorder(positive: Tensor, rows: Tensor, inside: Tensor, exact: Tensor) -> tuple[Tensor, Tensor]:
-    """``(Q, K)`` twice: which places hold positives once the chosen ones are in order, and if equal last, or first."""
-    row, place = inside.nonzero().unbind(1)
-    count = inside.sum(1)
-    within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
-    kinds = torch.zeros_like(exact, dtype=torch.bool)
-    kinds[row, within] = positive[rows[row], place]
+    def __init__(self, rows: Tensor, inside: Tensor, positive: Tensor) -> None:
+        self.own, self.place = inside.nonzero().unbind(1)
+        self.row = rows[self.own]
+        count = inside.sum(1)
+        self.within = torch.arange(len(self.own), device=rows.device) - (count.cumsum(0) - count)[self.own]
+        self.shape = len(rows), int(count.max())
+        self.kinds = torch.zeros(self.shape, dtype=torch.bool, device=rows.device)
+        self.kinds[self.own, self.within] = positive[self.row, self.place]
 
-    def reordered(kinds: Tensor) -> Tensor:
-        flags = positive.clone()
-        flags[rows[row], place] = kinds[row, within]
+    def pairs(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the block, and gallery columns, of the places."""
+        return self.row, columns[self.row, self.place]
+
+    def lay_out(self, values: Tensor) -> Tensor:
+        """``(r, M)`` values of the places, -inf for padding."""
+        laid_out = values.new_full(self.shape, FAR)
+        laid_out[self.own, self.within] = values
+        return laid_out
+
+    def _written(self, flags: Tensor, kinds: Tensor) -> Tensor:
+        flags = flags.clone()
+        flags[self.row, self.place] = kinds[self.own, self.within]
         return flags
 
-    values, order = sort_falling(exact)
-    in_order = kinds.gather(1, order)
-    if not bool(((values[:, 1:] == values[:, :-1]) & (in_order[:, 1:] != in_order[:, :-1])).any()):
-        flags = reordered(in_order)
-        return flags, flags
-    found = []
-    for positives_first in (False, True):
-        first = (kinds != positives_first).int().sort(dim=1, stable=True).indices
-        order = sort_falling(exact.gather(1, first), stable=True)[1]
-        found.append(reordered(kinds.gather(1, first).gather(1, order)))
-    return found[0], found[1]
+    def reorder(self, flags: Tensor, values: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
+        """``flags (Q, K)`` in the order of the values, and ``(r,)`` bool: where that may be wrong within a window."""
+        values, order = sort_falling(values)
+        kinds = self.kinds.gather(1, order)
+        close = (values[:, :-1] - values[:, 1:] <= window) & (kinds[:, 1:] != kinds[:, :-1])
+        return self._written(flags, kinds), close.any(1)
+
+    def reorder_with_ties(self, flags: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """``flags (Q, K)`` in the order of exact values, twice: positives last among equal ones, and first."""
+        in_order, tied = self.reorder(flags, values, values.new_zeros(()))
+        if not bool(tied.any()):
+            return in_order, in_order
+        found = []
+        for positives_first in (False, True):
+            first = (self.kinds != positives_first).int().sort(dim=1, stable=True).indices
+            order = sort_falling(values.gather(1, first), stable=True)[1]
+            found.append(self._written(flags, self.kinds.gather(1, first).gather(1, order)))
+        return found[0], found[1]
 
 
 def _places(positive: Tensor, depth: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ def verification_scores(
     if wrong:
         raise ValueError(f'fpr must hold rates in (0, 1], got {wrong}')
     roc = Roc(PairScores(embeddings, labels, ids, distance, block_size, device))
+    roc.prepare(fpr)
     eer, threshold = roc.equal_error()
     scores = {'EER': eer, 'threshold@EER': threshold}
     for rate in fpr:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmdml.dist import all_gather, all_gather_object, all_reduce, get_rank, get_world_size, is_main_process
+from mmdml.utils.names import printable
 
 #: What is kept of an image as an integer. A label of -1: it has none. Ids: see ``structures.row_facts.image_ids``.
 FACTS = ('labels', 'roles', 'groups', 'ids')
@@ -18,7 +19,7 @@ _ROWS_PER_MESSAGE = 65536
 
 @dataclass(frozen=True)
 class CollectedRows:
-    """Some images of a data set, each once, in data-set order.
+    """Some images of a dataset, each once, in dataset order.
 
     Attributes:
         index: ``(n,)`` int64, rising: which images.
@@ -36,7 +37,7 @@ class CollectedRows:
         return len(self.index)
 
     def take(self, rows: Tensor) -> 'CollectedRows':
-        """Some rows by number, ``(m,)`` int64."""
+        """Return some rows by number, ``(m,)`` int64."""
         count = len(rows)
         # The first ones in order, as the samplers of test sets give them, need no copy.
         if torch.equal(rows, torch.arange(count)):
@@ -85,23 +86,23 @@ class Collector:
         self.used = end
 
     def rows(self) -> CollectedRows:
-        """What came, in data-set order; an image that came twice is there as it came last."""
+        """Return what came, in dataset order; an image that came twice is there as it came last."""
         index, from_end = np.unique(self.index[: self.used].numpy()[::-1], return_index=True)
         came = CollectedRows(self.index, self.embeddings, self.facts, self.paths)
         return came.take(torch.from_numpy(self.used - 1 - from_end))
 
 
 def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
-    """The rows that this rank keeps: an image belongs to the lowest rank that has it.
+    """Return the rows that this rank keeps: an image belongs to the lowest rank that has it.
 
     Samplers give some images to two ranks, so that all get equally many. Must be called on all ranks.
 
     Args:
         rows: of this rank, possibly none.
-        size: number of images in the data set.
+        size: number of images in the dataset.
 
     Raises:
-        ValueError: on all ranks alike, if an index lies outside the data set, the ranks have embeddings of different
+        ValueError: on all ranks alike, if an index lies outside the dataset, the ranks have embeddings of different
             width, an image has none, or one that is not finite.
     """
     extents = all_gather_object((int(rows.index[-1]) if len(rows) else -1, rows.embeddings.shape[1]))
@@ -112,11 +113,11 @@ def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
     if len(set(widths.values())) > 1:
         raise ValueError(f'embeddings must have equally many dimensions on all ranks, got {widths}')
 
-    nobody = get_world_size()
-    owner = torch.full((size,), nobody)
+    no_rank = get_world_size()
+    owner = torch.full((size,), no_rank)
     owner[rows.index] = get_rank()
     all_reduce(owner, 'MIN')
-    missing = (owner == nobody).nonzero().squeeze(1).tolist()
+    missing = (owner == no_rank).nonzero().squeeze(1).tolist()
     if missing:
         raise ValueError(
             f'{len(missing)} of {size} images have no embedding; the first are {missing[:5]}. '
@@ -128,7 +129,7 @@ def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
         own = replace(own, embeddings=torch.empty(0, max(widths.values(), default=0)))
 
     bad = (~torch.isfinite(own.embeddings).all(1)).nonzero().squeeze(1)
-    named = [(int(own.index[row]), own.paths[row]) for row in bad[:5].tolist()]
+    named = [(int(own.index[row]), printable(own.paths[row])) for row in bad[:5].tolist()]
     found = all_gather_object((len(bad), named))
     count = sum(number for number, _ in found)
     if count:

@@ -1,4 +1,4 @@
-"""Retrieval scores of a data set, as an MMEngine metric."""
+"""Retrieval scores of a dataset, as an MMEngine metric."""
 
 import logging
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from .samples import SampleFields
 
 
 class ResultsMatrix(NamedTuple):
-    """What was collected, in data-set order.
+    """What was collected, in dataset order.
 
     Attributes:
         embeddings: ``(N, D)`` float32 on the CPU.
@@ -36,7 +36,7 @@ class ResultsMatrix(NamedTuple):
 
 @METRICS.register_module()
 class RetrievalMetric(BaseMetric):
-    """Recall@K, MAP@R and R-precision of a data set, in percent.
+    """Recall@K, MAP@R and R-precision of a dataset, in percent.
 
     A thin class around :class:`~mmdml.evaluation.scoring.RetrievalScoring`. By default roles decide which images search
     which: without roles every image searches all the others; where some images are queries (role 1) and some gallery
@@ -54,15 +54,14 @@ class RetrievalMetric(BaseMetric):
     verification, ``values_out`` or ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are
     those of one process either way.
 
-    Clustering and verification take as long as a search or longer: give them to ``test_evaluator`` only.
-
     Args:
         device: where to score. Default: where the embeddings of the model were.
         protocol: config of a protocol, which images search which. Default: roles decide.
         groups: sample field with an integer or a string, such as 'camera'; gallery images of the query's label and
             group are junk. Put it into the ``meta_keys`` of ``PackInputs``.
         clustering: options of ``clustering_scores``, such as ``dict(metrics=('NMI',), restarts=5)``. Default: none.
-        verification: options of ``verification_scores``, such as ``dict(fpr=[1e-3])``. Default: none.
+        verification: options of ``verification_scores``, such as ``dict(fpr=[1e-3])``; like clustering it takes longer
+            than a search, so for ``test_evaluator`` only. Default: none.
         consistency: options of ``threshold_consistency``, such as ``dict(fpr_range=(1e-2, 1e-1))``. Default: none.
         whitening: ``dict(dim=128, fit='gallery')``, or ``fit`` a file of saved embeddings. Default: none.
         query_expansion: ``dict(k=10, alpha=3.0)``. Default: none.
@@ -117,7 +116,7 @@ class RetrievalMetric(BaseMetric):
         self.groups = groups
         self.score = score
         self.write_to(out)
-        #: Of the model's weights, for the file of embeddings; whoever knows the model sets it.
+        #: Of the model's weights, for the file of embeddings; set from outside, as a metric has no model.
         self.model_hash = ''
         self.columns: dict[str, np.ndarray] = {}  # more facts for that file, (N,) each
         self._seen_device: torch.device | None = None
@@ -145,7 +144,7 @@ class RetrievalMetric(BaseMetric):
 
         Raises:
             KeyError: if a sample lacks a field.
-            ValueError: if a data-set index is negative, a role unknown, an image has no label, or embeddings have
+            ValueError: if a dataset index is negative, a role unknown, an image has no label, or embeddings have
                 another width than before.
             TypeError: if a group is neither an integer nor a string.
         """
@@ -158,10 +157,10 @@ class RetrievalMetric(BaseMetric):
         self._collector.put(index, embeddings.detach().float().cpu(), facts, paths)
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Write and score the whole data set; the same scores on all ranks.
+        """Write and score the whole dataset; the same scores on all ranks.
 
         Args:
-            size: number of images in the data set.
+            size: number of images in the dataset.
 
         Returns:
             Percentages by prefixed name.
@@ -196,7 +195,7 @@ class RetrievalMetric(BaseMetric):
         return as_percent(self.scoring(results.embeddings, facts, self._where()))
 
     def _compute_on_shards(self, rows: CollectedRows) -> dict[str, float]:
-        """The same of images that are spread over the ranks, on every rank."""
+        """Return the same of images that are spread over the ranks, on every rank."""
         facts = self._facts(facts_of_all(rows, self._size))
         check_one_label_per_image(facts.labels, facts.ids)
         return as_percent(self.scoring.on_shards(rows.embeddings, rows.index.numpy(), facts, self._where()))
@@ -218,7 +217,7 @@ class RetrievalMetric(BaseMetric):
         return self.device or self._seen_device
 
     def _parts(self, size: int) -> np.ndarray | None:
-        """``(N,)`` number of the part of each image, if the data set has parts."""
+        """``(N,)`` number of the part of each image, if the dataset has parts."""
         sizes = (self.dataset_meta or {}).get('part_sizes')
         if sizes is None:
             return None
@@ -227,9 +226,7 @@ class RetrievalMetric(BaseMetric):
         return np.repeat(np.arange(len(sizes)), sizes)
 
     def results_matrix(self) -> ResultsMatrix | None:
-        """What the last evaluation collected, until the next one begins: on rank 0, None on the others.
-
-        All ranks must call it, as they send what they have to rank 0.
+        """Return what was collected last, until the next evaluation: on rank 0, None elsewhere; all ranks must call it.
 
         Raises:
             RuntimeError: if there is none.

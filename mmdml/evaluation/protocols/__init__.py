@@ -1,4 +1,4 @@
-"""Who searches whom in a test set: protocols that a config can name."""
+"""Protocols that a config can name: which images of a test set search which."""
 
 from .base import Protocol, Split
 from .per_part import PerPart, build_protocol

@@ -24,5 +24,5 @@ class Split(NamedTuple):
     prefix: str = ''
 
 
-#: Who searches whom in a test set.
+#: Which images of a test set search which.
 Protocol = Callable[[RowFacts], Iterable[Split]]

@@ -12,7 +12,7 @@ from .roles import by_roles
 
 
 def build_protocol(protocol: dict | Protocol | None) -> Protocol:
-    """A protocol from its config; None: roles decide (:func:`by_roles`).
+    """Build a protocol from its config; None: roles decide (:func:`by_roles`).
 
     Raises:
         TypeError: if it is neither a config nor something to call.
@@ -30,7 +30,7 @@ def build_protocol(protocol: dict | Protocol | None) -> Protocol:
 class PerPart:
     """Each part of the test set by itself, its scores under its own name: 'small/Recall@1', 'large/Recall@1'.
 
-    Parts are the data sets of a :class:`mmdml.datasets.RetrievalConcatDataset`, or what saved embeddings have under
+    Parts are the datasets of a :class:`mmdml.datasets.RetrievalConcatDataset`, or what saved embeddings have under
     ``parts``. No image searches another part.
 
     Args:
@@ -59,15 +59,14 @@ class PerPart:
         self.names = names
 
     def __call__(self, facts: RowFacts) -> Iterator[Split]:
-        """The splits of all parts.
+        """Return the splits of all parts.
 
         Raises:
             ValueError: if there are no parts, or not as many as names or protocols.
         """
         if facts.parts is None:
             raise ValueError(
-                'PerPart does not know which part each image belongs to: a RetrievalConcatDataset tells it, and saved '
-                "embeddings that have 'parts'"
+                "PerPart needs the part of each image: score a RetrievalConcatDataset, or saved embeddings with 'parts'"
             )
         values, first = np.unique(facts.parts, return_index=True)
         values = values[np.argsort(first)]

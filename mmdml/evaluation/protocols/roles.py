@@ -10,14 +10,14 @@ from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFac
 from .base import Split
 
 
-# VehicleID papers know it by the second name.
+# The second name is that of the VehicleID papers.
 @PROTOCOLS.register_module(name=['LeaveOneOut', 'AllVersusAll'])
 class LeaveOneOut:
     """Every image searches all the others, itself left out by identity; roles do not count.
 
     Song et al., CVPR 2016: the protocol of CUB-200-2011, Cars196 and Stanford Online Products. Under the name
     ``'AllVersusAll'`` it is what part of the papers score on PKU VehicleID, others :class:`SingleGalleryShot`. With
-    several pictures a vehicle to be found it is far easier: Recall@1 of 95 % here and 77 % there may be the same
+    several images a vehicle to be found it is far easier: Recall@1 of 95 % here and 77 % there may be the same
     model. Never compare figures of one with those of the other.
 
     Example:

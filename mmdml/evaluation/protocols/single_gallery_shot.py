@@ -45,12 +45,11 @@ class SingleGalleryShot:
         """One split a draw.
 
         Raises:
-            ValueError: if roles already say who is in the gallery, or no identity has two images.
+            ValueError: if roles already define the gallery, or no identity has two images.
         """
         if (facts.roles != QUERY_AND_GALLERY).any():
             raise ValueError(
-                'SingleGalleryShot draws the gallery itself, but the images have roles that say who is in it: '
-                'use QueryGallery'
+                'SingleGalleryShot draws the gallery itself, but the images have roles that define it: use QueryGallery'
             )
         random = numpy_generator(Stream.GALLERY_DRAWS, self.seed)
         for _ in range(self.repeats):

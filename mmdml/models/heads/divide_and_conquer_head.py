@@ -90,7 +90,7 @@ class DivideAndConquerHead(EmbeddingHead):
         return isinstance(self.loss_fn, SlicedProxyLoss)
 
     def loss_of(self, learner: int | None) -> nn.Module:
-        """The loss that scores a learner, or the merged embedding for None."""
+        """Return the loss that scores a learner, or the merged embedding for None."""
         own = self.loss_fn.slices if self.is_sliced else self.learner_losses
         return self.loss_fn if learner is None or not own else own[learner]
 

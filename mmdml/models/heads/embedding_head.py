@@ -20,7 +20,7 @@ class EmbeddingHead(BaseModule):
 
     Real rows (of all ranks, if gathered) are the anchors. Each source adds raw candidate rows: synthetic ones, memory.
     All rows are normalized once, at the end, and meet the loss as one :class:`~mmdml.structures.PairBatch`. The loss
-    knows neither sources nor ranks.
+    is independent of sources and ranks.
 
     Args:
         loss: config of a loss, called as ``loss(pairs, mined=None) -> scalar``.
@@ -28,7 +28,7 @@ class EmbeddingHead(BaseModule):
         sources: configs by name of what adds candidates, called as
             ``source(anchors: Rows, step: StepContext) -> Rows | None``. Switch an inherited one off with ``None``.
         gather: compute the global loss over the rows of all ranks, with gradient. False: each rank scores its own rows.
-        exclude_same_image: a pair with one data-set index is neither positive nor negative.
+        exclude_same_image: a pair with one dataset index is neither positive nor negative.
         diagnostics_interval: iterations between diagnostics of the sources, 0 for never: ``{source}_candidates`` rows,
             ``{source}_gradient_share`` (their part of the gradient with respect to all candidates, sum of row norms, in
             [0, 1]), ``{source}_cosine`` to the parents, and what the source itself reports.
@@ -40,7 +40,7 @@ class EmbeddingHead(BaseModule):
             Switch an inherited one off with ``None``.
 
     Raises:
-        ValueError: for a negative weight, or proxies of another width than the embedding.
+        ValueError: for a missing or negative weight, or proxies of another width than the embedding.
 
     Config::
 
@@ -71,11 +71,14 @@ class EmbeddingHead(BaseModule):
         self.regularizers = nn.ModuleDict()
         self.weights: dict[str, float] = {}
         for name, cfg in (regularizers or {}).items():
-            if cfg:
-                self.weights[name] = cfg['weight']
-                self.regularizers[name] = MODELS.build({key: cfg[key] for key in cfg if key != 'weight'})
-                if self.weights[name] < 0:
-                    raise ValueError(f'regularizers.{name}.weight must be >= 0, got {self.weights[name]}')
+            if not cfg:
+                continue
+            if 'weight' not in cfg:
+                raise ValueError(f"regularizers.{name} needs a 'weight', got {dict(cfg)}")
+            if cfg['weight'] < 0:
+                raise ValueError(f'regularizers.{name}.weight must be >= 0, got {cfg["weight"]}')
+            self.weights[name] = cfg['weight']
+            self.regularizers[name] = MODELS.build({key: cfg[key] for key in cfg if key != 'weight'})
         self.gather = gather
         self.exclude_same_image = exclude_same_image
         self.diagnostics_interval = diagnostics_interval
@@ -151,7 +154,7 @@ class EmbeddingHead(BaseModule):
         return self.loss_of(learner)(pairs, mined)
 
     def loss_of(self, learner: int | None) -> nn.Module:
-        """The loss that scores a learner; here all share one."""
+        """Return the loss that scores a learner; here all share one."""
         return self.loss_fn
 
     def _pair_batch(
@@ -175,7 +178,7 @@ class EmbeddingHead(BaseModule):
         )
 
     def _diagnostics(self, loss: Tensor, pairs: PairBatch, added: dict[str, Rows]) -> dict[str, Tensor]:
-        """What each source contributed: number of rows, share of the gradient, likeness to its parents.
+        """Return what each source contributed: number of rows, share of the gradient, likeness to its parents.
 
         The share is that of the source's rows in the summed norms of the loss's gradients with respect to the unit
         candidates, in [0, 1]: 0 if the loss would be the same without the source.

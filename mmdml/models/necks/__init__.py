@@ -2,6 +2,7 @@
 
 from .base import EmbeddingNeck
 from .divide_and_conquer_embedding import DivideAndConquerEmbedding
+from .identity_embedding import IdentityEmbedding
 from .linear_embedding import LinearEmbedding
 
-__all__ = ['DivideAndConquerEmbedding', 'EmbeddingNeck', 'LinearEmbedding']
+__all__ = ['DivideAndConquerEmbedding', 'EmbeddingNeck', 'IdentityEmbedding', 'LinearEmbedding']

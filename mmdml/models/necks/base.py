@@ -102,7 +102,7 @@ class EmbeddingNeck(BaseModule, metaclass=ABCMeta):
 
     def active(self, learner: int) -> ActiveLearner:
         """Describe a learner to sources of candidates."""
-        return ActiveLearner(learner, 1, torch.ones(self.embed_dim, device=next(self.parameters()).device))
+        return ActiveLearner(learner, 1, torch.ones(self.embed_dim))
 
     def divide(self, num_active: int) -> list[nn.Parameter]:
         """Use more learners, each a child of one in use.
@@ -119,7 +119,7 @@ class EmbeddingNeck(BaseModule, metaclass=ABCMeta):
 
     def diversity(self) -> Tensor:
         """Mean cosine between the masks of different learners, in [0, 1]; 0 where there are none."""
-        return torch.zeros((), device=next(self.parameters()).device)
+        return torch.zeros(())
 
 
 def embedding_layer(in_channels: int, embed_dim: int) -> nn.Linear:

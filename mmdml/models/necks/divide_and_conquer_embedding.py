@@ -56,7 +56,7 @@ class DivideAndConquerEmbedding(EmbeddingNeck):
             raise ValueError(f'division must be one of {sorted(LEARNERS)}, got {division!r}')
         if learned is not None and division != 'masks':
             raise ValueError("learned is an option of division='masks'")
-        # A buffer, because it says how the weights are to be read: whoever loads them must have it.
+        # A buffer, because it decides how the weights are read: it has to be loaded with them.
         self.register_buffer('active_learners', torch.ones((), dtype=torch.int64))
         self._num_active = 1
         options = {} if learned is None else dict(learned=learned)

@@ -34,7 +34,7 @@ class SliceLearners(nn.Module):
         return F.linear(features, torch.cat(weights), torch.cat(biases))
 
     def unit(self, raw: Tensor, learner: int | None, active: int) -> Tensor:
-        """The learner's unit slice ``(R, |S_k|)``, or the merged embedding ``concat(e_k) / sqrt(K)``, ``(R, D)``."""
+        """Return the learner's unit slice ``(R, |S_k|)``, or the merged ``concat(e_k) / sqrt(K)``, ``(R, D)``."""
         groups = self.partition.merged(active)
         if learner is None:
             return groups.unit(raw)
@@ -121,7 +121,7 @@ class MaskLearners(nn.Module):
 
 
 def _cut(layer: nn.Linear, part: slice) -> nn.Linear:
-    """Some rows of a layer as a layer of their own."""
+    """Return some rows of a layer as a layer of their own."""
     rows = layer.weight[part]
     own = nn.utils.skip_init(nn.Linear, rows.shape[1], rows.shape[0])
     own.load_state_dict({'weight': rows, 'bias': layer.bias[part]})

@@ -30,7 +30,8 @@ class GlobalPooling(BaseModule):
             return features
         if features.ndim != 4:
             raise ValueError(
-                f'pooling takes feature maps (B, C, H, W) or vectors (B, C), got shape {tuple(features.shape)}'
+                f'{type(self).__name__} takes feature maps (B, C, H, W) or vectors (B, C), got shape '
+                f'{tuple(features.shape)}; tokens (B, L, C) need ClassTokenPooling or TokenAveragePooling'
             )
         return self.pool(features)
 

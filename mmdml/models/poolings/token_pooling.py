@@ -12,20 +12,33 @@ from .map_pooling import Features
 
 
 class TokenPooling(BaseModule):
-    """Base of the poolings of tokens; of several stages the last one is pooled."""
+    """Base of the poolings of tokens; of several stages the last one is pooled.
+
+    Tokens in a grid ``(B, H, W, C)`` look like feature maps ``(B, C, H, W)`` of a convolutional network. They are taken
+    where no token comes before those of the patches, which a grid has no place for.
+    """
+
+    @property
+    def takes_grids(self) -> bool:
+        """Whether tokens may stand in a grid."""
+        return False
 
     def forward(self, features: Features) -> Tensor:
-        """``(B, L, C)`` or ``(B, H, W, C)``, or a sequence whose last entry is that -> ``(B, C)``.
+        """``(B, L, C)``, some poolings also ``(B, H, W, C)``, or a sequence whose last entry is that -> ``(B, C)``.
 
         Raises:
             ValueError: for any other shape.
         """
         if not isinstance(features, Tensor):
             features = features[-1]
-        if features.ndim not in (3, 4):
+        if features.ndim == 4 and not self.takes_grids:
             raise ValueError(
-                f'{type(self).__name__} takes tokens (B, L, C) or (B, H, W, C), got shape {tuple(features.shape)}'
+                f'{type(self).__name__} takes tokens (B, L, C), got shape {tuple(features.shape)}: feature maps '
+                '(B, C, H, W) need GlobalAveragePooling or its kin, tokens in a grid (B, H, W, C) '
+                "dict(type='TokenAveragePooling', prefix_tokens=0)"
             )
+        if features.ndim not in (3, 4):
+            raise ValueError(f'{type(self).__name__} takes tokens (B, L, C), got shape {tuple(features.shape)}')
         return self.pool(features.flatten(1, -2))
 
     def pool(self, tokens: Tensor) -> Tensor:
@@ -49,7 +62,7 @@ class ClassTokenPooling(TokenPooling):
 
 @MODELS.register_module()
 class TokenAveragePooling(TokenPooling):
-    """Mean over the tokens of the picture's patches.
+    """Mean over the tokens of the image's patches.
 
     Args:
         prefix_tokens: tokens before those of the patches (class token, registers), which are left out. 0 for
@@ -66,6 +79,10 @@ class TokenAveragePooling(TokenPooling):
         if prefix_tokens < 0:
             raise ValueError(f'prefix_tokens must be >= 0, got {prefix_tokens}')
         self.prefix_tokens = prefix_tokens
+
+    @property
+    def takes_grids(self) -> bool:
+        return self.prefix_tokens == 0
 
     def pool(self, tokens: Tensor) -> Tensor:
         if tokens.shape[1] <= self.prefix_tokens:

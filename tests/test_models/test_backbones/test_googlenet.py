@@ -50,9 +50,9 @@ def test_the_constants_of_transform_input_are_not_saved():
     # Mean and deviation of ImageNet take black and white to -1 and 1.
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     for value in (0.0, 1.0):
-        normalised = ((value - mean) / std).view(3, 1, 1)
+        normalized = ((value - mean) / std).view(3, 1, 1)
         torch.testing.assert_close(
-            normalised * network.input_scale + network.input_shift, torch.full((3, 1, 1), 2 * value - 1)
+            normalized * network.input_scale + network.input_shift, torch.full((3, 1, 1), 2 * value - 1)
         )
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmdml.models import Conv4
-from mmdml.models.necks import LinearEmbedding
+from mmdml.models.necks import EmbeddingNeck, LinearEmbedding
 from mmdml.registry import MODELS
 
 MAPS = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
@@ -43,7 +43,7 @@ def test_pooling_takes_the_last_stage_and_lets_vectors_pass(name):
     vectors = torch.randn(2, 7)
     assert pooling((MAPS * 9, MAPS)).equal(pooling(MAPS))
     assert pooling((vectors,)).equal(vectors)
-    with pytest.raises(ValueError, match='got shape'):
+    with pytest.raises(ValueError, match=name + r' takes feature maps .*\(2, 3, 4\); tokens .*ClassTokenPooling'):
         pooling(torch.zeros(2, 3, 4))
 
 
@@ -77,3 +77,64 @@ def test_conv4_reduces_28_pixels_to_one_position_and_refuses_tiny_pictures():
     assert backbone(torch.zeros(2, 1, 28, 28))[0].shape == (2, 8, 1, 1)
     with pytest.raises(ValueError, match='at least 16x16'):
         backbone(torch.zeros(2, 1, 12, 12))
+
+
+NECKS = [
+    dict(type='LinearEmbedding', in_channels=7, embed_dim=6),
+    dict(type='DivideAndConquerEmbedding', in_channels=7, embed_dim=6, num_learners=3),
+    dict(type='DivideAndConquerEmbedding', in_channels=7, embed_dim=6, num_learners=3, division='masks'),
+    dict(type='IdentityEmbedding', in_channels=7),
+]
+
+
+@pytest.mark.parametrize('config', NECKS, ids=lambda config: config.get('division', config['type']))
+def test_every_neck_checks_the_width_and_makes_unit_rows(config):
+    neck = MODELS.build(config)
+    raw = neck(torch.randn(4, 7))
+    assert isinstance(neck, EmbeddingNeck) and raw.shape == (4, neck.embed_dim)
+    assert neck.num_active == 1 and neck.num_learners == config.get('num_learners', 1) == len(neck.learner_widths)
+    torch.testing.assert_close(neck.unit(raw).norm(dim=1), torch.ones(4))
+    with pytest.raises(ValueError, match='gives 3 features, but neck.in_channels is 7'):
+        neck(torch.randn(4, 3))
+    with pytest.raises(ValueError, match='pooled features'):
+        neck(MAPS)
+
+
+@pytest.mark.parametrize(
+    'config, change',
+    [(NECKS[-1], dict(in_channels=0))]
+    + [
+        (config, change)
+        for config in NECKS[:2]
+        for change in (dict(in_channels=0), dict(embed_dim=0), dict(embed_dim=-3), dict(dropout=1.0))
+    ],
+    ids=str,
+)
+def test_widths_and_shares_out_of_range_are_refused(config, change):
+    (name,) = change
+    with pytest.raises(ValueError, match=f'{name} must be'):
+        MODELS.build({**config, **change})
+
+
+def test_division_returns_what_it_overwrote():
+    slices, masks, fixed = (
+        MODELS.build(dict(type='DivideAndConquerEmbedding', in_channels=7, embed_dim=6, num_learners=4, **options))
+        for options in (dict(), dict(division='masks'), dict(division='masks', learned=False))
+    )
+    assert slices.divide(2) == [] and fixed.divide(2) == []
+    (overwritten,) = masks.divide(2)
+    assert overwritten is masks.learners.masks and masks.divide(2) == []
+    linear = LinearEmbedding(7, 6)
+    assert linear.divide(1) == []
+    with pytest.raises(ValueError, match='LinearEmbedding has one learner, got 2'):
+        linear.divide(2)
+
+
+def test_widths_of_learners_are_those_of_their_unit_vectors():
+    neck = MODELS.build(dict(type='DivideAndConquerEmbedding', in_channels=7, embed_dim=7, num_learners=3))
+    neck.divide(3)
+    raw = neck(torch.randn(2, 7))
+    assert neck.learner_widths == (3, 2, 2) == tuple(neck.unit(raw, learner).shape[1] for learner in range(3))
+    assert neck.partition.sizes == (3, 2, 2)
+    masks = MODELS.build(dict(NECKS[2]))
+    assert masks.partition is None and masks.learner_widths == (6, 6, 6)

@@ -22,6 +22,13 @@ def test_maps_with_the_channels_last_are_averaged_over_their_positions():
     assert pooled.tolist() == [[4.5, 5.5, 6.5], [16.5, 17.5, 18.5]]
 
 
+def test_maps_of_a_convolutional_network_are_refused_by_name():
+    maps = torch.zeros(2, 7, 5, 3)
+    for name in ('ClassTokenPooling', 'TokenAveragePooling'):
+        with pytest.raises(ValueError, match=name + r' takes tokens .*\(2, 7, 5, 3\): .*GlobalAveragePooling'):
+            MODELS.build(dict(type=name))(maps)
+
+
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r'ClassTokenPooling takes tokens .*got shape \(2, 3\)'):
         MODELS.build(dict(type='ClassTokenPooling'))(TOKENS[:, 0])

@@ -31,7 +31,7 @@ def class_statistics(embeddings: Tensor, labels: Tensor, num_classes: int) -> Cl
     not matter.
 
     Args:
-        embeddings: ``(N, D)`` raw embeddings, not normalised.
+        embeddings: ``(N, D)`` raw embeddings, not normalized.
         labels: ``(N,)`` integers in 0..num_classes-1.
         num_classes: C.
 

@@ -66,15 +66,15 @@ class CovarianceBank:
         rows = embeddings.detach()[order] - mean[labels[order]]
         offsets = torch.cat([count.new_zeros(1), count.cumsum(0)])
         if correction is None:
-            nobody = count.new_zeros(num_classes, 0)
-            return cls(rows, offsets, rows.new_zeros(num_classes), nobody, nobody.to(rows))
+            none = count.new_zeros(num_classes, 0)
+            return cls(rows, offsets, rows.new_zeros(num_classes), none, none.to(rows))
         alpha, indices, weights, gamma = _borrowing(count, mean, var, **correction)
         # Rows of single-image classes are zero: they add nothing to the sum, and must not count in the divisor.
         images = count[count >= 2].sum().clamp(min=1)
         return cls(rows, offsets, alpha, indices, weights, gamma, covariance_factor(rows.t() @ rows / images))
 
     def to(self, device: str | torch.device) -> 'CovarianceBank':
-        """The same bank on ``device``; nothing is copied if it is there."""
+        """Return the same bank on ``device``; nothing is copied if it is there."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)
 
@@ -158,7 +158,7 @@ def full_covariance_noise(
 
 
 def _scaled_rows(bank: CovarianceBank, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the noise of each class is spanned by.
+    """Return what the noise of each class is spanned by.
 
     Args:
         bank: the centered embeddings.

@@ -18,7 +18,7 @@ from .schedule import Schedule
 
 
 def _released_schedule(share: float) -> float:
-    """The released code lowers lambda after 40, 60 and 80 % of the epochs."""
+    """Lower lambda after 40, 60 and 80 % of the epochs, as the released code does."""
     steps = ((0.4, 1.0), (0.6, 0.9), (0.8, 0.75))
     return next((factor for end, factor in steps if share <= end), 0.6)
 
@@ -150,7 +150,7 @@ class IAAGenerator(Generator):
         )
 
     def _refuse_silence(self, progress: Progress) -> None:
-        """A run without estimates would be one without IAA that calls itself one."""
+        """Refuse to go on without estimates after the onset: the run would train without IAA."""
         if not self.estimator.received and progress.iter >= self.schedule.first_estimate(progress):
             raise RuntimeError(
                 'IAAGenerator got no embeddings although its onset has passed: default_hooks needs '

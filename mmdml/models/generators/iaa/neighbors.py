@@ -1,6 +1,6 @@
 """Neighbors of classes and their weights (IAA, Fu et al., T-MM 2022, Sec. IV-B, Eq. 9-11 and 13).
 
-Differences from the print: a class is not its own neighbor, classes with fewer than two images are nobody's neighbor
+Differences from the print: a class is not its own neighbor, classes with fewer than two images are no neighbors
 (they have no variance estimate), and the distances in the kernel are relative, i.e. scaled to [0, 1] by their range per
 class, which makes the method invariant to the scale of the embeddings.
 """
@@ -25,7 +25,7 @@ def neighbor_weights(
     squared_mean: bool = True,
     rows: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The nearest classes of each class and their normalized weights (IAA Eq. 9-11, 13).
+    """Find the nearest classes of each class and their normalized weights (IAA Eq. 9-11, 13).
 
     ``D_m(k, j) = ||mu_k^2 - mu_j^2||``, ``D_cv(k, j) = ||Sigma_k - Sigma_j||``; N_k are the K classes with the smallest
     D_m among those with two images or more, k itself excluded, ties by lower index. With both distances scaled to [0,
@@ -100,7 +100,7 @@ class _Distances:
         self.norms = self.centered.square().sum(1)
 
     def nearest(self, rows: Tensor, own: Tensor, slots: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The nearest columns, ties by lower index.
+        """Return the nearest columns, ties by lower index.
 
         Args:
             rows: ``(R,)`` rows of ``points``.

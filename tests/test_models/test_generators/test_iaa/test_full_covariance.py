@@ -139,6 +139,6 @@ def test_wrong_correction_settings_are_named():
     with pytest.raises(ValueError, match=r'gamma must be in \[0, 1\], got 2'):
         CovarianceBank.build(embeddings, labels, len(SIZES), correction=dict(gamma=2))
     with pytest.raises(TypeError, match='neighbours'):
-        CovarianceBank.build(embeddings, labels, len(SIZES), correction=dict(neighbours=2))
+        CovarianceBank.build(embeddings, labels, len(SIZES), correction=dict(neighbors=2))
     with pytest.raises(ValueError, match='labels are outside'):
         CovarianceBank.build(embeddings, labels, 3)

@@ -212,8 +212,8 @@ def test_full_noise_has_the_class_covariance():
     data = embeddings_of(raw, torch.zeros(40, dtype=torch.long))
     generator = estimated(data, source='bank', noise='full', correction=False, lam=1.0, num_copies=3)
     noise = draws(generator, batch(data, [0]), 3000).reshape(-1, 2)
-    centred = raw - raw.mean(0)
-    torch.testing.assert_close(noise.t() @ noise / len(noise), centred.t() @ centred / 40, rtol=0.1, atol=0.02)
+    centered = raw - raw.mean(0)
+    torch.testing.assert_close(noise.t() @ noise / len(noise), centered.t() @ centered / 40, rtol=0.1, atol=0.02)
 
 
 def test_a_class_absent_from_the_sweep_borrows_the_pooled_variance_and_gives_no_nan():

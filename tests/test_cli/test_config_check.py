@@ -1,0 +1,55 @@
+"""What is wrong in a config is named by its path, with what is near to it, before any work."""
+
+import os
+
+import pytest
+from mmengine.config import Config
+from tiny import REPO
+
+from mmdml.cli.launch import read_config
+
+CONFIG = os.path.join(REPO, 'configs/iaa/iaa_ms_conv4_omniglot.py')
+
+
+@pytest.mark.parametrize(
+    'option, value, message',
+    [
+        (
+            'model.head.loss.betta',
+            3,
+            "model.head.loss.betta: MultiSimilarityLoss takes no 'betta'; did you mean 'beta'",
+        ),
+        ('model.nek.embed_dim', 3, "model.nek: ImageEmbedder takes no 'nek'; did you mean 'neck'"),
+        ('model.head.loss.type', 'MultiSimilaritLoss', "no 'MultiSimilaritLoss'; did you mean 'MultiSimilarityLoss'"),
+        ('model.backbone.type', 'mmpretrain.ResNett', "no 'mmpretrain.ResNett'; did you mean 'mmpretrain.ResNet'"),
+        ('train_dataloader.batchsize', 3, "train_dataloader.batchsize: .* did you mean 'batch_size'"),
+        ('train_dataloader.sampler.image_per_class', 3, "sampler.image_per_class: PKSampler .* 'images_per_class'"),
+        ('train_dataloader.dataset.pipeline.0.degree', 3, r"pipeline.0.degree: RandomAffine takes no 'degree'"),
+        ('optim_wrapper.optimizer.learning_rate', 3, 'optim_wrapper.optimizer.learning_rate: Adam.* takes no'),
+        ('param_scheduler.milestone', [3], "param_scheduler.milestone: MultiStepLR .* did you mean 'milestones'"),
+        ('default_hooks.logger.intervall', 3, "default_hooks.logger.intervall: LoggerHook .* did you mean 'interval'"),
+        ('train_cfg.max_epochs', 'abc', "train_cfg.max_epochs: EpochBasedTrainLoop takes a number, got 'abc'"),
+        ('model.head.loss.base', 'x', "model.head.loss.base: MultiSimilarityLoss takes a number, got 'x'"),
+        ('train_cfg.val_interval', 0, r'train_cfg.val_interval: must be a whole number > 0, got 0 \(--no-validate'),
+        ('default_hooks.step_context', None, 'default_hooks.step_context: None switches off the hook'),
+        ('lr', 1e-4, "unknown config key 'lr'; did you mean optim_wrapper.optimizer.lr"),
+        ('margin_of_nothing', 1, "unknown config key 'margin_of_nothing'$"),
+        ('dropout', 0.5, "unknown config key 'dropout'; did you mean model.neck.dropout"),
+        ('model.backbone.type.x', 1, '--cfg-options model.backbone.type.x'),
+    ],
+)
+def test_a_wrong_entry_is_named_by_its_path(option, value, message):
+    with pytest.raises(ValueError, match=message):
+        read_config(CONFIG, {option: value})
+
+
+def test_what_is_right_passes():
+    options = {
+        'model.head.loss.beta': 40,
+        'model.backbone.init_cfg': None,
+        'optim_wrapper.paramwise_cfg.custom_keys.neck.lr_mult': 10,
+        'default_hooks.logger.priority': 'LOW',
+        'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=10, val_interval=5),
+        'visualizer.vis_backends.0.type': 'LocalVisBackend',
+    }
+    assert isinstance(read_config(CONFIG, options), Config)
