@@ -269,12 +269,12 @@ class _Loader(list):
 
 
 class Step:
-    """A training step of a config, with other learners, on one batch of random pictures.
+    """A training step of a config, with other learners, on one batch of random images.
 
     Args:
         config: below ``configs/``; backbone, pooling, loss, miner and optimizer are taken from it.
         learners: neck, head and optimizer options.
-        size: pictures and their height, width and channels.
+        size: images and their height, width and channels.
     """
 
     def __init__(self, config: str, learners: dict[str, Any], size: tuple[int, int, int]) -> None:

@@ -1,4 +1,4 @@
-"""What the way of a picture into a training batch costs on one core, and how soon a data set object is there.
+"""What the way of an image into a training batch costs on one core, and how soon a dataset object is there.
 
     python benchmarks/input_pipeline.py                                   # into docs/benchmarks/input_pipeline.md
     python benchmarks/input_pipeline.py --pictures FOLDER                 # JPEGs of your own, a folder for each class
@@ -76,7 +76,7 @@ def write_products(folder: Path) -> None:
 
 
 def train_pipeline(name: str, size: int) -> list[dict[str, Any]]:
-    """The training pipeline of ``configs/_base_/datasets``, for pictures of another size."""
+    """The training pipeline of ``configs/_base_/datasets``, for images of another size."""
     pipeline = Config.fromfile(REPO / 'configs/_base_/datasets' / f'{name}.py').train_dataloader.dataset.pipeline
     return [dict(step, scale=size) if step['type'] == 'mmpretrain.RandomResizedCrop' else step for step in pipeline]
 
@@ -87,7 +87,7 @@ def with_opencv(pipeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def items_of(pictures: Path, pipeline: Sequence[dict[str, Any]], images: int) -> Callable[[], None]:
-    """What reads the pictures through a data set, its augmentation seeded as in training."""
+    """What reads the images through a dataset, its augmentation seeded as in training."""
     dataset = DATASETS.build(dict(type='ImageFolder', data_root=str(pictures), pipeline=pipeline, seed=0))
 
     def read() -> None:
@@ -101,8 +101,8 @@ def throughput_section(pictures: Path | None, images: int, rounds: int) -> Table
     """Images per second and core. Bare: `cv2.imread` and `cv2.resize` of the same files. Aim: 85 % of it.
 
     The rows below CUB's pipeline cut it off after each of its steps. It crops and resizes by Pillow's Lanczos, as IAA
-    does; that of the other data sets squashes to 256 x 256 by Lanczos before. The last column but one compares with the
-    bare decoding and resizing of whole pictures by the same filter, as often as the pipeline resizes.
+    does; that of the other datasets squashes to 256 x 256 by Lanczos before. The last column but one compares with the
+    bare decoding and resizing of whole images by the same filter, as often as the pipeline resizes.
     """
     with tempfile.TemporaryDirectory() as folder:
         if pictures is None:

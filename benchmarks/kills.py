@@ -30,7 +30,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 def draw_pictures(root: Path) -> str:
-    """Eight classes of six noisy pictures of a dot."""
+    """Eight classes of six noisy images of a dot."""
     noise = np.random.default_rng(0)
     for label in range(8):
         (root / f'class_{label}').mkdir(parents=True)

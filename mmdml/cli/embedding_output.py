@@ -8,7 +8,7 @@ from mmdml.utils.weights_hash import weights_hash
 
 
 class EmbeddingOutput(Hook):
-    """Give the metric that writes embeddings the hash of the weights and the data set's own columns.
+    """Give the metric that writes embeddings the hash of the weights and the dataset's own columns.
 
     Args:
         metric: a :class:`~mmdml.evaluation.RetrievalMetric` with ``out``.

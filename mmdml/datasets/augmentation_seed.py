@@ -9,7 +9,7 @@ import torch
 
 from mmdml.utils.seeding import Stream, derive_seed
 
-# Copying numpy's state takes longer than a small picture's whole augmentation, so the global generator is exchanged
+# Copying numpy's state takes longer than a small image's whole augmentation, so the global generator is exchanged
 # for one of these instead. The list grows only where contexts are nested.
 _spare_generators: list[np.random.MT19937] = []
 

@@ -24,11 +24,11 @@ class Cars196(RetrievalDataset):
 
     Classes 1 to 98 train (8,054 images), 99 to 196 test (8,131 images; each is query and gallery), over all 16,185
     images: the authors' own training and test images contain all classes alike and are not what retrieval uses. Whole
-    pictures are used, not the bounding boxes. The folder must hold one of the two official layouts:
+    images are used, not the bounding boxes. The folder must hold one of the two official layouts:
 
     - ``cars_annos.mat`` and ``car_ims/``;
     - ``cars_train/``, ``cars_test/``, ``devkit/`` (``cars_meta.mat``, ``cars_train_annos.mat``) and
-      ``cars_test_annos_withlabels.mat``, beside ``devkit/`` or in it. The pictures may lie one folder deeper
+      ``cars_test_annos_withlabels.mat``, beside ``devkit/`` or in it. The images may lie one folder deeper
       (``cars_train/cars_train/``), as some copies have them.
 
     Args:

@@ -17,7 +17,7 @@ class FGVCAircraft(RetrievalDataset):
     """FGVC-Aircraft (Maji, Rahtu, Kannala, Blaschko, Vedaldi, 2013), read from the official folder.
 
     Variants 1 to 50 of ``variants.txt`` train (5,000 images), 51 to 100 test (5,000; each is query and gallery), over
-    the 10,000 images of both of the authors' lists, which contain all variants alike. Every picture ends in 20 rows
+    the 10,000 images of both of the authors' lists, which contain all variants alike. Every image ends in 20 rows
     with its photographer's name, which the authors ask to cut off. The folder must hold ``variants.txt``,
     ``images_variant_trainval.txt``, ``images_variant_test.txt`` and ``images/``.
 

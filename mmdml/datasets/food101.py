@@ -17,7 +17,7 @@ class Food101(RetrievalDataset):
     """Food-101 (Bossard, Guillaumin, Van Gool, ECCV 2014), read from the official folder.
 
     Dishes 1 to 50 of ``meta/classes.txt`` train (50,000 images), 51 to 101 test (51,000; each is query and gallery),
-    over the images of both of the authors' lists, which contain all dishes alike. Some pictures of
+    over the images of both of the authors' lists, which contain all dishes alike. Some images of
     ``meta/train.txt`` have wrong labels, which the authors left in on purpose. The folder must hold
     ``meta/`` and ``images/``.
 

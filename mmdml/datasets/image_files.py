@@ -1,4 +1,4 @@
-"""Which files are pictures: kinds, scans of folders that say what they leave out, and checks before decoding."""
+"""Which files are images: kinds, scans of folders that say what they leave out, and checks before decoding."""
 
 import io
 import os
@@ -14,12 +14,12 @@ from PIL import Image, UnidentifiedImageError
 
 from mmdml.utils.names import printable
 
-#: Endings, in lower case, of the kinds of pictures that OpenCV reads.
+#: Endings, in lower case, of the kinds of images that OpenCV reads.
 IMAGE_SUFFIXES = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.jp2', '.png', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff', '.avif'),
     *('.ppm', '.pgm', '.pbm', '.pnm', '.pam', '.pfm', '.sr', '.ras', '.hdr', '.pic'),
 )
-#: Pixels above which a picture is refused before it is decoded, where nothing else is said; a third of a gigabyte in
+#: Pixels above which an image is refused before it is decoded, where nothing else is said; a third of a gigabyte in
 #: gray, three times as much in color.
 MAX_PIXELS = 250_000_000
 
@@ -32,8 +32,8 @@ class Scan:
     """Files below a folder.
 
     Attributes:
-        images: sorted paths of the pictures, relative to the folder the scan began with.
-        others: paths of files that are no pictures by the ending of their names.
+        images: sorted paths of the images, relative to the folder the scan began with.
+        others: paths of files that are no images by the ending of their names.
     """
 
     images: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Scan:
 
 
 def scan_images(root: str, below: str = '', recursive: bool = True) -> Scan:
-    """List the pictures in a folder, and what else is there.
+    """List the images in a folder, and what else is there.
 
     Names that begin with a dot are skipped. Links to folders are followed, but not those to a folder above, and no
     folder is taken twice.
@@ -52,7 +52,7 @@ def scan_images(root: str, below: str = '', recursive: bool = True) -> Scan:
         recursive: scan the folders in it as well.
 
     Raises:
-        ValueError: a picture's name belongs to a pipe, a device or a broken link.
+        ValueError: an image's name belongs to a pipe, a device or a broken link.
         OSError: a folder cannot be read.
     """
     found = Scan()
@@ -117,14 +117,14 @@ def require_regular(path: str, there: bool = False) -> None:
 
 
 def check_pixels(data: bytes, max_pixels: int | None = MAX_PIXELS) -> None:
-    """Check the size that a picture's header says, before anything is decoded.
+    """Check the size that an image's header says, before anything is decoded.
 
     Args:
         data: the file.
         max_pixels: limit; None for none. What Pillow does not know passes, up to OpenCV's own limit of 2**30 pixels.
 
     Raises:
-        ValueError: the picture has more pixels.
+        ValueError: the image has more pixels.
     """
     if max_pixels is None:
         return

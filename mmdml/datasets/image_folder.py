@@ -16,22 +16,22 @@ from mmdml.utils.names import printable
 class ImageFolder(RetrievalDataset):
     """A folder with one folder per class, whose name is the class name.
 
-    Classes are ordered by name, images by path; images may lie in folders below the class folder. All kinds of pictures
+    Classes are ordered by name, images by path; images may lie in folders below the class folder. All kinds of images
     that OpenCV reads are taken, by the endings of their names (``IMAGE_SUFFIXES`` of ``mmdml.datasets.image_files``);
-    other files, and pictures beside the class folders, are left out, counted, and named in a warning. Names that begin
+    other files, and images beside the class folders, are left out, counted, and named in a warning. Names that begin
     with a dot are skipped. Links to folders are followed, but not those to a folder above, and no folder is taken twice
     for a class. ``split='train'`` and ``'val'`` cut the classes of one training folder, ``'test'`` takes the whole
     folder.
 
     Args:
         data_root: the folder.
-        unlabeled: take all pictures in the folder and below it, in whatever folders, as images without labels; they
+        unlabeled: take all images in the folder and below it, in whatever folders, as images without labels; they
             can be embedded, not trained on or scored.
         kwargs: see :class:`mmdml.datasets.base.RetrievalDataset`.
 
     Raises:
         FileNotFoundError: the folder is not there, or holds no class folder.
-        ValueError: a class folder without an image, or a picture's name that belongs to a pipe, a device or a broken
+        ValueError: a class folder without an image, or an image's name that belongs to a pipe, a device or a broken
             link.
         OSError: a folder that cannot be read.
 
@@ -45,7 +45,7 @@ class ImageFolder(RetrievalDataset):
         super().__init__(data_root=data_root, **kwargs)
 
     def load_samples(self) -> Samples:
-        """List the pictures."""
+        """List the images."""
         root = self.data_prefix['img_path'] or self.data_root
         if not osp.isdir(root):
             raise FileNotFoundError(f'ImageFolder finds no folder {printable(osp.abspath(root))}; check data_root')

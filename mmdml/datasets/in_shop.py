@@ -28,13 +28,13 @@ class InShop(RetrievalDataset):
     :class:`mmdml.evaluation.RetrievalMetric` needs; ``'query'`` and ``'gallery'`` are either alone, with the labels of
     ``'test'``. Both have ``split == 'test'``; ``part_name`` is what was given.
 
-    The list is in ``Eval/`` (as distributed) or in the folder itself, ``list_eval_partition.txt``; the pictures are in
+    The list is in ``Eval/`` (as distributed) or in the folder itself, ``list_eval_partition.txt``; the images are in
     ``Img/img/`` (as distributed) or ``img/``, those in high resolution in ``img_highres/`` beside it.
 
     Args:
         data_root: the official folder.
         split: ``'train'``, ``'val'`` (training items that are held out), ``'test'``, ``'query'`` or ``'gallery'``.
-        highres: take the pictures of ``img_highres/``; the benchmark's figures are on ``img/`` (256 x 256).
+        highres: take the images of ``img_highres/``; the benchmark's figures are on ``img/`` (256 x 256).
         kwargs: see :class:`mmdml.datasets.base.RetrievalDataset`.
 
     Raises:
@@ -98,7 +98,7 @@ class InShop(RetrievalDataset):
         return table
 
     def _image_folder(self) -> str:
-        """Where the pictures are, relative to ``data_prefix``."""
+        """Where the images are, relative to ``data_prefix``."""
         root = self.data_prefix.get('img_path', '')
         name = 'img_highres' if self.highres else 'img'
         choices = [osp.join('Img', name), name]
@@ -112,7 +112,7 @@ class InShop(RetrievalDataset):
 
 
 def _below_img(name: str) -> str:
-    """``MEN/...`` of ``img/MEN/...``: the list names the pictures of low resolution."""
+    """``MEN/...`` of ``img/MEN/...``: the list names the images of low resolution."""
     folder, slash, rest = name.partition('/')
     if folder != 'img' or not rest:
         raise ValueError(name)

@@ -35,7 +35,7 @@ class Market1501(RetrievalDataset):
 
     Raises:
         FileNotFoundError: a folder is not there.
-        ValueError: a picture whose name is not of the official form.
+        ValueError: an image whose name is not of the official form.
 
     Config::
 
@@ -59,7 +59,7 @@ class Market1501(RetrievalDataset):
         )
         paths, persons, roles, cameras, others = [], [], [], [], []
         for folder in folders:
-            # The archive has a Thumbs.db in each folder, and macOS adds a ._NAME.jpg for each picture.
+            # The archive has a Thumbs.db in each folder, and macOS adds a ._NAME.jpg for each image.
             scan = scan_images(self.data_root, folder, recursive=False)
             others += scan.others
             for path in scan.images:

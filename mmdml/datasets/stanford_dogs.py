@@ -16,7 +16,7 @@ class StanfordDogs(RetrievalDataset):
 
     Breeds 1 to 60 train, 61 to 120 test (each image is query and gallery), over all 20,580 images of
     ``file_list.mat``. A class name is the breed in the folder name (``'Chihuahua'`` of ``n02085620-Chihuahua``). All
-    pictures are from ImageNet: weights trained on ImageNet have seen them with their labels. The folder must hold
+    images are from ImageNet: weights trained on ImageNet have seen them with their labels. The folder must hold
     ``file_list.mat`` and ``Images/``.
 
     Args:

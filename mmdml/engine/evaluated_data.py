@@ -11,8 +11,8 @@ def describe_evaluated(evaluated: Any, trained: Any | None = None) -> str:
     """Name the data of an evaluation: 'test classes', 'test classes, 3 of 100 trained on', 'training classes', ...
 
     Args:
-        evaluated: data set that is scored.
-        trained: data set that is trained on. None: unknown, and the split alone decides.
+        evaluated: dataset that is scored.
+        trained: dataset that is trained on. None: unknown, and the split alone decides.
     """
     split = getattr(evaluated, 'split', None)
     name = _CLASSES.get(split, 'validation data')
@@ -35,7 +35,7 @@ def describe_evaluated(evaluated: Any, trained: Any | None = None) -> str:
 
 
 def common_pictures(first: Any, second: Any) -> set[str]:
-    """Files that two data sets share, however their paths are written."""
+    """Files that two datasets share, however their paths are written."""
     return _pictures(first) & _pictures(second)
 
 

@@ -81,7 +81,7 @@ def check_parts(checkpoint: dict[str, Any], parts: set[str]) -> None:
 
 
 def _digest_of_images(dataset: Dataset) -> str:
-    """Hash of labels and of the ends of the paths, so that a moved data set is the same one."""
+    """Hash of labels and of the ends of the paths, so that a moved dataset is the same one."""
     if not hasattr(dataset, 'labels') or not hasattr(dataset, 'get_data_info'):
         return 'unknown'
     paths = [PurePath(dataset.get_data_info(i).get('img_path', '')).parts[-2:] for i in range(len(dataset))]

@@ -16,7 +16,7 @@ from .functional.query_values import QueryValues
 class ValueTables:
     """Two tables that grow with every search: ``NAME.csv`` by query, and ``NAME.classes.csv`` by class.
 
-    Columns by query: ``search`` (part and number of the draw), ``row`` in the data set, ``path``, ``label``,
+    Columns by query: ``search`` (part and number of the draw), ``row`` in the dataset, ``path``, ``label``,
     ``positives`` in the gallery, and each measure as a fraction, empty for queries without a positive. By class:
     ``search``, ``label``, ``queries`` with a positive, and the means of the measures over these.
 

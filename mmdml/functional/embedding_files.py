@@ -118,7 +118,7 @@ def write_embeddings(
 
     ``labels`` are the user's own: the names of the classes, as numbers if all are whole numbers. Images without a label
     (-1) have '' among names; if no image has one, there are no ``labels``. ``class_names`` are the names in the order
-    of the data set. The file is there whole or not at all.
+    of the dataset. The file is there whole or not at all.
 
     Args:
         path: of the file, ending with .npz.
@@ -143,7 +143,7 @@ def write_embeddings(
 
 
 def own_labels(facts: RowFacts) -> np.ndarray:
-    """``(N,)`` labels as their data set has them: class names, or their numbers if all are plain whole numbers."""
+    """``(N,)`` labels as their dataset has them: class names, or their numbers if all are plain whole numbers."""
     if facts.class_names is None or facts.labels.dtype.kind not in 'iu':
         return facts.labels
     names = [*facts.class_names]

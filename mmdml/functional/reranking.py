@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .exact_products import exact_products
 from .inputs import check_finite, to_matrix
+from .neighbor_sets import add_shared, expanded_sets, indicator, to_tensors
 from .pair_scores import tree_sum
 from .spaces import unit_rows
 
@@ -14,16 +15,12 @@ DISTANCES = ('cosine', 'euclidean')
 
 #: A block of distances holds at most so many entries (256 MB in fp32), however large the gallery.
 _MAX_BLOCK_ENTRIES = 2**26
-#: Pairs of rows whose entries of V are compared at once: 80 MB of indices and values.
-_PAIRS = 2**21
-#: Rows whose reciprocal sets are made at once.
-_ROWS = 2**14
 
 
 class KReciprocalEncoding:
     r"""k-reciprocal encoding of queries and gallery (Zhong et al., CVPR 2017): re-ranked distances, a block at a time.
 
-    Two rows are near if their neighbourhoods agree. All of it happens within the N rows of queries and gallery
+    Two rows are near if their neighborhoods agree. All of it happens within the N rows of queries and gallery
     together: queries help each other, so scores after re-ranking are transductive. With d the squared Euclidean
     distance divided by the largest that the row has to any of the N, N(p, k) the k nearest
     rows and p itself, and lambda ``weight``:
@@ -86,7 +83,7 @@ class KReciprocalEncoding:
                 raise ValueError(f'query has {query.shape[1]} dimensions, the gallery {gallery.shape[1]}')
             rows = torch.cat([query, gallery])
             self.gallery_start = len(query)
-        self._rows = unit_rows(rows) if distance == 'cosine' else _centred(rows)
+        self._rows = unit_rows(rows) if distance == 'cosine' else _centered(rows)
         self._squares = torch.linalg.vector_norm(self._rows, dim=1).square_()
         self.weight = weight
         self._block_size = block_size
@@ -94,15 +91,15 @@ class KReciprocalEncoding:
         neighbors, self._largest = self._search(min(max(k1 + 1, k2), len(rows)))
         encoding = self._encode(neighbors, k1)
         if k2 > 1:
-            nearest = _indicator(neighbors[:, :k2], encoding.dtype)
+            nearest = indicator(neighbors[:, :k2], encoding.dtype)
             nearest.data /= min(k2, len(rows))
             encoding = nearest @ encoding
         device = self._rows.device
         queries = encoding[: self.num_queries].tocsr()
-        self._query_start, self._query_columns, self._query_values = _tensors(queries, device)
+        self._query_start, self._query_columns, self._query_values = to_tensors(queries, device)
         # By column of V: which gallery rows have an entry there.
         columns = encoding[self.gallery_start :].tocsc()
-        self._column_start, self._column_rows, self._column_values = _tensors(columns, device)
+        self._column_start, self._column_rows, self._column_values = to_tensors(columns, device)
 
     @property
     def num_gallery(self) -> int:
@@ -194,20 +191,7 @@ class KReciprocalEncoding:
 
     def _encode(self, neighbors: np.ndarray, k1: int) -> sparse.csr_array:
         """V before the local query expansion, ``(N, N)`` with a few entries a row."""
-        reciprocal = _reciprocal(neighbors[:, : k1 + 1])
-        # Halves are rounded to even, as in the authors' code.
-        half = _reciprocal(neighbors[:, : round(k1 / 2) + 1])
-        half_sizes = np.diff(half.indptr)
-        parts = []
-        for start in range(0, len(neighbors), _ROWS):
-            sets = reciprocal[start : start + _ROWS]
-            # R(q, k1 / 2) is a row of `half` and, as reciprocity is symmetric, also a column.
-            common = (sets @ half).multiply(sets).tocsr()
-            common.data = (3 * common.data > 2 * half_sizes[common.indices]).astype(common.dtype)
-            common.eliminate_zeros()
-            expanded = (sets + common @ half).tocoo()
-            parts.append(self._kernel(expanded, start))
-        return sparse.vstack(parts, format='csr')
+        return sparse.vstack([self._kernel(sets, start) for start, sets in expanded_sets(neighbors, k1)], format='csr')
 
     def _kernel(self, sets: sparse.coo_array, start: int) -> sparse.csr_array:
         """exp(-d) where a set has members; row i of ``sets`` belongs to row ``start + i``. Rows sum to 1."""
@@ -231,16 +215,7 @@ class KReciprocalEncoding:
         entries = slice(int(bounds[0]), int(bounds[-1]))
         owners = torch.repeat_interleave(bounds.diff())
         columns, values = self._query_columns[entries], self._query_values[entries]
-        # Entry (q, j) meets all gallery rows with an entry in column j.
-        counts = self._column_start[columns + 1] - self._column_start[columns]
-        parts = ((counts.cumsum(0) - counts) // _PAIRS).unique_consecutive(return_counts=True)[1].tolist()
-        pieces = (tensor.split(parts) for tensor in (owners, columns, values, counts))
-        for owner, column, value, count in zip(*pieces, strict=True):
-            entry = torch.repeat_interleave(count)
-            within = torch.arange(len(entry), device=entry.device) - (count.cumsum(0) - count)[entry]
-            place = self._column_start[column][entry] + within
-            least = torch.minimum(value[entry], self._column_values[place])
-            shared.view(-1).index_add_(0, owner[entry] * self.num_gallery + self._column_rows[place], least)
+        add_shared(shared, (owners, columns, values), (self._column_start, self._column_rows, self._column_values))
         return shared
 
 
@@ -252,7 +227,7 @@ def _rows(name: str, rows: Tensor | np.ndarray, device: str | torch.device | Non
     return rows
 
 
-def _centred(rows: Tensor) -> Tensor:
+def _centered(rows: Tensor) -> Tensor:
     """Rows about their mean, as a common offset would only cost digits; in units of the largest entry."""
     rows = rows - rows.mean(0)
     largest = torch.linalg.vector_norm(rows, float('inf'))
@@ -263,24 +238,6 @@ def _centred(rows: Tensor) -> Tensor:
 
 def _rows_at_once(block_size: int, columns: int) -> int:
     return max(1, min(block_size, _MAX_BLOCK_ENTRIES // columns))
-
-
-def _indicator(columns: np.ndarray, dtype: np.dtype | type) -> sparse.csr_array:
-    """``(N, N)`` with a 1 in the given columns ``(N, k)`` of each row."""
-    rows, k = columns.shape
-    starts = np.arange(0, rows * k + 1, k)
-    return sparse.csr_array((np.ones(rows * k, dtype), columns.reshape(-1), starts), shape=(rows, rows))
-
-
-def _reciprocal(neighbors: np.ndarray) -> sparse.csr_array:
-    """R(p, k) for all p: ``(N, N)`` with a 1 where two rows are neighbors of each other; symmetric."""
-    nearest = _indicator(neighbors, np.int32)
-    return nearest.multiply(nearest.T.tocsr()).tocsr()
-
-
-def _tensors(matrix: sparse.csr_array | sparse.csc_array, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    starts, places = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64)
-    return tuple(torch.from_numpy(array).to(device) for array in (starts, places, matrix.data))
 
 
 def _check(k1: int, k2: int, weight: float, distance: str, block_size: int) -> None:

@@ -40,7 +40,7 @@ class PairBatch:
     Args:
         anchors: A rows; their embeddings ``(A, D)`` are unit vectors.
         candidates: X rows of the same width; the anchors are usually among them.
-        exclude_same_image: also treat pairs with one data-set index as neither, e.g. old memory rows of an image.
+        exclude_same_image: also treat pairs with one dataset index as neither, e.g. old memory rows of an image.
         random: what miners draw from. Default: torch's global generator.
         space: how similarity and distance are computed. Default: cosine.
         targets: ``(A, X)`` in [0, 1], how much a pair is a positive, in place of the labels: soft, multi-label or

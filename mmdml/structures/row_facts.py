@@ -1,4 +1,4 @@
-"""Labels, roles, identities, groups, parts and paths of the images of a data set."""
+"""Labels, roles, identities, groups, parts and paths of the images of a dataset."""
 
 import hashlib
 import os
@@ -31,7 +31,7 @@ class RowFacts:
         roles: ``(N,)`` of 0 (query and gallery), 1 (query) or 2 (gallery).
         ids: ``(N,)`` integers or strings; rows of one id are the same image, which never finds itself.
         groups: ``(N,)`` integers or strings, such as cameras; None: there are none.
-        parts: ``(N,)`` integers or strings, the part of the data set that a row belongs to; None: there is one.
+        parts: ``(N,)`` integers or strings, the part of the dataset that a row belongs to; None: there is one.
         paths: ``(N,)`` strings, the image files, '' where unknown; None: all unknown.
         class_names: C names, of the labels 0 to C - 1 (-1: no label); None: unknown, or the labels are names.
     """

@@ -23,7 +23,7 @@ class Rows:
         views: ``(R, V)`` int64 ids of the forward-passed rows that a row was made from, or ``(R,)`` for ``V = 1``.
             ``V`` is 1 for real rows and for copies of one row, 2 for rows made from two parents; -1 fills unused
             places.
-        indices: ``(R,)`` int64 data-set indices, -1 where a row is no image of the data set. Default: all -1.
+        indices: ``(R,)`` int64 dataset indices, -1 where a row is no image of the dataset. Default: all -1.
 
     Raises:
         ValueError: if the columns differ in length.

@@ -14,6 +14,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdml.evaluation.functional import LogProgress, ranks, retrieval_scores, row_search, sharded_retrieval_scores
+from mmdml.evaluation.functional import counting as counting_module
 
 ALL = ('Recall@K', 'MAP@R', 'RP', 'mAP', 'MRR', 'mAP@1', 'mAP@3', 'CMC@1', 'CMC@2', 'Precision@1', 'Precision@5')
 SHALLOW = tuple(name for name in ALL if name not in ('mAP', 'MRR'))
@@ -71,14 +72,14 @@ def clustered(rows=60, classes=9, dim=12, seed=0, noise=1.0):
 
 
 # Each score is sorted in among the positives; whole rows are compared with each positive, or sorted; as sizes decide.
-COUNTING = {'listed': 1e-9, 'compared': 1e9, 'sorted': 1e9, 'chosen': ranks._COMPARISONS}
+COUNTING = {'listed': 1e-9, 'compared': 1e9, 'sorted': 1e9, 'chosen': counting_module._COMPARISONS}
 
 
 @contextmanager
 def counting(name):
     """Ranks are counted in one way."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, '_COMPARISONS', COUNTING[name])
+        patch.setattr(counting_module, '_COMPARISONS', COUNTING[name])
         # Rows are compared with each positive, or sorted.
         patch.setattr(row_search, '_SORT', 1e9 if name == 'compared' else 0)
         yield
@@ -128,7 +129,7 @@ def test_lattices_of_ties_with_junk_equal_the_reference(data, ties, backend):
 @pytest.mark.parametrize('metrics', [ALL, *([name] for name in ALL)], ids=lambda metrics: '+'.join(metrics))
 def test_every_measure_alone_and_together_equals_the_reference(metrics, noise, way):
     """Alone, because what is asked for decides how deep ranks are known. Many chunks, and one that is not full."""
-    x, labels = clustered(rows=8 * ranks.CHUNK + 5, classes=30, noise=noise)
+    x, labels = clustered(rows=8 * counting_module.CHUNK + 5, classes=30, noise=noise)
     similarity, none = unit(x) @ unit(x).T, np.zeros((len(x), len(x)), bool)
     expected = reference(similarity, labels.numpy(), labels.numpy(), np.eye(len(x), dtype=bool), none)
     with counting(way):
@@ -377,7 +378,7 @@ def test_values_far_apart_in_a_block_do_not_disturb_each_other(ties, dtype):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_zeros_of_either_sign_are_equal(zeros, dtype):
     positive, negative = (torch.full((2, 1), zero, dtype=dtype) for zero in zeros)
-    first, second = ranks._on_one_axis(*((torch.arange(2)[:, None], side) for side in (positive, negative)))
+    first, second = counting_module._on_one_axis(*((torch.arange(2)[:, None], side) for side in (positive, negative)))
     assert first.tolist() == second.tolist() and first[0] < first[1]
 
 

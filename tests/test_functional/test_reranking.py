@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 
 from mmdml.evaluation.functional import retrieval_scores
+from mmdml.functional import neighbor_sets
 from mmdml.functional import reranking as module
 from mmdml.functional.reranking import KReciprocalEncoding
 
@@ -81,8 +82,8 @@ def test_blocks_and_pieces_change_nothing(monkeypatch):
     whole = KReciprocalEncoding(x, block_size=1000).distances(0, 70)
     # Every path in many pieces: search, sets, kernel and overlap.
     monkeypatch.setattr(module, '_MAX_BLOCK_ENTRIES', 300)
-    monkeypatch.setattr(module, '_ROWS', 9)
-    monkeypatch.setattr(module, '_PAIRS', 50)
+    monkeypatch.setattr(neighbor_sets, '_ROWS', 9)
+    monkeypatch.setattr(neighbor_sets, '_PAIRS', 50)
     encoding = KReciprocalEncoding(x)
     parts = [encoding.distances(start, start + 11) for start in range(0, 70, 11)]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-12, rtol=0)

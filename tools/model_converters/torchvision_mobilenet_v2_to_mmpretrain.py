@@ -52,7 +52,7 @@ def _part(index: int) -> str:
 
 @torch.no_grad()
 def largest_difference(weights: dict[str, Tensor], converted: dict[str, Tensor], size: int = 96) -> float:
-    """Largest difference between the last maps of torchvision's and mmpretrain's networks on a random picture.
+    """Largest difference between the last maps of torchvision's and mmpretrain's networks on a random image.
 
     Raises:
         RuntimeError: if either network misses a weight, or gets one it does not know.

@@ -22,7 +22,7 @@ Stage = tuple[str, np.ndarray]
 
 
 class RecordStages:
-    """Run transforms in turn, and return the picture as it was after each of them."""
+    """Run transforms in turn, and return the image as it was after each of them."""
 
     def __init__(self, transforms: Sequence[Callable]) -> None:
         self.transforms = transforms
@@ -52,7 +52,7 @@ def choose_images(labels: np.ndarray, number: int, per_class: int, seed: int) ->
 
 
 def tile(image: np.ndarray, caption: str) -> np.ndarray:
-    """``(TILE + CAPTION, TILE, 3)`` BGR: the picture, fitted in without distortion, over its caption."""
+    """``(TILE + CAPTION, TILE, 3)`` BGR: the image, fitted in without distortion, over its caption."""
     image = np.clip(image, 0, 255).astype(np.uint8)
     if image.ndim == 2 or image.shape[-1] == 1:
         image = cv2.cvtColor(image.reshape(image.shape[:2]), cv2.COLOR_GRAY2BGR)

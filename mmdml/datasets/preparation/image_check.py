@@ -21,10 +21,10 @@ _SLICE = 1000
 
 
 def image_problem(path: str, max_pixels: int | None = MAX_PIXELS) -> str:
-    """Say why OpenCV does not read a picture as a whole, or why it should not; ``''`` if it does.
+    """Say why OpenCV does not read an image as a whole, or why it should not; ``''`` if it does.
 
     Args:
-        path: of the picture.
+        path: of the image.
         max_pixels: limit of width times height.
     """
     try:
@@ -37,7 +37,7 @@ def image_problem(path: str, max_pixels: int | None = MAX_PIXELS) -> str:
         return f'is refused: {error}'
     if not data:
         return 'is empty'
-    # OpenCV 5 refuses such a picture, OpenCV 4 fills it up with gray.
+    # OpenCV 5 refuses such an image, OpenCV 4 fills it up with gray.
     if data[:2] == b'\xff\xd8' and is_cut_jpeg(data):
         return 'is cut short'
     try:
@@ -53,7 +53,7 @@ def is_cut_jpeg(data: bytes) -> bool:
     """Whether a JPEG has no end mark behind the start of its first scan.
 
     Segments are skipped by their lengths: the thumbnail in one of them is a JPEG, with marks of its own, and so may be
-    what follows the end mark (a film, other pictures), which is no fault.
+    what follows the end mark (a film, other images), which is no fault.
     """
     at = 2
     # Each turn begins at a mark, after fill bytes or garbage that decoders skip as well.

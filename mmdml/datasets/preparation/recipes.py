@@ -45,7 +45,7 @@ RECIPES = {
         ),
         target='data/cars196',
     ),
-    # The same pictures and labels as they are passed on today.
+    # The same images and labels as they are passed on today.
     'Cars196-devkit': Recipe(
         dataset='Cars196',
         page=_CARS,

@@ -17,7 +17,7 @@ from .orders import ClassTable, cover_batches, cover_order, independent_order
 class Draw(int):
     """The index of an image that the epoch has already used: behaves as the int, and gets another augmentation.
 
-    A dataset that seeds its augmentation from (seed, epoch, index) would return the same picture again; with
+    A dataset that seeds its augmentation from (seed, epoch, index) would return the same image again; with
     ``repeat`` in the seed it does not.
 
     Args:

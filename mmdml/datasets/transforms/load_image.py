@@ -1,4 +1,4 @@
-"""Loading pictures, with limits, and with all the bits they have."""
+"""Loading images, with limits, and with all the bits they have."""
 
 import re
 
@@ -15,21 +15,21 @@ from mmdml.utils.names import printable
 
 _FLAGS = {'color': cv2.IMREAD_COLOR, 'grayscale': cv2.IMREAD_GRAYSCALE}
 _PNG = b'\x89PNG\r\n\x1a\n'
-# PNG, TIFF, PGM and PPM: the kinds in which pictures of 16 bits come.
+# PNG, TIFF, PGM and PPM: the kinds in which images of 16 bits come.
 _DEEP_KINDS = (_PNG, b'II*\0', b'MM\0*', b'P5', b'P6')
 _PNM_HEADER = re.compile(rb'P[56](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d+)\s')
 
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(_LoadImageFromFile):
-    """Load a picture as MMCV's transform of this name does, with three differences.
+    """Load an image as MMCV's transform of this name does, with three differences.
 
-    - A picture of more than ``max_pixels`` is refused by its header, before it is decoded.
+    - An image of more than ``max_pixels`` is refused by its header, before it is decoded.
     - A pipe or a device in place of a file is refused; reading it might never end.
-    - A picture of 16 bits is scaled to 8 by its significant bits: those that the file states (``sBIT`` of PNG, the
+    - An image of 16 bits is scaled to 8 by its significant bits: those that the file states (``sBIT`` of PNG, the
       maximum of PGM and PPM), else ``significant_bits``, else 16. ``uint8 = round(255 * value / (2**bits - 1))``.
       OpenCV takes the upper 8 of 16 bits, which leaves data of 12 bits nearly black; where that is likely (16 bits are
-      assumed, and no value of a picture reaches 2**12) a warning says so once.
+      assumed, and no value of an image reaches 2**12) a warning says so once.
 
     Required key: ``img_path``. Added keys: ``img`` ``(H, W, C)`` uint8 BGR, or ``(H, W)`` for ``'grayscale'``,
     ``img_shape``, ``ori_shape``.
@@ -60,7 +60,7 @@ class LoadImageFromFile(_LoadImageFromFile):
         self._warned = False
 
     def transform(self, results: dict) -> dict | None:
-        """Add the picture at ``results['img_path']``."""
+        """Add the image at ``results['img_path']``."""
         path = results['img_path']
         try:
             require_regular(path)
@@ -75,10 +75,10 @@ class LoadImageFromFile(_LoadImageFromFile):
         return results
 
     def decode(self, data: bytes, path: str) -> np.ndarray:
-        """Return the picture in ``data``; the path is for messages.
+        """Return the image in ``data``; the path is for messages.
 
         Raises:
-            ValueError: the picture is too large, or cannot be decoded.
+            ValueError: the image is too large, or cannot be decoded.
         """
         check_pixels(data, self.max_pixels)
         flag = _FLAGS.get(self.color_type)

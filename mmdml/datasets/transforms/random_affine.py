@@ -1,4 +1,4 @@
-"""Random affine maps of small pictures."""
+"""Random affine maps of small images."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ _INTERPOLATION = {'nearest': cv2.INTER_NEAREST, 'bilinear': cv2.INTER_LINEAR, 'b
 class RandomAffine(BaseTransform):
     """Rotate, shear, scale and shift an image by one random affine map about its center.
 
-    One resampling for all four, 10 to 20 microseconds for a 28 x 28 picture. All numbers are drawn uniformly from
+    One resampling for all four, 10 to 20 microseconds for a 28 x 28 image. All numbers are drawn uniformly from
     numpy's global generator, five for each image, so that a dataset that seeds it per image decides the result.
 
     Required and modified key: ``img``, ``(H, W)`` or ``(H, W, C)``; its shape stays.
@@ -92,7 +92,7 @@ def affine_matrix(
     """Map ``x -> c + t + scale R(angle) H(shear) (x - c)`` about the center ``c`` of the pixel grid.
 
     Args:
-        angle: in degrees; counter-clockwise as the picture is seen.
+        angle: in degrees; counter-clockwise as the image is seen.
         shear: in degrees; moves rows below the center to the right.
         scale: magnification.
         shift_x: to the right, in pixels.

@@ -20,12 +20,12 @@ class SelectionGuardHook(Hook):
     """Refuse to select by scores on test classes, or on classes that are trained on.
 
     Scores on test classes during training are a monitor: they select nothing. A best checkpoint, early stopping or a
-    plateau schedule needs validation data of held-out *training* classes (``split='val'``), none of whose pictures is
+    plateau schedule needs validation data of held-out *training* classes (``split='val'``), none of whose images is
     among the test data. Training images without labels are refused as well: there is nothing to learn from.
 
     Raises:
         ValueError: before training, if the training images have no labels, or something selects by scores on test
-            classes, on validation classes that are trained on, or on pictures of the test data. The message then holds
+            classes, on validation classes that are trained on, or on images of the test data. The message then holds
             the settings that validate on held-out training classes instead, taken from the training dataset.
 
     Config::
@@ -84,7 +84,7 @@ def _selects(part: Any) -> bool:
 
 
 def _test_dataset(runner) -> Any | None:
-    """Return the data set of the test loader; None if there is none, or its files are not here."""
+    """Return the dataset of the test loader; None if there is none, or its files are not here."""
     loader = runner.cfg.get('test_dataloader')
     dataset = None if loader is None else loader.get('dataset')
     if not isinstance(dataset, Mapping):
@@ -97,7 +97,7 @@ def _test_dataset(runner) -> Any | None:
 
 
 def _remedy(cfg: Mapping[str, Any]) -> str:
-    """Return settings that validate on held-out classes of the training data set, wherever that lies."""
+    """Return settings that validate on held-out classes of the training dataset, wherever that lies."""
     trained, evaluated = ((cfg.get(f'{name}_dataloader') or {}).get('dataset') for name in ('train', 'val'))
     words = ['train_dataloader.dataset.val_classes=0.2']
     if not (isinstance(trained, Mapping) and isinstance(evaluated, Mapping)):

@@ -12,10 +12,10 @@ from mmdml.functional.exact_products import exact_products
 from mmdml.functional.spaces import DISTANCES
 
 from .arguments import Keys
+from .matrix_search import MatrixSearch
 from .options import SearchOptions
 from .query_values import QueryValues, rows_per_block
 from .ranks import FAR, OneProcess
-from .searches import MatrixSearch
 from .shard_parts import check_alike, find_relevance, raise_together, read_part, to_common_type
 
 

@@ -19,7 +19,7 @@ _ROWS_PER_MESSAGE = 65536
 
 @dataclass(frozen=True)
 class CollectedRows:
-    """Some images of a data set, each once, in data-set order.
+    """Some images of a dataset, each once, in dataset order.
 
     Attributes:
         index: ``(n,)`` int64, rising: which images.
@@ -86,7 +86,7 @@ class Collector:
         self.used = end
 
     def rows(self) -> CollectedRows:
-        """Return what came, in data-set order; an image that came twice is there as it came last."""
+        """Return what came, in dataset order; an image that came twice is there as it came last."""
         index, from_end = np.unique(self.index[: self.used].numpy()[::-1], return_index=True)
         came = CollectedRows(self.index, self.embeddings, self.facts, self.paths)
         return came.take(torch.from_numpy(self.used - 1 - from_end))
@@ -99,10 +99,10 @@ def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
 
     Args:
         rows: of this rank, possibly none.
-        size: number of images in the data set.
+        size: number of images in the dataset.
 
     Raises:
-        ValueError: on all ranks alike, if an index lies outside the data set, the ranks have embeddings of different
+        ValueError: on all ranks alike, if an index lies outside the dataset, the ranks have embeddings of different
             width, an image has none, or one that is not finite.
     """
     extents = all_gather_object((int(rows.index[-1]) if len(rows) else -1, rows.embeddings.shape[1]))

@@ -1,4 +1,4 @@
-"""Retrieval scores of a data set, as an MMEngine metric."""
+"""Retrieval scores of a dataset, as an MMEngine metric."""
 
 import logging
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from .samples import SampleFields
 
 
 class ResultsMatrix(NamedTuple):
-    """What was collected, in data-set order.
+    """What was collected, in dataset order.
 
     Attributes:
         embeddings: ``(N, D)`` float32 on the CPU.
@@ -36,7 +36,7 @@ class ResultsMatrix(NamedTuple):
 
 @METRICS.register_module()
 class RetrievalMetric(BaseMetric):
-    """Recall@K, MAP@R and R-precision of a data set, in percent.
+    """Recall@K, MAP@R and R-precision of a dataset, in percent.
 
     A thin class around :class:`~mmdml.evaluation.scoring.RetrievalScoring`. By default roles decide which images search
     which: without roles every image searches all the others; where some images are queries (role 1) and some gallery
@@ -144,7 +144,7 @@ class RetrievalMetric(BaseMetric):
 
         Raises:
             KeyError: if a sample lacks a field.
-            ValueError: if a data-set index is negative, a role unknown, an image has no label, or embeddings have
+            ValueError: if a dataset index is negative, a role unknown, an image has no label, or embeddings have
                 another width than before.
             TypeError: if a group is neither an integer nor a string.
         """
@@ -157,10 +157,10 @@ class RetrievalMetric(BaseMetric):
         self._collector.put(index, embeddings.detach().float().cpu(), facts, paths)
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Write and score the whole data set; the same scores on all ranks.
+        """Write and score the whole dataset; the same scores on all ranks.
 
         Args:
-            size: number of images in the data set.
+            size: number of images in the dataset.
 
         Returns:
             Percentages by prefixed name.
@@ -217,7 +217,7 @@ class RetrievalMetric(BaseMetric):
         return self.device or self._seen_device
 
     def _parts(self, size: int) -> np.ndarray | None:
-        """``(N,)`` number of the part of each image, if the data set has parts."""
+        """``(N,)`` number of the part of each image, if the dataset has parts."""
         sizes = (self.dataset_meta or {}).get('part_sizes')
         if sizes is None:
             return None

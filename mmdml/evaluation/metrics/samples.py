@@ -12,7 +12,7 @@ from mmdml.structures.row_facts import QUERY_AND_GALLERY, ROLE_NAMES, image_ids,
 
 
 class SampleFields:
-    """Embeddings, data-set indices, facts and paths of the samples of a batch.
+    """Embeddings, dataset indices, facts and paths of the samples of a batch.
 
     Groups that are strings travel as 63-bit digests; this class keeps what they stand for.
 
@@ -32,7 +32,7 @@ class SampleFields:
 
         Args:
             samples: of a batch.
-            has_roles: whether the data set has queries and a gallery.
+            has_roles: whether the dataset has queries and a gallery.
 
         Raises:
             KeyError: if a sample lacks a field.

@@ -30,7 +30,7 @@ def build_protocol(protocol: dict | Protocol | None) -> Protocol:
 class PerPart:
     """Each part of the test set by itself, its scores under its own name: 'small/Recall@1', 'large/Recall@1'.
 
-    Parts are the data sets of a :class:`mmdml.datasets.RetrievalConcatDataset`, or what saved embeddings have under
+    Parts are the datasets of a :class:`mmdml.datasets.RetrievalConcatDataset`, or what saved embeddings have under
     ``parts``. No image searches another part.
 
     Args:

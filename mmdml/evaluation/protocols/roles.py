@@ -17,7 +17,7 @@ class LeaveOneOut:
 
     Song et al., CVPR 2016: the protocol of CUB-200-2011, Cars196 and Stanford Online Products. Under the name
     ``'AllVersusAll'`` it is what part of the papers score on PKU VehicleID, others :class:`SingleGalleryShot`. With
-    several pictures a vehicle to be found it is far easier: Recall@1 of 95 % here and 77 % there may be the same
+    several images a vehicle to be found it is far easier: Recall@1 of 95 % here and 77 % there may be the same
     model. Never compare figures of one with those of the other.
 
     Example:

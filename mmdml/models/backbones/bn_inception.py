@@ -59,7 +59,7 @@ class BNInception(WithoutClassifier):
     """Inception with batch norm (ICML 2015, arXiv 1502.03167), without classifier.
 
     The backbone of many deep-metric-learning papers. Layers and names are those of the weights converted from Caffe
-    (``bn_inception-52deb4733.pth``), which load as they are. They were trained on Caffe's pictures: **BGR, 0 to 255**,
+    (``bn_inception-52deb4733.pth``), which load as they are. They were trained on Caffe's images: **BGR, 0 to 255**,
     mean (104, 117, 128), deviation 1; see ``configs/_base_/models/bninception.py``.
 
     Args:

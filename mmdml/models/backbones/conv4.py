@@ -1,4 +1,4 @@
-"""A small convolutional network for small pictures."""
+"""A small convolutional network for small images."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ from mmdml.registry import MODELS
 class Conv4(BaseModule):
     """Four blocks of 3x3 convolution, batch norm, ReLU and 2x2 max pooling.
 
-    The backbone of few-shot work on Omniglot ("Matching Networks", NeurIPS 2016, Sec. 4.1). A 28x28 picture ends as
+    The backbone of few-shot work on Omniglot ("Matching Networks", NeurIPS 2016, Sec. 4.1). A 28x28 image ends as
     one position.
 
     Args:
-        in_channels: channels of the picture, 1 for gray.
+        in_channels: channels of the image, 1 for gray.
         channels: width of every block.
         init_cfg: MMEngine's initialization config, e.g. ``dict(type='Pretrained', checkpoint=...)``.
 
@@ -43,7 +43,7 @@ class Conv4(BaseModule):
         """``(B, in_channels, H, W)`` -> a tuple of one map ``(B, channels, H // 16, W // 16)``.
 
         Raises:
-            ValueError: for pictures under 16 pixels, of which nothing would be left.
+            ValueError: for images under 16 pixels, of which nothing would be left.
         """
         if min(inputs.shape[-2:]) < 16:
             raise ValueError(f'Conv4 needs pictures of at least 16x16 pixels, got {tuple(inputs.shape[-2:])}')

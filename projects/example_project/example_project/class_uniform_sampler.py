@@ -74,7 +74,7 @@ class ClassUniformSampler(Sampler):
             f'{len(self._images_of_class)} classes',
             logger='current',
         )
-        # The data set augments by (seed, epoch, index, repeat): a number of its own makes every draw a new picture.
+        # The dataset augments by (seed, epoch, index, repeat): a number of its own makes every draw a new image.
         return (Draw(index, position) for position, index in enumerate(own, 1))
 
     def set_epoch(self, epoch: int) -> None:
