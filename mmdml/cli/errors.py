@@ -61,7 +61,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _interruption_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The interruption that an error followed: code with a bare ``except`` turns one into something else."""
+    """Return the interruption that an error followed: code with a bare ``except`` turns one into something else."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error

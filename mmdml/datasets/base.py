@@ -11,9 +11,9 @@ from mmengine.fileio import exists
 from mmengine.logging import print_log
 
 from mmdml.datasets.reading import ReadingMixin, new_epoch
-from mmdml.datasets.samples import SPLITS, DatasetSummary, Samples, cut_classes
+from mmdml.datasets.samples import SPLITS, DatasetSummary, Samples, checked_paths, cut_classes
 from mmdml.registry import TRANSFORMS
-from mmdml.structures.row_facts import QUERY_AND_GALLERY, check_one_label_per_image, image_ids
+from mmdml.structures.row_facts import QUERY_AND_GALLERY
 from mmdml.utils.names import printable
 
 
@@ -124,19 +124,10 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         labels, kept, classes = cut_classes(samples, self.split, self.val_classes, self.val_seed)
         if not len(kept):
             raise ValueError(f'{type(self).__name__} has no image in split={self.split!r}: {self._where()}')
-        prefix = self.data_prefix.get('img_path', '')
-        # A list of a stranger must not make this machine open addresses; data_prefix of the config may be one.
-        address = next((path for path in samples.paths if '://' in path), None)
-        if address is not None:
-            raise ValueError(
-                f'{self._where()} names {printable(address)}, an address; images of a list are local files'
-            )
-        paths = [osp.join(prefix, path) for path in samples.paths]
-        names = np.array(samples.classes, dtype=object)[samples.labels] if len(samples.classes) else labels
         try:
-            check_one_label_per_image(names, image_ids(paths), paths)
+            paths = checked_paths(samples, self.data_prefix.get('img_path', ''))
         except ValueError as error:
-            raise ValueError(f'{self._where()}: {printable(error)}') from None
+            raise ValueError(f'{self._where()}: {error}') from None
         roles = np.zeros(len(labels), dtype=np.int64) if samples.roles is None else samples.roles
         paths = [paths[row] for row in kept]
         self._check_some_exist(paths)

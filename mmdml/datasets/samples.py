@@ -1,10 +1,13 @@
 """Images of one source, and which of its classes belong to a split."""
 
+import os.path as osp
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from mmdml.structures.row_facts import check_one_label_per_image, image_ids
+from mmdml.utils.names import printable
 from mmdml.utils.seeding import Stream, numpy_generator
 
 SPLITS = ('train', 'val', 'test')
@@ -51,6 +54,27 @@ class DatasetSummary(NamedTuple):
         )
         parts = f' ({"; ".join(map(str, self.parts))})' if self.parts else ''
         return f'{self.name}: {self.num_images:,} images {classes}{parts}'
+
+
+def checked_paths(samples: Samples, prefix: str) -> list[str]:
+    """Return ``N`` paths with the prefix, after a check that each is a local file's and each file has one label.
+
+    Args:
+        samples: the whole source.
+        prefix: folder or address before the paths.
+
+    Raises:
+        ValueError: a path is an address, or one file has two labels.
+    """
+    # A list of a stranger must not make this machine open addresses; the prefix, from the config, may be one.
+    address = next((path for path in samples.paths if '://' in path), None)
+    if address is not None:
+        raise ValueError(f'it names {printable(address)}, an address; images of a list are local files')
+    paths = [osp.join(prefix, path) for path in samples.paths]
+    if len(samples.classes):
+        names = np.array(samples.classes, dtype=object)[samples.labels]
+        check_one_label_per_image(names, image_ids(paths), paths)
+    return paths
 
 
 def cut_classes(

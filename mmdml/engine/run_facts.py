@@ -139,7 +139,7 @@ def _schedules(cfg: Any) -> Iterator[str]:
 
 
 def never_reached(cfg: Any, epochs: int, updates: int) -> list[str]:
-    """Steps of the schedule that lie behind the end of the run.
+    """Return the steps of the schedule that lie behind the end of the run.
 
     Args:
         cfg: config with ``param_scheduler``.

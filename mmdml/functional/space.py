@@ -139,7 +139,7 @@ class Space:
         return torch.cat(factors), torch.cat(offsets)
 
     def directions(self, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries for :meth:`double_scores` and :meth:`double_pairs`.
+        """Return queries for :meth:`double_scores` and :meth:`double_pairs`.
 
         Args:
             given: ``(Q, D)`` fp32.

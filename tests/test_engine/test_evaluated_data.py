@@ -13,6 +13,10 @@ class Data:
         self.metainfo = dict(classes=list(classes))
         self.paths = [f'{root}/{name}/{i}.png' for name in classes for i in range(start, start + pictures)]
 
+    def __repr__(self):
+        # Test ids must be the same in every worker of xdist.
+        return f'{self.split} of {self.metainfo["classes"]}, pictures {self.paths[0]} to {self.paths[-1]}'
+
     def __len__(self):
         return len(self.paths)
 

@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 _UNPACK_ERRORS = (tarfile.TarError, zipfile.BadZipFile, ZlibError, LZMAError, EOFError, OSError, RuntimeError)
 
 # Headers in front of a tar entry that hold its long name and the like. Python before 3.11.10 reads them in a time that
-# grows with the square of their length, so both the length and the sum of the squares (about 40 s) have a limit.
+# grows with the square of their length, so both the length and the sum of the squares (about 25 s) have a limit.
 _MAX_HEADER_BYTES = 1 << 14
 _MAX_SQUARED_HEADER_BYTES = 40_000_000_000
 _HEADER_TYPES = (

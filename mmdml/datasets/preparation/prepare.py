@@ -216,10 +216,7 @@ def lay_out(
 def check_tree(recipe: Recipe, tree: str, checks: bool) -> list[str]:
     """Load every split with the class of the dataset, and return classes and images of each, in words.
 
-    Args:
-        recipe: of the dataset.
-        tree: the folder that was laid out.
-        checks: insist on the official counts, and on every listed image.
+    ``checks`` insists on the official counts, and on every listed image.
 
     Raises:
         ArchiveError: a split cannot be loaded, or is not complete.

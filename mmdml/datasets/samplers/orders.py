@@ -1,6 +1,7 @@
 """Which images make which batch: P x K orders, drawn from a class table and a random generator."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,13 @@ class ClassTable:
         # numpy sorts 16-bit integers by radix, ten times faster than int64; `shuffled` sorts once per epoch.
         codes = codes.astype(np.min_scalar_type(len(sizes)))
         return cls(codes=codes, sizes=sizes, starts=np.cumsum(sizes) - sizes)
+
+    @classmethod
+    def from_dataset(cls, dataset: Any) -> 'ClassTable':
+        """Build the table of a dataset that has ``labels``, or MMEngine's ``get_data_info(i)['gt_label']``."""
+        if hasattr(dataset, 'labels'):
+            return cls.from_labels(dataset.labels)
+        return cls.from_labels([dataset.get_data_info(index)['gt_label'] for index in range(len(dataset))])
 
     @property
     def num_classes(self) -> int:

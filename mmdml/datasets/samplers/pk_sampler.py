@@ -101,7 +101,7 @@ class PKSampler(Sampler):
         self.batch_size = batch_size
         self.images_per_class = images_per_class
         self.preset = preset
-        self.table = ClassTable.from_labels(_labels_of(dataset))
+        self.table = ClassTable.from_dataset(dataset)
         self._check(num_batches)
         self._cover_batches = 0
         if preset == 'cover':
@@ -233,12 +233,6 @@ class PKSampler(Sampler):
                 else 'they are anchors without a positive'
             )
             warnings.warn(f'{lone} of {len(sizes)} classes have a single image: {fate}', stacklevel=3)
-
-
-def _labels_of(dataset: Any) -> np.ndarray:
-    if hasattr(dataset, 'labels'):
-        return np.asarray(dataset.labels)
-    return np.array([dataset.get_data_info(index)['gt_label'] for index in range(len(dataset))], dtype=np.int64)
 
 
 def _earlier_uses(order: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ class PairScores(NamedTuple):
     window: Tensor | None = None
 
     def of(self, rows: Tensor) -> 'PairScores':
-        """The same for some rows of the block ``(r,)``."""
+        """Return the same for some rows of the block ``(r,)``."""
         exact, in_double, window = self
         return PairScores(
             lambda own, columns: exact(rows[own], columns),

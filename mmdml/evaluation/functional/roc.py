@@ -123,7 +123,7 @@ class Roc:
         return self._counts[shift, prefix]
 
     def _count_many(self, shift: int, prefixes: set[int]) -> None:
-        """The same of several prefixes in one pass, kept for :meth:`_count`."""
+        """Return the same of several prefixes in one pass, kept for :meth:`_count`."""
         counts = {prefix: np.zeros(2 * 2**_BITS, np.int64) for prefix in prefixes}
         top = shift + _BITS
         for scores, same_class in self.pairs:

@@ -185,14 +185,14 @@ class _Chosen:
         return flags
 
     def reorder(self, flags: Tensor, values: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
-        """``flags (Q, K)`` in the order of the values, and ``(r,)`` bool: where that may be wrong within a window."""
+        """Sort ``flags (Q, K)`` by the values; also ``(r,)`` bool, where that may be wrong within a window."""
         values, order = sort_falling(values)
         kinds = self.kinds.gather(1, order)
         close = (values[:, :-1] - values[:, 1:] <= window) & (kinds[:, 1:] != kinds[:, :-1])
         return self._written(flags, kinds), close.any(1)
 
     def reorder_with_ties(self, flags: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """``flags (Q, K)`` in the order of exact values, twice: positives last among equal ones, and first."""
+        """Sort ``flags (Q, K)`` by exact values, twice: positives last among equal ones, and first."""
         in_order, tied = self.reorder(flags, values, values.new_zeros(()))
         if not bool(tied.any()):
             return in_order, in_order
