@@ -62,7 +62,7 @@ class CheckpointFolder:
 
 
 def checkpoint_folder_of(runner) -> CheckpointFolder:
-    """The checkpoints of a Runner, by the names that its hook gives them."""
+    """Return the checkpoints of a Runner, by the names that its hook gives them."""
     templates = [hook.filename_tmpl for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     return CheckpointFolder(runner.work_dir, *templates[:1])
 
