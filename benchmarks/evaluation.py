@@ -333,8 +333,8 @@ def classes_section(scale: float, repeats: int) -> Table:
     """Weak embeddings (noise 4) of classes of other sizes: Recall@1, MAP@R and RP by all methods.
 
     All in one process that takes turns, best of ``--repeats`` by CPU time of one thread; the machine did other work
-    meanwhile, so that the ratios say more than the seconds. The last line: 1,000 queries in a gallery of 120,000, which
-    pytorch-metric-learning's table of labels does not fit into memory for.
+    meanwhile, so that the ratios say more than the seconds. The last two
+    lines: 1,000 queries in a gallery of 120,000, without pytorch-metric-learning.
     """
     from mmdml.evaluation.functional import retrieval_scores
 
