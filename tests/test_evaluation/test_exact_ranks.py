@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from mmdml.evaluation.functional import parse_measures, retrieval_scores, sharded_retrieval_scores
 from mmdml.evaluation.functional.relevance import Relevance
 from mmdml.evaluation.functional.searches import FaissSearch, MatrixSearch
+from mmdml.functional.distances import DISTANCES
 from mmdml.functional.exact_products import exact_products
-from mmdml.functional.spaces import DISTANCES
 
 DEEP = ('mAP', 'MAP@R', 'RP', 'Recall@1', 'Recall@10')
 SHALLOW = ('MAP@R', 'RP', 'Recall@1', 'Recall@10')

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdml.evaluation.functional import LogProgress, ranks, retrieval_scores, row_search, sharded_retrieval_scores
+from mmdml.evaluation.functional import LogProgress, matrix_search, ranks, retrieval_scores, sharded_retrieval_scores
 from mmdml.evaluation.functional import counting as counting_module
 
 ALL = ('Recall@K', 'MAP@R', 'RP', 'mAP', 'MRR', 'mAP@1', 'mAP@3', 'CMC@1', 'CMC@2', 'Precision@1', 'Precision@5')
@@ -71,17 +71,16 @@ def clustered(rows=60, classes=9, dim=12, seed=0, noise=1.0):
     return centers[labels] + noise * torch.randn(rows, dim, generator=generator), labels
 
 
-# Each score is sorted in among the positives; whole rows are compared with each positive, or sorted; as sizes decide.
-COUNTING = {'listed': 1e-9, 'compared': 1e9, 'sorted': 1e9, 'chosen': counting_module._COMPARISONS}
+# Close scores are found by comparing rows with each window, or by sorting; rows are sorted one by one, or together.
+COUNTING = {'compared': (1e9, 1), 'sorted': (0, 1), 'together': (0, 1000), 'chosen': (8, 128)}
 
 
 @contextmanager
 def counting(name):
     """Ranks are counted in one way."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counting_module, '_COMPARISONS', COUNTING[name])
-        # Rows are compared with each positive, or sorted.
-        patch.setattr(row_search, '_SORT', 1e9 if name == 'compared' else 0)
+        patch.setattr(counting_module, '_SORT', COUNTING[name][0])
+        patch.setattr(counting_module, '_ROWS_AT_ONCE', COUNTING[name][1])
         yield
 
 
@@ -228,7 +227,7 @@ def test_devices_that_cannot_write_into_columns_need_not(monkeypatch, scores):
     """MPS does not (pytorch#104832). Here the CPU is told that it cannot."""
     x, labels = clustered(50)
     expected = scores(x, labels, metrics=ALL)
-    monkeypatch.setattr(ranks, 'NO_OUT_COLUMNS', ('cpu',))
+    monkeypatch.setattr(matrix_search, 'NO_OUT_COLUMNS', ('cpu',))
     with Products() as products:
         assert scores(x, labels, metrics=ALL) == expected
     assert products.number > 0 and not products.into_columns
@@ -378,8 +377,11 @@ def test_values_far_apart_in_a_block_do_not_disturb_each_other(ties, dtype):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_zeros_of_either_sign_are_equal(zeros, dtype):
     positive, negative = (torch.full((2, 1), zero, dtype=dtype) for zero in zeros)
-    first, second = counting_module._on_one_axis(*((torch.arange(2)[:, None], side) for side in (positive, negative)))
-    assert first.tolist() == second.tolist() and first[0] < first[1]
+    negatives = negative.expand(2, counting_module.CHUNK).contiguous()
+    reached, _ = counting_module.count_reaching(
+        negatives, negatives.amax(1, keepdim=True), torch.ones(2, 1, dtype=torch.bool), (positive, positive)
+    )
+    assert reached.tolist() == [[counting_module.CHUNK]] * 2
 
 
 def test_progress_is_reported_after_every_block():

@@ -1,8 +1,8 @@
 """The math of retrieval scores: pure functions of numpy, scipy and torch; none needs MMEngine."""
 
+from mmdml.functional.distances import DISTANCES
 from mmdml.functional.query_expansion import alpha_query_expansion
 from mmdml.functional.reranking import KReciprocalEncoding
-from mmdml.functional.spaces import DISTANCES
 from mmdml.functional.whitening import PCAWhitening
 from mmdml.utils.progress import LogProgress
 

@@ -1,82 +1,98 @@
-"""How many scores of a row reach bounds: by sorting the few that may in among the bounds, or by comparing all."""
+"""Which scores of rows reach bounds: by numpy on the CPU, whose sorts use wide vectors, and by torch elsewhere."""
 
-import math
-from collections.abc import Iterable, Iterator
-
+import numpy as np
 import torch
 from torch import Tensor
 
-from .row_search import nonzero, rows_reaching
-
-#: Scores in a row that are looked at together: most such runs hold none that stands before a positive.
+#: Scores in a row that are looked at together: most such chunks hold none that reaches a bound.
 CHUNK = 32
-# Chunks whose scores are sorted in among the positives at a time; bounds memory.
-_CHUNKS_AT_ONCE = 2**15
-# To sort a score in among the positives costs as much as to compare about so many scores with one positive.
-_COMPARISONS = 200
+# Rows with like numbers of chunks that are sorted at once.
+_ROWS_AT_ONCE = 128
+# To sort a row costs as much as to compare it with so many windows.
+_SORT = 8
+# Scores that are compared together on an accelerator; bounds memory.
+_ENTRIES_AT_ONCE = 2**24
 
 
-def count_reaching(scores: Tensor, maxima: Tensor, low: Tensor, high: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """``(Q, P)`` how many scores of its row reach ``high``, and ``low``; of no meaning where not known.
+def sort_falling(values: Tensor, stable: bool = False) -> tuple[Tensor, Tensor]:
+    """``(Q, P)`` sorted rows, and the places they were at; stable: equal values stay in order."""
+    if values.device.type != 'cpu':
+        return values.sort(1, descending=True, stable=stable)
+    order = torch.from_numpy(np.argsort(-values.numpy(), axis=1, kind='stable' if stable else None))
+    return values.gather(1, order), order
 
-    Where few scores reach the lowest, each is sorted in among the positives. Where many do, the row is compared with
-    one positive after another, or sorted.
+
+def count_reaching(
+    scores: Tensor, maxima: Tensor, known: Tensor, bounds: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """How many scores of its row reach each bound: the chunks that hold such scores are sorted.
+
+    Args:
+        scores: ``(Q, L)``.
+        maxima: ``(Q, L / CHUNK)`` of their chunks.
+        known: ``(Q, P)`` bool, which bounds matter, the first of each row.
+        bounds: the lower and the higher ``(Q, P)``.
+
+    Returns:
+        ``(Q, P)`` int64 for the lower and the higher bounds; 0 for those that do not matter.
     """
-    cut = low.masked_fill(~known, math.inf).amin(1, keepdim=True)
-    hits = maxima >= cut
-    number = known.sum(1)
-    few = number * scores.shape[1] / _COMPARISONS
-    # Not all scores of a chunk need reach the cut: rows where many may are looked at.
-    rows = (hits.sum(1) * CHUNK > few).nonzero().squeeze(1)
-    if len(rows):
-        reaching = rows_reaching(scores, rows, cut[rows], cut[rows], torch.ones_like(rows))[0]
-        rows = rows[reaching[:, 0] > few[rows]]
-    hits[rows] = False
-    counts = _count_listed(low, high, _above(scores, hits, cut))
-    if len(rows):
-        width = int(number[rows].max())
-        for found, compared in zip(
-            counts, rows_reaching(scores, rows, low[rows, :width], high[rows, :width], number[rows]), strict=True
-        ):
-            found[rows, :width] = compared
+    chunks = scores.unflatten(1, (-1, CHUNK))
+    counts = tuple(torch.zeros(known.shape, dtype=torch.int64, device=known.device) for _ in bounds)
+    cut = bounds[0].masked_fill(~known, float('inf')).amin(1, keepdim=True)
+    hits = (maxima >= cut).sum(1)
+    hit, order = hits.sort()
+    first = int((hit == 0).sum())
+    for start in range(first, len(order), _ROWS_AT_ONCE):
+        rows = order[start : start + _ROWS_AT_ONCE]
+        number, width = int(hits[rows[-1]]), int(known[rows].sum(1).max())
+        if number < maxima.shape[1] / 2:
+            highest = maxima[rows].topk(number, dim=1, sorted=False).indices
+            values = chunks[rows[:, None], highest].flatten(1)
+        else:
+            values = scores[rows]
+        values = torch.from_numpy(np.sort(values.numpy(), axis=1)) if values.device.type == 'cpu' else values.sort(1)[0]
+        for count, bound in zip(counts, bounds, strict=True):
+            below = torch.searchsorted(values, bound[rows, :width].contiguous())
+            count[rows, :width] = (values.shape[1] - below).masked_fill(~known[rows, :width], 0)
     return counts
 
 
-def _above(scores: Tensor, hits: Tensor, cut: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows and scores in the chunks ``hits`` that reach the cut of their row, some at a time."""
-    chunks = scores.view(-1, CHUNK)
-    per_row = hits.shape[1]
-    for part in nonzero(hits.flatten()).split(_CHUNKS_AT_ONCE):
-        rows, found = part // per_row, chunks[part]
-        kept = found >= cut[rows]
-        yield rows.repeat_interleave(kept.sum(1)), found[kept]
+def find_within(scores: Tensor, rows: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Which scores lie in windows of their row.
 
+    Args:
+        scores: ``(Q, L)``.
+        rows: ``(n,)`` row of each window, rising.
+        low: ``(n,)`` its lower end, which belongs to it.
+        high: ``(n,)`` its upper end, which does not.
 
-def _count_listed(low: Tensor, high: Tensor, ahead: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """``(Q, P)`` how many of the listed scores of its row reach each of ``high``, and of ``low``, which fall."""
-    number, width = low.shape
-    histograms = [torch.zeros(number * width, dtype=torch.int64, device=low.device) for _ in range(2)]
-    bounds = [values.flip(1) for values in (high, low)]
-    own = torch.arange(number, device=low.device)
-    for rows, scores in ahead:
-        for histogram, values in zip(histograms, bounds, strict=True):
-            # One axis for all rows, each with a stretch of its own, so that one search finds row and positive.
-            axis, places = _on_one_axis((own[:, None].expand_as(values), values), (rows, scores))
-            reached = torch.bucketize(places, axis, right=True) - 1
-            reached = reached[reached >= rows * width]
-            histogram += torch.bincount(reached, minlength=len(histogram))
-    # bounds rise within a row: who reaches the a-th reaches all before it.
-    certain, possible = (histogram.view(number, width).flip(1).cumsum(1) for histogram in histograms)
-    return certain, possible
+    Returns:
+        ``(m,)`` number of the window, and ``(m,)`` column of the score.
+    """
+    numbers, columns = [], []
+    if scores.device.type != 'cpu':
+        for part in torch.arange(len(rows), device=rows.device).split(max(1, _ENTRIES_AT_ONCE // scores.shape[1])):
+            values = scores[rows[part]]
+            inside = (values >= low[part, None]) & (values < high[part, None])
+            number, column = inside.nonzero().unbind(1)
+            numbers.append(number + part[0])
+            columns.append(column)
+        return torch.cat(numbers), torch.cat(columns)
 
-
-def _on_one_axis(*sides: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """int64 for each side of rows and values, flat: ordered by row, and within a row as the values are."""
-    rows, values = (torch.cat([side[i].flatten() for side in sides]) for i in range(2))
-    if values.dtype == torch.float32:
-        # The bits of a float are in its order, from the lowest up for positive numbers. + 0: -0 is equal to 0.
-        bits = (values + 0.0).view(torch.int32)
-        order = (bits ^ ((bits >> 31) & torch.iinfo(torch.int32).max)).long()
-    else:
-        order = torch.unique(values + 0.0, return_inverse=True)[1]
-    return list(((rows << 32) + order).split([side[1].numel() for side in sides]))
+    used, count = torch.unique_consecutive(rows, return_counts=True)
+    stop = 0
+    matrix, low, high = scores.numpy(), low.numpy(), high.numpy()
+    for row, windows in zip(used.tolist(), count.tolist(), strict=True):
+        values, start, stop = matrix[row], stop, stop + windows
+        if windows > _SORT:
+            order = np.argsort(values)
+            values = values[order]
+            first, last = (np.searchsorted(values, bounds[start:stop]) for bounds in (low, high))
+            sizes = last - first
+            numbers.append(np.repeat(np.arange(start, stop), sizes))
+            columns.append(order[np.arange(sizes.sum()) + np.repeat(first - (sizes.cumsum() - sizes), sizes)])
+            continue
+        for window in range(start, stop):
+            columns.append(np.flatnonzero((values >= low[window]) & (values < high[window])))
+            numbers.append(np.full(len(columns[-1]), window))
+    return torch.from_numpy(np.concatenate(numbers)), torch.from_numpy(np.concatenate(columns))

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.functional.distances import unit_rows
 from mmdml.functional.exact_products import exact_products
 from mmdml.functional.inputs import check_finite, encode, to_matrix
-from mmdml.functional.spaces import unit_rows
 from mmdml.utils.near_names import did_you_mean
 
 from .arguments import Keys

@@ -6,26 +6,51 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from mmdml.functional.space import Space
+from mmdml.functional.distances import Space
+from mmdml.functional.double_scores import DoubleScores, distinct_rows
 
 from .counting import CHUNK
 from .measures import Measure
-from .ranks import Found, OneProcess, PairScores, multiply, new_scores, ranks_by_counting
+from .ranks import FAR, Found, OneProcess, Scores, ranks_by_counting
 from .relevance import Answers, Relevance
-from .top_ranks import SLACK, depth_in_rows, find_top, ranks_in_top
+from .top_ranks import PairScores, find_number, ranks_by_top
 
-# Depths from this share of the chunks on: the highest scores are looked for, not the highest of each chunk.
-_DEEP = 1 / 4
+#: Device types where ``out=`` into some columns of a tensor writes elsewhere (pytorch#104832).
+NO_OUT_COLUMNS = ('mps',)
 # Rows with many close pairs are scored again in fp64, so large a share of a block at a time.
 ROWS_AGAIN = 1 / 4
+
+
+def new_scores(rows: int, gallery: Tensor) -> Tensor:
+    """``(rows, L)`` of -inf, to be filled by :func:`multiply`; L is the next multiple of :data:`CHUNK` from G on.
+
+    Whole chunks, so that the last one needs no rule of its own, and one where the gallery has no row.
+    """
+    width = max(-(-len(gallery) // CHUNK), 1) * CHUNK
+    return torch.full((rows, width), FAR, dtype=gallery.dtype, device=gallery.device)
+
+
+def multiply(query: Tensor, gallery: Tensor, scores: Tensor) -> Tensor:
+    """Products of a block of queries ``(Q, D)`` with the gallery ``(G, D)``, in the first Q rows of ``scores``.
+
+    Returns:
+        ``(Q, L)``, part of ``scores``: fresh memory would cost as much as a fifth of the product.
+    """
+    scores = scores[: len(query)]
+    products = scores[:, : len(gallery)]
+    if scores.device.type in NO_OUT_COLUMNS:
+        products.copy_(query @ gallery.t())
+    else:
+        torch.mm(query, gallery.t(), out=products)
+    return scores
 
 
 class MatrixSearch:
     """Ranks of the positives from matrix products, on any device.
 
     Products find what may stand before a positive; pairs of scores that are closer than their rounding
-    (:class:`~mmdml.functional.spaces.Space`) are compared by exact scores. Rows with many such pairs are scored again
-    by products in fp64, and if there are still many, by exact scores throughout.
+    (:class:`~mmdml.functional.distances.Space`) are compared by exact scores. Rows with many such pairs are scored
+    again by products in fp64, and if there are still many, by exact scores throughout.
 
     Args:
         space: of the gallery, or of the part that is here.
@@ -59,6 +84,16 @@ class MatrixSearch:
         """Scores of a block."""
         return new_scores(self.rows, self.space.gallery)
 
+    @cached_property
+    def double(self) -> DoubleScores:
+        """Scores in fp64."""
+        return DoubleScores(self.space)
+
+    @cached_property
+    def distinct(self) -> tuple[Tensor, Tensor]:
+        """Gallery rows of which no two are equal, and which of them each row is equal to."""
+        return distinct_rows(self.space.given)
+
     def ranks(self, given: Tensor, queries: Tensor) -> Found:
         """Ranks of the positives of some queries.
 
@@ -66,34 +101,26 @@ class MatrixSearch:
             given: ``(Q, D)`` their embeddings.
             queries: ``(Q,)`` their numbers.
         """
-        block = self.space.queries(given)
-        scores = multiply(block.rows, self.space.gallery, self.buffer)
-        found = self._rank(scores, block.window, queries, self._pairs(given))
-        again = [self._in_double] * _doubles(given) + [self._exactly]
-        for score in again:
-            rows = found.unsettled.nonzero().squeeze(1)
-            for part in rows.split(max(1, int(self.rows * ROWS_AGAIN))) if len(rows) else ():
+        rows, window = self.space.queries(given)
+        scores = multiply(rows, self.space.gallery, self.buffer)
+        found = self._rank(scores, window, queries, partial(self.space.pairs, given), given)
+        for score in [self._in_double] * _has_double(given) + [self._exactly]:
+            again = found.unsettled.nonzero().squeeze(1)
+            for part in again.split(max(1, int(self.rows * ROWS_AGAIN))) if len(again) else ():
                 here = part.to(given.device)
                 found = found.replaced(part, score(given[here], queries[here]))
         return found
 
-    def _pairs(self, given: Tensor) -> PairScores:
-        exact = partial(self.space.pairs, given)
-        if not _doubles(given):
-            return PairScores(exact)
-        directions, window = self.space.directions(given)
-        return PairScores(exact, partial(self.space.double_pairs, directions), window)
-
     def _in_double(self, given: Tensor, queries: Tensor) -> Found:
         """Return the same from products in fp64."""
-        directions, window = self.space.directions(given)
+        directions, window = self.double.directions(given)
         scores = new_scores(len(given), self.space.gallery).double()
-        self.space.double_scores(directions, scores)
-        return self._rank(scores, window, queries, PairScores(partial(self.space.pairs, given)))
+        self.double.put(directions, scores)
+        return self._rank(scores, window, queries, partial(self.space.pairs, given))
 
     def _exactly(self, given: Tensor, queries: Tensor) -> Found:
         """Return the same from the exact scores of all pairs; equal gallery rows are scored once."""
-        distinct, copies = self.space.distinct_rows
+        distinct, copies = self.distinct
         scores = new_scores(len(given), self.space.gallery).double()
         if given.device.type == 'mps':
             scores, copies = scores.cpu(), copies.cpu()
@@ -102,46 +129,31 @@ class MatrixSearch:
             scores[place, : len(copies)] = self.space.pairs(given, rows, distinct)[copies]
         return self._rank(scores, torch.zeros_like(scores[:, :1]), queries, None)
 
-    def _rank(self, scores: Tensor, window: Tensor, queries: Tensor, pairs: PairScores | None) -> Found:
+    def _rank(
+        self, scores: Tensor, window: Tensor, queries: Tensor, exact: Scores | None, given: Tensor | None = None
+    ) -> Found:
         if self.parts is None:
-            num_relevant = self.relevance.num_relevant[queries]
-            depth = depth_in_rows(self.measures, num_relevant)
-            gallery = len(self.space.given)
-            deepest = float(depth.max())
-            number = deepest + int(self.relevance.num_hidden[queries].max()) + SLACK
-            if deepest > _DEEP * gallery / CHUNK and number < gallery / 2:
-                return self._rank_top(scores, window, queries, depth, int(number), pairs)
+            number = find_number(self.measures, self.relevance, queries)
+            if number is not None:
+                pairs = self.pair_scores(given) if given is not None else exact and PairScores(exact)
+                return ranks_by_top(scores, number, queries, self.relevance, window, self.measures, pairs)
         if self.relevance is None:
             none = torch.empty(len(queries), 0, dtype=torch.int64, device=scores.device)
             answers = Answers(none, none.bool(), none.bool(), none, none.bool())
         else:
             answers = self.relevance.of(queries)
         answers = Answers(*(field.to(scores.device) for field in answers))
-        return ranks_by_counting(scores, answers, window, self.measures, pairs, self.parts)
+        return ranks_by_counting(scores, answers, window, self.measures, exact, self.parts)
 
-    def _rank_top(
-        self,
-        scores: Tensor,
-        window: Tensor,
-        queries: Tensor,
-        depth: Tensor,
-        number: int,
-        pairs: PairScores | None,
-    ) -> Found:
-        gallery = len(self.space.given)
-        top = find_top(scores, gallery, number)
-        found, complete = ranks_in_top(top, queries, self.relevance, window, depth, pairs)
-        rows = (~complete & ~found.unsettled).nonzero().squeeze(1)
-        if len(rows):
-            # Too many equal or close scores at the depth that is asked for.
-            here = rows.to(scores.device)
-            top = find_top(scores[here], gallery, gallery)
-            chosen = None if pairs is None else pairs.of(here)
-            more, _ = ranks_in_top(top, queries[here], self.relevance, window[here], depth[rows], chosen)
-            found = found.replaced(rows, more)
-        return found
+    def pair_scores(self, given: Tensor) -> PairScores:
+        """Return scores of pairs of some queries with gallery rows, by products in fp64 first where there are such."""
+        exact = partial(self.space.pairs, given)
+        if not _has_double(given):
+            return PairScores(exact)
+        directions, window = self.double.directions(given)
+        return PairScores(exact, partial(self.double.pairs, directions), window)
 
 
-def _doubles(rows: Tensor) -> bool:
+def _has_double(rows: Tensor) -> bool:
     """Whether products of such rows in fp64 say more; MPS has none."""
     return rows.dtype == torch.float32 and rows.device.type != 'mps'

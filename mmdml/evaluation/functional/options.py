@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdml.functional.spaces import DISTANCES
+from mmdml.functional.distances import DISTANCES
 from mmdml.utils.near_names import did_you_mean
 
 from .measures import Measure, parse_measures

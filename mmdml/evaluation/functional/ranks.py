@@ -1,4 +1,4 @@
-"""Ranks of the positives: counts of larger scores. Nothing is sorted but the positives themselves."""
+"""Ranks of the positives: counts of larger scores. Nothing is sorted but the positives, and what may stand before."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -7,45 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .counting import CHUNK, count_reaching
+from .counting import CHUNK, count_reaching, find_within, sort_falling
 from .measures import Measure
 from .relevance import Answers
-from .row_search import rows_within, sort_falling
 
-# A row with more pairs than this share of the gallery, and so many more, is scored again in fp64 before pairs are.
-_PAIR_SHARE, _PAIRS = 1 / 32, 64
+# A row with more close pairs than this share of the gallery, and so many more, is left to a search in fp64.
+PAIR_SHARE, PAIRS = 1 / 32, 64
 FAR = float('-inf')
 
 TIES = ('pessimistic', 'optimistic')
 
-#: Device types where ``out=`` into some columns of a tensor writes elsewhere (pytorch#104832).
-NO_OUT_COLUMNS = ('mps',)
-
 #: Rows of a block, rising, and gallery columns ``(n,)`` -> scores ``(n,)`` in fp64.
 Scores = Callable[[Tensor, Tensor], Tensor]
-
-
-class PairScores(NamedTuple):
-    """Scores of single pairs.
-
-    Attributes:
-        exact: that decide.
-        in_double: from products in fp64; None where those of the block are.
-        window: ``(Q, 1)``; scores ``in_double`` that differ by more are in their exact order.
-    """
-
-    exact: Scores
-    in_double: Scores | None = None
-    window: Tensor | None = None
-
-    def of(self, rows: Tensor) -> 'PairScores':
-        """Return the same for some rows of the block ``(r,)``."""
-        exact, in_double, window = self
-        return PairScores(
-            lambda own, columns: exact(rows[own], columns),
-            None if in_double is None else lambda own, columns: in_double(rows[own], columns),
-            None if window is None else window[rows],
-        )
 
 
 class Depth(NamedTuple):
@@ -107,37 +80,12 @@ class OneProcess:
         return values
 
 
-def new_scores(rows: int, gallery: Tensor) -> Tensor:
-    """``(rows, L)`` of -inf, to be filled by :func:`multiply`; L is the next multiple of :data:`CHUNK` from G on.
-
-    Whole chunks, so that the last one needs no rule of its own, and one where the gallery has no row; nobody ever
-    writes to the columns beyond the gallery.
-    """
-    width = max(-(-len(gallery) // CHUNK), 1) * CHUNK
-    return torch.full((rows, width), FAR, dtype=gallery.dtype, device=gallery.device)
-
-
-def multiply(query: Tensor, gallery: Tensor, scores: Tensor) -> Tensor:
-    """Products of a block of queries ``(Q, D)`` with the gallery ``(G, D)``, in the first Q rows of ``scores``.
-
-    Returns:
-        ``(Q, L)``, part of ``scores``: fresh memory would cost as much as a fifth of the product.
-    """
-    scores = scores[: len(query)]
-    products = scores[:, : len(gallery)]
-    if scores.device.type in NO_OUT_COLUMNS:
-        products.copy_(query @ gallery.t())
-    else:
-        torch.mm(query, gallery.t(), out=products)
-    return scores
-
-
 def ranks_by_counting(
     scores: Tensor,
     answers: Answers,
     window: Tensor,
     measures: Iterable[Measure],
-    pairs: PairScores | None,
+    exact: Scores | None,
     parts: OneProcess | None = None,
 ) -> Found:
     """Ranks of the positives of a block of queries: negatives that surely stand before, and close ones by exact scores.
@@ -148,42 +96,38 @@ def ranks_by_counting(
         answers: of these queries, in that part.
         window: ``(Q, 1)``; scores that differ by more are in their exact order.
         measures: what is computed from the ranks.
-        pairs: scores of pairs; None where ``scores`` are exact, so that equal ones tie.
+        exact: scores of pairs that decide; None where ``scores`` are exact, so that equal ones tie.
         parts: puts the parts of the gallery together. Default: all of it is here.
     """
     parts = parts or OneProcess()
     positives, columns = _take_positives(scores, answers, parts)
     maxima = scores.unflatten(1, (-1, CHUNK)).amax(2)
-    known = _find_known(
-        positives, maxima, window, Depth.needed_by(measures, int((positives > FAR).sum(1).max())), parts
-    )
+    depth = Depth.needed_by(measures, int((positives > FAR).sum(1).max()))
+    known = _find_known(positives, maxima, window, depth, parts)
     # From `low` on a negative may stand before the positive, from `high` on it surely does.
-    low = (positives - window).masked_fill(~known, FAR)
-    high = torch.nextafter(positives + window, torch.full_like(positives, math.inf)).masked_fill(~known, FAR)
-    certain, possible = count_reaching(scores, maxima, low, high, known)
-    if pairs is None:
-        before, ahead = parts.sum(possible), parts.sum(certain)
-        return _to_found(before, ahead, known, torch.zeros_like(known[:, 0]))
+    low = positives - window
+    high = torch.nextafter(positives + window, torch.full_like(positives, math.inf))
+    possible, certain = count_reaching(scores, maxima, known, (low, high))
+    close, certain = parts.sum(possible - certain), parts.sum(certain)
+    if exact is None:
+        return _to_found(certain + close, certain, known, torch.zeros_like(known[:, 0]))
 
-    close = possible - certain
-    certain, close_anywhere = parts.sum(certain), parts.sum(close)
     gallery = int(parts.sum(torch.tensor(scores.shape[1])))
-    unsettled = close_anywhere.sum(1) > _PAIR_SHARE * gallery + _PAIRS
-    rows, places = ((close_anywhere > 0) & ~unsettled[:, None]).nonzero().unbind(1)
+    unsettled = close.sum(1) > PAIR_SHARE * gallery + PAIRS
     before, ahead = certain, certain
+    rows, places = ((close > 0) & ~unsettled[:, None]).nonzero().unbind(1)
     if len(rows):
         own = columns[rows, places]
         here = own >= 0
-        exact = torch.full(rows.shape, FAR, dtype=torch.float64, device=rows.device)
-        exact[here] = pairs.exact(rows[here], own[here]).to(exact.device)
-        exact = parts.largest(exact)
-        numbers, negatives = rows_within(scores, rows, low[rows, places], high[rows, places])
-        others = pairs.exact(rows[numbers], negatives).to(exact.device)
-        equal_or_more, more = torch.zeros_like(certain), torch.zeros_like(certain)
-        for counts, is_before in ((equal_or_more, others >= exact[numbers]), (more, others > exact[numbers])):
-            index = (rows[numbers], places[numbers])
-            counts.index_put_(index, is_before.long(), accumulate=True)
-        before, ahead = certain + parts.sum(equal_or_more), certain + parts.sum(more)
+        nearness = torch.full(rows.shape, FAR, dtype=torch.float64, device=rows.device)
+        nearness[here] = exact(rows[here], own[here]).to(rows.device)
+        nearness = parts.largest(nearness)
+        numbers, negatives = find_within(scores, rows, low[rows, places], high[rows, places])
+        others = exact(rows[numbers], negatives).to(rows.device)
+        before, ahead = certain.clone(), certain.clone()
+        for counts, is_before in ((before, others >= nearness[numbers]), (ahead, others > nearness[numbers])):
+            found = torch.zeros_like(rows).index_add_(0, numbers, is_before.long())
+            counts[rows, places] += parts.sum(found)
     return _to_found(before, ahead, known, unsettled)
 
 
@@ -223,11 +167,9 @@ def _bound(maxima: Tensor, depth: float, parts: OneProcess) -> Tensor:
 
 def _to_found(before: Tensor, ahead: Tensor, known: Tensor, unsettled: Tensor) -> Found:
     """Ranks from ``(Q, P)`` counts of the negatives that are equal or nearer, and of those that are nearer."""
-    unsettled = unsettled.cpu()
-    ranks = []
-    for counts in (before, ahead) if before is not ahead and bool((before != ahead).any()) else (before,):
+    known, ranks = known.cpu(), []
+    for counts in (before, ahead) if bool((before != ahead).any()) else (before,):
         # Positives at close scores may be in another order than these; counts rise in the exact one.
-        counts = counts.double() if counts.device.type != 'mps' else counts.cpu().double()
-        counts = sort_falling(-counts.masked_fill(~known.to(counts.device), math.inf))[0].neg_()
-        ranks.append(counts.cpu() + torch.arange(1, counts.shape[1] + 1))
-    return Found(ranks[0], ranks[-1], unsettled)
+        counts = sort_falling(-counts.cpu().double().masked_fill(~known, math.inf))[0].neg_()
+        ranks.append(counts + torch.arange(1, counts.shape[1] + 1))
+    return Found(ranks[0], ranks[-1], unsettled.cpu())

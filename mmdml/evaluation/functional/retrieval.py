@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.functional.distances import DISTANCES
 from mmdml.functional.exact_products import exact_products
 from mmdml.functional.inputs import encode, to_sides
-from mmdml.functional.spaces import DISTANCES
 
 from .arguments import Keys, check_sides, resolve_exclude_self
 from .options import SearchOptions
@@ -66,8 +66,8 @@ def retrieval_scores(
     Rules:
         - Scores tie only if they are equal. 'pessimistic': negatives come first, so that ties never flatter;
           'optimistic': positives do. Products in fp32 find what may stand before a positive; what is closer than
-          their rounding (:class:`~mmdml.functional.spaces.Space` has the bound) is compared in fp64, by
-          scores of the given rows alone (:mod:`mmdml.functional.pair_scores`): equal embeddings tie whatever the
+          their rounding (:class:`~mmdml.functional.distances.Space` has the bound) is compared in fp64, by
+          scores of the given rows alone (:mod:`mmdml.functional.distances`): equal embeddings tie whatever the
           block, the order or the device, and scaling all embeddings by a power of two changes nothing. fp64
           embeddings are compared in fp64 throughout. Where the two rules differ by more than 0.1 % the log says so.
         - A query is kept from finding itself by its id, not by its rank.

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.functional.distances import Space
 from mmdml.functional.reranking import DISTANCES, KReciprocalEncoding
-from mmdml.functional.space import Space
 
-from .matrix_search import ROWS_AGAIN, MatrixSearch
+from .matrix_search import ROWS_AGAIN, MatrixSearch, new_scores
 from .measures import Measure
-from .ranks import FAR, Found, PairScores, new_scores, ranks_by_counting
+from .ranks import FAR, Found, ranks_by_counting
 from .relevance import Relevance
 from .top_ranks import SLACK, Top, depth_in_rows, ranks_in_top
 
@@ -38,20 +38,20 @@ class FaissSearch(MatrixSearch):
 
     def ranks(self, given: Tensor, queries: Tensor) -> Found:
         """Ranks of the positives of some queries, as :meth:`MatrixSearch.ranks`."""
-        block = self.space.queries(given)
+        rows, window = self.space.queries(given)
         gallery = len(self.space.given)
         depth = depth_in_rows(self.measures, self.relevance.num_relevant[queries])
         number = min(int(depth.max()) + int(self.relevance.num_hidden[queries].max()) + SLACK, gallery)
-        scores, columns = map(torch.from_numpy, self.index.search(_array(block.rows), number))
+        scores, columns = map(torch.from_numpy, self.index.search(_array(rows), number))
         lowest = scores[:, -1:] if number < gallery else torch.full_like(scores[:, -1:], FAR)
-        window = block.window * (torch.finfo(torch.float32).eps / torch.finfo(given.dtype).eps)
+        window = window * (torch.finfo(torch.float32).eps / torch.finfo(given.dtype).eps)
         found, complete = ranks_in_top(
             Top(scores, columns, lowest),
             queries,
             self.relevance,
             window.float(),
             depth,
-            self._pairs(given),
+            self.pair_scores(given),
         )
         rows = (~complete | found.unsettled).nonzero().squeeze(1)
         return found.replaced(rows, super().ranks(given[rows], queries[rows])) if len(rows) else found
@@ -131,7 +131,7 @@ class RerankedSearch:
 
         answers = self.relevance.of(queries)
         window = self.encoding.rounding(start, stop)
-        found = ranks_by_counting(scores.clone(), answers, window, self.measures, PairScores(pair_scores))
+        found = ranks_by_counting(scores.clone(), answers, window, self.measures, pair_scores)
         if not found.unsettled.any():
             return found
         rows = torch.arange(len(queries), device=scores.device).repeat_interleave(original.shape[1])

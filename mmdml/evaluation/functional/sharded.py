@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mmdml.dist import all_gather, all_gather_object, all_reduce, broadcast, gather_uneven, get_rank, get_world_size
+from mmdml.functional.distances import DISTANCES
 from mmdml.functional.exact_products import exact_products
-from mmdml.functional.spaces import DISTANCES
 
 from .arguments import Keys
 from .matrix_search import MatrixSearch

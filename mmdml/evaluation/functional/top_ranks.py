@@ -8,15 +8,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .counting import CHUNK, sort_falling
 from .measures import Measure
-from .ranks import _PAIR_SHARE, _PAIRS, FAR, Depth, Found, PairScores
+from .ranks import FAR, PAIR_SHARE, PAIRS, Depth, Found, Scores
 from .relevance import Relevance
-from .row_search import sort_falling
 
-# As `_PAIR_SHARE`, where pairs are first compared by products in fp64.
+# As `PAIR_SHARE`, where pairs are first compared by products in fp64.
 _DOUBLE_SHARE = 1 / 8
 # More scores than the depth that is asked for: those that are close to the last.
 SLACK = 16
+# Depths from this share of the chunks on: the highest scores are looked for, not the highest of each chunk.
+_DEEP = 1 / 4
+
+
+class PairScores(NamedTuple):
+    """Scores of single pairs.
+
+    Attributes:
+        exact: that decide.
+        in_double: from products in fp64; None where those of the block are.
+        window: ``(Q, 1)``; scores ``in_double`` that differ by more are in their exact order.
+    """
+
+    exact: Scores
+    in_double: Scores | None = None
+    window: Tensor | None = None
+
+    def of(self, rows: Tensor) -> 'PairScores':
+        """Return the same for some rows of the block ``(r,)``."""
+        exact, in_double, window = self
+        return PairScores(
+            lambda own, columns: exact(rows[own], columns),
+            None if in_double is None else lambda own, columns: in_double(rows[own], columns),
+            None if window is None else window[rows],
+        )
 
 
 class Top(NamedTuple):
@@ -41,6 +66,41 @@ def depth_in_rows(measures: Iterable[Measure], num_relevant: Tensor) -> Tensor:
     return torch.maximum(deep, num_relevant.cpu().double()) if within_r else deep
 
 
+def find_number(measures: Iterable[Measure], relevance: Relevance, queries: Tensor) -> int | None:
+    """Return how many of the highest scores show what is asked of some queries; None where counting is cheaper."""
+    gallery = relevance.gallery_labels.numel()
+    deepest = float(depth_in_rows(measures, relevance.num_relevant[queries]).max())
+    number = deepest + int(relevance.num_hidden[queries].max()) + SLACK
+    return int(number) if deepest > _DEEP * gallery / CHUNK and number < gallery / 2 else None
+
+
+def ranks_by_top(
+    scores: Tensor,
+    number: int,
+    queries: Tensor,
+    relevance: Relevance,
+    window: Tensor,
+    measures: Iterable[Measure],
+    pairs: PairScores | None,
+) -> Found:
+    """Ranks of the positives of a block of queries from the ``number`` highest of ``scores (Q, L)``, or more if needed.
+
+    The other arguments are those of :func:`ranks_in_top`.
+    """
+    gallery = relevance.gallery_labels.numel()
+    depth = depth_in_rows(measures, relevance.num_relevant[queries])
+    found, complete = ranks_in_top(find_top(scores, gallery, number), queries, relevance, window, depth, pairs)
+    rows = (~complete & ~found.unsettled).nonzero().squeeze(1)
+    if len(rows):
+        # Too many equal or close scores at the depth that is asked for.
+        here = rows.to(scores.device)
+        top = find_top(scores[here], gallery, gallery)
+        chosen = None if pairs is None else pairs.of(here)
+        more, _ = ranks_in_top(top, queries[here], relevance, window[here], depth[rows], chosen)
+        found = found.replaced(rows, more)
+    return found
+
+
 def find_top(scores: Tensor, gallery: int, number: int) -> Top:
     """Return the ``number`` highest of each row of ``scores (Q, L)``, of which the first ``gallery`` are rows."""
     scores = scores[:, :gallery]
@@ -48,10 +108,16 @@ def find_top(scores: Tensor, gallery: int, number: int) -> Top:
         columns = torch.arange(gallery, device=scores.device).expand(len(scores), -1)
         return Top(scores, columns, scores.new_full((len(scores), 1), FAR))
     if scores.device.type == 'cpu':
-        place = gallery - number
-        columns = torch.from_numpy(np.argpartition(scores.numpy(), place, axis=1)[:, place:])
-        found = scores.gather(1, columns)
-        return Top(found, columns, found[:, :1])
+        columns, lowest = np.empty((len(scores), number), np.int64), np.empty((len(scores), 1), scores.numpy().dtype)
+        # Row by row: to partition values is much cheaper than to partition places.
+        for place, row in enumerate(scores.numpy()):
+            lowest[place] = np.partition(row, gallery - number)[gallery - number]
+            found = np.flatnonzero(row >= lowest[place])
+            if len(found) > number:
+                found = np.concatenate([np.flatnonzero(row > lowest[place]), np.flatnonzero(row == lowest[place])])
+            columns[place] = found[:number]
+        columns = torch.from_numpy(columns)
+        return Top(scores.gather(1, columns), columns, torch.from_numpy(lowest))
     found, columns = scores.topk(number, dim=1)
     return Top(found, columns, found[:, -1:])
 
@@ -90,8 +156,8 @@ def ranks_in_top(
     if len(rows):
         inside = _runs(scores[rows], mixed[rows], window[rows])
         if pairs is not None:
-            share = _PAIR_SHARE if pairs.in_double is None else _DOUBLE_SHARE
-            many = inside.sum(1) > share * relevance.gallery_labels.numel() + _PAIRS
+            share = PAIR_SHARE if pairs.in_double is None else _DOUBLE_SHARE
+            many = inside.sum(1) > share * relevance.gallery_labels.numel() + PAIRS
             unsettled[rows[many]] = True
             rows, inside = rows[~many], inside[~many]
         if len(rows) and pairs is not None and pairs.in_double is not None:
