@@ -13,8 +13,14 @@ from hypothesis import given, settings
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdml.evaluation.functional import LogProgress, matrix_search, ranks, retrieval_scores, sharded_retrieval_scores
-from mmdml.evaluation.functional import counting as counting_module
+from mmdml.evaluation.functional import (
+    LogProgress,
+    matrix_search,
+    ranks,
+    retrieval_scores,
+    sharded_retrieval_scores,
+    windows,
+)
 
 ALL = ('Recall@K', 'MAP@R', 'RP', 'mAP', 'MRR', 'mAP@1', 'mAP@3', 'CMC@1', 'CMC@2', 'Precision@1', 'Precision@5')
 SHALLOW = tuple(name for name in ALL if name not in ('mAP', 'MRR'))
@@ -79,8 +85,8 @@ COUNTING = {'compared': (1e9, 1), 'sorted': (0, 1), 'together': (0, 1000), 'chos
 def counting(name):
     """Ranks are counted in one way."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counting_module, '_SORT', COUNTING[name][0])
-        patch.setattr(counting_module, '_ROWS_AT_ONCE', COUNTING[name][1])
+        patch.setattr(windows, '_SORT', COUNTING[name][0])
+        patch.setattr(ranks, '_ROWS_AT_ONCE', COUNTING[name][1])
         yield
 
 
@@ -128,7 +134,7 @@ def test_lattices_of_ties_with_junk_equal_the_reference(data, ties, backend):
 @pytest.mark.parametrize('metrics', [ALL, *([name] for name in ALL)], ids=lambda metrics: '+'.join(metrics))
 def test_every_measure_alone_and_together_equals_the_reference(metrics, noise, way):
     """Alone, because what is asked for decides how deep ranks are known. Many chunks, and one that is not full."""
-    x, labels = clustered(rows=8 * counting_module.CHUNK + 5, classes=30, noise=noise)
+    x, labels = clustered(rows=8 * ranks.CHUNK + 5, classes=30, noise=noise)
     similarity, none = unit(x) @ unit(x).T, np.zeros((len(x), len(x)), bool)
     expected = reference(similarity, labels.numpy(), labels.numpy(), np.eye(len(x), dtype=bool), none)
     with counting(way):
@@ -377,11 +383,11 @@ def test_values_far_apart_in_a_block_do_not_disturb_each_other(ties, dtype):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_zeros_of_either_sign_are_equal(zeros, dtype):
     positive, negative = (torch.full((2, 1), zero, dtype=dtype) for zero in zeros)
-    negatives = negative.expand(2, counting_module.CHUNK).contiguous()
-    reached, _ = counting_module.count_reaching(
+    negatives = negative.expand(2, ranks.CHUNK).contiguous()
+    reached, _ = ranks.count_reaching(
         negatives, negatives.amax(1, keepdim=True), torch.ones(2, 1, dtype=torch.bool), (positive, positive)
     )
-    assert reached.tolist() == [[counting_module.CHUNK]] * 2
+    assert reached.tolist() == [[ranks.CHUNK]] * 2
 
 
 def test_progress_is_reported_after_every_block():

@@ -8,8 +8,7 @@ from mmdml.utils.progress import LogProgress
 
 from .clustering import clustering_scores
 from .graded import graded_ndcg, hierarchy_gains
-from .measures import parse_measures
-from .options import SearchOptions
+from .options import SearchOptions, parse_measures
 from .partitions import (
     CLUSTERING_METRICS,
     adjusted_mutual_information,

@@ -1,16 +1,12 @@
 """Retrieval measures as functions of the ranks of a query's positives."""
 
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from mmdml.utils.near_names import did_you_mean
 
 
 class Ranks(NamedTuple):
@@ -55,32 +51,9 @@ def _hit(k: int) -> Callable[[Ranks], Tensor]:
     return lambda found: (found.ranks[:, 0] <= k).double()
 
 
-def _recall(k: int) -> Measure:
-    return Measure(f'Recall@{k}', _hit(k), nearest=k)
-
-
-def _cmc(k: int) -> Measure:
-    return Measure(f'CMC@{k}', _hit(k), nearest=k)
-
-
-def _precision(k: int) -> Measure:
-    return Measure(f'Precision@{k}', lambda found: (found.ranks <= k).sum(1).double() / k, every=k)
-
-
-def _map_at_k(k: int) -> Measure:
-    return Measure(
-        f'mAP@{k}',
-        lambda found: _precision_sum(found.ranks, k) / found.num_relevant.clamp(1, k),
-        every=k,
-    )
-
-
-def _ir_recall(k: int) -> Measure:
-    return Measure(
-        f'IRRecall@{k}',
-        lambda found: (found.ranks <= k).sum(1).double() / found.num_relevant.clamp_min(1),
-        every=k,
-    )
+def _number(found: Ranks, depth: float | Tensor) -> Tensor:
+    """``(Q,)`` positives at ranks <= depth."""
+    return (found.ranks <= depth).sum(1).double()
 
 
 def _discounts(ranks: Tensor) -> Tensor:
@@ -97,10 +70,6 @@ def _ndcg_values(k: float) -> Callable[[Ranks], Tensor]:
         return gained / best[found.num_relevant.clamp(1, max(most, 1)) - 1] if most else gained
 
     return values
-
-
-def _ndcg_at_k(k: int) -> Measure:
-    return Measure(f'NDCG@{k}', _ndcg_values(k), every=k)
 
 
 def _inverse_negative_penalty(found: Ranks) -> Tensor:
@@ -123,7 +92,7 @@ FIXED: dict[str, Measure] = {
         ),
         Measure(
             'RP',
-            lambda found: (found.ranks <= _up_to_r(found)).sum(1).double() / found.num_relevant.clamp_min(1),
+            lambda found: _number(found, _up_to_r(found)) / found.num_relevant.clamp_min(1),
             within_r=True,
         ),
         Measure('mAP', lambda found: _precision_sum(found.ranks) / found.num_relevant.clamp_min(1), every=math.inf),
@@ -135,46 +104,14 @@ FIXED: dict[str, Measure] = {
 
 #: Measures with a K, by the part of the name before the @.
 AT_K: dict[str, Callable[[int], Measure]] = {
-    'Recall': _recall,
-    'CMC': _cmc,
-    'Precision': _precision,
-    'mAP': _map_at_k,
-    'IRRecall': _ir_recall,
-    'NDCG': _ndcg_at_k,
+    'Recall': lambda k: Measure(f'Recall@{k}', _hit(k), nearest=k),
+    'CMC': lambda k: Measure(f'CMC@{k}', _hit(k), nearest=k),
+    'Precision': lambda k: Measure(f'Precision@{k}', lambda found: _number(found, k) / k, every=k),
+    'mAP': lambda k: Measure(
+        f'mAP@{k}', lambda found: _precision_sum(found.ranks, k) / found.num_relevant.clamp(1, k), every=k
+    ),
+    'IRRecall': lambda k: Measure(
+        f'IRRecall@{k}', lambda found: _number(found, k) / found.num_relevant.clamp_min(1), every=k
+    ),
+    'NDCG': lambda k: Measure(f'NDCG@{k}', _ndcg_values(k), every=k),
 }
-
-
-def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measure]:
-    """Measures by name: 'MAP@R', 'RP', 'mAP', 'mINP', 'mAP@10', 'CMC@1', 'Precision@5'; 'Recall@K' for all K at once.
-
-    Args:
-        names: K stands in the name; only 'Recall@K' takes it from ``recall_at``.
-        recall_at: the K of 'Recall@K'.
-
-    Raises:
-        ValueError: if there are no names, one is unknown, or a K is not positive.
-        TypeError: if a K of ``recall_at`` is no integer.
-    """
-    if isinstance(names, str):
-        raise ValueError(f'metrics must be a sequence of names, got the single string {names!r}')
-    if not all(isinstance(k, Integral) for k in recall_at):
-        raise TypeError(f'recall_at must hold integers, got {tuple(recall_at)}')
-    if any(k < 1 for k in recall_at):
-        raise ValueError(f'recall_at must hold positive integers, got {tuple(recall_at)}')
-    measures: list[Measure] = []
-    unknown = []
-    for name in names:
-        family, _, k = str(name).partition('@')
-        if name == 'Recall@K':
-            measures += [_recall(int(k)) for k in recall_at]
-        elif name in FIXED:
-            measures.append(FIXED[name])
-        elif family in AT_K and re.fullmatch('[1-9][0-9]*', k):
-            measures.append(AT_K[family](int(k)))
-        else:
-            unknown.append(name)
-    if unknown or not measures:
-        known = ['Recall@K', *FIXED, *(f'{family}@5' for family in AT_K)]
-        near = did_you_mean(unknown[0], known) if unknown else ''
-        raise ValueError(f'unknown metrics {unknown}; known are {known}, the last {len(AT_K)} with any K{near}')
-    return measures

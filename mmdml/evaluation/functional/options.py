@@ -1,8 +1,10 @@
 """The options of a search: names, defaults and checks, once for functions, metric and command."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,47 @@ import numpy as np
 from mmdml.functional.distances import DISTANCES
 from mmdml.utils.near_names import did_you_mean
 
-from .measures import Measure, parse_measures
+from .measures import AT_K, FIXED, Measure
 from .ranks import TIES
 from .searches import SEARCHES
 
 NO_POSITIVE = ('skip', 'miss')
+
+
+def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measure]:
+    """Measures by name: 'MAP@R', 'RP', 'mAP', 'mINP', 'mAP@10', 'CMC@1', 'Precision@5'; 'Recall@K' for all K at once.
+
+    Args:
+        names: K stands in the name; only 'Recall@K' takes it from ``recall_at``.
+        recall_at: the K of 'Recall@K'.
+
+    Raises:
+        ValueError: if there are no names, one is unknown, or a K is not positive.
+        TypeError: if a K of ``recall_at`` is no integer.
+    """
+    if isinstance(names, str):
+        raise ValueError(f'metrics must be a sequence of names, got the single string {names!r}')
+    if not all(isinstance(k, Integral) for k in recall_at):
+        raise TypeError(f'recall_at must hold integers, got {tuple(recall_at)}')
+    if any(k < 1 for k in recall_at):
+        raise ValueError(f'recall_at must hold positive integers, got {tuple(recall_at)}')
+    measures: list[Measure] = []
+    unknown = []
+    for name in names:
+        family, _, k = str(name).partition('@')
+        if name == 'Recall@K':
+            measures += [AT_K['Recall'](int(k)) for k in recall_at]
+        elif name in FIXED:
+            measures.append(FIXED[name])
+        elif family in AT_K and re.fullmatch('[1-9][0-9]*', k):
+            measures.append(AT_K[family](int(k)))
+        else:
+            unknown.append(name)
+    if unknown or not measures:
+        known = ['Recall@K', *FIXED, *(f'{family}@5' for family in AT_K)]
+        near = did_you_mean(unknown[0], known) if unknown else ''
+        raise ValueError(f'unknown metrics {unknown}; known are {known}, the last {len(AT_K)} with any K{near}')
+    return measures
 
 
 @dataclass(frozen=True, kw_only=True)

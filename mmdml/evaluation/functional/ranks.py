@@ -4,16 +4,21 @@ import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .counting import CHUNK, count_reaching, find_within, sort_falling
 from .measures import Measure
 from .relevance import Answers
+from .windows import find_within
 
 # A row with more close pairs than this share of the gallery, and so many more, is left to a search in fp64.
 PAIR_SHARE, PAIRS = 1 / 32, 64
 FAR = float('-inf')
+#: Scores in a row that are looked at together: most such chunks hold none that stands before a positive.
+CHUNK = 32
+# Rows with like numbers of such chunks that are sorted at once.
+_ROWS_AT_ONCE = 128
 
 TIES = ('pessimistic', 'optimistic')
 
@@ -78,6 +83,15 @@ class OneProcess:
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over all parts, entry by entry."""
         return values
+
+
+def new_scores(rows: int, gallery: Tensor) -> Tensor:
+    """``(rows, L)`` of -inf, to be filled by products; L is the next multiple of :data:`CHUNK` from G on.
+
+    Whole chunks, so that the last one needs no rule of its own, and one where the gallery has no row.
+    """
+    width = max(-(-len(gallery) // CHUNK), 1) * CHUNK
+    return torch.full((rows, width), FAR, dtype=gallery.dtype, device=gallery.device)
 
 
 def ranks_by_counting(
@@ -163,6 +177,49 @@ def _bound(maxima: Tensor, depth: float, parts: OneProcess) -> Tensor:
     else:
         bound = maxima.topk(int(depth), dim=1, sorted=False).values.amin(1, keepdim=True)
     return parts.largest(bound)
+
+
+def sort_falling(values: Tensor, stable: bool = False) -> tuple[Tensor, Tensor]:
+    """``(Q, P)`` sorted rows, and the places they were at; stable: equal values stay in order."""
+    if values.device.type != 'cpu':
+        return values.sort(1, descending=True, stable=stable)
+    order = torch.from_numpy(np.argsort(-values.numpy(), axis=1, kind='stable' if stable else None))
+    return values.gather(1, order), order
+
+
+def count_reaching(
+    scores: Tensor, maxima: Tensor, known: Tensor, bounds: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """How many scores of its row reach each bound: the chunks that hold such scores are sorted.
+
+    Args:
+        scores: ``(Q, L)``.
+        maxima: ``(Q, L / CHUNK)`` of their chunks.
+        known: ``(Q, P)`` bool, which bounds matter, the first of each row.
+        bounds: the lower and the higher ``(Q, P)``.
+
+    Returns:
+        ``(Q, P)`` int64 for the lower and the higher bounds; 0 for those that do not matter.
+    """
+    chunks = scores.unflatten(1, (-1, CHUNK))
+    counts = tuple(torch.zeros(known.shape, dtype=torch.int64, device=known.device) for _ in bounds)
+    cut = bounds[0].masked_fill(~known, float('inf')).amin(1, keepdim=True)
+    hits = (maxima >= cut).sum(1)
+    hit, order = hits.sort()
+    first = int((hit == 0).sum())
+    for start in range(first, len(order), _ROWS_AT_ONCE):
+        rows = order[start : start + _ROWS_AT_ONCE]
+        number, width = int(hits[rows[-1]]), int(known[rows].sum(1).max())
+        if number < maxima.shape[1] / 2:
+            highest = maxima[rows].topk(number, dim=1, sorted=False).indices
+            values = chunks[rows[:, None], highest].flatten(1)
+        else:
+            values = scores[rows]
+        values = torch.from_numpy(np.sort(values.numpy(), axis=1)) if values.device.type == 'cpu' else values.sort(1)[0]
+        for count, bound in zip(counts, bounds, strict=True):
+            below = torch.searchsorted(values, bound[rows, :width].contiguous())
+            count[rows, :width] = (values.shape[1] - below).masked_fill(~known[rows, :width], 0)
+    return counts
 
 
 def _to_found(before: Tensor, ahead: Tensor, known: Tensor, unsettled: Tensor) -> Found:

@@ -107,16 +107,6 @@ class Relevance:
             relevant = relevant & (gallery_groups[columns] != query_groups[queries, None])
         return Answers(columns, same_label, relevant, hidden, is_hidden)
 
-    def compare(self, queries: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Return for pairs ``(q, K)`` of queries and gallery rows whether labels agree and whether the pair counts."""
-        same_label = self.gallery_labels[columns] == self.query_labels[queries, None]
-        counts = torch.ones_like(same_label)
-        if self.ids is not None:
-            counts &= self.ids[1][columns] != self.ids[0][queries, None]
-        if self.groups is not None:
-            counts &= ~same_label | (self.groups[1][columns] != self.groups[0][queries, None])
-        return same_label, counts
-
 
 def _pair_codes(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Codes of pairs of keys on both sides, equal where both keys are."""

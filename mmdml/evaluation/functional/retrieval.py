@@ -54,27 +54,21 @@ def retrieval_scores(
         \mathrm{NDCG@}K &= \sum_{i \le K} \frac{\mathrm{rel}_i}{\log_2 (i + 1)} \Big/
             \sum_{i \le \min(R, K)} \frac{1}{\log_2 (i + 1)}
 
-    MAP@R and RP: Musgrave et al., ECCV 2020. mAP and CMC with junk: Zheng et al., ICCV 2015 (Market-1501). CMC@K is
-    Recall@K by the name of the re-identification papers, which remove junk by ``query_groups``; it is not the
-    single-gallery-shot CMC of CUHK03, which draws one gallery image per identity. IRRecall@K is recall as in
-    information retrieval (Manning et al., 2008, Sec. 8.3), the share of the positives that is found. mINP: Ye et al.,
-    TPAMI 2021. NDCG: Jarvelin and Kekalainen, ACM TOIS 2002; with graded relevance
-    :func:`~mmdml.evaluation.functional.graded_ndcg`. Precision@K divides by K even
-    where the gallery is smaller. Every measure is a function of the positives' ranks, and a rank is a count of
-    larger scores: nothing is sorted but the positives.
+    MAP@R and RP: Musgrave et al., ECCV 2020. mAP and CMC with junk: Zheng et al., ICCV 2015 (Market-1501); CMC@K is
+    not the single-gallery-shot CMC of CUHK03. IRRecall@K: Manning et al., 2008, Sec. 8.3. mINP: Ye et al., TPAMI 2021.
+    NDCG: Jarvelin and Kekalainen, ACM TOIS 2002; with graded relevance
+    :func:`~mmdml.evaluation.functional.graded_ndcg`. Precision@K divides by K even where the gallery is smaller.
+    Every measure is a function of the positives' ranks, and a rank is a count of larger scores.
 
     Rules:
         - Scores tie only if they are equal. 'pessimistic': negatives come first, so that ties never flatter;
-          'optimistic': positives do. Products in fp32 find what may stand before a positive; what is closer than
-          their rounding (:class:`~mmdml.functional.distances.Space` has the bound) is compared in fp64, by
-          scores of the given rows alone (:mod:`mmdml.functional.distances`): equal embeddings tie whatever the
-          block, the order or the device, and scaling all embeddings by a power of two changes nothing. fp64
+          'optimistic': positives do. What is closer than the rounding of fp32 products is compared in fp64
+          (:mod:`mmdml.functional.distances`): equal embeddings tie whatever the block, the order or the device. fp64
           embeddings are compared in fp64 throughout. Where the two rules differ by more than 0.1 % the log says so.
         - A query is kept from finding itself by its id, not by its rank.
         - With groups (camera, sequence), gallery rows of the query's label *and* group are junk: neither positives
           nor negatives, as in Market-1501.
         - Queries without a positive are left out and counted in the log; ``no_positive='miss'`` scores them 0.
-        - Products of half precision are in fp32, those of fp64 in fp64. TF32 and bf16 products are off meanwhile.
 
     Args:
         query: ``(Q, D)`` embeddings, of any norm.
@@ -102,17 +96,16 @@ def retrieval_scores(
         TypeError: if labels, ids or groups are neither integers nor strings, or an option is unknown.
     """
     options = SearchOptions.of(options, settings)
-    keys = dict(query_ids=query_ids, gallery_ids=gallery_ids, query_groups=query_groups, gallery_groups=gallery_groups)
     values = retrieval_values(
-        query,
-        query_labels,
-        gallery,
-        gallery_labels,
+        *(query, query_labels, gallery, gallery_labels),
         exclude_self=exclude_self,
+        query_ids=query_ids,
+        gallery_ids=gallery_ids,
+        query_groups=query_groups,
+        gallery_groups=gallery_groups,
         device=device,
         progress=progress,
         options=options,
-        **keys,
     )
     return values.means(options.no_positive)
 

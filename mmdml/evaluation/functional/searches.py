@@ -10,9 +10,9 @@ from torch import Tensor
 from mmdml.functional.distances import Space
 from mmdml.functional.reranking import DISTANCES, KReciprocalEncoding
 
-from .matrix_search import ROWS_AGAIN, MatrixSearch, new_scores
+from .matrix_search import ROWS_AGAIN, MatrixSearch
 from .measures import Measure
-from .ranks import FAR, Found, ranks_by_counting
+from .ranks import FAR, Found, new_scores, ranks_by_counting
 from .relevance import Relevance
 from .top_ranks import SLACK, Top, depth_in_rows, ranks_in_top
 
@@ -51,7 +51,7 @@ class FaissSearch(MatrixSearch):
             self.relevance,
             window.float(),
             depth,
-            self.pair_scores(given),
+            self.finer.pairs(given),
         )
         rows = (~complete | found.unsettled).nonzero().squeeze(1)
         return found.replaced(rows, super().ranks(given[rows], queries[rows])) if len(rows) else found

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .counting import CHUNK, sort_falling
+from .close_runs import PairScores, Places, close_runs, mixed_neighbors
 from .measures import Measure
-from .ranks import FAR, PAIR_SHARE, PAIRS, Depth, Found, Scores
+from .ranks import CHUNK, FAR, PAIR_SHARE, PAIRS, Depth, Found, sort_falling
 from .relevance import Relevance
 
 # As `PAIR_SHARE`, where pairs are first compared by products in fp64.
@@ -19,29 +19,6 @@ _DOUBLE_SHARE = 1 / 8
 SLACK = 16
 # Depths from this share of the chunks on: the highest scores are looked for, not the highest of each chunk.
 _DEEP = 1 / 4
-
-
-class PairScores(NamedTuple):
-    """Scores of single pairs.
-
-    Attributes:
-        exact: that decide.
-        in_double: from products in fp64; None where those of the block are.
-        window: ``(Q, 1)``; scores ``in_double`` that differ by more are in their exact order.
-    """
-
-    exact: Scores
-    in_double: Scores | None = None
-    window: Tensor | None = None
-
-    def of(self, rows: Tensor) -> 'PairScores':
-        """Return the same for some rows of the block ``(r,)``."""
-        exact, in_double, window = self
-        return PairScores(
-            lambda own, columns: exact(rows[own], columns),
-            None if in_double is None else lambda own, columns: in_double(rows[own], columns),
-            None if window is None else window[rows],
-        )
 
 
 class Top(NamedTuple):
@@ -141,7 +118,7 @@ def ranks_in_top(
     Returns:
         Ranks, infinite below the depth, and ``(Q,)`` bool, which rows show all of them.
     """
-    same_label, counts = relevance.compare(queries, top.columns)
+    same_label, counts = _compare(relevance, queries, top.columns)
     scores, columns, positive = _sort(top.scores.masked_fill(~counts, FAR), top.columns, same_label & counts)
     depth = depth.to(scores.device, torch.float64 if scores.device.type != 'mps' else torch.float32)
     last = depth.clamp_max(scores.shape[1]).long().clamp_min(1) - 1
@@ -151,28 +128,39 @@ def ranks_in_top(
 
     unsettled = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     ahead = behind = positive
-    mixed = _mixed(scores, positive, window, at_depth)
+    mixed = mixed_neighbors(scores, positive, window, at_depth)
     rows = mixed.any(1).nonzero().squeeze(1)
     if len(rows):
-        inside = _runs(scores[rows], mixed[rows], window[rows])
+        inside = close_runs(scores[rows], mixed[rows], window[rows])
         if pairs is not None:
             share = PAIR_SHARE if pairs.in_double is None else _DOUBLE_SHARE
             many = inside.sum(1) > share * relevance.gallery_labels.numel() + PAIRS
             unsettled[rows[many]] = True
             rows, inside = rows[~many], inside[~many]
         if len(rows) and pairs is not None and pairs.in_double is not None:
-            chosen = _Chosen(rows, inside, positive)
+            chosen = Places(rows, inside, positive)
             values = chosen.lay_out(pairs.in_double(*chosen.pairs(columns)))
             ahead, close = chosen.reorder(positive, values, pairs.window[rows])
             behind, rows, inside = ahead, rows[close], inside[close]
         if len(rows):
-            chosen = _Chosen(rows, inside, positive)
+            chosen = Places(rows, inside, positive)
             row, column = chosen.pairs(columns)
             found = scores[row, chosen.place] if pairs is None else pairs.exact(row, column).to(row.device)
             behind, ahead = chosen.reorder_with_ties(ahead, chosen.lay_out(found))
     valid = scores > FAR
     ranks = [_places(flags & valid, depth) for flags in ((behind, ahead) if behind is not ahead else (behind,))]
     return Found(ranks[0], ranks[-1], unsettled.cpu()), complete[:, 0].cpu()
+
+
+def _compare(relevance: Relevance, queries: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for pairs ``(q, K)`` of queries and gallery rows whether labels agree and whether the pair counts."""
+    same_label = relevance.gallery_labels[columns] == relevance.query_labels[queries, None]
+    counts = torch.ones_like(same_label)
+    if relevance.ids is not None:
+        counts &= relevance.ids[1][columns] != relevance.ids[0][queries, None]
+    if relevance.groups is not None:
+        counts &= ~same_label | (relevance.groups[1][columns] != relevance.groups[0][queries, None])
+    return same_label, counts
 
 
 def _sort(scores: Tensor, columns: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,78 +184,6 @@ def _sort(scores: Tensor, columns: Tensor, positive: Tensor) -> tuple[Tensor, Te
         torch.from_numpy(rest >> 1),
         torch.from_numpy((rest & 1).astype(bool)),
     )
-
-
-def _mixed(scores: Tensor, positive: Tensor, window: Tensor, at_depth: Tensor) -> Tensor:
-    """``(Q, K - 1)`` bool: a positive and a negative next to each other, too close to tell, and not too deep."""
-    above, below = scores[:, :-1], scores[:, 1:]
-    mixed = positive[:, :-1] != positive[:, 1:]
-    mixed &= above - below <= window
-    mixed &= below > FAR
-    return mixed & (above >= at_depth - 2 * window)
-
-
-def _runs(scores: Tensor, mixed: Tensor, window: Tensor) -> Tensor:
-    """``(r, K)`` bool: all scores in runs of close neighbors that hold a mixed pair."""
-    apart = ~((scores[:, :-1] - scores[:, 1:] <= window) & (scores[:, 1:] > FAR))
-    run = torch.nn.functional.pad(apart.cumsum(1), (1, 0))
-    chosen = torch.zeros_like(run, dtype=torch.bool)
-    chosen.scatter_(1, run[:, 1:].masked_fill(~mixed, 0), mixed)
-    chosen[:, 0] = (mixed & (run[:, 1:] == 0)).any(1)
-    return chosen.gather(1, run)
-
-
-class _Chosen:
-    """Places whose scores are put in a finer order.
-
-    Args:
-        rows: ``(r,)`` rows of the block.
-        inside: ``(r, K)`` bool, the places in each.
-        positive: ``(Q, K)`` bool, which places hold positives.
-    """
-
-    def __init__(self, rows: Tensor, inside: Tensor, positive: Tensor) -> None:
-        self.own, self.place = inside.nonzero().unbind(1)
-        self.row = rows[self.own]
-        count = inside.sum(1)
-        self.within = torch.arange(len(self.own), device=rows.device) - (count.cumsum(0) - count)[self.own]
-        self.shape = len(rows), int(count.max())
-        self.kinds = torch.zeros(self.shape, dtype=torch.bool, device=rows.device)
-        self.kinds[self.own, self.within] = positive[self.row, self.place]
-
-    def pairs(self, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the block, and gallery columns, of the places."""
-        return self.row, columns[self.row, self.place]
-
-    def lay_out(self, values: Tensor) -> Tensor:
-        """``(r, M)`` values of the places, -inf for padding."""
-        laid_out = values.new_full(self.shape, FAR)
-        laid_out[self.own, self.within] = values
-        return laid_out
-
-    def _written(self, flags: Tensor, kinds: Tensor) -> Tensor:
-        flags = flags.clone()
-        flags[self.row, self.place] = kinds[self.own, self.within]
-        return flags
-
-    def reorder(self, flags: Tensor, values: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
-        """Sort ``flags (Q, K)`` by the values; also ``(r,)`` bool, where that may be wrong within a window."""
-        values, order = sort_falling(values)
-        kinds = self.kinds.gather(1, order)
-        close = (values[:, :-1] - values[:, 1:] <= window) & (kinds[:, 1:] != kinds[:, :-1])
-        return self._written(flags, kinds), close.any(1)
-
-    def reorder_with_ties(self, flags: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Sort ``flags (Q, K)`` by exact values, twice: positives last among equal ones, and first."""
-        in_order, tied = self.reorder(flags, values, values.new_zeros(()))
-        if not bool(tied.any()):
-            return in_order, in_order
-        found = []
-        for positives_first in (False, True):
-            first = (self.kinds != positives_first).int().sort(dim=1, stable=True).indices
-            order = sort_falling(values.gather(1, first), stable=True)[1]
-            found.append(self._written(flags, self.kinds.gather(1, first).gather(1, order)))
-        return found[0], found[1]
 
 
 def _places(positive: Tensor, depth: Tensor) -> Tensor:
