@@ -30,9 +30,7 @@ def rows_per_block(block_size: int, queries: int, gallery: int, largest_class: i
 
 
 class QueryValues:
-    """Values of all measures for all queries.
-
-    In the order of the caller, so that sums do not depend on blocks.
+    """Values of all measures for all queries, in the order of the caller: sums do not depend on blocks.
 
     Args:
         measures: what is computed from the ranks.

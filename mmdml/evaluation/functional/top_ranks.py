@@ -17,6 +17,9 @@ from .relevance import Relevance
 _DOUBLE_SHARE = 1 / 8
 # More scores than the depth that is asked for: those that are close to the last.
 SLACK = 16
+# Scores that are sorted at once: few enough for a cache.
+_SORTED_AT_ONCE = 2**15
+_MOST = np.int32(np.iinfo(np.int32).max)
 # Depths from this share of the chunks on: the highest scores are looked for, not the highest of each chunk.
 _DEEP = 1 / 4
 
@@ -169,28 +172,34 @@ def _sort(scores: Tensor, columns: Tensor, positive: Tensor) -> tuple[Tensor, Te
         scores, order = sort_falling(scores)
         return scores, columns.gather(1, order), positive.gather(1, order)
     # One sort of whole numbers: the bits of a float are in its order, from the highest down for negative numbers.
-    bits = (scores + 0.0).numpy().view(np.int32)
-    falling = ~(bits ^ ((bits >> 31) & np.int32(np.iinfo(np.int32).max)))
-    packed = falling.astype(np.int64)
-    packed <<= 32
-    packed |= columns.numpy() << 1
-    packed |= positive.numpy()
-    packed.sort(axis=1)
-    rest = packed & 0xFFFFFFFF
-    bits = ~(packed >> 32).astype(np.int32)
-    bits ^= (bits >> 31) & np.int32(np.iinfo(np.int32).max)
-    return (
-        torch.from_numpy(bits.view(np.float32)),
-        torch.from_numpy(rest >> 1),
-        torch.from_numpy((rest & 1).astype(bool)),
-    )
+    sides = (scores + 0.0).numpy().view(np.int32), columns.numpy(), positive.numpy()
+    found = tuple(np.empty_like(side, order='C') for side in sides)
+    at_once = max(1, _SORTED_AT_ONCE // scores.shape[1])
+    for start in range(0, len(scores), at_once):
+        own = slice(start, start + at_once)
+        bits, places, flags = (side[own] for side in sides)
+        packed = (~(bits ^ ((bits >> 31) & _MOST))).astype(np.int64)
+        packed <<= 32
+        packed |= places << 1
+        packed |= flags
+        packed.sort(axis=1)
+        bits = ~(packed >> 32).astype(np.int32)
+        found[0][own] = bits ^ ((bits >> 31) & _MOST)
+        packed &= 0xFFFFFFFF
+        found[2][own] = packed & 1
+        found[1][own] = packed >> 1
+    return torch.from_numpy(found[0].view(np.float32)), torch.from_numpy(found[1]), torch.from_numpy(found[2])
 
 
 def _places(positive: Tensor, depth: Tensor) -> Tensor:
     """``(Q, P)`` ranks of the flagged places, infinite below the depth and for padding."""
+    positive = positive.cpu().numpy()
     count = positive.sum(1)
-    row, place = positive.nonzero().unbind(1)
-    within = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
-    ranks = torch.full((len(positive), max(int(count.max()), 1)), math.inf, dtype=torch.float64)
-    ranks[row.cpu(), within.cpu()] = (place + 1).cpu().double()
-    return ranks.masked_fill(ranks > depth[:, None].cpu(), math.inf)
+    ranks = np.full((len(positive), max(int(count.max()), 1)), math.inf)
+    flat = np.flatnonzero(positive)
+    # Both are filled row by row.
+    ranks[np.arange(ranks.shape[1]) < count[:, None]] = (
+        flat + 1 - np.repeat(positive.shape[1] * np.arange(len(count)), count)
+    )
+    ranks[ranks > depth[:, None].cpu().numpy()] = math.inf
+    return torch.from_numpy(ranks)

@@ -1,4 +1,4 @@
-"""Which scores lie in windows of their row: by numpy on the CPU, whose sorts use wide vectors, and by torch elsewhere."""
+"""Which scores lie in windows of their row: by numpy on the CPU, whose sorts use wide vectors, else by torch."""
 
 import numpy as np
 import torch
