@@ -99,8 +99,8 @@ def _each(inputs: ImageInputs) -> Iterable[Any]:
     one = isinstance(inputs, str | os.PathLike | np.ndarray | Image.Image)
     if not one and not isinstance(inputs, Iterable):
         raise TypeError(
-            f'inputs is of type {type(inputs).__name__}; pass a path, a folder, a uint8 array, a PIL image or an iterable of '
-            'these'
+            f'inputs is of type {type(inputs).__name__}; pass a path, a folder, a uint8 array, a PIL image or '
+            'an iterable of these'
         )
     return [inputs] if one else inputs
 
