@@ -4,6 +4,7 @@ import argparse
 import os
 import os.path as osp
 import time
+import traceback
 from datetime import timedelta
 from typing import Any
 
@@ -45,7 +46,7 @@ def read_config(path: str, options: dict[str, Any]) -> Config:
         FileNotFoundError: there is no such file.
         ValueError: names the path of what is wrong, and what is near to it.
     """
-    cfg = Config.fromfile(path)
+    cfg = _run_config(path)
     check_keys(cfg, options)
     try:
         cfg.merge_from_dict(options)
@@ -53,6 +54,21 @@ def read_config(path: str, options: dict[str, Any]) -> Config:
         raise ValueError(f'--cfg-options {" ".join(options)}: {error.args[0]}') from error
     check_config(cfg)
     return cfg
+
+
+def _run_config(path: str) -> Config:
+    """Read a config file; an error of its code is named by file and line."""
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        where = f'{path}, or a file that it inherits' if error.filename in (None, '<unknown>') else error.filename
+        raise ValueError(f'{where}, line {error.lineno}: {error.msg}: {(error.text or "").strip()}') from error
+    except (NameError, TypeError, AttributeError, KeyError, ImportError, ArithmeticError) as error:
+        # Below this function the code of config files is all that runs at the level of a module.
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == '<module>']
+        if not frames:
+            raise
+        raise ValueError(f'{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {error}') from error
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -124,10 +124,7 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         labels, kept, classes = cut_classes(samples, self.split, self.val_classes, self.val_seed)
         if not len(kept):
             raise ValueError(f'{type(self).__name__} has no image in split={self.split!r}: {self._where()}')
-        try:
-            paths = checked_paths(samples, self.data_prefix.get('img_path', ''))
-        except ValueError as error:
-            raise ValueError(f'{self._where()}: {error}') from None
+        paths = checked_paths(samples, self.data_prefix.get('img_path', ''), self._where())
         roles = np.zeros(len(labels), dtype=np.int64) if samples.roles is None else samples.roles
         paths = [paths[row] for row in kept]
         self._check_some_exist(paths)

@@ -56,12 +56,13 @@ class DatasetSummary(NamedTuple):
         return f'{self.name}: {self.num_images:,} images {classes}{parts}'
 
 
-def checked_paths(samples: Samples, prefix: str) -> list[str]:
+def checked_paths(samples: Samples, prefix: str, source: str) -> list[str]:
     """Return ``N`` paths with the prefix, after a check that each is a local file's and each file has one label.
 
     Args:
         samples: the whole source.
         prefix: folder or address before the paths.
+        source: name of the source, for messages.
 
     Raises:
         ValueError: a path is an address, or one file has two labels.
@@ -69,11 +70,14 @@ def checked_paths(samples: Samples, prefix: str) -> list[str]:
     # A list of a stranger must not make this machine open addresses; the prefix, from the config, may be one.
     address = next((path for path in samples.paths if '://' in path), None)
     if address is not None:
-        raise ValueError(f'it names {printable(address)}, an address; images of a list are local files')
+        raise ValueError(f'{source} names {printable(address)}, an address; images of a list are local files')
     paths = [osp.join(prefix, path) for path in samples.paths]
     if len(samples.classes):
         names = np.array(samples.classes, dtype=object)[samples.labels]
-        check_one_label_per_image(names, image_ids(paths), paths)
+        try:
+            check_one_label_per_image(names, image_ids(paths), paths)
+        except ValueError as error:
+            raise ValueError(f'{source}: {error}') from None
     return paths
 
 

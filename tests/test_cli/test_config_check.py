@@ -43,6 +43,20 @@ def test_a_wrong_entry_is_named_by_its_path(option, value, message):
         read_config(CONFIG, {option: value})
 
 
+@pytest.mark.parametrize(
+    'code, message',
+    [
+        ("x = ['a'\n", r"mine.py, or a file that it inherits, line 1: '\[' was never closed: x = \['a'"),
+        ('x = 1\ny = z\n', r"mine.py, line 2: NameError: name 'z' is not defined"),
+        ("x = dict(a=1)\nx['b']['c'] = 2\n", r"mine.py, line 2: KeyError: 'b'"),
+    ],
+)
+def test_code_that_fails_is_named_by_file_and_line(code, message, tmp_path):
+    (tmp_path / 'mine.py').write_text(code)
+    with pytest.raises(ValueError, match=message):
+        read_config(str(tmp_path / 'mine.py'), {})
+
+
 def test_what_is_right_passes():
     options = {
         'model.head.loss.beta': 40,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from mmdml.models.losses.base import check_class_range
+from mmdml.models.losses.checks import check_class_range
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
 from mmdml.structures.checks import require

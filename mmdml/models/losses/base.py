@@ -42,20 +42,3 @@ class Loss(nn.Module, metaclass=ABCMeta):
 
 class PairLoss(Loss):
     """A loss over pairs of anchors and candidates; mined tuples replace the selection it would make on its own."""
-
-
-def check_class_range(labels: Tensor, num_classes: int, owner: str) -> None:
-    """Refuse class ids ``(R,)`` without an entry in a table of classes, before they end in an index error.
-
-    Args:
-        labels: ``(R,)`` class ids.
-        num_classes: rows of the table; valid ids are ``0 .. num_classes - 1``.
-        owner: name of the part that holds the table, for the message.
-
-    Raises:
-        ValueError: if a label is out of range, with the label (on an accelerator: see
-            :func:`~mmdml.structures.checks.require`).
-    """
-    outside = (labels < 0) | (labels >= num_classes)
-    text = f'{owner} has num_classes={num_classes}, so labels must lie in 0..{num_classes - 1}'
-    require(~outside.any(), text, lambda: labels[outside][0].item())

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
 
-from .base import PairLoss, check_class_range
+from .base import PairLoss
+from .checks import check_class_range
 
 #: How boundaries beta are held: whether they learn, and whether there is one for every class.
 _BETA_MODES = {'constant': (False, False), 'global': (True, False), 'class': (True, True)}

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmdml.structures import PairBatch, Space
+from mmdml.structures import PairBatch
 from mmdml.structures.checks import require
 
-from .base import Loss, check_class_range
+from .base import Loss
+from .checks import check_class_range, check_cosine_space
 
 
 class ProxyLoss(Loss):
@@ -69,8 +70,7 @@ class ProxyLoss(Loss):
                 f'{name} compares rows with proxies and cannot use mined {type(mined).__name__}; '
                 'remove the miner of the head'
             )
-        if type(pairs.space) is not Space:
-            raise ValueError(f'{name} compares by cosine and cannot use {type(pairs.space).__name__}')
+        check_cosine_space(pairs, name)
         if pairs.targets is not None:
             same = pairs.anchors.labels[:, None] == rows.labels[None, :]
             equal = (pairs.targets == same) | pairs.excluded_mask

@@ -7,7 +7,8 @@ from torch.nn.functional import normalize
 
 from mmdml.models.losses import ContrastiveLoss, MultiSimilarityLoss, TripletLoss
 from mmdml.models.miners import BatchHardMiner
-from mmdml.structures import PairBatch, Triplets
+from mmdml.registry import MODELS
+from mmdml.structures import PairBatch, Rows, Triplets
 
 ROWS = 24
 
@@ -85,3 +86,64 @@ def test_batch_hard_miner_agrees(seed):
     mined = BatchHardMiner()(PairBatch.from_embeddings(normalize(raw), labels))
     expected = miners.BatchHardMiner()(raw, labels)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(mined, expected, strict=True))
+
+
+SAME_DEFINITION = [
+    (dict(type='NTXentLoss', temperature=0.1), lambda: losses.NTXentLoss(temperature=0.1)),
+    (dict(type='SupConLoss'), lambda: losses.SupConLoss()),
+    (dict(type='CircleLoss'), lambda: losses.CircleLoss()),
+    (dict(type='LiftedStructureLoss'), lambda: losses.LiftedStructureLoss()),
+    (dict(type='GeneralizedLiftedStructureLoss'), lambda: losses.GeneralizedLiftedStructureLoss()),
+    (dict(type='AngularLoss'), lambda: losses.AngularLoss()),
+    (dict(type='TupletMarginLoss'), lambda: losses.TupletMarginLoss()),
+    (dict(type='HistogramLoss'), lambda: losses.HistogramLoss()),
+    (dict(type='FastAPLoss'), lambda: losses.FastAPLoss()),
+    (dict(type='TCMLoss'), lambda: losses.ThresholdConsistentMarginLoss()),
+]
+
+
+@pytest.mark.parametrize('seed', range(3))
+@pytest.mark.parametrize('config, other', SAME_DEFINITION, ids=[config['type'] for config, _ in SAME_DEFINITION])
+def test_the_same_definition_gives_the_same_value_and_gradient(config, other, seed):
+    raw, labels = raw_and_labels(seed)
+    ours, theirs = MODELS.build(config), other()
+    # Its angular loss leaves the negatives as long as they are.
+    assert_same(
+        lambda x: ours(PairBatch.from_embeddings(normalize(x), labels)), lambda x: theirs(normalize(x), labels), raw
+    )
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_smooth_ap_agrees_if_an_anchor_is_its_own_first_candidate(seed):
+    # Its rows of a class and classes are mixed up, which is right only where there are as many of both.
+    raw, labels = (part[:16] for part in raw_and_labels(seed))
+    ours, theirs = MODELS.build(dict(type='SmoothAPLoss')), losses.SmoothAPLoss()
+
+    def with_itself(x):
+        unit = normalize(x)
+        rows = Rows.of_batch(unit, labels)
+        return PairBatch(rows, Rows(unit, labels, torch.arange(16) + 16))
+
+    # It sums the shares in fp32.
+    (value, gradient), (expected, expected_gradient) = (
+        value_and_gradient(function, raw)
+        for function in (lambda x: ours(with_itself(x)), lambda x: theirs(x, labels).double())
+    )
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_ranked_list_agrees_up_to_what_is_added_to_its_weights(seed):
+    raw, labels = raw_and_labels(seed)
+    ours = MODELS.build(dict(type='RankedListLoss', margin=0.4, neg_temperature=10.0))
+    theirs = losses.RankedListLoss(margin=0.4, Tn=10)
+    (value, gradient), (expected, expected_gradient) = (
+        value_and_gradient(function, raw)
+        for function in (
+            lambda x: ours(PairBatch.from_embeddings(normalize(x), labels)),
+            lambda x: theirs(x, labels),
+        )
+    )
+    torch.testing.assert_close(value, expected, rtol=1e-3, atol=0)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-2, atol=1e-4)

@@ -1,0 +1,44 @@
+"""What losses refuse, before it ends in an error elsewhere."""
+
+from torch import Tensor
+
+from mmdml.structures import PairBatch, Space
+from mmdml.structures.checks import require
+
+
+def check_class_range(labels: Tensor, num_classes: int, owner: str) -> None:
+    """Refuse class ids ``(R,)`` without an entry in a table of classes, before they end in an index error.
+
+    Args:
+        labels: ``(R,)`` class ids.
+        num_classes: rows of the table; valid ids are ``0 .. num_classes - 1``.
+        owner: name of the part that holds the table, for the message.
+
+    Raises:
+        ValueError: if a label is out of range, with the label (on an accelerator: see
+            :func:`~mmdml.structures.checks.require`).
+    """
+    outside = (labels < 0) | (labels >= num_classes)
+    text = f'{owner} has num_classes={num_classes}, so labels must lie in 0..{num_classes - 1}'
+    require(~outside.any(), text, lambda: labels[outside][0].item())
+
+
+def check_cosine_space(pairs: PairBatch, owner: str) -> None:
+    """Refuse pairs whose similarity is no cosine.
+
+    Raises:
+        ValueError: naming the owner and the space.
+    """
+    if type(pairs.space) is not Space:
+        raise ValueError(f'{owner} compares by cosine and cannot use {type(pairs.space).__name__}')
+
+
+def check_positive(**values: float) -> None:
+    """Refuse numbers that are not above 0.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f'{name} must be positive, got {value}')

@@ -1,0 +1,113 @@
+"""What several losses over pairs compute: sums of exponentials, means of terms, and counts of nearer candidates."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+#: Entries of a (pairs, X) matrix up to which it is kept for the backward pass; longer ones go by blocks, each computed
+#: again there, so that memory does not grow with the number of pairs times the number of candidates.
+BLOCK_ENTRIES = 2**23
+
+
+def log_sum_exp(logits: Tensor, dim: int = 1) -> Tensor:
+    """Logarithm of a sum of exponentials; -inf with a gradient of 0 where all entries are -inf, or there are none.
+
+    Args:
+        logits: a matrix; add ``weight.log()`` to weigh the exponentials, with weights of 0 leaving entries out.
+        dim: what to sum over.
+    """
+    if logits.shape[dim] == 0:
+        return logits.sum(dim) - float('inf')
+    # The shift cancels in value and gradient alike, so none has to flow through it.
+    shift = logits.detach().amax(dim, keepdim=True)
+    shift = shift.masked_fill(shift == float('-inf'), 0.0)
+    total = (logits - shift).exp().sum(dim)
+    empty = total == 0
+    return (total.masked_fill(empty, 1.0).log() + shift.squeeze(dim)).masked_fill(empty, float('-inf'))
+
+
+def weighted_mean(terms: Tensor, weight: Tensor) -> Tensor:
+    """Sum of terms times weights, divided by the sum of the weights; 0 where that is 0. Both of one shape."""
+    total = weight.sum()
+    return (terms * weight).sum() / torch.where(total > 0, total, 1)
+
+
+def mean_of_positive_pairs(terms: Callable[[Tensor], Tensor], positive: Tensor) -> Tensor:
+    """Weighted mean of a term of each positive pair whose computation needs a row of X entries.
+
+    Args:
+        terms: from the numbers ``(P,)`` of some positive pairs, in the order of ``positive.nonzero()``, to their terms.
+        positive: ``(A, X)`` weights.
+    """
+    number = torch.arange(int((positive > 0).sum()), device=positive.device)
+    return weighted_mean(in_blocks(terms, number, positive.shape[1]), positive[positive > 0])
+
+
+def in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor, width: int) -> Tensor:
+    """Join a function's results for blocks of rows, in memory for one block of about :data:`BLOCK_ENTRIES` entries.
+
+    Args:
+        function: from row numbers ``(R',)`` to a tensor with as many rows.
+        rows: ``(R,)`` row numbers.
+        width: entries that the function computes for a row.
+    """
+    blocks = rows.split(max(1, BLOCK_ENTRIES // max(1, width)))
+    if len(blocks) == 1:
+        return function(rows)
+    return torch.cat([checkpoint(function, block, use_reentrant=False) for block in blocks])
+
+
+def count_above(
+    similarity: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    positive_step: Callable[[Tensor], Tensor],
+    negative_step: Callable[[Tensor], Tensor],
+) -> Tensor:
+    r"""Count the candidates that are nearer to an anchor than its positive is, by steps that may be smooth.
+
+    For every positive pair (i, j), in the order of ``positive.nonzero()``, the two sums
+
+    .. math:: \sum_{k \neq j} w^+_{ik} H^+(s_{ik} - s_{ij}), \qquad \sum_k w^-_{ik} H^-(s_{ik} - s_{ij})
+
+    Args:
+        similarity: ``(A, X)``.
+        positive: ``(A, X)`` weights :math:`w^+`.
+        negative: ``(A, X)`` weights :math:`w^-`.
+        positive_step: :math:`H^+`, elementwise.
+        negative_step: :math:`H^-`, elementwise.
+
+    Returns:
+        ``(P, 2)``.
+    """
+    anchor, candidate = (positive > 0).nonzero(as_tuple=True)
+    at_zero = positive_step(similarity.new_zeros(()))
+
+    def count(block: Tensor) -> Tensor:
+        row, column = anchor[block], candidate[block, None]
+        among = similarity.index_select(0, row)
+        difference = among - among.gather(1, column)
+        weight = positive.index_select(0, row)
+        nearer = (positive_step(difference) * weight).sum(1) - at_zero * weight.gather(1, column).squeeze(1)
+        wrong = (negative_step(difference) * negative.index_select(0, row)).sum(1)
+        return torch.stack([nearer, wrong], dim=1)
+
+    return in_blocks(count, torch.arange(len(anchor), device=anchor.device), similarity.shape[1])
+
+
+def mean_per_anchor(values: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """Average the values of each anchor's positive pairs.
+
+    Args:
+        values: ``(P,)``, in the order of ``positive.nonzero()``.
+        positive: ``(A, X)`` weights.
+
+    Returns:
+        ``(A,)`` weighted means, and ``(A,)`` bool: which anchors have a positive; the others have 0.
+    """
+    anchor, candidate = (positive > 0).nonzero(as_tuple=True)
+    sums = values.new_zeros(len(positive)).index_add(0, anchor, values * positive[anchor, candidate])
+    total = positive.sum(1)
+    return sums / total.masked_fill(total == 0, 1.0), total > 0
