@@ -33,7 +33,7 @@ class UnsafeCheckpointError(RuntimeError):
 def register_safe_loaders(checkpoint: ModuleType) -> None:
     """Make every checkpoint loader of MMEngine refuse what is not data. Calling it again changes nothing.
 
-    Afterwards ``CheckpointLoader.load_checkpoint`` raises :class:`UnsafeCheckpointError` for a file that asks for any
+    Afterwards ``CheckpointLoader.load_checkpoint`` raises :class:`UnsafeCheckpointError` for a file that names any
     global outside torch's and MMEngine's allow-lists.
 
     Args:
@@ -55,7 +55,7 @@ def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | No
         What the checkpoint holds, without the text of its config.
 
     Raises:
-        UnsafeCheckpointError: If the file asks for a global outside the allow-list.
+        UnsafeCheckpointError: If the file names a global outside the allow-list.
         RuntimeError: If the file is damaged, or cannot be placed on ``map_location``.
         ValueError: If ``weights_only`` is ``False``.
     """
@@ -129,7 +129,7 @@ def _refusal(source: Any, reason: str) -> str:
     if found is None:
         return f'{source} was refused: it is damaged, or no file written by torch.save ({reason})'
     return (
-        f'{source} was refused: it asks for {found.group(1)}, which is neither a weight nor a plain value, and could '
+        f'{source} was refused: it refers to {found.group(1)}, which is neither a weight nor a plain value, and could '
         'run code. Get the weights from a source you trust; if you made this file yourself, save it again with only '
         "tensors, numbers, strings, lists and dicts, for example torch.save({'state_dict': model.state_dict()}, path)"
     )

@@ -4,6 +4,8 @@ import re
 import zipfile
 from pathlib import Path
 
+from mmengine.hooks import CheckpointHook
+
 from mmdml.utils.files import write_atomically
 
 _POINTER = 'last_checkpoint'
@@ -57,6 +59,12 @@ class CheckpointFolder:
         """Write which checkpoint is the newest."""
         with write_atomically(self.folder / _POINTER, 'w') as file:
             file.write(name)
+
+
+def checkpoint_folder_of(runner) -> CheckpointFolder:
+    """Return the checkpoints of a Runner, by the names that its hook gives them."""
+    templates = [hook.filename_tmpl for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    return CheckpointFolder(runner.work_dir, *templates[:1])
 
 
 def _fault(file: Path) -> str | None:

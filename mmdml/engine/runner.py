@@ -11,8 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmdml.dist import on_main_process
-from mmdml.engine.checkpoints import CheckpointFolder
-from mmdml.engine.hooks.checkpoint_hook import CheckpointHook
+from mmdml.engine.checkpoints import CheckpointFolder, checkpoint_folder_of
 from mmdml.engine.run_lock import run_lock
 from mmdml.registry import RUNNERS
 from mmdml.utils.console import show
@@ -109,8 +108,7 @@ class MetricLearningRunner(Runner):
         removed = remove_leftovers(self.work_dir)
         if removed:
             self.logger.warning(f'Removed what was being written when an earlier run was killed: {removed}')
-        hook = next((hook for hook in self.hooks if isinstance(hook, CheckpointHook)), None)
-        folder = CheckpointFolder(self.work_dir, hook.filename_tmpl if hook else 'epoch_{}.pth')
+        folder = checkpoint_folder_of(self)
         if not self._resume:
             self._refuse_to_overwrite(folder.of_any_run())
             return self._load_from

@@ -155,7 +155,7 @@ def test_asking_for_full_unpickling_is_refused(hostile, marker):
 def test_getattr_hands_out_nothing_but_history_buffer_methods(tmp_path, owner, name):
     path = tmp_path / 'attribute.pth'
     torch.save({'meta': GetsAttribute(owner, name)}, path)
-    with pytest.raises(UnsafeCheckpointError, match=rf'asks for \w+\.{name}'):
+    with pytest.raises(UnsafeCheckpointError, match=rf'refers to \w+\.{name}'):
         CheckpointLoader.load_checkpoint(str(path))
 
 

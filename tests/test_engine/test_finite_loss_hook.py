@@ -58,13 +58,12 @@ def test_weights_that_are_not_finite_after_the_last_step_of_an_epoch_are_not_sav
 class Run:
     """What the hook looks at, where losses are on an accelerator: there is none here."""
 
-    iter, work_dir, optim_wrapper = 0, '.', type('Wrapper', (), dict(get_lr=lambda self: {'lr': [0.1]}))()
+    iter, work_dir, hooks = 0, '.', []
+    optim_wrapper = type('Wrapper', (), dict(get_lr=lambda self: {'lr': [0.1]}))()
 
 
 class OnAccelerator(torch.Tensor):
-    """A scalar that says it is on an accelerator, and counts how often it is waited for."""
-
-    waits = 0
+    """A scalar that says it is on an accelerator."""
 
     @property
     def device(self):

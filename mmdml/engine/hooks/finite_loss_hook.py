@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper
 from torch import Tensor
 
-from mmdml.engine.checkpoints import CheckpointFolder
+from mmdml.engine.checkpoints import checkpoint_folder_of
 from mmdml.registry import HOOKS
 
 
@@ -79,7 +79,7 @@ def _scales(runner) -> bool:
 
 
 def _stop(runner, what: str) -> None:
-    whole, _ = CheckpointFolder(runner.work_dir).newest_whole()
+    whole, _ = checkpoint_folder_of(runner).newest_whole()
     rates = runner.optim_wrapper.get_lr()
     rate = ', '.join(f'{name}={values[0]:g}' for name, values in rates.items() if name.endswith('lr'))
     kept = f'The newest good checkpoint is {whole}. ' if whole else 'No checkpoint was written yet. '
