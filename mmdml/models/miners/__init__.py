@@ -4,6 +4,7 @@ from .batch_hard_miner import BatchHardMiner
 from .closest_beyond_cutoff_miner import ClosestBeyondCutoffMiner
 from .distance_weighted_miner import DistanceWeightedMiner
 from .multi_similarity_miner import MultiSimilarityMiner
+from .pml_adapter import PMLMiner
 from .semi_hard_miner import SemiHardMiner
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     'ClosestBeyondCutoffMiner',
     'DistanceWeightedMiner',
     'MultiSimilarityMiner',
+    'PMLMiner',
     'SemiHardMiner',
 ]
