@@ -165,7 +165,7 @@ def test_subnormal_rows_have_the_ranks_of_their_directions(distance, dtype, scal
     points, labels = clusters(40, 5, 10, 2.0)
     rows = (points.double() * scale).to(dtype)
     # Dividing by the smallest number is exact.
-    whole = rows.double() / torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps**-1
+    whole = rows.double() / torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps ** -1
     options = dict(distance=distance, metrics=DEEP)
     expected = retrieval_scores(whole, labels, **options)
     assert 0 < expected['mAP'] < 1
