@@ -16,6 +16,7 @@ from .multi_similarity_loss import MultiSimilarityLoss
 from .n_pairs_loss import NPairsLoss
 from .norm_softmax_loss import NormSoftmaxLoss
 from .nt_xent_loss import NTXentLoss
+from .pml_adapter import PMLLoss
 from .proxy_anchor_loss import ProxyAnchorLoss
 from .proxy_loss import ProxyLoss
 from .proxy_nca_loss import ProxyNCALoss
@@ -48,6 +49,7 @@ __all__ = [
     'NPairsLoss',
     'NTXentLoss',
     'NormSoftmaxLoss',
+    'PMLLoss',
     'PairLoss',
     'ProxyAnchorLoss',
     'ProxyLoss',
