@@ -1,14 +1,27 @@
-"""Models by name, and pictures to embeddings."""
+"""Models by name, pictures to embeddings, and searches by pictures."""
+
+import importlib
 
 from mmdml.apis.models import get_config, get_model, list_models
 
-__all__ = ['ImageEmbeddingInferencer', 'get_config', 'get_model', 'list_models']
+# Listing names loads no torch; these do.
+_LATER = {
+    'ImageEmbeddingInferencer': 'embedding_inferencer',
+    'ImageRetrievalInferencer': 'retrieval_inferencer',
+    'update_gallery': 'gallery_update',
+}
+
+__all__ = [
+    'ImageEmbeddingInferencer',
+    'ImageRetrievalInferencer',
+    'get_config',
+    'get_model',
+    'list_models',
+    'update_gallery',
+]
 
 
 def __getattr__(name: str) -> object:
-    # Listing names loads no torch; the inferencer does.
-    if name == 'ImageEmbeddingInferencer':
-        from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer
-
-        return ImageEmbeddingInferencer
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    if name not in _LATER:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(f'{__name__}.{_LATER[name]}'), name)

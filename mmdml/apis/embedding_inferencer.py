@@ -2,26 +2,21 @@
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.device import get_device
 from torch import nn
 
-from mmdml.apis.image_inputs import ImageInput, ImageInputs, decoded, image_inputs, number_of
+from mmdml.apis.image_inputs import ImageInput, ImageInputs, image_inputs
+from mmdml.apis.image_reader import ImageReader
 from mmdml.apis.models import get_config, get_model
-from mmdml.datasets.transforms import LoadImageFromFile
 from mmdml.models import ImageEmbedder
-from mmdml.registry import TRANSFORMS
 from mmdml.utils.machine import available_cores
 from mmdml.utils.names import printable
 from mmdml.utils.progress import ProgressLine
@@ -109,11 +104,7 @@ class ImageEmbeddingInferencer:
         self.model.eval()
         self.batch_size, self.workers, self.progress = batch_size, workers, progress
         self._described = [each if isinstance(each, dict) else repr(each) for each in pipeline]
-        transforms = [TRANSFORMS.build(each) if isinstance(each, dict) else each for each in pipeline]
-        if not transforms or not hasattr(transforms[0], 'color_type'):  # a dataset that holds its images in memory
-            color = 'grayscale' if _in_channels(self.model) == 1 else 'color'
-            transforms.insert(0, LoadImageFromFile(color_type=color))
-        self._load, self._prepare = transforms[0], Compose(transforms[1:])
+        self._reader = ImageReader(pipeline, workers, gray=_in_channels(self.model) == 1)
 
     @property
     def model_hash(self) -> str:
@@ -166,19 +157,22 @@ class ImageEmbeddingInferencer:
         batch_size = self.batch_size if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f'batch_size={batch_size} must be 1 or more')
-        total = number_of(inputs)
-        if self.progress:
-            with ProgressLine('images', total) as line:
-                for part in self._stream(image_inputs(inputs), batch_size):
-                    line.add(len(part.names) + len(part.unreadable))
-                    yield part
-        else:
-            yield from self._stream(image_inputs(inputs), batch_size)
+        images = image_inputs(inputs)
+        if not isinstance(inputs, Iterator):
+            # All is there: mistakes end the call before anything is embedded, and the time left can be shown.
+            images = list(images)
+        if not self.progress:
+            yield from self._stream(iter(images), batch_size)
+            return
+        with ProgressLine('images', len(images) if isinstance(images, list) else None) as line:
+            for part in self._stream(iter(images), batch_size):
+                line.add(len(part.names) + len(part.unreadable))
+                yield part
 
     def _stream(self, images: Iterator[ImageInput], batch_size: int) -> Iterator[EmbeddedImages]:
         ready, unreadable = [], []
         # The next batch is read while this one is computed.
-        for image, read in self._read_ahead(images, 2 * batch_size):
+        for image, read in self._reader.read_ahead(images, 2 * batch_size):
             try:
                 ready.append((image.name, read.result()))
             except Exception as error:
@@ -188,28 +182,6 @@ class ImageEmbeddingInferencer:
                 ready, unreadable = [], []
         if ready or unreadable:
             yield self._embed(ready, unreadable)
-
-    def _read_ahead(self, images: Iterator[ImageInput], number: int) -> Iterator[tuple[ImageInput, Future]]:
-        """Read some pictures ahead in threads; OpenCV and Pillow decode and resize outside of Python's lock."""
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix='read images')
-        try:
-            waiting = deque((each, pool.submit(self._read, each)) for each in islice(images, number))
-            while waiting:
-                yield waiting.popleft()
-                waiting.extend((each, pool.submit(self._read, each)) for each in islice(images, 1))
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _read(self, image: ImageInput) -> dict[str, Any]:
-        if isinstance(image.source, str):
-            data = self._load(dict(img_path=image.source))
-        else:
-            pixels = decoded(image.source, self._load.color_type == 'grayscale')
-            data = dict(img=pixels, img_shape=pixels.shape[:2], ori_shape=pixels.shape[:2], img_path=image.name)
-        data = None if data is None else self._prepare(data)
-        if data is None:
-            raise ValueError('the pipeline returned None')
-        return data
 
     @torch.no_grad()
     def _embed(self, ready: list[tuple[str, dict[str, Any]]], unreadable: list[UnreadableImage]) -> EmbeddedImages:

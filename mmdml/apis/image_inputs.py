@@ -59,14 +59,6 @@ def image_inputs(inputs: ImageInputs) -> Iterator[ImageInput]:
         number += 1
 
 
-def number_of(inputs: ImageInputs) -> int | None:
-    """Return how many pictures there are, None where only reading to the end would show it."""
-    if not isinstance(inputs, list | tuple):
-        return 1 if isinstance(inputs, np.ndarray | Image.Image) else None
-    folders = any(isinstance(each, str | os.PathLike) and os.path.isdir(each) for each in inputs)
-    return None if folders else len(inputs)
-
-
 def decoded(image: np.ndarray | Image.Image, gray: bool) -> np.ndarray:
     """Return the array that loading the picture from a file would give.
 

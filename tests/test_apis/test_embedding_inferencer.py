@@ -1,5 +1,6 @@
 """Pictures to vectors: equal to a test run, whatever the kind of input, with unreadable pictures kept apart."""
 
+import io
 import os
 import shutil
 import uuid
@@ -141,6 +142,19 @@ def test_the_hash_changes_with_weights_and_preprocessing_and_not_with_the_head(t
         ImageEmbeddingInferencer(cfg, pretrained=False, device='cpu', progress=False).model_hash,
     }
     assert len(others) == 4 and embed.model_hash not in others
+
+
+def test_the_progress_line_counts_readable_and_unreadable_pictures_and_knows_the_total(trained, pictures):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    shown = Terminal()
+    embed = ImageEmbeddingInferencer(trained[0], trained[1], device='cpu')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('sys.stderr', shown)
+        embed([pictures, np.zeros(3)])
+    assert '100%  37 of 37' in shown.getvalue()
 
 
 def test_mistakes_are_named_before_anything_is_embedded(trained, embed, pictures):
