@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -86,6 +87,14 @@ class MetricLearningRunner(Runner):
         """Write the config to the work dir if this run trains in it."""
         if self._trains:
             super().dump_config()
+
+    def build_evaluator(self, evaluator: dict[str, Any] | list | Evaluator) -> Evaluator:
+        """Build an evaluator of one metric or of several."""
+        if isinstance(evaluator, dict) and isinstance(evaluator.get('metrics'), list | tuple):
+            # MMEngine takes a metric with an option of this name for an evaluator of several metrics.
+            if not any(isinstance(metric, dict) for metric in evaluator['metrics']):
+                evaluator = [evaluator]
+        return super().build_evaluator(evaluator)
 
     @staticmethod
     def build_dataloader(
