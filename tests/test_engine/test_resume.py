@@ -239,9 +239,12 @@ def test_a_best_checkpoint_is_refused_for_resuming(pictures, tmp_path):
     best = tmp_path / 'whole' / 'best_retrieval_MAP@R_epoch_1.pth'
     with pytest.raises(ValueError, match=r"no \['optimizer'\].*best or a published.*epoch_N.pth.*load_from"):
         resumed(cfg, best, tmp_path / 'again')
-    torch.save({'state_dict': {}}, tmp_path / 'other.pth')
+    torch.save({'state_dict': {'weight': torch.zeros(1)}}, tmp_path / 'other.pth')
     with pytest.raises(ValueError, match='another program'):
         resumed(cfg, tmp_path / 'other.pth', tmp_path / 'again')
+    torch.save({'state_dict': {}}, tmp_path / 'empty.pth')
+    with pytest.raises(ValueError, match='empty.pth holds no weights'):
+        resumed(cfg, tmp_path / 'empty.pth', tmp_path / 'again')
 
 
 @pytest.mark.parametrize(
