@@ -3,10 +3,12 @@
 import os
 import os.path as osp
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
+from mmdml.compat.safe_checkpoint import UnsafeCheckpointError, safe_torch_load
 from mmdml.dist import is_main_process, on_main_process
 from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.registry import HOOKS
@@ -42,6 +44,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     Raises:
         ValueError: for a ``filename_tmpl`` that is no name of a ``.pth`` file with one ``{}``.
         KeyError: if an evaluation does not give the metric of ``save_best``.
+        TypeError: at the first checkpoint, if it could not be loaded as data, and so not resumed.
 
     Config::
 
@@ -72,6 +75,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         name = self.filename_tmpl
         if name.count('{}') != 1 or osp.basename(name) != name or not name.endswith('.pth') or name[0] in '.{':
             raise ValueError(f"filename_tmpl must be the name of a .pth file with one '{{}}' inside, got {name!r}")
+        self._proven = False
         self._kept: list[int] = []
         self._best: dict[str, dict[str, Any]] = {}
 
@@ -132,6 +136,8 @@ class CheckpointHook(MMEngineCheckpointHook):
                         meta=place,
                         by_epoch=self.by_epoch,
                     )
+                    if resumable and not self._proven:
+                        self._prove(beside)
             except OSError as error:
                 whole, _ = CheckpointFolder(self.out_dir, self.filename_tmpl).newest_whole()
                 raise OSError(
@@ -141,6 +147,17 @@ class CheckpointHook(MMEngineCheckpointHook):
                 ) from error
 
         on_main_process(save)
+
+    def _prove(self, path: Path) -> None:
+        """Refuse to go on if the first checkpoint of a run could not be loaded to resume it."""
+        try:
+            safe_torch_load(path, map_location='cpu')
+        except UnsafeCheckpointError as error:
+            raise TypeError(
+                'the checkpoints of this run could not be loaded again: the state of a hook, schedule, optimizer or '
+                f'model part holds something other than tensors and plain values. {error}'
+            ) from error
+        self._proven = True
 
     def _announce(self, runner, key: str, name: str) -> None:
         path = osp.join(self.out_dir, name)
