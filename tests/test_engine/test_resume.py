@@ -243,7 +243,8 @@ def test_a_best_checkpoint_is_refused_for_resuming(pictures, tmp_path):
     best = tmp_path / 'whole' / 'best_retrieval_MAP@R_epoch_1.pth'
     with pytest.raises(ValueError, match=r"no \['optimizer'\].*best or a published.*epoch_N.pth.*load_from"):
         resumed(cfg, best, tmp_path / 'again')
-    torch.save({'state_dict': {'weight': torch.zeros(1)}}, tmp_path / 'other.pth')
+    weights_only = {'state_dict': torch.load(best, weights_only=False)['state_dict']}
+    torch.save(weights_only, tmp_path / 'other.pth')
     with pytest.raises(ValueError, match='another program'):
         resumed(cfg, tmp_path / 'other.pth', tmp_path / 'again')
     torch.save({'state_dict': {}}, tmp_path / 'empty.pth')

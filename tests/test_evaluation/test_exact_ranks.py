@@ -266,3 +266,14 @@ def test_the_log_says_what_ties_decide(scores, caplog):
     with caplog.at_level(logging.WARNING, logger='mmdml'):
         scores(points[5:], labels[5:], metrics=('Recall@1',))
     assert not caplog.records
+
+
+@pytest.mark.parametrize('sizes', [[80] * 4, [100] + [5] * 40, [1] * 20 + [150]], ids=['large', 'one large', 'lonely'])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_large_classes_beside_small_ones(sizes, dtype):
+    random = np.random.default_rng(0)
+    labels = random.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    points = random.normal(size=(len(sizes), 9))[labels] + 4 * random.normal(size=(len(labels), 9))
+    # Every eighth row is there twice.
+    points[: 8 * (len(points) // 8) : 8] = points[1 : 8 * (len(points) // 8) : 8]
+    check(torch.from_numpy(points).to(dtype), labels, rows=64)

@@ -208,14 +208,14 @@ def test_what_every_class_based_loss_refuses(loss):
 @pytest.mark.parametrize(
     'loss', [part for part in LOSSES if issubclass(part, ProxyLoss)], ids=lambda part: part.__name__
 )
-def test_proxies_are_directions_whose_score_is_averaged(loss):
+def test_proxies_are_directions_whose_score_is_averaged_beside_further_terms(loss):
     function = build(loss, torch.float64)
     pairs = with_copies(raw_rows(dtype=torch.float64), LABELS)
     expected = function(pairs)
     cosine = pairs.candidates.embeddings @ function.unit_proxies().t()
     score = function.score(cosine, pairs.candidates.labels)
     assert score.shape == (16,)
-    torch.testing.assert_close(score.mean(), expected)
+    torch.testing.assert_close(score.mean() + function.further_terms(pairs, function.unit_proxies()), expected)
     with torch.no_grad():
         function.proxies.mul_(7)
     torch.testing.assert_close(function(pairs), expected)
