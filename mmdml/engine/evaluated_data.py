@@ -17,6 +17,15 @@ def describe_evaluated(evaluated: Any, trained: Any | None = None) -> str:
     split = getattr(evaluated, 'split', None)
     name = _CLASSES.get(split, 'validation data')
     classes = set(_classes(evaluated))
+    if getattr(evaluated, 'metainfo', {}).get('unlabeled'):
+        return 'nothing to score'
+    if trained is not None and split == 'train' and classes:
+        # A folder of its own may be called so by its config, or by default.
+        common = classes & set(_classes(trained))
+        if not common:
+            name = 'classes that are not trained on'
+        elif common != classes:
+            name = f'{len(common)} of {len(classes)} classes trained on'
     if trained is not None and split != 'train':
         common = classes & set(_classes(trained))
         if common:

@@ -33,6 +33,8 @@ TRAINED = Data('train', 'abcd')
         (Data('test', 'efgh'), 'test classes'),
         (Data('val', 'ef'), 'validation classes'),
         (Data('train', 'abcd'), 'training classes'),
+        (Data('train', 'efgh', root='other'), 'classes that are not trained on'),
+        (Data('train', 'defg', root='other'), '1 of 4 classes trained on'),
         (Data('test', 'abcd'), 'training classes, 8 of 8 pictures trained on'),
         (Data('test', 'abcd', root='photos/../photos'), 'training classes, 8 of 8 pictures trained on'),
         (Data('test', 'abcd', start=2), 'training classes, other pictures'),

@@ -13,6 +13,7 @@ from mmdml.dist import is_main_process, on_main_process
 from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.registry import HOOKS
 from mmdml.utils.files import replaced_when_whole
+from mmdml.utils.near_names import did_you_mean
 
 # What MMEngine's hook keeps in the message hub, and trusts when it comes back in a checkpoint.
 _PATHS_OF_OTHERS = ('last_ckpt', 'best_ckpt', 'best_score', 'keep_ckpt_ids')
@@ -110,7 +111,10 @@ class CheckpointHook(MMEngineCheckpointHook):
         number = self.filename_tmpl.format(runner.epoch if self.by_epoch else runner.iter)
         for key in self.key_indicators:
             if key not in metrics:
-                raise KeyError(f'save_best={key!r} is none of the metrics of this evaluation: {sorted(metrics)}')
+                raise KeyError(
+                    f'save_best={key!r} is none of the metrics of this evaluation: {sorted(metrics)}'
+                    f'{did_you_mean(key, metrics)}'
+                )
             score, before = float(metrics[key]), self._best.get(key)
             if before is not None and not self.is_better_than[key](score, before['score']) or score != score:
                 continue
@@ -140,10 +144,11 @@ class CheckpointHook(MMEngineCheckpointHook):
                         self._prove(beside)
             except OSError as error:
                 whole, _ = CheckpointFolder(self.out_dir, self.filename_tmpl).newest_whole()
+                kept = 'There is no whole checkpoint yet; make room, and start anew'
+                if whole:
+                    kept = f'The newest whole checkpoint is {whole.name}; make room, and go on with --resume'
                 raise OSError(
-                    f'{osp.join(self.out_dir, name)} could not be written: {error.strerror or error}. '
-                    f'The newest whole checkpoint is {whole.name if whole else "none"}; make room, and go on with '
-                    '--resume'
+                    f'{osp.join(self.out_dir, name)} could not be written: {error.strerror or error}. {kept}'
                 ) from error
 
         on_main_process(save)
