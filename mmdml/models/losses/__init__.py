@@ -4,6 +4,7 @@ from .angular_loss import AngularLoss
 from .arc_face_loss import ArcFaceLoss
 from .base import Loss, PairLoss
 from .circle_loss import CircleLoss
+from .contextual_loss import ContextualLoss
 from .contrastive_loss import ContrastiveLoss
 from .cos_face_loss import CosFaceLoss
 from .fast_ap_loss import FastAPLoss
@@ -35,6 +36,7 @@ __all__ = [
     'AngularLoss',
     'ArcFaceLoss',
     'CircleLoss',
+    'ContextualLoss',
     'ContrastiveLoss',
     'CosFaceLoss',
     'FastAPLoss',

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmdml.structures import PairBatch
-from mmdml.structures.checks import require
 
 from .base import Loss
-from .checks import check_class_range, check_cosine_space
+from .checks import check_class_range, check_cosine_space, check_label_targets
 
 
 class ProxyLoss(Loss):
@@ -71,10 +70,7 @@ class ProxyLoss(Loss):
                 'remove the miner of the head'
             )
         check_cosine_space(pairs, name)
-        if pairs.targets is not None:
-            same = pairs.anchors.labels[:, None] == rows.labels[None, :]
-            equal = (pairs.targets == same) | pairs.excluded_mask
-            require(equal.all(), f'{name} uses class labels and cannot use targets that differ from them')
+        check_label_targets(pairs, name)
         proxies = self.unit_proxies() if unit_proxies is None else unit_proxies
         width = rows.embeddings.shape[1]
         if width != proxies.shape[1]:
