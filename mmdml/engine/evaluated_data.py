@@ -19,25 +19,20 @@ def describe_evaluated(evaluated: Any, trained: Any | None = None) -> str:
     classes = set(_classes(evaluated))
     if getattr(evaluated, 'metainfo', {}).get('unlabeled'):
         return 'nothing to score'
-    if trained is not None and split == 'train' and classes:
-        # A folder of its own may be called so by its config, or by default.
-        common = classes & set(_classes(trained))
-        if not common:
-            name = 'classes that are not trained on'
-        elif common != classes:
-            name = f'{len(common)} of {len(classes)} classes trained on'
-    if trained is not None and split != 'train':
-        common = classes & set(_classes(trained))
-        if common:
-            pictures = len(common_pictures(evaluated, trained))
-            if len(common) == len(classes):
-                name = 'training classes'
-            else:
-                name += f', {len(common)} of {len(classes)} trained on'
-            if pictures:
-                name += f', {pictures} of {len(evaluated)} pictures trained on'
-            elif len(common) == len(classes):
-                name += ', other pictures'
+    common = set() if trained is None else classes & set(_classes(trained))
+    if split == 'train' and trained is not None and common != classes:
+        # The default split of folders and lists, which may be others than those of the training.
+        name, split = ('validation data' if common else 'classes not trained on'), None
+    if common and split != 'train':
+        pictures = len(common_pictures(evaluated, trained))
+        if len(common) == len(classes):
+            name = 'training classes'
+        else:
+            name += f', {len(common)} of {len(classes)} trained on'
+        if pictures:
+            name += f', {pictures} of {len(evaluated)} pictures trained on'
+        elif len(common) == len(classes):
+            name += ', other pictures'
     if len(classes) == 1:
         name += ', one class only: every result is right'
     return name
