@@ -24,7 +24,10 @@ def power_of_two(magnitudes: Tensor) -> Tensor:
 
 
 def scaled_rows(rows: Tensor) -> Tensor:
-    """``(N, D)`` rows whose largest magnitude is in [1/2, 1), by a power of two each, which is exact."""
+    """``(N, D)`` rows whose largest magnitude is in [1/2, 1), by a power of two each, which is exact.
+
+    Subnormal rows stay smaller, as their power of two has no reciprocal; they are at least 2^-74 (fp32: 2^-23).
+    """
     return rows * power_of_two(torch.maximum(rows.amax(1, keepdim=True), -rows.amin(1, keepdim=True)))
 
 

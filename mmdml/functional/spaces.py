@@ -13,8 +13,9 @@ _COLUMNS = 16
 def unit_rows(rows: Tensor) -> Tensor:
     """``(N, D)`` rows of length 1, whatever their norms: no square over- or underflows. Rows of zeros stay zero."""
     rows = scaled_rows(rows)
-    # Their largest entry is at least 1/2 now, so that only rows of zeros are shorter than that.
-    return rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min_(0.5))
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    # Subnormal rows stay far below 1 when scaled: their norms are no smaller than 2^-74 (fp32: 2^-23).
+    return rows.div_(norms.masked_fill_(norms == 0, 1))
 
 
 class CosineSpace(Space):
