@@ -12,6 +12,7 @@ from .generalized_lifted_structure_loss import GeneralizedLiftedStructureLoss
 from .histogram_loss import HistogramLoss
 from .lifted_structure_loss import LiftedStructureLoss
 from .margin_loss import MarginLoss
+from .matryoshka_loss import MatryoshkaLoss
 from .multi_similarity_loss import MultiSimilarityLoss
 from .n_pairs_loss import NPairsLoss
 from .norm_softmax_loss import NormSoftmaxLoss
@@ -45,6 +46,7 @@ __all__ = [
     'LiftedStructureLoss',
     'Loss',
     'MarginLoss',
+    'MatryoshkaLoss',
     'MultiSimilarityLoss',
     'NPairsLoss',
     'NTXentLoss',
