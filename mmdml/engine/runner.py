@@ -103,14 +103,6 @@ class MetricLearningRunner(Runner):
         if self._trains:
             super().dump_config()
 
-    def build_evaluator(self, evaluator: dict[str, Any] | list | Evaluator) -> Evaluator:
-        """Build an evaluator of one metric or of several."""
-        if isinstance(evaluator, dict) and isinstance(evaluator.get('metrics'), list | tuple):
-            # MMEngine takes a metric with an option of this name for an evaluator of several metrics.
-            if not any(isinstance(metric, dict) for metric in evaluator['metrics']):
-                evaluator = [evaluator]
-        return super().build_evaluator(evaluator)
-
     @staticmethod
     def build_dataloader(
         dataloader: DataLoader | dict[str, Any], seed: int | None = None, diff_rank_seed: bool = False

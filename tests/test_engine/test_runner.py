@@ -72,13 +72,6 @@ def test_a_second_run_is_refused_where_checkpoints_are_and_leaves_them_alone(pic
     assert content(folder) == before
 
 
-def test_a_single_metric_may_name_its_measures(pictures, tmp_path):
-    cfg = tiny_config(pictures, tmp_path)
-    cfg.val_evaluator = dict(type='RetrievalMetric', metrics=['mAP'])
-    metric = build_runner(cfg).build_evaluator(cfg.val_evaluator).metrics[0]
-    assert metric.scoring.options.metrics == ('mAP',)
-
-
 def test_resuming_where_nothing_is_is_refused(pictures, tmp_path):
     with pytest.raises(FileNotFoundError, match='nothing to resume.*epoch_N.pth.*without --resume'):
         train(config(pictures, tmp_path, resume=True))
