@@ -17,6 +17,8 @@ def describe_evaluated(evaluated: Any, trained: Any | None = None) -> str:
     split = getattr(evaluated, 'split', None)
     name = _CLASSES.get(split, 'validation data')
     classes = set(_classes(evaluated))
+    if getattr(evaluated, 'metainfo', {}).get('unlabeled'):
+        return 'nothing to score'
     common = set() if trained is None else classes & set(_classes(trained))
     if split == 'train' and trained is not None and common != classes:
         # The default split of folders and lists, which may be others than those of the training.
