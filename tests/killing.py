@@ -116,9 +116,10 @@ def work(job):
         train(job['config'], job['resume'])
     except KeyboardInterrupt:
         return int(signal.SIGINT)
-    except BaseException:
+    except BaseException as error:
         traceback.print_exc()
-        return 99
+        # Some code of MMEngine turns whatever stops it into an error of its own.
+        return int(signal.SIGINT) if isinstance(error.__context__, KeyboardInterrupt) else 99
     return 0
 
 

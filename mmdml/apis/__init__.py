@@ -1,5 +1,27 @@
-"""Models by name: what the model index lists, built from their configs."""
+"""Models by name, pictures to embeddings, and searches by pictures."""
 
-from mmdml.apis.models import get_model, list_models
+import importlib
 
-__all__ = ['get_model', 'list_models']
+from mmdml.apis.models import get_config, get_model, list_models
+
+# Listing names loads no torch; these do.
+_LATER = {
+    'ImageEmbeddingInferencer': 'embedding_inferencer',
+    'ImageRetrievalInferencer': 'retrieval_inferencer',
+    'update_gallery': 'gallery_update',
+}
+
+__all__ = [
+    'ImageEmbeddingInferencer',
+    'ImageRetrievalInferencer',
+    'get_config',
+    'get_model',
+    'list_models',
+    'update_gallery',
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(f'{__name__}.{_LATER[name]}'), name)

@@ -44,6 +44,20 @@ def list_models(pattern: str | None = None) -> list[str]:
     return sorted(names, key=_natural)
 
 
+def get_config(model: str | Path | Config) -> Config:
+    """Return the config of a model; changing it changes nothing else.
+
+    Args:
+        model: as `get_model` takes it.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: no model has this name (the nearest are named).
+        TypeError: ``model`` is none of these.
+    """
+    return _config_and_weights(model)[0]
+
+
 def get_model(
     model: str | Path | Config,
     pretrained: bool | str | Path = False,

@@ -3,7 +3,7 @@
 import inspect
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import mmengine.registry as roots
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from mmdml import registry as own
 from mmdml.cli.config_paths import walk
+from mmdml.cli.plain_settings import check_plain_settings
 from mmdml.utils.near_names import did_you_mean
 
 # Keys that mean something to the Runner or to the tools; a config may hold variables of its own besides.
@@ -57,12 +58,17 @@ _TAKEN_OUT = {
     'train_cfg': {'by_epoch'},
 }
 _LOADER_KEYS = {*inspect.signature(DataLoader.__init__).parameters, 'num_batch_per_epoch'} - {'self'}
-_NEEDED_HOOKS = ('step_context',)
-_POSITIVE = ('max_epochs', 'max_iters', 'val_interval')
+#: Hooks without which a run goes wrong, and what each of them does.
+_NEEDED_HOOKS = {
+    'step_context': 'by which the head knows where the run stands',
+    'run_state': 'that keeps and checks what a run needs to be resumed',
+}
+# Entries of ``default_hooks`` that MMEngine has of itself, and the one that the tools add.
+_OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint', 'console')
 _PLAIN_NUMBERS = {int, float, bool, type(None), torch.Tensor}
 
 
-def check_keys(cfg: Any, options: Iterable[str]) -> None:
+def check_keys(cfg: Any, options: Mapping[str, Any]) -> None:
     """Refuse top-level keys that would be silently ignored, before the options are merged.
 
     A command-line option must name a key of the Runner. A key of the config that nearly spells a Runner key is taken
@@ -81,6 +87,13 @@ def check_keys(cfg: Any, options: Iterable[str]) -> None:
             )
         hint = f'; did you mean {places}?' if places else did_you_mean(key, _KNOWN_KEYS)
         raise ValueError(f"--cfg-options: unknown config key '{key}'{hint}")
+    hooks = {*(cfg.get('default_hooks') or {}), *_OWN_HOOKS}
+    for path, value in options.items():
+        name = path.removeprefix('default_hooks.')
+        if value is None and name != path and '.' not in name and name not in hooks:
+            raise ValueError(f'--cfg-options: {path}: there is no such hook{did_you_mean(name, hooks)}')
+    if 'launcher' in options:
+        raise ValueError('--cfg-options: launcher is set by its flag: --launcher pytorch')
     for key in set(cfg) - _KNOWN_KEYS:
         near = did_you_mean(key, _KNOWN_KEYS, cutoff=0.87)
         if near:
@@ -99,17 +112,10 @@ def check_config(cfg: Any) -> None:
             _check_part(path, entry, section)
         elif path in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             _check_names(path, entry, _LOADER_KEYS, 'a data loader')
-    for key in _POSITIVE:
-        value = (values.get('train_cfg') or {}).get(key)
-        if isinstance(value, int) and value < 1:
-            remedy = ' (--no-validate switches evaluation off)' if key == 'val_interval' else ''
-            raise ValueError(f'train_cfg.{key}: must be a whole number > 0, got {value}{remedy}')
-    for key in _NEEDED_HOOKS:
+    check_plain_settings(values)
+    for key, role in _NEEDED_HOOKS.items():
         if (values.get('default_hooks') or {}).get(key, '') is None:
-            raise ValueError(
-                f'default_hooks.{key}: None switches off the hook by which the head knows where the run stands; leave '
-                'the entry out'
-            )
+            raise ValueError(f'default_hooks.{key}: None switches off the hook {role}; leave the entry out')
 
 
 def _plain(cfg: Any) -> dict[str, Any]:

@@ -132,6 +132,16 @@ class ToolRunner(MetricLearningRunner):
     #: The runner of this process, for what has to be said when it is interrupted.
     current: 'ToolRunner | None' = None
 
+    @classmethod
+    def from_cfg(cls, cfg: Any) -> 'ToolRunner':
+        """Build the runner; what fails here, failed for a setting."""
+        try:
+            return super().from_cfg(cfg)
+        except Exception as error:
+            if not hasattr(error, 'failed_config'):
+                error.failed_config = None
+            raise
+
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Return the logger of the run: the file gets everything, the console its lines."""
         logger = super().build_logger(*args, **kwargs)

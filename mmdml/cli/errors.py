@@ -101,7 +101,8 @@ def is_expected(error: BaseException) -> bool:
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
-    if last is not None and last.tb_frame.f_globals.get('__name__', '').startswith('mmdml'):
+    # A tool, when it runs, is called __main__.
+    if last is not None and last.tb_frame.f_globals.get('__name__', '').partition('.')[0] in ('mmdml', '__main__'):
         return _raises(last)
     return hasattr(error, 'failed_config') and isinstance(error, _WRONG_SETTINGS)
 

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+import torch
+
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.evaluation.functional.options import CHOICES, SearchOptions
 from mmdml.evaluation.protocols import PerPart
@@ -134,6 +136,14 @@ def table(scores: dict[str, float]) -> str:
     return plain_table(['', *names], [[part, *(line.get(name, '') for name in names)] for part, line in lines.items()])
 
 
+def _check_device(name: str | None) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # torch has a kind of error for each way in which a device is missing.
+        raise ValueError(f'--device {name} cannot be used: {str(error).partition(chr(10))[0]}') from error
+
+
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     """Return what goes to ``--json``: the file, its sizes, the options, and the scores in percent.
 
@@ -143,6 +153,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.json and args.json != '-':
         prepare_output(args.json)
     options = build_options(args)
+    _check_device(args.device)
     RetrievalScoring(**options)  # before a large file is read
     saved = read_embeddings(args.file, args.labels)
     facts = saved.facts

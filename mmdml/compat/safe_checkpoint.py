@@ -127,7 +127,9 @@ def _history_buffer_method(owner: Any, name: str) -> Any:
 def _refusal(source: Any, reason: str) -> str:
     found = _REFUSED_GLOBAL.search(reason)
     if found is None:
-        return f'{source} was refused: it is damaged, or no file written by torch.save ({reason})'
+        # Between torch's advice to load unsafely stands what it met.
+        met = reason.partition('WeightsUnpickler error:')[2].strip().partition('\n')[0] or reason.partition('\n')[0]
+        return f'{source} was refused: it is damaged, or no file written by torch.save ({met})'
     return (
         f'{source} was refused: it refers to {found.group(1)}, which is neither a weight nor a plain value, and could '
         'run code. Get the weights from a source you trust; if you made this file yourself, save it again with only '

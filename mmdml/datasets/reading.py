@@ -69,6 +69,8 @@ class ReadingMixin:
                     data = self.pipeline(self.open_image(info))
         except Exception as error:
             cause = printable(' '.join(str(error).split()))
+            if isinstance(error, KeyError) and error.args == ('img',):
+                cause += "; the pipeline must begin with dict(type='LoadImageFromFile')"
             raise UnreadableImageError(
                 f'cannot read {named} of {type(self).__name__}): {type(error).__name__}: {cause}'
             ) from error

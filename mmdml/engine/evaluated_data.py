@@ -17,18 +17,22 @@ def describe_evaluated(evaluated: Any, trained: Any | None = None) -> str:
     split = getattr(evaluated, 'split', None)
     name = _CLASSES.get(split, 'validation data')
     classes = set(_classes(evaluated))
-    if trained is not None and split != 'train':
-        common = classes & set(_classes(trained))
-        if common:
-            pictures = len(common_pictures(evaluated, trained))
-            if len(common) == len(classes):
-                name = 'training classes'
-            else:
-                name += f', {len(common)} of {len(classes)} trained on'
-            if pictures:
-                name += f', {pictures} of {len(evaluated)} pictures trained on'
-            elif len(common) == len(classes):
-                name += ', other pictures'
+    if getattr(evaluated, 'metainfo', {}).get('unlabeled'):
+        return 'nothing to score'
+    common = set() if trained is None else classes & set(_classes(trained))
+    if split == 'train' and trained is not None and common != classes:
+        # The default split of folders and lists, which may be others than those of the training.
+        name, split = ('validation data' if common else 'classes not trained on'), None
+    if common and split != 'train':
+        pictures = len(common_pictures(evaluated, trained))
+        if len(common) == len(classes):
+            name = 'training classes'
+        else:
+            name += f', {len(common)} of {len(classes)} trained on'
+        if pictures:
+            name += f', {pictures} of {len(evaluated)} pictures trained on'
+        elif len(common) == len(classes):
+            name += ', other pictures'
     if len(classes) == 1:
         name += ', one class only: every result is right'
     return name

@@ -1,6 +1,7 @@
 """What must be the same for a resumed run to be the run that was interrupted."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
@@ -11,6 +12,16 @@ from torch.utils.data import Dataset
 from mmdml.dist import get_world_size
 
 Facts = dict[str, int | str]
+
+# Sections of a config that decide on the steps of a run, and the entries in them that do not.
+_SECTIONS = ('model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'randomness', 'auto_scale_lr')
+_SECTIONS += ('default_hooks', 'custom_hooks')
+_FREE = frozenset(
+    'num_workers persistent_workers pin_memory prefetch_factor timeout data_root data_prefix ann_file init_cfg '
+    'diagnostics_interval logger checkpoint console timer summary selection_guard finite_loss'.split()
+)
+# Restored from the checkpoint, or part of what was drawn so far: a change would be without effect, or half of one.
+_RESTORED = ('train_dataloader.sampler.', 'optim_wrapper.', 'param_scheduler.', 'randomness.', 'auto_scale_lr.')
 
 _ADVICE = (
     'Resume with the config, data and number of processes of that run, or start a new run from its weights: '
@@ -52,6 +63,52 @@ def check_facts(saved: Facts, present: Facts) -> None:
         )
 
 
+def settings_of_run(config: Any) -> dict[str, str]:
+    """Return the plain values of a config that decide on the steps of a run, as text, by their paths."""
+    values = config.to_dict() if hasattr(config, 'to_dict') else config
+    return {
+        path: repr(value)
+        for section in _SECTIONS
+        for path, value in _leaves(values.get(section), section)
+        if not _FREE & set(path.split('.'))
+    }
+
+
+def check_settings(saved: dict[str, str], present: dict[str, str]) -> str:
+    """Refuse settings that a resumed run would not follow, and describe other ones that differ.
+
+    Returns:
+        A sentence about the settings that hold from here on; '' if none differs.
+
+    Raises:
+        ValueError: naming settings that the checkpoint overrules.
+    """
+    paths = [path for path in sorted({*saved, *present}) if saved.get(path) != present.get(path)]
+    texts = {path: f'{path}: {saved.get(path, "not set")} then, {present.get(path, "not set")} now' for path in paths}
+    restored = [text for path, text in texts.items() if path.startswith(_RESTORED)]
+    if restored:
+        raise ValueError(
+            'cannot resume: the optimizer, its schedules and the random order go on as the checkpoint has them, but '
+            f'the config has {_some(restored)}. {_ADVICE}'
+        )
+    return f'resuming with settings that the run did not have so far: {_some(list(texts.values()))}' if texts else ''
+
+
+def _some(texts: list[str]) -> str:
+    return '; '.join(texts[:4]) + (f'; and {len(texts) - 4} more' if len(texts) > 4 else '')
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f'{path}.{key}')
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f'{path}.{number}')
+    elif isinstance(value, str | int | float | None):
+        yield path, value
+
+
 def check_parts(checkpoint: dict[str, Any], parts: set[str]) -> None:
     """Refuse to resume from a checkpoint that lacks the state of a part, or has state that no part takes.
 
@@ -71,7 +128,7 @@ def check_parts(checkpoint: dict[str, Any], parts: set[str]) -> None:
             'a new run from its weights: load_from=CHECKPOINT without --resume'
         )
     saved = set(checkpoint['mmdml'])
-    own = {'run', 'gradients'}
+    own = {'run', 'settings', 'gradients'}
     missing, left_over = sorted((parts | own) - saved), sorted(saved - parts - own)
     if missing or left_over:
         raise KeyError(

@@ -112,7 +112,7 @@ def _length(runner) -> str:
     epochs, updates = _end(runner)
     length = f'{updates:,} updates'
     if not isinstance(runner.train_loop, IterBasedTrainLoop):
-        length = f'{epochs:,} epochs, {length}'
+        length = f'{epochs:,} epoch{"s" if epochs > 1 else ""}, {length}'
     return f'{length}, from update {runner.iter:,} on' if runner.iter else length
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -13,10 +14,13 @@ from torch.utils.data import DataLoader
 from mmdml.dist import on_main_process
 from mmdml.engine.checkpoints import CheckpointFolder, checkpoint_folder_of
 from mmdml.engine.run_lock import run_lock
-from mmdml.registry import RUNNERS
+from mmdml.registry import METRICS, RUNNERS
 from mmdml.utils.console import show
 from mmdml.utils.files import remove_leftovers
 from mmdml.utils.processes import LOADER_TIMEOUT, end_with_parent, stalled_workers_end, worker_options
+
+# What its register_default_hooks takes None for.
+_HOOKS_OF_MMENGINE = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
 
 def build_runner(cfg: Config, kind: 'type[MetricLearningRunner] | None' = None) -> 'MetricLearningRunner':
@@ -81,6 +85,18 @@ class MetricLearningRunner(Runner):
         """Restore weights and state of a run from a checkpoint."""
         self._resume = True  # hooks restore their state by this mark
         super().resume(filename, *args, **kwargs)
+
+    def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
+        """Register the default hooks; None switches off any of them, not only those that MMEngine has."""
+        hooks = hooks or {}
+        off = [name for name, hook in hooks.items() if hook is None and name not in _HOOKS_OF_MMENGINE]
+        super().register_default_hooks({name: hook for name, hook in hooks.items() if name not in off})
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Build an evaluator; a single metric may have an argument ``metrics``, by which MMEngine knows evaluators."""
+        if isinstance(evaluator, dict) and 'metrics' in evaluator and METRICS.get(evaluator.get('type', '')):
+            evaluator = [evaluator]
+        return super().build_evaluator(evaluator)
 
     def dump_config(self) -> None:
         """Write the config to the work dir if this run trains in it."""

@@ -11,6 +11,7 @@ from mmdml.functional.embedding_files import read_columns
 from mmdml.functional.inputs import to_matrix
 from mmdml.functional.query_expansion import alpha_query_expansion
 from mmdml.functional.whitening import PCAWhitening
+from mmdml.utils.near_names import check_settings
 
 
 class Preparation:
@@ -37,6 +38,7 @@ class Preparation:
         if query_expansion is not None:
             if distance != 'cosine':
                 raise ValueError(f"query expansion is made for distance='cosine', got {distance!r}")
+            check_settings('query_expansion', query_expansion, alpha_query_expansion)
             alpha_query_expansion(torch.eye(4), **query_expansion)
         self.whitening = None if whitening is None else _Whitening(distance, **whitening)
 
@@ -87,6 +89,7 @@ class _Whitening:
         self.is_cosine = distance == 'cosine'
         self.fit = fit
         self.settings = settings
+        check_settings('whitening', settings, PCAWhitening.fit)
         PCAWhitening.fit(torch.eye(4), **{**settings, 'dim': 1})
         self.fitted = None if fit == 'gallery' else self._fit(read_columns(fit)['embeddings'])
 

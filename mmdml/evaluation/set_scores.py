@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmdml.structures.row_facts import RowFacts
+from mmdml.utils.near_names import check_settings
 
 from .functional.clustering import clustering_scores, count_clusters
 from .functional.threshold_consistency import threshold_consistency
@@ -43,8 +44,10 @@ class SetScores:
         }
         rows, labels = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]), [0, 0, 1, 1]
         if clustering is not None:
+            check_settings('clustering', clustering, clustering_scores)
             clustering_scores(rows, labels, **{**clustering, 'num_clusters': 2})
         for score, options in self.pairwise.items():
+            check_settings(score.__name__, options, score)
             score(rows, labels, **options)
 
     def __bool__(self) -> bool:

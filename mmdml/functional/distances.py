@@ -32,15 +32,19 @@ def power_of_two(magnitudes: Tensor) -> Tensor:
 
 
 def scaled_rows(rows: Tensor) -> Tensor:
-    """``(N, D)`` rows whose largest magnitude is in [1/2, 1), by a power of two each, which is exact."""
+    """``(N, D)`` rows whose largest magnitude is in [1/2, 1), by a power of two each, which is exact.
+
+    Subnormal rows stay smaller, as their power of two has no reciprocal; they are at least 2^-74 (fp32: 2^-23).
+    """
     return rows * power_of_two(torch.maximum(rows.amax(1, keepdim=True), -rows.amin(1, keepdim=True)))
 
 
 def unit_rows(rows: Tensor) -> Tensor:
     """``(N, D)`` rows of length 1, whatever their norms: no square over- or underflows. Rows of zeros stay zero."""
     rows = scaled_rows(rows)
-    # Their largest entry is at least 1/2 now, so that only rows of zeros are shorter than that.
-    return rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min_(0.5))
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    # Subnormal rows stay far below 1 when scaled: their norms are no smaller than 2^-74 (fp32: 2^-23).
+    return rows.div_(norms.masked_fill_(norms == 0, 1))
 
 
 def tree_sum(terms: Tensor) -> Tensor:

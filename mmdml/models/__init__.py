@@ -5,6 +5,7 @@ from .embedders import *  # noqa: F401, F403
 from .generators import *  # noqa: F401, F403
 from .heads import *  # noqa: F401, F403
 from .losses import *  # noqa: F401, F403
+from .memories import *  # noqa: F401, F403
 from .miners import *  # noqa: F401, F403
 from .necks import *  # noqa: F401, F403
 from .poolings import *  # noqa: F401, F403

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,10 @@ def prepare_output(path: str, endings: Sequence[str] = ()) -> str:
         raise OSError(f'the folder of the output {os.path.abspath(path)} cannot be made: {error.strerror}') from error
     if not os.access(folder, os.W_OK | os.X_OK) or (os.path.exists(path) and not os.access(path, os.W_OK)):
         raise PermissionError(f'the output {os.path.abspath(path)} cannot be written: no permission')
+    try:  # permissions are not all that a place may lack
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f'the output {os.path.abspath(path)} cannot be written: {error.strerror}') from error
     return path
 
 

@@ -57,11 +57,12 @@ def command(code, *flags, **options):
     'code, flags, status, lines',
     [
         ("open('/nowhere')", (), 1, ['error: there is no file or folder /nowhere']),
+        ("raise ValueError('--amp needs CUDA')", (), 1, ['error: --amp needs CUDA']),
         ('raise KeyboardInterrupt', (), 130, ['', 'interrupted']),
         ('import os; os.kill(os.getpid(), 15)', (), 143, ['', 'interrupted']),
         ('pass', (), 0, []),
     ],
-    ids=['missing file', 'Ctrl-C', 'SIGTERM', 'success'],
+    ids=['missing file', 'wrong flag', 'Ctrl-C', 'SIGTERM', 'success'],
 )
 def test_status_and_message(code, flags, status, lines):
     done = command(code, *flags)

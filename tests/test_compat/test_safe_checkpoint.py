@@ -286,3 +286,11 @@ def test_other_errors_while_loading_weights_pass_unchanged(hostile):
         CheckpointLoader.load_checkpoint(str(hostile))
     with pytest.raises(KeyError, match='layer'), explain_missing_weights():
         raise KeyError('layer')
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_without_advice_to_load_it_unsafely(tmp_path):
+    path = tmp_path / 'picture.pth'
+    path.write_bytes(b'\x89PNG\r\n')
+    with pytest.raises(UnsafeCheckpointError, match='damaged, or no file written by torch.save') as caught:
+        safe_torch_load(str(path))
+    assert 'weights_only' not in str(caught.value) and len(str(caught.value)) < 250

@@ -1,5 +1,6 @@
 import resource
 import signal
+from pathlib import PurePath
 
 import pytest
 import torch
@@ -116,3 +117,18 @@ def test_every_config_gets_this_hook_by_the_name_that_mmengine_uses(pictures, tm
 
     cfg = config(pictures, tmp_path, experiment_name='by_name')
     assert sum(type(hook) is CheckpointHook for hook in build_runner(cfg).hooks) == 1
+
+
+@HOOKS.register_module()
+class KeepsAnObject(Hook):
+    def run_state(self):
+        return {'object': PurePath('x')}
+
+    def load_run_state(self, state):
+        pass
+
+
+def test_a_run_whose_checkpoints_could_not_be_loaded_ends_at_the_first_one(pictures, tmp_path):
+    with pytest.raises(TypeError, match='could not be loaded again.*PurePosixPath'):
+        train(tiny_config(pictures, tmp_path, custom_hooks=[dict(type='KeepsAnObject')]))
+    assert not list(tmp_path.glob('*.pth'))

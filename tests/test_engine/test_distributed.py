@@ -16,7 +16,10 @@ from tiny import REPO, tiny_config
 from torch.nn.parallel import DistributedDataParallel
 
 from mmdml.dist import gather_rows
-from mmdml.models import ImageEmbedder
+from mmdml.models import EmbeddingHead, ImageEmbedder
+from mmdml.models.losses import Loss, ProxyLoss
+from mmdml.models.necks import LinearEmbedding
+from mmdml.registry import MODELS
 from mmdml.structures import Embeddings, Progress, Rows, StepContext
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
@@ -100,6 +103,51 @@ def test_gathered_loss_and_gradient_with_iaa_equal_one_process_on_the_global_bat
         torch.testing.assert_close(ranks_value, value.detach())
         for name, gradient in gradients(model).items():
             torch.testing.assert_close(ranks_gradients[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def loss_configs():
+    """Every registered loss, with what has no default."""
+    configs = {}
+    for name, part in sorted(MODELS.module_dict.items()):
+        if isinstance(part, type) and issubclass(part, Loss) and part.__module__.startswith('mmdml.'):
+            sizes = dict(num_classes=4, embed_dim=6) if issubclass(part, ProxyLoss) else {}
+            configs[name] = dict(type=name, **sizes)
+    return configs
+
+
+def losses_of(raw, labels):
+    """Value and gradients of every loss through a head that gathers."""
+    results = {}
+    for name, config in loss_configs().items():
+        torch.manual_seed(0)
+        head, own = EmbeddingHead(config).double(), raw.clone().requires_grad_()
+        value = head.loss(own, labels, None, LinearEmbedding(3, 6))['loss']
+        value.backward()
+        results[name] = value.detach(), own.grad, [parameter.grad for parameter in head.parameters()]
+    return results
+
+
+def every_row():
+    return torch.randn(8, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def every_loss_on_a_rank(rank, world_size, out):
+    part = slice(4 * rank, 4 * rank + 4)
+    torch.save(losses_of(every_row()[part], LABELS[[0, 2, 4, 6, 1, 3, 5, 7]][part]), osp.join(out, f'{rank}.pth'))
+
+
+@pytest.mark.slow
+def test_every_loss_of_gathered_rows_equals_one_process_on_all_rows(tmp_path):
+    """No rank has a positive of its own rows."""
+    in_two_processes(every_loss_on_a_rank, str(tmp_path))
+    whole = losses_of(every_row(), LABELS[[0, 2, 4, 6, 1, 3, 5, 7]])
+    assert len(whole) >= 20
+    for rank in range(2):
+        found = torch.load(tmp_path / f'{rank}.pth')
+        for name, (value, gradient, of_parameters) in whole.items():
+            # The gradient of rows is the sum over both ranks' losses, which DistributedDataParallel averages again.
+            expected = value, 2 * gradient[4 * rank : 4 * rank + 4], of_parameters
+            torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-12, msg=lambda text, n=name: n + text)
 
 
 def gather_on_a_rank(rank, world_size, out):

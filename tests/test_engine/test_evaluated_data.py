@@ -38,6 +38,8 @@ TRAINED = Data('train', 'abcd')
         (Data('test', 'abcd', start=2), 'training classes, other pictures'),
         (Data('test', 'defg', start=1), 'test classes, 1 of 4 trained on, 1 of 8 pictures trained on'),
         (Data('test', 'defg', start=2), 'test classes, 1 of 4 trained on'),
+        (Data('train', 'efgh', root='other'), 'classes not trained on'),
+        (Data('train', 'defg', root='other'), 'validation data, 1 of 4 trained on'),
         (Data('test', 'e'), 'test classes, one class only: every result is right'),
     ],
     ids=str,

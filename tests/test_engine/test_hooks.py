@@ -145,6 +145,14 @@ def test_held_out_classes_of_the_test_folder_select_nothing(halves):
         train(cfg)
 
 
+def test_the_test_folder_selects_nothing_under_the_name_of_training_classes(halves):
+    cfg = of_halves(halves, **SAVE_BEST)
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.split = 'train'
+    with pytest.raises(ValueError, match=r'pictures of the test data, e\.g\. .*/test/class_.*val_classes=0.2'):
+        train(cfg)
+
+
 def test_evaluations_on_unseen_classes_are_called_a_monitor_on_test_classes(halves):
     cfg = of_halves(halves, train_cfg__max_epochs=1, log_level='INFO')
     train(cfg)

@@ -33,6 +33,10 @@ def resumed(cfg, checkpoint, work_dir):
         pytest.param(dict(model__head__sources__iaa__momentum=0.2), id='momentum'),
         pytest.param(dict(default_hooks__ema=dict(type='EMAHook')), id='ema'),
         pytest.param(dict(optim_wrapper__accumulative_counts=2), id='accumulation'),
+        pytest.param(
+            dict(param_scheduler=dict(_delete_=True, type='OneCycleLR', eta_max=0.01, total_steps=64, by_epoch=False)),
+            id='one-cycle',
+        ),
     ],
 )
 def test_a_run_resumed_after_any_epoch_is_bit_equal(pictures, tmp_path, options):
@@ -239,9 +243,13 @@ def test_a_best_checkpoint_is_refused_for_resuming(pictures, tmp_path):
     best = tmp_path / 'whole' / 'best_retrieval_MAP@R_epoch_1.pth'
     with pytest.raises(ValueError, match=r"no \['optimizer'\].*best or a published.*epoch_N.pth.*load_from"):
         resumed(cfg, best, tmp_path / 'again')
-    torch.save({'state_dict': {}}, tmp_path / 'other.pth')
+    weights_only = {'state_dict': torch.load(best, weights_only=False)['state_dict']}
+    torch.save(weights_only, tmp_path / 'other.pth')
     with pytest.raises(ValueError, match='another program'):
         resumed(cfg, tmp_path / 'other.pth', tmp_path / 'again')
+    torch.save({'state_dict': {}}, tmp_path / 'empty.pth')
+    with pytest.raises(ValueError, match='empty.pth holds no weights'):
+        resumed(cfg, tmp_path / 'empty.pth', tmp_path / 'again')
 
 
 @pytest.mark.parametrize(
@@ -255,6 +263,13 @@ def test_a_best_checkpoint_is_refused_for_resuming(pictures, tmp_path):
         ({'optim_wrapper.accumulative_counts': 2}, 'accumulative_counts=1 then.*accumulative_counts=2 now'),
         ({'param_scheduler': []}, 'param_scheduler: .*MultiStepLR'),
         ({'train_dataloader.dataset.val_classes': 2}, 'training images: 36 then, 2. now'),
+        ({'optim_wrapper.optimizer.lr': 1e-5}, 'optim_wrapper.optimizer.lr: 0.001 then, 1e-05 now'),
+        ({'train_dataloader.sampler.images_per_class': 3}, 'sampler.images_per_class: 2 then, 3 now'),
+        (
+            {'param_scheduler': [dict(type='MultiStepLR', milestones=[7])]},
+            'param_scheduler.0.milestones.0: 5 then, 7 now',
+        ),
+        ({'randomness.seed': 5}, 'randomness.seed: 0 then, 5 now'),
         ({'default_hooks.ema': dict(type='EMAHook')}, 'averaged weights .EMAHook.: 0 then, 1 now'),
     ],
 )
@@ -263,6 +278,14 @@ def test_resuming_another_run_is_refused_with_the_reason(pictures, tmp_path_fact
     cfg.merge_from_dict(change, allow_list_keys=False)
     with pytest.raises(ValueError, match=f'cannot resume.*{message}.*load_from'):
         resumed(cfg, f'{first.work_dir}/epoch_1.pth', tmp_path_factory.mktemp('again'))
+
+
+def test_settings_of_the_loss_may_change_with_a_warning(tmp_path, first):
+    cfg = first.copy()
+    cfg.merge_from_dict({'model.head.loss.beta': 3, 'train_cfg.max_epochs': 2, 'train_dataloader.num_workers': 1})
+    resumed(cfg, f'{first.work_dir}/epoch_1.pth', tmp_path)
+    log = max(tmp_path.glob('*/*.log')).read_text()
+    assert 'resuming with settings that the run did not have so far: model.head.loss.beta: not set then, 3 now\n' in log
 
 
 @pytest.fixture(scope='module')

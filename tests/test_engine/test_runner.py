@@ -290,3 +290,14 @@ def test_ranks_end_with_their_launcher(two_training_ranks, tmp_path):
     launcher.kill()
     launcher.wait()
     wait_for(lambda: not any(map(is_running, ranks)), 10)
+
+
+def test_any_default_hook_may_be_switched_off(pictures, tmp_path):
+    runner = build_runner(tiny_config(pictures, tmp_path, default_hooks__summary=None, default_hooks__timer=None))
+    names = {type(hook).__name__ for hook in runner.hooks}
+    assert 'SummaryHook' not in names and 'IterTimerHook' not in names and 'SweepHook' in names
+
+
+def test_a_single_metric_may_name_its_measures(pictures, tmp_path):
+    runner = build_runner(tiny_config(pictures, tmp_path, val_evaluator__metrics=['Recall@1']))
+    assert [type(metric).__name__ for metric in runner.val_loop.evaluator.metrics] == ['RetrievalMetric']

@@ -160,6 +160,20 @@ def test_duplicates_of_either_kind_tie(distance, rows, dtype):
 
 
 @pytest.mark.parametrize('distance', DISTANCES)
+@pytest.mark.parametrize('dtype, scale', [(torch.float32, 1e-41), (torch.float64, 1e-311)], ids=str)
+def test_subnormal_rows_have_the_ranks_of_their_directions(distance, dtype, scale):
+    points, labels = clusters(40, 5, 10, 2.0)
+    rows = (points.double() * scale).to(dtype)
+    # Dividing by the smallest number is exact.
+    whole = rows.double() / torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps ** -1
+    options = dict(distance=distance, metrics=DEEP)
+    expected = retrieval_scores(whole, labels, **options)
+    assert 0 < expected['mAP'] < 1
+    for scores in (retrieval_scores, sharded_retrieval_scores):
+        assert scores(rows, labels, **options) == expected
+
+
+@pytest.mark.parametrize('distance', DISTANCES)
 @pytest.mark.parametrize('scale', [1e-25, 1e-10, 1e10, 1e25])
 def test_scaled_rows_have_the_ranks_of_their_directions(distance, scale):
     points, labels = clusters(80, 5, 10, 2.0)

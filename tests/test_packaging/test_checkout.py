@@ -20,5 +20,6 @@ def test_config_elsewhere_inherits_from_the_checkout(tmp_path):
     (tmp_path / 'mine.py').write_text("_base_ = ['mmdml::iaa/iaa_ms_r50_cub.py']\nwork_dir = 'elsewhere'\n")
     mine = Config.fromfile(tmp_path / 'mine.py')
     assert mine.work_dir == 'elsewhere'
-    assert mine.model.pop('_scope_') == 'mmdml'
+    # MMEngine marks inherited parts with their scope, which collate functions would get as an argument.
+    assert '_scope_' not in mine.model
     assert mine.model == Config.fromfile(ROOT / 'configs' / 'iaa' / 'iaa_ms_r50_cub.py').model

@@ -3,14 +3,17 @@
 import os
 import os.path as osp
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
+from mmdml.compat.safe_checkpoint import UnsafeCheckpointError, safe_torch_load
 from mmdml.dist import is_main_process, on_main_process
 from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.registry import HOOKS
 from mmdml.utils.files import replaced_when_whole
+from mmdml.utils.near_names import did_you_mean
 
 # What MMEngine's hook keeps in the message hub, and trusts when it comes back in a checkpoint.
 _PATHS_OF_OTHERS = ('last_ckpt', 'best_ckpt', 'best_score', 'keep_ckpt_ids')
@@ -42,6 +45,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     Raises:
         ValueError: for a ``filename_tmpl`` that is no name of a ``.pth`` file with one ``{}``.
         KeyError: if an evaluation does not give the metric of ``save_best``.
+        TypeError: at the first checkpoint, if it could not be loaded as data, and so not resumed.
 
     Config::
 
@@ -72,6 +76,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         name = self.filename_tmpl
         if name.count('{}') != 1 or osp.basename(name) != name or not name.endswith('.pth') or name[0] in '.{':
             raise ValueError(f"filename_tmpl must be the name of a .pth file with one '{{}}' inside, got {name!r}")
+        self._proven = False
         self._kept: list[int] = []
         self._best: dict[str, dict[str, Any]] = {}
 
@@ -106,7 +111,10 @@ class CheckpointHook(MMEngineCheckpointHook):
         number = self.filename_tmpl.format(runner.epoch if self.by_epoch else runner.iter)
         for key in self.key_indicators:
             if key not in metrics:
-                raise KeyError(f'save_best={key!r} is none of the metrics of this evaluation: {sorted(metrics)}')
+                raise KeyError(
+                    f'save_best={key!r} is none of the metrics of this evaluation: {sorted(metrics)}'
+                    f'{did_you_mean(key, metrics)}'
+                )
             score, before = float(metrics[key]), self._best.get(key)
             if before is not None and not self.is_better_than[key](score, before['score']) or score != score:
                 continue
@@ -132,15 +140,29 @@ class CheckpointHook(MMEngineCheckpointHook):
                         meta=place,
                         by_epoch=self.by_epoch,
                     )
+                    if resumable and not self._proven:
+                        self._prove(beside)
             except OSError as error:
                 whole, _ = CheckpointFolder(self.out_dir, self.filename_tmpl).newest_whole()
+                kept = 'There is no whole checkpoint yet; make room, and start anew'
+                if whole:
+                    kept = f'The newest whole checkpoint is {whole.name}; make room, and go on with --resume'
                 raise OSError(
-                    f'{osp.join(self.out_dir, name)} could not be written: {error.strerror or error}. '
-                    f'The newest whole checkpoint is {whole.name if whole else "none"}; make room, and go on with '
-                    '--resume'
+                    f'{osp.join(self.out_dir, name)} could not be written: {error.strerror or error}. {kept}'
                 ) from error
 
         on_main_process(save)
+
+    def _prove(self, path: Path) -> None:
+        """Refuse to go on if the first checkpoint of a run could not be loaded to resume it."""
+        try:
+            safe_torch_load(path, map_location='cpu')
+        except UnsafeCheckpointError as error:
+            raise TypeError(
+                'the checkpoints of this run could not be loaded again: the state of a hook, schedule, optimizer or '
+                f'model part holds something other than tensors and plain values. {error}'
+            ) from error
+        self._proven = True
 
     def _announce(self, runner, key: str, name: str) -> None:
         path = osp.join(self.out_dir, name)

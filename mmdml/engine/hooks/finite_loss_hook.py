@@ -83,7 +83,8 @@ def _stop(runner, what: str) -> None:
     rates = runner.optim_wrapper.get_lr()
     rate = ', '.join(f'{name}={values[0]:g}' for name, values in rates.items() if name.endswith('lr'))
     kept = f'The newest good checkpoint is {whole}. ' if whole else 'No checkpoint was written yet. '
+    start = f', or from its weights with load_from={whole}, in another --work-dir' if whole else ''
     raise RuntimeError(
-        f'{what} ({rate}). {kept}Lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad=dict(max_norm=1), and '
-        'start anew, or from the weights of that checkpoint with load_from, in another --work-dir'
+        f'{what} ({rate}). {kept}Lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad.max_norm=1, and start '
+        f'anew{start}'
     )

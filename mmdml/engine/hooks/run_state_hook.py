@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmdml.dist import get_world_size
 from mmdml.engine.model_of import model_of
-from mmdml.engine.resume import check_facts, check_parts, facts_of_run
+from mmdml.engine.resume import check_facts, check_parts, check_settings, facts_of_run, settings_of_run
 from mmdml.registry import HOOKS
 
 # Hooks of MMEngine that decide by what happened before, and the attributes in which they remember it.
@@ -37,7 +37,8 @@ class RunStateHook(Hook):
     Raises:
         KeyError: when resuming, if the checkpoint lacks the state of a part, or has state of a part that is not there.
         ValueError: when resuming, if the checkpoint holds weights only, or batch size, number of processes, training
-            images, optimizer or schedules are not those of the run that wrote it.
+            images, optimizer, schedules or their settings are not those of the run that wrote it. Other settings that
+            differ, such as those of the loss, hold from then on, with a warning.
 
     Config::
 
@@ -50,7 +51,12 @@ class RunStateHook(Hook):
         state = {name: _state_of(part) for name, part in self._parts(runner)}
         state['gradients'] = _pending_gradients(runner)
         state['run'] = facts_of_run(runner)
+        state['settings'] = settings_of_run(runner.cfg)
         checkpoint['mmdml'] = state
+        for schedule in _schedules_of(checkpoint):
+            # A function, such as the one by which OneCycleLR anneals, is made anew, and would not load as data.
+            for key in [key for key, value in schedule.items() if callable(value)]:
+                del schedule[key]
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
         if not runner._resume:
@@ -59,8 +65,17 @@ class RunStateHook(Hook):
         check_parts(checkpoint, set(parts))
         saved = checkpoint['mmdml']
         check_facts(saved['run'], facts_of_run(runner))
+        changed = check_settings(saved['settings'], settings_of_run(runner.cfg))
+        if changed:
+            print_log(changed, 'current', logging.WARNING)
         for name, part in parts.items():
-            _restore(part, saved[name])
+            try:
+                _restore(part, saved[name])
+            except (AttributeError, KeyError, IndexError, TypeError, RuntimeError) as error:
+                raise ValueError(
+                    f'cannot resume: the state of {name} in the checkpoint cannot be restored '
+                    f'({type(error).__name__}: {error}); the file is damaged, or was written by another version'
+                ) from error
         parameters = dict(model_of(runner).named_parameters())
         for name, gradient in saved['gradients'].items():
             parameters[name].grad = gradient
@@ -77,6 +92,11 @@ class RunStateHook(Hook):
         for name, part in named:
             if hasattr(part, 'run_state') or _remembered(part):
                 yield name, part
+
+
+def _schedules_of(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    states = checkpoint.get('param_schedulers', [])
+    return [state for part in states.values() for state in part] if isinstance(states, dict) else list(states)
 
 
 def _remembered(part: Any) -> tuple[str, ...]:

@@ -63,7 +63,9 @@ class SelectionGuardHook(Hook):
         if split not in ('train', 'val'):
             return f'test classes (split={split!r})'
         if split == 'train':
-            return ''
+            tested = _test_dataset(runner)
+            shared = common_pictures(evaluated, tested) - common_pictures(evaluated, trained)
+            return f'{len(shared)} pictures of the test data, e.g. {sorted(shared)[0]}' if shared else ''
         common = set(trained.metainfo['classes']) & set(evaluated.metainfo['classes'])
         if common:
             return (

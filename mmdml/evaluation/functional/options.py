@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from mmdml.functional.distances import DISTANCES
-from mmdml.utils.near_names import did_you_mean
+from mmdml.utils.near_names import check_settings, did_you_mean
 
 from .measures import AT_K, FIXED, Measure
 from .ranks import TIES
-from .searches import SEARCHES
+from .searches import SEARCHES, RerankedSearch
 
 NO_POSITIVE = ('skip', 'miss')
 
@@ -106,6 +106,7 @@ class SearchOptions:
                 raise ValueError(f"re-ranking needs backend='torch', got {self.backend!r}")
             if not isinstance(self.reranking, Mapping):
                 raise TypeError(f'reranking must be a dict of settings, got {self.reranking!r}')
+            check_settings('reranking', self.reranking, RerankedSearch)
         if self.backend == 'faiss':
             deep = [measure.key for measure in measures if float('inf') in (measure.every, measure.nearest)]
             if deep:

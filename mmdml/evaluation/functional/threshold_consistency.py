@@ -53,9 +53,9 @@ def threshold_consistency(
             range.
         TypeError: if labels or ids are neither integers nor strings.
     """
+    if np.shape(fpr_range) != (2,) or not 0 < fpr_range[0] < fpr_range[1] <= 1:
+        raise ValueError(f'fpr_range must be two rising rates in (0, 1], got {fpr_range!r}')
     low, high = fpr_range
-    if not 0 < low < high <= 1:
-        raise ValueError(f'fpr_range must be two rising rates in (0, 1], got {tuple(fpr_range)}')
     if points < 2:
         raise ValueError(f'points must be at least 2, got {points}')
     pairs = PairScores(embeddings, labels, ids, distance, block_size, device)

@@ -6,6 +6,7 @@ import numpy as np
 
 from mmdml.registry import PROTOCOLS
 from mmdml.structures.row_facts import RowFacts
+from mmdml.utils.near_names import did_you_mean
 
 from .base import Protocol, Split
 from .roles import by_roles
@@ -16,10 +17,15 @@ def build_protocol(protocol: dict | Protocol | None) -> Protocol:
 
     Raises:
         TypeError: if it is neither a config nor something to call.
+        KeyError: if there is no protocol of its type.
     """
     if protocol is None:
         return by_roles
     if isinstance(protocol, dict):
+        kind = protocol.get('type')
+        if isinstance(kind, str) and PROTOCOLS.get(kind) is None:
+            known = sorted(PROTOCOLS.module_dict)
+            raise KeyError(f'there is no protocol {kind!r}; known are {known}{did_you_mean(kind, known)}')
         return PROTOCOLS.build(protocol)
     if isinstance(protocol, Callable):
         return protocol

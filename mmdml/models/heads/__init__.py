@@ -2,6 +2,15 @@
 
 from .divide_and_conquer_head import DivideAndConquerHead
 from .embedding_head import EmbeddingHead
-from .regularizers import MaskDiversity
+from .regularizers import AntiCollapse, CrossBatchSpread, EmbeddingNorm, KoLeo, LossTerm, MaskDiversity
 
-__all__ = ['DivideAndConquerHead', 'EmbeddingHead', 'MaskDiversity']
+__all__ = [
+    'AntiCollapse',
+    'CrossBatchSpread',
+    'DivideAndConquerHead',
+    'EmbeddingHead',
+    'EmbeddingNorm',
+    'KoLeo',
+    'LossTerm',
+    'MaskDiversity',
+]

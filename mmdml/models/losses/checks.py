@@ -33,6 +33,18 @@ def check_cosine_space(pairs: PairBatch, owner: str) -> None:
         raise ValueError(f'{owner} compares by cosine and cannot use {type(pairs.space).__name__}')
 
 
+def check_label_targets(pairs: PairBatch, owner: str) -> None:
+    """Refuse targets that differ from the labels, for what uses labels in other ways than through the pairs.
+
+    Raises:
+        ValueError: naming the owner (on an accelerator: see :func:`~mmdml.structures.checks.require`).
+    """
+    if pairs.targets is not None:
+        same = pairs.anchors.labels[:, None] == pairs.candidates.labels[None, :]
+        equal = (pairs.targets == same) | pairs.excluded_mask
+        require(equal.all(), f'{owner} uses class labels and cannot use targets that differ from them')
+
+
 def check_positive(**values: float) -> None:
     """Refuse numbers that are not above 0.
 

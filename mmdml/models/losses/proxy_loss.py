@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmdml.structures import PairBatch
-from mmdml.structures.checks import require
 
 from .base import Loss
-from .checks import check_class_range, check_cosine_space
+from .checks import check_class_range, check_cosine_space, check_label_targets
 
 
 class ProxyLoss(Loss):
@@ -20,7 +19,8 @@ class ProxyLoss(Loss):
     the cosines to all proxies, the loss is :math:`\operatorname{mean}_x \operatorname{score}(x)`. Proxies are
     directions: their length is normalized away, so weight decay changes only their step size.
 
-    Subclasses implement :meth:`score`.
+    Subclasses implement :meth:`score`, and :meth:`further_terms` where something is added that is no matter of one row
+    and the proxies.
 
     Args:
         num_classes: number C of training classes.
@@ -47,6 +47,10 @@ class ProxyLoss(Loss):
     def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """Loss of each row: ``(R, C')`` cosines to all proxies and ``(R,)`` class ids -> ``(R,)``."""
 
+    def further_terms(self, pairs: PairBatch, unit_proxies: Tensor) -> Tensor:
+        """Scalar that is added to the mean score; here 0. Proxies are ``(C', D)`` of length 1."""
+        return unit_proxies.new_zeros(())
+
     def unit_proxies(self) -> Tensor:
         """``(C', D)`` proxies of length 1."""
         return F.normalize(self.proxies, dim=1)
@@ -66,10 +70,7 @@ class ProxyLoss(Loss):
                 'remove the miner of the head'
             )
         check_cosine_space(pairs, name)
-        if pairs.targets is not None:
-            same = pairs.anchors.labels[:, None] == rows.labels[None, :]
-            equal = (pairs.targets == same) | pairs.excluded_mask
-            require(equal.all(), f'{name} uses class labels and cannot use targets that differ from them')
+        check_label_targets(pairs, name)
         proxies = self.unit_proxies() if unit_proxies is None else unit_proxies
         width = rows.embeddings.shape[1]
         if width != proxies.shape[1]:
@@ -78,4 +79,17 @@ class ProxyLoss(Loss):
         dtype = torch.promote_types(pairs.dtype, proxies.dtype)
         with torch.autocast(proxies.device.type, enabled=False):
             cosine = rows.embeddings.to(dtype) @ proxies.to(dtype).t()
-        return self.score(cosine, rows.labels).sum() / max(len(rows), 1)
+            # Without rows all terms are 0, but hang on the graph.
+            mean = self.score(cosine, rows.labels).sum() / max(len(rows), 1)
+            return mean + min(len(rows), 1) * self.further_terms(pairs, proxies.to(dtype))
+
+
+def check_positive(**values: float) -> None:
+    """Refuse arguments that are not above 0, by name.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f'{name} must be positive, got {value}')

@@ -15,9 +15,17 @@ def _mean_per_term(terms: Tensor, weight: Tensor, num_anchors: int) -> Tensor:
     return terms.sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
+def _mean_per_active_term(terms: Tensor, weight: Tensor, num_anchors: int) -> Tensor:
+    return _mean_per_term(terms, weight * (terms > 0), num_anchors)
+
+
 #: name -> function of the weighted terms, their weights (zero: no term) and the number of anchors. 'paper' grows with
-#: the number of candidates, 'mean' does not.
-REDUCTIONS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {'paper': _sum_per_anchor, 'mean': _mean_per_term}
+#: the number of candidates, 'mean' and 'nonzero', the mean over the terms above 0, do not.
+REDUCTIONS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    'paper': _sum_per_anchor,
+    'mean': _mean_per_term,
+    'nonzero': _mean_per_active_term,
+}
 
 
 def get_reduction(name: str) -> Callable[[Tensor, Tensor, int], Tensor]:

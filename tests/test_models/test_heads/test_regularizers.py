@@ -1,12 +1,15 @@
 """Terms beside the loss, by name."""
 
+import math
+
 import pytest
 import torch
 from mmengine.model import BaseModule
 
-from mmdml.models import EmbeddingHead
-from mmdml.models.necks import LinearEmbedding
+from mmdml.models import DivideAndConquerHead, EmbeddingHead
+from mmdml.models.necks import DivideAndConquerEmbedding, LinearEmbedding
 from mmdml.registry import MODELS
+from mmdml.structures import PairBatch, Progress, Rows, StepContext
 
 LABELS = torch.tensor([0, 0, 1, 1])
 NECK = LinearEmbedding(2, 2)
@@ -48,3 +51,125 @@ def test_weights_are_required_and_not_negative():
         head_with(size=dict(type='MeanSquare', weight=-1))
     with pytest.raises(ValueError, match="regularizers.size needs a 'weight'"):
         head_with(size=dict(type='MeanSquare'))
+
+
+# ---- the terms -------------------------------------------------------------------------------------------------------
+
+WIDE = LinearEmbedding(3, 3)
+TERMS = dict(
+    tcm=dict(type='LossTerm', loss=dict(type='TCMLoss')),
+    norm=dict(type='EmbeddingNorm'),
+    koleo=dict(type='KoLeo'),
+    antico=dict(type='AntiCollapse'),
+    spread=dict(type='CrossBatchSpread', size=5, embed_dim=3),
+)
+each_term = pytest.mark.parametrize('name', TERMS)
+
+
+def rows_of(raw, labels=LABELS):
+    return Rows.of_batch(raw, labels)
+
+
+def raw_rows(rows=4, seed=0, dtype=torch.float64):
+    return torch.randn(rows, 3, generator=torch.Generator().manual_seed(seed), dtype=dtype).requires_grad_()
+
+
+def units(raw):
+    return [[x / math.hypot(*row) for x in row] for row in raw.tolist()]
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def test_loss_term_is_the_loss_of_the_real_rows():
+    raw = raw_rows()
+    term = MODELS.build(TERMS['tcm'])(rows_of(raw), WIDE, None)
+    pairs = PairBatch.from_embeddings(torch.nn.functional.normalize(raw), LABELS)
+    torch.testing.assert_close(term, MODELS.build(dict(type='TCMLoss'))(pairs))
+    with pytest.raises(TypeError, match='LossTerm takes a loss over pairs, got ProxyNCALoss'):
+        MODELS.build(dict(type='LossTerm', loss=dict(type='ProxyNCALoss', num_classes=2, embed_dim=3)))
+
+
+def test_embedding_norm_and_koleo_by_a_loop():
+    raw = raw_rows()
+    expected = sum(x * x for row in raw.tolist() for x in row) / 4
+    assert float(MODELS.build(TERMS['norm'])(rows_of(raw), WIDE, None).detach()) == pytest.approx(expected)
+    unit = units(raw)
+    nearest = [min(math.dist(a, b) for j, b in enumerate(unit) if j != i) for i, a in enumerate(unit)]
+    expected = -sum(math.log(d) for d in nearest) / 4
+    assert float(MODELS.build(TERMS['koleo'])(rows_of(raw), WIDE, None).detach()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('rows', [2, 4])
+def test_anti_collapse_is_one_over_the_root_of_the_determinant_for_few_and_many_rows(rows):
+    raw = raw_rows(rows)
+    unit = torch.nn.functional.normalize(raw.detach())
+    matrix = torch.eye(3, dtype=torch.float64) + 3 / (rows * 0.5) * unit.t() @ unit
+    term = MODELS.build(TERMS['antico'])(rows_of(raw, LABELS[:rows]), WIDE, None)
+    torch.testing.assert_close(term, torch.linalg.det(matrix).rsqrt())
+    line = MODELS.build(TERMS['antico'])(rows_of(raw[:1].expand(rows, 3), LABELS[:rows]), WIDE, None)
+    # All rows equal: one eigenvalue of the product, the number of rows.
+    assert float(line.detach()) == pytest.approx((1 + 3 / 0.5) ** -0.5) and line > term
+    with pytest.raises(ValueError, match='epsilon and gamma must be positive, got 0 and 1.0'):
+        MODELS.build(dict(type='AntiCollapse', epsilon=0))
+
+
+def test_cross_batch_spread_by_a_loop_over_rows_of_two_batches():
+    term = MODELS.build(TERMS['spread']).double()
+    first, second = raw_rows(seed=1), raw_rows(seed=2)
+    labels = torch.tensor([0, 1, 2, 2])
+    term(rows_of(first, labels), WIDE, None)
+    value = term(rows_of(second), WIDE, None)
+    everything = list(zip(units(second) + units(first), LABELS.tolist() + labels.tolist(), strict=True))
+    cosines = [dot(a, b) for a, y in everything[:4] for b, z in everything if y != z]
+    expected = (sum(cosines) / len(cosines)) ** 2 + max(sum(s * s for s in cosines) / len(cosines) - 1 / 3, 0)
+    assert float(value.detach()) == pytest.approx(expected)
+    # The newest rows first, and only as many as fit; evaluation remembers nothing.
+    torch.testing.assert_close(term.rows, torch.cat([second, first[:1]]).detach())
+    assert term.labels.tolist() == [*LABELS.tolist(), 0]
+    term.eval()(rows_of(first), WIDE, None)
+    assert term.labels.tolist() == [*LABELS.tolist(), 0] and set(term.state_dict()) == {'rows', 'labels'}
+    with pytest.raises(ValueError, match='size must be 0 or more, got -1'):
+        MODELS.build(dict(type='CrossBatchSpread', size=-1, embed_dim=3))
+
+
+@each_term
+def test_the_gradient_of_a_term_is_that_of_its_value(name):
+    term = MODELS.build(TERMS[name]).double()
+    if name == 'spread':
+        term(rows_of(raw_rows(seed=1)), WIDE, None)
+        term.eval()
+    assert torch.autograd.gradcheck(lambda raw: term(rows_of(raw), WIDE, None), raw_rows())
+
+
+@each_term
+@pytest.mark.parametrize('labels', [[0, 1], [2, 2], [1], []], ids=str)
+@pytest.mark.parametrize('fill', [None, 0.0, 1.0], ids=['random', 'zero', 'equal'])
+def test_a_term_of_a_degenerate_batch_is_finite_and_so_is_its_gradient(name, labels, fill):
+    raw = raw_rows(len(labels), dtype=torch.float32)
+    if fill is not None:
+        raw = torch.full_like(raw, fill).requires_grad_()
+    value = MODELS.build(TERMS[name])(rows_of(raw, torch.tensor(labels, dtype=torch.int64)), WIDE, None)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(raw.grad).all()
+
+
+@each_term
+def test_a_term_trains_inside_learners_and_beside_synthetic_rows(name):
+    """It sees the real rows alone, as wide as the learner that the step trains."""
+    neck = DivideAndConquerEmbedding(in_channels=5, embed_dim=8, num_learners=4)
+    torch.manual_seed(0)
+    head = DivideAndConquerHead(
+        dict(type='ContrastiveLoss'),
+        regularizers=dict(term=dict({**TERMS[name], **({'embed_dim': 8} if name == 'spread' else {})}, weight=1.0)),
+    )
+    head.bind(neck)
+    neck.divide(4)
+    features = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+    for learner in (0, 3, None):
+        step = StepContext(Progress(1, 10, 5), None if learner is None else neck.active(learner))
+        raw = neck(features, learner)
+        value = head.loss(raw, LABELS, torch.arange(4), neck, step)['loss_term']
+        (gradient,) = torch.autograd.grad(value, raw)
+        assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0

@@ -133,6 +133,28 @@ def test_candidates_that_were_gathered_from_elsewhere(loss):
     assert raw.grad[1].abs().sum() > 0 and raw.grad[5].abs().sum() > 0
 
 
+@each_loss
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_rows_under_autocast_have_a_loss_in_fp32(loss, dtype):
+    raw = raw_rows()
+    pairs = with_copies(raw.to(dtype), LABELS)
+    with torch.autocast('cpu', dtype):
+        value = build(loss)(pairs)
+    assert value.dtype == torch.float32
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(raw.grad).all() and raw.grad.abs().sum() > 0
+
+
+@each_loss
+def test_with_remembered_candidates(loss):
+    """Rows of earlier steps: no graph, no view in common with any anchor, a class that the batch does not have."""
+    raw, rest = raw_rows(), raw_rows(6, seed=1).detach()
+    anchors = Rows.of_batch(normalize(raw, dim=1), LABELS % 3)
+    remembered = Rows(normalize(rest, dim=1), torch.tensor([0, 1, 2, 3, 0, 1]), torch.full((6,), -1))
+    value = check(build(loss), PairBatch(anchors, Rows.cat([anchors, remembered])), raw)
+    assert raw.grad.abs().sum() > 0 and value != build(loss)(PairBatch(anchors, anchors))
+
+
 STEP = StepContext(Progress(49, 100, 10))
 
 
@@ -208,14 +230,14 @@ def test_what_every_class_based_loss_refuses(loss):
 @pytest.mark.parametrize(
     'loss', [part for part in LOSSES if issubclass(part, ProxyLoss)], ids=lambda part: part.__name__
 )
-def test_proxies_are_directions_whose_score_is_averaged(loss):
+def test_proxies_are_directions_whose_score_is_averaged_beside_further_terms(loss):
     function = build(loss, torch.float64)
     pairs = with_copies(raw_rows(dtype=torch.float64), LABELS)
     expected = function(pairs)
     cosine = pairs.candidates.embeddings @ function.unit_proxies().t()
     score = function.score(cosine, pairs.candidates.labels)
     assert score.shape == (16,)
-    torch.testing.assert_close(score.mean(), expected)
+    torch.testing.assert_close(score.mean() + function.further_terms(pairs, function.unit_proxies()), expected)
     with torch.no_grad():
         function.proxies.mul_(7)
     torch.testing.assert_close(function(pairs), expected)

@@ -408,9 +408,9 @@ def test_the_distance_of_unit_vectors_is_euclidean_and_flat_at_zero():
 @pytest.mark.parametrize(
     'config, words',
     [
-        (dict(type='ContrastiveLoss', reduction='total'), "'mean', 'paper'"),
+        (dict(type='ContrastiveLoss', reduction='total'), "'mean', 'nonzero', 'paper'"),
         (dict(type='ContrastiveLoss', distance='manhattan'), "'cosine', 'euclidean'"),
-        (dict(type='TripletLoss', reduction='sum'), "'mean', 'paper'"),
+        (dict(type='TripletLoss', reduction='sum'), "'mean', 'nonzero', 'paper'"),
         (dict(type='MultiSimilarityLoss', alpha=0), 'alpha and beta must be positive'),
     ],
 )

@@ -1,0 +1,110 @@
+"""What losses over pairs cost on one core, beside pytorch-metric-learning.
+
+    python benchmarks/losses.py                          # all sections, into docs/benchmarks/losses.md
+    python benchmarks/losses.py --sections pairs         # only some; the other sections of the page stay
+
+Every ratio is that of medians of process CPU time with one thread, of calls that take turns, forward and backward
+from raw embeddings on random data.
+"""
+
+import os
+
+# Before torch is imported: its thread pools are sized once.
+os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = '1'
+
+import statistics
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from common import Page, Table, alternating_cpu_seconds, milliseconds
+from torch.nn import functional as F
+
+from mmdml.registry import MODELS, TASK_UTILS
+from mmdml.structures import PairBatch
+
+DIM, BATCHES, ROUNDS = 512, (128, 512), 5
+#: Losses of pytorch-metric-learning whose memory at B = 512 is some gigabytes.
+CUBIC = ('NTXentLoss', 'LiftedStructureLoss', 'TupletMarginLoss', 'SmoothAPLoss')
+
+
+def measured(head: dict[str, Any], other: Callable[..., Any], miner: Any, batch: int) -> tuple[float, float]:
+    """Seconds of our loss and of pytorch-metric-learning's on the same rows, 4 of a class."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(batch // 4).repeat_interleave(4)
+    centers = torch.randn(batch // 4, DIM, generator=random)
+    raw = (centers[labels] + 2 * torch.randn(batch, DIM, generator=random)).requires_grad_()
+    loss = MODELS.build(head['loss'])
+    our_miner = TASK_UTILS.build(head['miner']) if 'miner' in head else None
+
+    def own() -> None:
+        raw.grad = None
+        pairs = PairBatch.from_embeddings(F.normalize(raw), labels)
+        loss(pairs, our_miner(pairs.detach()) if our_miner else None).backward()
+
+    def theirs() -> None:
+        raw.grad = None
+        unit = F.normalize(raw)
+        other(unit, labels, miner(unit, labels) if miner else None).backward()
+
+    times = alternating_cpu_seconds({'own': own, 'theirs': theirs}, ROUNDS)
+    return statistics.median(times['own']), statistics.median(times['theirs'])
+
+
+def pairs_section() -> Table:
+    """A loss over pairs, forward and backward from raw embeddings (D = 512, 4 images a class).
+
+    Without those peers at B = 512 that need gigabytes there: tables of all positive by all negative pairs, or of B x B
+    x B numbers.
+    """
+    from pytorch_metric_learning import losses, miners
+
+    cases: list[tuple[dict[str, Any], Any, Any]] = [
+        (dict(loss=dict(type='NTXentLoss')), losses.NTXentLoss(), None),
+        (dict(loss=dict(type='SupConLoss')), losses.SupConLoss(), None),
+        (dict(loss=dict(type='CircleLoss')), losses.CircleLoss(), None),
+        (dict(loss=dict(type='LiftedStructureLoss')), losses.LiftedStructureLoss(), None),
+        (dict(loss=dict(type='GeneralizedLiftedStructureLoss')), losses.GeneralizedLiftedStructureLoss(), None),
+        (dict(loss=dict(type='AngularLoss')), losses.AngularLoss(), None),
+        (dict(loss=dict(type='TupletMarginLoss')), losses.TupletMarginLoss(), None),
+        (dict(loss=dict(type='HistogramLoss')), losses.HistogramLoss(), None),
+        (dict(loss=dict(type='FastAPLoss')), losses.FastAPLoss(), None),
+        (dict(loss=dict(type='SmoothAPLoss')), losses.SmoothAPLoss(), None),
+        (dict(loss=dict(type='RankedListLoss')), losses.RankedListLoss(margin=0.4, Tn=10), None),
+        (dict(loss=dict(type='TCMLoss')), losses.ThresholdConsistentMarginLoss(), None),
+        (
+            dict(loss=dict(type='TripletLoss', negatives='all', reduction='nonzero')),
+            losses.TripletMarginLoss(margin=0.2),
+            None,
+        ),
+        (
+            dict(loss=dict(type='TripletLoss', reduction='mean'), miner=dict(type='EasyPositiveMiner')),
+            losses.TripletMarginLoss(margin=0.2),
+            miners.BatchEasyHardMiner(),
+        ),
+    ]
+    lines = []
+    for head, other, miner in cases:
+        name = f'`{head["loss"]["type"]}`' + (f' + `{head["miner"]["type"]}`' if 'miner' in head else '')
+        name += ', all negatives' if head['loss'].get('negatives') == 'all' else ''
+        peer = f'`{type(other).__name__}`' + (f' + `{type(miner).__name__}`' if miner else '')
+        for batch in BATCHES[:1] if type(other).__name__ in CUBIC else BATCHES:
+            own, theirs = measured(head, other, miner, batch)
+            lines.append((name, batch, milliseconds(own), milliseconds(theirs), peer, f'{own / theirs:.2f}'))
+            print(*lines[-1], file=sys.stderr, flush=True)
+    return ('loss', 'B', 'mmdml', 'PML', 'in PML', 'ratio (aim <= 1)'), lines
+
+
+HEADING = '# What losses cost\n\nMedian process CPU time of five runs on one core, random data.\n'
+
+
+def main() -> int:
+    page = Page('losses', HEADING, {'pairs': pairs_section})
+    args = page.parser(__doc__).parse_args()
+    page.measure(args.sections, args.output)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Embeddings of a folder in files of equal size, made by one process or several, in one go or many."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer
+from mmdml.apis.image_inputs import image_inputs
+from mmdml.utils.files import write_atomically
+from mmdml.utils.names import printable
+
+_FACTS = 'embeddings.json'
+
+
+@dataclass(frozen=True)
+class ShardsWritten:
+    """What a call did: how many shards it wrote and skipped, how many pictures it embedded and could not read."""
+
+    written: int
+    skipped: int
+    pictures: int
+    unreadable: int
+
+
+def write_shards(
+    embed: ImageEmbeddingInferencer,
+    folder: str | Path,
+    out: str | Path,
+    shard_size: int = 4096,
+    rank: int = 0,
+    ranks: int = 1,
+) -> ShardsWritten:
+    """Embed the pictures of a folder into shards; shards that are there are skipped.
+
+    Shard i covers the pictures ``i * shard_size`` to ``(i + 1) * shard_size`` in the order of paths. It consists of
+    ``00000.npy``, ``(N, D)`` float32 rows of length 1, and ``00000.jsonl``, a line for each picture of the shard:
+    ``{"path": ..., "row": 0}``, or ``{"path": ..., "error": ...}`` for one that could not be read. Paths are relative
+    to ``folder``. The table is written last: a shard with a table is whole. ``embeddings.json`` holds what all shards
+    share.
+
+    Args:
+        embed: what embeds.
+        folder: with the pictures in it and below it.
+        out: folder of the shards, made if need be.
+        shard_size: pictures in a shard.
+        rank: of this process; it writes the shards ``rank, rank + ranks, ...``.
+        ranks: processes that write.
+
+    Raises:
+        ValueError: ``out`` holds shards of another model, of another list of pictures or of another size; a number out
+            of range.
+        FileNotFoundError: there is no such folder, or no picture in it.
+        OSError: the disk is full, for instance; whole shards stay.
+    """
+    if shard_size < 1 or not 0 <= rank < ranks:
+        raise ValueError(f'shard_size={shard_size} must be 1 or more, and rank={rank} in 0..{ranks - 1}')
+    root, out = os.path.abspath(folder), Path(out)
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f'there is no folder {printable(root)}')
+    paths = [os.path.relpath(image.name, root) for image in image_inputs(root)]
+    out.mkdir(parents=True, exist_ok=True)
+    _check_facts(out / _FACTS, _facts(embed, paths, shard_size))
+    written = skipped = pictures = unreadable = 0
+    for shard in range(rank, -(-len(paths) // shard_size), ranks):
+        if (out / f'{shard:05d}.jsonl').exists():
+            skipped += 1
+            continue
+        found = embed([os.path.join(root, path) for path in paths[shard * shard_size : (shard + 1) * shard_size]])
+        table = [dict(path=os.path.relpath(name, root), row=row) for row, name in enumerate(found.names)]
+        table += [dict(path=os.path.relpath(each.name, root), error=each.reason) for each in found.unreadable]
+        _write(out / f'{shard:05d}', found.embeddings, table)
+        written, pictures, unreadable = written + 1, pictures + len(found.names), unreadable + len(found.unreadable)
+    return ShardsWritten(written, skipped, pictures, unreadable)
+
+
+def _facts(embed: ImageEmbeddingInferencer, paths: Sequence[str], shard_size: int) -> dict[str, Any]:
+    listed = hashlib.sha256(b'\0'.join(map(os.fsencode, paths))).hexdigest()
+    return dict(
+        model_hash=embed.model_hash,
+        dimensions=embed.dimensions,
+        pictures=len(paths),
+        pictures_hash=listed,
+        shard_size=shard_size,
+    )
+
+
+def _check_facts(path: Path, facts: dict[str, Any]) -> None:
+    """Write the facts, or compare them with those that are there."""
+    if not path.exists():
+        # Several ranks write the same.
+        with write_atomically(path, 'w', encoding='utf-8') as file:
+            json.dump(facts, file, indent=2)
+        return
+    before = json.loads(path.read_text(encoding='utf-8'))
+    other = [name for name, value in facts.items() if before.get(name) != value]
+    if other:
+        raise ValueError(
+            f'{printable(path.parent)} holds shards that were made with another {other[0]} ({before.get(other[0])}, '
+            f'not {facts[other[0]]}); choose another folder, or empty that one'
+        )
+
+
+def _write(stem: Path, embeddings: np.ndarray, table: list[dict[str, Any]]) -> None:
+    with write_atomically(stem.with_suffix('.npy')) as file:
+        np.save(file, embeddings, allow_pickle=False)
+    # ASCII: JSON can then hold names that are no UTF-8.
+    with write_atomically(stem.with_suffix('.jsonl'), 'w', encoding='ascii') as file:
+        file.writelines(json.dumps(row) + '\n' for row in table)

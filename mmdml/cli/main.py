@@ -1,0 +1,36 @@
+"""The command ``mmdml``: it finds its commands by name and imports the one that runs."""
+
+import importlib
+
+import click
+
+#: Command -> its module, which has a function of that name, and a line of help. Modules import torch when they run, not
+#: before: help is there at once.
+COMMANDS = {
+    'embed': ('mmdml.cli.embed', 'Embed the pictures of a folder into files.'),
+}
+
+
+class _Commands(click.Group):
+    """Commands that are imported when they are called by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section('Commands'):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=_Commands, context_settings=dict(help_option_names=['-h', '--help']))
+def main() -> None:
+    """Deep metric learning: pictures to embeddings. ``mmdml COMMAND --help`` explains a command."""
+
+
+if __name__ == '__main__':
+    main(prog_name='mmdml')

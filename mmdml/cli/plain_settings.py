@@ -1,0 +1,74 @@
+"""Checks of the settings that the Runner reads itself, without a registry."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.runner import Runner
+from mmengine.utils.dl_utils import set_multi_processing
+
+from mmdml.utils.near_names import did_you_mean
+
+
+def _arguments(function: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters) - {'self', 'parameters', 'distributed'}
+
+
+#: Names that may stand below a key; what else stands there would be ignored, or fail in the middle of a run.
+_NAMES = {
+    'randomness': _arguments(Runner.set_randomness),
+    'env_cfg': frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'}),
+    'env_cfg.mp_cfg': _arguments(set_multi_processing),
+    'auto_scale_lr': frozenset({'base_batch_size', 'enable'}),
+}
+# What ``clip_grad.type`` of an OptimWrapper chooses.
+_CLIPPING = {'norm': torch.nn.utils.clip_grad_norm_, 'value': torch.nn.utils.clip_grad_value_}
+#: Whole numbers, and the least value that each may have.
+_WHOLE = {
+    'train_cfg.max_epochs': 1,
+    'train_cfg.max_iters': 1,
+    'train_cfg.val_interval': 1,
+    'randomness.seed': 0,
+    'auto_scale_lr.base_batch_size': 1,
+    'optim_wrapper.accumulative_counts': 1,
+    **{f'{part}_dataloader.batch_size': 1 for part in ('train', 'val', 'test')},
+    **{f'{part}_dataloader.num_workers': 0 for part in ('train', 'val', 'test')},
+}
+_LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
+_REMEDIES = {'train_cfg.val_interval': ' (--no-validate switches evaluation off)'}
+
+
+def check_plain_settings(values: Mapping[str, Any]) -> None:
+    """Refuse names and values that the Runner would ignore, or meet after it has begun.
+
+    Args:
+        values: merged config.
+
+    Raises:
+        ValueError: naming the path, the value, and what is near to it or allowed.
+    """
+    names = dict(_NAMES)
+    clipping = _at(values, 'optim_wrapper.clip_grad')
+    if isinstance(clipping, Mapping):
+        names['optim_wrapper.clip_grad'] = {'type'} | _arguments(
+            _CLIPPING.get(clipping.get('type', 'norm'), _CLIPPING['norm'])
+        )
+    for path, known in names.items():
+        entry = _at(values, path)
+        for key in set(entry if isinstance(entry, Mapping) else ()) - known:
+            near = did_you_mean(key, known) or f'; known are {", ".join(sorted(known))}'
+            raise ValueError(f'{path}.{key}: there is no such setting{near}')
+    for path, least in _WHOLE.items():
+        value = _at(values, path)
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ValueError(f'{path}: must be a whole number >= {least}, got {value!r}{_REMEDIES.get(path, "")}')
+    level = values.get('log_level')
+    if isinstance(level, str) and level.upper() not in _LEVELS:
+        raise ValueError(f'log_level: must be one of {", ".join(_LEVELS)}, got {level!r}')
+
+
+def _at(values: Any, path: str) -> Any:
+    for key in path.split('.'):
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values

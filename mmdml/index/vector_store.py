@@ -1,0 +1,207 @@
+"""The contract of every store of embeddings."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+#: Column -> value or values that a row must have; all columns must fit.
+Where = Mapping[str, str | int | Sequence[str] | Sequence[int]]
+
+#: Columns that ``where`` may name.
+COLUMNS = ('path', 'label', 'size', 'content_hash')
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a store keeps beside an embedding.
+
+    Attributes:
+        path: of the picture, as the caller names it; a store holds each path once.
+        label: class name; empty for none.
+        size: of the file in bytes.
+        content_hash: of the file's bytes, by which a changed picture shows; empty if nobody took it.
+    """
+
+    path: str
+    label: str = ''
+    size: int = 0
+    content_hash: str = ''
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a store: its number, which no other row ever gets, and its item."""
+
+    id: int
+    item: Item
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The nearest rows of each query, best first; of equal scores the lower id comes first.
+
+    Attributes:
+        scores: ``(Q, k)`` float32 cosine similarities in -1..1; ``-inf`` where a query has fewer than k neighbors.
+        ids: ``(Q, k)`` int64 row ids; -1 there.
+    """
+
+    scores: np.ndarray
+    ids: np.ndarray
+
+
+class VectorStore(ABC):
+    """Unit embeddings of one model, each with its :class:`Item`, that can be searched.
+
+    What :meth:`add` and :meth:`delete` have returned from is there after a kill of the process at any later moment.
+    Use a store as a context, or call :meth:`close`.
+
+    Attributes:
+        dimensions: D, length of the embeddings.
+        model_hash: of the model and pre-processing that made them.
+    """
+
+    dimensions: int
+    model_hash: str
+
+    @classmethod
+    @abstractmethod
+    def open(
+        cls, address: str | Path, dimensions: int | None = None, model_hash: str | None = None, write: bool = False
+    ) -> 'VectorStore':
+        """Open a store.
+
+        Args:
+            address: where it is.
+            dimensions: length of the embeddings; needed to make a new store. An existing one must have it.
+            model_hash: as :attr:`~mmdml.apis.ImageEmbeddingInferencer.model_hash` has it; needed to make a new store.
+                An existing one must have it.
+            write: make the store if there is none, and allow changes. One process at a time may write; any number may
+                read beside it.
+
+        Raises:
+            FileNotFoundError: there is no store, and ``write`` is False.
+            ValueError: the store holds another model's embeddings, or is damaged; or a new store lacks an argument.
+            RuntimeError: another process writes.
+        """
+
+    @abstractmethod
+    def add(self, vectors: np.ndarray, items: Sequence[Item]) -> np.ndarray:
+        """Add rows, in one step that happens as a whole or not at all.
+
+        A row of the same path is replaced.
+
+        Args:
+            vectors: ``(N, D)`` rows of length 1.
+            items: ``N`` items with different paths.
+
+        Returns:
+            ``(N,)`` int64 ids of the new rows.
+
+        Raises:
+            ValueError: rows of another width, not finite or not of length 1; as many items as rows are needed, each
+                path once.
+            PermissionError: the store was opened to read.
+            OSError: the disk is full; the store is as before.
+        """
+
+    @abstractmethod
+    def delete(self, ids: Sequence[int]) -> int:
+        """Delete rows, and return how many of the ids were there."""
+
+    @abstractmethod
+    def count(self, where: Where | None = None) -> int:
+        """Return the number of rows, of those only that fit ``where``."""
+
+    @abstractmethod
+    def search(self, vectors: np.ndarray, k: int, where: Where | None = None) -> Neighbors:
+        """Return the k nearest rows of each query by cosine similarity, of those only that fit ``where``.
+
+        Args:
+            vectors: ``(Q, D)`` rows of length 1.
+            k: neighbors of each query, at least 1.
+            where: e.g. ``dict(label='beech')`` or ``dict(label=['beech', 'oak'])``.
+
+        Raises:
+            ValueError: queries as :meth:`add` refuses them, ``k`` below 1, or a column that there is not.
+        """
+
+    @abstractmethod
+    def get(self, ids: Sequence[int]) -> list[Row | None]:
+        """Return the rows of these ids in this order, None where a row was deleted or never was."""
+
+    @abstractmethod
+    def vectors(self, ids: Sequence[int]) -> np.ndarray:
+        """Return the embeddings of rows that are there, ``(N, D)``.
+
+        Raises:
+            ValueError: a row is not there.
+        """
+
+    @abstractmethod
+    def rows(self, where: Where | None = None) -> Iterator[Row]:
+        """Yield all rows that fit ``where``, by id."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release files and locks; a closed store may be closed again."""
+
+    def __enter__(self) -> 'VectorStore':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def check_vectors(vectors: np.ndarray, dimensions: int) -> np.ndarray:
+    """Return unit rows as a contiguous float32 matrix.
+
+    Args:
+        vectors: ``(N, D)`` rows; lengths may differ from 1 by 0.001, as half precision leaves them.
+        dimensions: D.
+
+    Raises:
+        ValueError: another shape, or rows that are not finite or not of length 1.
+    """
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or vectors.shape[1] != dimensions:
+        raise ValueError(f'the store holds vectors of {dimensions} dimensions, got shape {vectors.shape}')
+    lengths = np.linalg.norm(vectors, axis=1)
+    bad = np.flatnonzero(~(np.abs(lengths - 1) <= 1e-3))
+    if len(bad):
+        raise ValueError(
+            f'{len(bad)} of {len(vectors)} vectors are not of length 1, e.g. row {bad[0]} with {lengths[bad[0]]:.4g}; '
+            'divide each by its norm'
+        )
+    return vectors
+
+
+def check_items(items: Sequence[Item], number: int) -> None:
+    """Check that there are as many items as rows, each path once.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if len(items) != number:
+        raise ValueError(f'{number} vectors need as many items, got {len(items)}')
+    seen: set[str] = set()
+    for item in items:
+        if item.path in seen:
+            raise ValueError(f'the path {item.path!r} comes twice in one call; a store holds each path once')
+        seen.add(item.path)
+
+
+def check_where(where: Where | None) -> dict[str, list[str | int]]:
+    """Return columns and the values that are allowed, each in a list.
+
+    Raises:
+        ValueError: there is no such column.
+    """
+    checked = {}
+    for column, values in (where or {}).items():
+        if column not in COLUMNS:
+            raise ValueError(f'where names the column {column!r}; there are {", ".join(COLUMNS)}')
+        checked[column] = [values] if isinstance(values, str | int) else list(values)
+    return checked

@@ -1,0 +1,127 @@
+"""Contextual loss."""
+
+import torch
+from torch import Tensor
+
+from mmdml.registry import MODELS
+from mmdml.structures import Mined, PairBatch
+
+from .base import PairLoss
+from .checks import check_label_targets, check_positive
+from .pair_sums import weighted_mean
+
+
+class _Step(torch.autograd.Function):
+    """1 where the input is above or at 0, else 0; with the gradient of ``slope`` times the input."""
+
+    @staticmethod
+    def forward(ctx, inputs: Tensor, slope: float) -> Tensor:
+        ctx.slope = slope
+        return (inputs >= 0).to(inputs.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.slope * gradient, None
+
+
+@MODELS.register_module()
+class ContextualLoss(PairLoss):
+    r"""Contextual loss: rows of one class are to have the same nearest neighbors, rows of different classes none.
+
+    Liao et al., ICML 2023, with the contextual similarity of Kim et al., CVPR 2021. Over the candidates of the batch,
+    :math:`N(i)` are those within a margin :math:`\epsilon` of the similarity of the k-th nearest, the row itself
+    counted first, and :math:`R(i)` those of the k / 2 nearest, in the same sense, of which i is a neighbor, too:
+
+    .. math:: \tilde w_{ij} = \frac{|N(i) \cap N(j)|}{|N(i)|} [j \in N(i)], \quad
+        \hat w_{ij} = \frac{1}{|R(i)|} \sum_{r \in R(i)} \tilde w_{rj}, \quad
+        w_{ij} = \tfrac{1}{2} (\hat w_{ij} + \hat w_{ji})
+
+    .. math:: L = \lambda \operatorname{mean}_{ij} (y_{ij} - w_{ij})^2 + (1 - \lambda)
+        \big( \operatorname{mean}_{+} [m_p - s]_+ + \operatorname{mean}_{-} [s - m_n]_+ \big)
+        + \gamma \, (\operatorname{mean} s)^2
+
+    with y 1 for positive and 0 for negative pairs; all means are over the positive and negative pairs of candidates
+    with candidates, so that synthetic and remembered rows have neighbors as well. Membership is a step, whose gradient
+    is that of a line; counts in denominators and R have none. The formulas were not compared with the paper's: how the
+    three terms are weighed, the form of the last one, the slope, the margins and k / 2 are not confirmed.
+
+    Mined tuples are refused: neighbors are those of all rows. Costs three products of X x X matrices.
+
+    Args:
+        k: neighbors, the row itself among them: the number of images of a class in a batch.
+        epsilon: :math:`\epsilon`, a difference of similarities.
+        context: :math:`\lambda` in [0, 1].
+        mean_weight: :math:`\gamma` >= 0.
+        slope: of the line, above 0.
+        pos_margin: :math:`m_p`, a similarity.
+        neg_margin: :math:`m_n`, a similarity.
+
+    Raises:
+        ValueError: if a value is out of range; in the forward pass, if something was mined or targets differ from the
+            labels.
+
+    Config::
+
+        loss=dict(type='ContextualLoss', k=4, epsilon=0.05, context=0.2)
+    """
+
+    def __init__(
+        self,
+        k: int = 4,
+        epsilon: float = 0.05,
+        context: float = 0.2,
+        mean_weight: float = 0.1,
+        slope: float = 10.0,
+        pos_margin: float = 0.75,
+        neg_margin: float = 0.6,
+    ) -> None:
+        super().__init__()
+        check_positive(slope=slope)
+        if k < 2:
+            raise ValueError(f'k must be 2 or more, got {k}')
+        if not 0 <= context <= 1 or mean_weight < 0:
+            raise ValueError(f'context must lie in [0, 1] and mean_weight be >= 0, got {context} and {mean_weight}')
+        self.k = k
+        self.epsilon = epsilon
+        self.context = context
+        self.mean_weight = mean_weight
+        self.slope = slope
+        self.pos_margin = pos_margin
+        self.neg_margin = neg_margin
+
+    def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
+        """Scalar loss."""
+        if mined is not None:
+            raise ValueError(
+                f'ContextualLoss compares the neighbors of all rows and cannot use mined {type(mined).__name__}; '
+                'remove the miner of the head'
+            )
+        check_label_targets(pairs, type(self).__name__)
+        rows = PairBatch(pairs.candidates, pairs.candidates, pairs.exclude_same_image, space=pairs.space)
+        positive, negative = rows.weights()
+        similarity = rows.similarity
+        if similarity.numel() == 0:
+            return similarity.sum()
+        apart = weighted_mean((self.pos_margin - similarity).relu(), positive)
+        apart = apart + weighted_mean((similarity - self.neg_margin).relu(), negative)
+        either = positive + negative
+        context = weighted_mean((positive - self.contextual_similarity(similarity)).square(), either)
+        mean = weighted_mean(similarity, either).square()
+        return self.context * context + (1 - self.context) * apart + self.mean_weight * mean
+
+    def contextual_similarity(self, similarity: Tensor) -> Tensor:
+        """``(X, X)`` similarities -> ``(X, X)`` likeness of neighbors in [0, 1]."""
+        near = self._neighbors(similarity, self.k)
+        likeness = near @ near.t() / near.detach().sum(1, keepdim=True) * near
+        few = self._neighbors(similarity.detach(), max(1, self.k // 2))
+        mutual = few * few.t()
+        expanded = mutual @ likeness / mutual.sum(1, keepdim=True)
+        return (expanded + expanded.t()) / 2
+
+    def _neighbors(self, similarity: Tensor, k: int) -> Tensor:
+        """Whether a column is a neighbor of a row; every row is one of its own."""
+        own = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+        ranked = similarity.masked_fill(own, float('inf'))
+        kth = ranked.detach().topk(min(k, len(similarity)), dim=1).values[:, -1:]
+        kth = torch.where(kth == float('inf'), 1.0, kth)
+        return _Step.apply(similarity.masked_fill(own, 2.0) - kth + self.epsilon, self.slope)

@@ -1,0 +1,75 @@
+"""Matryoshka representation learning: a loss on prefixes of the embedding."""
+
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from mmdml.registry import MODELS
+from mmdml.structures import Mined, PairBatch, Rows
+
+from .base import PairLoss
+
+
+@MODELS.register_module()
+class MatryoshkaLoss(PairLoss):
+    r"""A loss on the whole embedding and on its first columns, so that a prefix is an embedding of its own.
+
+    Kusupati et al., *Matryoshka Representation Learning*, NeurIPS 2022, equation 1, with a metric-learning loss in
+    place of the classifiers. For several widths d, with the first d columns of each row brought to length 1,
+
+    .. math:: L = \sum_d w_d \, \ell\big(z_{1:d} / \lVert z_{1:d} \rVert\big)
+
+    Labels, identities, targets and mined tuples are those of the whole embedding. A loss with parameters exists once
+    per width. Inside slices the prefixes are those of a slice.
+
+    Args:
+        loss: config of a loss over pairs. Default: ``MultiSimilarityLoss``.
+        shares: widths as shares of the embedding's, each in (0, 1], rounded to columns, at least 1.
+        weights: w_d >= 0, one for each share. Default: 1 each.
+
+    Raises:
+        TypeError: if ``loss`` is no loss over pairs.
+        ValueError: for no share, one out of range, or weights that do not fit.
+
+    Config::
+
+        loss=dict(type='MatryoshkaLoss', loss=dict(type='MultiSimilarityLoss'), shares=(1, 0.5, 0.25, 0.125))
+    """
+
+    def __init__(
+        self,
+        loss: dict | None = None,
+        shares: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125),
+        weights: tuple[float, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        if not shares or not all(0 < share <= 1 for share in shares):
+            raise ValueError(f'shares must be in (0, 1], and at least one, got {shares}')
+        weights = (1.0,) * len(shares) if weights is None else weights
+        if len(weights) != len(shares) or min(weights) < 0:
+            raise ValueError(f'weights must be >= 0, one for each of the {len(shares)} shares, got {weights}')
+        self.losses = nn.ModuleList(MODELS.build(loss or dict(type='MultiSimilarityLoss')) for _ in shares)
+        if not isinstance(self.losses[0], PairLoss):
+            raise TypeError(f'MatryoshkaLoss takes a loss over pairs, got {type(self.losses[0]).__name__}')
+        self.soft_targets = self.losses[0].soft_targets
+        self.shares = shares
+        self.weights = weights
+
+    def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
+        """Scalar loss, summed over the widths."""
+        width = pairs.candidates.embeddings.shape[1]
+        total = 0
+        for loss, share, weight in zip(self.losses, self.shares, self.weights, strict=True):
+            total = total + weight * loss(_prefix(pairs, max(1, round(width * share))), mined)
+        return total
+
+
+def _prefix(pairs: PairBatch, columns: int) -> PairBatch:
+    """Return the same pairs by the first columns of their rows."""
+    if columns == pairs.candidates.embeddings.shape[1]:
+        return pairs
+    anchors, candidates = (_unit_prefix(rows, columns) for rows in (pairs.anchors, pairs.candidates))
+    return PairBatch(anchors, candidates, pairs.exclude_same_image, pairs.random, pairs.space, pairs.targets)
+
+
+def _unit_prefix(rows: Rows, columns: int) -> Rows:
+    return rows.with_embeddings(normalize(rows.embeddings[:, :columns], dim=1))

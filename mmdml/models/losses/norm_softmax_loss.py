@@ -1,0 +1,43 @@
+"""Normalized softmax loss."""
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mmdml.registry import MODELS
+
+from .proxy_loss import ProxyLoss, check_positive
+
+
+@MODELS.register_module()
+class NormSoftmaxLoss(ProxyLoss):
+    r"""Normalized softmax: a classifier without bias whose inputs and weights have length 1.
+
+    Zhai and Wu, *Classification is a Strong Baseline for Deep Metric Learning*, BMVC 2019, section 3.1. With unit rows
+    x and proxies p,
+
+    .. math:: L = -\operatorname{mean}_x \ln \frac{e^{x^T p_y / T}}{\sum_z e^{x^T p_z / T}}
+
+    The paper also normalizes the pooled features by a layer norm without parameters, which belongs to the neck.
+    Equals ``NormalizedSoftmaxLoss`` of pytorch-metric-learning.
+
+    Args:
+        num_classes: number C of training classes.
+        embed_dim: width D of the embedding. A ``DivideAndConquerHead`` puts in the width of each slice.
+        temperature: T > 0; 0.05 in the paper.
+
+    Raises:
+        ValueError: for a value out of range; in the forward pass, what :class:`ProxyLoss` refuses.
+
+    Config::
+
+        loss=dict(type='NormSoftmaxLoss', num_classes=100, embed_dim=512, temperature=0.05)
+    """
+
+    def __init__(self, num_classes: int, embed_dim: int, temperature: float = 0.05) -> None:
+        super().__init__(num_classes, embed_dim)
+        check_positive(temperature=temperature)
+        self.temperature = temperature
+
+    def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
+        """``(R, C)`` cosines and ``(R,)`` class ids -> ``(R,)``."""
+        return cross_entropy(cosine / self.temperature, labels, reduction='none')

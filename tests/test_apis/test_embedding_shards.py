@@ -1,0 +1,87 @@
+"""Shards of embeddings: resumed, shared among ranks, refused where they are of something else."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mmdml.apis import ImageEmbeddingInferencer, get_model
+from mmdml.apis.embedding_shards import write_shards
+
+SIZES = dict(backbone=dict(channels=8), neck=dict(in_channels=8, embed_dim=6))
+PIPELINE = [dict(type='LoadImageFromFile', color_type='grayscale'), dict(type='mmpretrain.PackInputs')]
+
+
+def inferencer():
+    model = get_model('ms_conv4_omniglot', **SIZES)
+    return ImageEmbeddingInferencer(model, pipeline=PIPELINE, device='cpu', batch_size=5, progress=False)
+
+
+@pytest.fixture(scope='module')
+def embed():
+    return inferencer()
+
+
+def read(out):
+    """Embeddings by relative path, and the paths of unreadable pictures."""
+    rows, unreadable = {}, []
+    for table in sorted(out.glob('*.jsonl')):
+        vectors = np.load(table.with_suffix('.npy'))
+        for line in map(json.loads, table.read_text().splitlines()):
+            if 'error' in line:
+                unreadable.append(line['path'])
+            else:
+                rows[line['path']] = vectors[line['row']]
+    return rows, unreadable
+
+
+def contents(out):
+    return {file.name: file.read_bytes() for file in out.iterdir()}
+
+
+def test_shards_hold_every_picture_once_and_unreadable_ones_by_name(embed, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / 'photos')
+    (tmp_path / 'photos/class_0/x\udce9\n.png').write_bytes(b'no picture')
+    done = write_shards(embed, tmp_path / 'photos', tmp_path / 'out', shard_size=10)
+    assert (done.written, done.skipped, done.pictures, done.unreadable) == (4, 0, 36, 1)
+    rows, unreadable = read(tmp_path / 'out')
+    assert unreadable == ['class_0/x\udce9\n.png'] and len(rows) == 36
+    whole = embed(pictures)
+    for name, vector in zip(whole.names, whole.embeddings, strict=True):
+        np.testing.assert_allclose(rows['/'.join(name.split('/')[-2:])], vector, atol=1e-6)
+
+
+def test_a_second_call_makes_what_is_missing_and_nothing_else(embed, pictures, tmp_path):
+    out = tmp_path / 'out'
+    write_shards(embed, pictures, out, shard_size=10)
+    whole, kept = contents(out), (out / '00002.npy').stat().st_mtime_ns
+    # As a kill between the two files of a shard leaves it.
+    (out / '00001.jsonl').unlink()
+    (out / '00001.npy').write_bytes(b'half')
+    done = write_shards(embed, pictures, out, shard_size=10)
+    assert (done.written, done.skipped) == (1, 3)
+    assert contents(out) == whole and (out / '00002.npy').stat().st_mtime_ns == kept
+
+
+def test_shards_of_several_ranks_equal_those_of_one_bit_by_bit(embed, pictures, tmp_path):
+    write_shards(embed, pictures, tmp_path / 'one', shard_size=7)
+    parts = [write_shards(embed, pictures, tmp_path / 'three', 7, rank, 3).written for rank in (2, 0, 1)]
+    assert sum(parts) == 6 and contents(tmp_path / 'three') == contents(tmp_path / 'one')
+
+
+def test_shards_of_another_model_list_or_size_are_refused(embed, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / 'photos')
+    out = tmp_path / 'out'
+    write_shards(embed, tmp_path / 'photos', out, shard_size=40)
+    with pytest.raises(ValueError, match='another model_hash'):
+        write_shards(inferencer(), tmp_path / 'photos', out, shard_size=40)
+    with pytest.raises(ValueError, match=r'another shard_size \(40, not 20\)'):
+        write_shards(embed, tmp_path / 'photos', out, shard_size=20)
+    (tmp_path / 'photos/class_0/0.png').rename(tmp_path / 'photos/class_0/renamed.png')
+    with pytest.raises(ValueError, match='another pictures_hash'):
+        write_shards(embed, tmp_path / 'photos', out, shard_size=40)
+    with pytest.raises(ValueError, match=r'rank=3 in 0..2'):
+        write_shards(embed, pictures, out, rank=3, ranks=3)
+    with pytest.raises(FileNotFoundError, match='there is no folder'):
+        write_shards(embed, tmp_path / 'nowhere', out)

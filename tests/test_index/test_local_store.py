@@ -1,0 +1,204 @@
+"""The local store when things go wrong: kills, full disks, files that were cut or exchanged."""
+
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import writer
+
+from mmdml.index import LocalStore
+from mmdml.index.exact_search import exact_neighbors
+
+MOMENTS = ['before writing', 'half written', 'written, not on the disk', 'rows half inserted', 'before the commit']
+
+
+def start(folder, *arguments):
+    command = [sys.executable, writer.__file__, folder, *arguments]
+    return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+
+
+def numbers_in(lines):
+    return [int(each) for line in lines for each in line.split() if line.endswith('\n') and each != 'open']
+
+
+def assert_holds(folder, numbers):
+    """The store opens, and each of these rows is found by its vector, with its item."""
+    with LocalStore.open(folder, write=False) as store:
+        store.verify()
+        assert store.count() >= len(numbers)
+        if numbers:
+            ids = store.search(writer.vectors_of(numbers), k=1).ids[:, 0]
+            assert [row.item for row in store.get(ids)] == [writer.item_of(each) for each in numbers]
+
+
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_a_kill_at_any_moment_of_an_add_loses_nothing_that_was_acknowledged(tmp_path, moment):
+    times = 17 if moment == 'rows half inserted' else 3  # in the third batch of 7
+    killed = start(tmp_path / 'store', 40, 7, moment, times)
+    lines = killed.stdout.readlines()
+    assert killed.wait() == -9
+    assert numbers_in(lines) == list(range(14))
+    assert_holds(tmp_path / 'store', list(range(14)))
+    completed = start(tmp_path / 'store', 40, 7)
+    assert numbers_in(completed.stdout.readlines()) == list(range(14, 40)) and completed.wait() == 0
+    assert_holds(tmp_path / 'store', list(range(40)))
+    assert (tmp_path / 'store/vectors.f32').stat().st_size == 64 + 40 * 4 * writer.DIMENSIONS
+
+
+def test_kills_after_random_times_lose_nothing_and_the_next_runs_complete_the_store(tmp_path):
+    random, acknowledged = np.random.default_rng(0), []
+    for _ in range(5):
+        killed = start(tmp_path / 'store', 5000, 3)
+        assert killed.stdout.readline() == 'open\n'
+        time.sleep(random.uniform(0, 0.05))
+        killed.kill()
+        acknowledged += numbers_in(killed.stdout.readlines())
+        killed.wait()
+        assert_holds(tmp_path / 'store', acknowledged)
+    completed = start(tmp_path / 'store', len(acknowledged) + 50, 50)
+    completed.communicate()
+    assert completed.returncode == 0
+    assert_holds(tmp_path / 'store', list(range(len(acknowledged) + 50)))
+
+
+def test_a_kill_while_the_store_is_made_leaves_one_that_can_be_made(tmp_path):
+    folder = tmp_path / 'store'
+    LocalStore.open(folder, 16, 'model', write=True).close()
+    (folder / 'store.db').unlink()  # the catalog comes last
+    with pytest.raises(FileNotFoundError, match='there is no store'):
+        LocalStore.open(folder)
+    with LocalStore.open(folder, 16, 'model', write=True) as store:
+        store.add(writer.vectors_of([0]), [writer.item_of(0)])
+
+
+@pytest.fixture
+def filled(tmp_path):
+    folder = tmp_path / 'store'
+    with LocalStore.open(folder, writer.DIMENSIONS, 'model', write=True) as store:
+        store.add(writer.vectors_of(range(20)), [writer.item_of(number) for number in range(20)])
+    return folder
+
+
+def cut(folder):
+    with open(folder / 'vectors.f32', 'r+b') as file:
+        file.truncate(64 + 19 * 4 * writer.DIMENSIONS + 5)
+
+
+def exchange(folder):
+    with LocalStore.open(folder.parent / 'other', writer.DIMENSIONS, 'model', write=True) as store:
+        store.add(writer.vectors_of(range(30)), [writer.item_of(number) for number in range(30)])
+    shutil.copy(folder.parent / 'other/vectors.f32', folder)
+
+
+def flip(folder):
+    data = bytearray((folder / 'vectors.f32').read_bytes())
+    data[-7] ^= 1
+    (folder / 'vectors.f32').write_bytes(data)
+
+
+DAMAGES = [
+    (cut, 'was cut: it holds 19 of 20 vectors'),
+    (exchange, 'belongs to another store'),
+    (flip, 'was changed or exchanged: vector 19 is not the one that was added'),
+    (lambda folder: (folder / 'vectors.f32').write_bytes(b'x' * 5000), 'is no file of vectors'),
+    (lambda folder: (folder / 'vectors.f32').unlink(), 'is missing'),
+    (lambda folder: (folder / 'store.db').write_bytes(b'x' * 5000), 'is no catalog of a store'),
+    (lambda folder: (folder / 'store.db').unlink(), 'holds other files and no store.db, e.g. vectors.f32'),
+]
+
+
+@pytest.mark.parametrize(('damage', 'message'), DAMAGES, ids=[message[:20] for _, message in DAMAGES])
+def test_a_store_whose_files_were_cut_or_exchanged_is_refused_in_words_and_left_as_it_is(filled, damage, message):
+    damage(filled)
+    before = {file.name: file.read_bytes() for file in filled.iterdir() if file.name != 'lock'}
+    if (filled / 'store.db').exists():
+        with pytest.raises(ValueError, match=message):
+            LocalStore.open(filled)
+    with pytest.raises(ValueError, match=message):
+        LocalStore.open(filled, writer.DIMENSIONS, 'model', write=True)
+    assert {name: (filled / name).read_bytes() for name in before} == before
+
+
+def test_a_folder_with_other_files_does_not_become_a_store(tmp_path):
+    (tmp_path / 'letter.txt').write_text('dear')
+    with pytest.raises(ValueError, match=r'other files and no store.db, e.g. letter.txt'):
+        LocalStore.open(tmp_path, 16, 'model', write=True)
+
+
+def test_a_full_disk_is_refused_with_the_store_whole(filled):
+    with LocalStore.open(filled, write=True) as store:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        size = (filled / 'vectors.f32').stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
+        try:
+            with pytest.raises(OSError, match='the store is as before; make room on the disk'):
+                store.add(writer.vectors_of(range(20, 30)), [writer.item_of(number) for number in range(20, 30)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert store.count() == 20 and (filled / 'vectors.f32').stat().st_size == size
+        store.add(writer.vectors_of(range(20, 30)), [writer.item_of(number) for number in range(20, 30)])
+    assert_holds(filled, list(range(30)))
+
+
+def test_nothing_in_a_store_is_pickled_and_it_opens_in_a_folder_of_any_name(filled):
+    folder = filled.parent / 'what? #1%20\udce9'
+    filled.rename(folder)
+    assert_holds(folder, list(range(20)))
+    assert {file.name for file in Path(folder).iterdir()} <= {
+        'store.db',
+        'store.db-wal',
+        'store.db-shm',
+        'vectors.f32',
+        'lock',
+    }
+    assert (folder / 'vectors.f32').read_bytes()[64:] == writer.vectors_of(range(20)).tobytes()
+
+
+def test_threads_of_a_reader_search_beside_a_writer_and_find_whole_batches(filled):
+    query, counts, problems, done = writer.vectors_of([3]), [], [], threading.Event()
+    with LocalStore.open(filled, write=True) as store, LocalStore.open(filled) as reader:
+
+        def search():
+            try:
+                while not done.is_set():
+                    found = reader.search(query, k=1000).ids[0]
+                    counts.append((found >= 0).sum())
+                    assert found[0] == 3
+            except BaseException as error:
+                problems.append(error)
+
+        threads = [threading.Thread(target=search) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for first in range(20, 220, 10):
+            numbers = range(first, first + 10)
+            store.add(writer.vectors_of(numbers), [writer.item_of(number) for number in numbers])
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert problems == [] and counts and all(count % 10 == 0 for count in counts)
+
+
+@pytest.mark.parametrize('k', [1, 5, 40])
+def test_a_search_in_blocks_equals_a_full_sort_also_with_ties_across_blocks(monkeypatch, k):
+    monkeypatch.setattr('mmdml.index.exact_search._BLOCK', 64)
+    random = np.random.default_rng(0)
+    # Small whole numbers: scores are exact, and many are equal.
+    gallery, queries = (random.integers(-2, 3, (number, 4)).astype(np.float32) for number in (200, 9))
+    rows = np.flatnonzero(random.random(200) < 0.7)
+    found = exact_neighbors(queries, gallery, rows, k)
+    scores = queries @ gallery[rows].T
+    order = np.argsort(-scores, axis=1, kind='stable')[:, :k]
+    np.testing.assert_array_equal(found.ids, rows[order])
+    np.testing.assert_array_equal(found.scores, np.take_along_axis(scores, order, 1))
+
+
+def test_the_store_loads_no_torch():
+    code = 'import sys, mmdml.index; assert "torch" not in sys.modules and "mmengine" not in sys.modules'
+    subprocess.run([sys.executable, '-c', code], check=True)

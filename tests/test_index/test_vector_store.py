@@ -1,0 +1,173 @@
+"""The contract of stores, on every store there is."""
+
+import numpy as np
+import pytest
+
+from mmdml.index import Item, LocalStore, Row
+
+#: Store classes with what makes an address of a temporary folder.
+STORES = {'local': (LocalStore, lambda folder: folder / 'store')}
+
+
+def unit(*shape, seed=0):
+    rows = np.random.default_rng(seed).standard_normal(shape)
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def items(number, start=0):
+    return [Item(f'{i}.jpg', f'class {i % 3}', 100 + i, f'{i:x}') for i in range(start, start + number)]
+
+
+@pytest.fixture(params=STORES)
+def opened(request, tmp_path):
+    """Opens the store of a test, to write unless told otherwise."""
+    kind, address = STORES[request.param]
+    stores = []
+
+    def open_store(dimensions=8, model_hash='model', write=True):
+        stores.append(kind.open(address(tmp_path), dimensions, model_hash, write))
+        return stores[-1]
+
+    yield open_store
+    for store in stores:
+        store.close()
+
+
+def expected(queries, vectors, ids, k):
+    """Scores in fp64 and ids by a full sort; equal scores by id."""
+    scores = queries.astype(np.float64) @ vectors.astype(np.float64).T
+    order = np.argsort(-scores, axis=1, kind='stable')[:, :k]
+    return np.take_along_axis(scores, order, 1), np.asarray(ids)[order]
+
+
+def test_neighbors_are_those_of_a_full_sort_with_their_scores(opened):
+    store, vectors, queries = opened(), unit(200, 8), unit(7, 8, seed=1)
+    ids = np.concatenate([store.add(vectors[:150], items(150)), store.add(vectors[150:], items(50, 150))])
+    assert len(set(ids.tolist())) == 200 and store.count() == 200
+    found = store.search(queries, k=10)
+    scores, nearest = expected(queries, vectors, ids, 10)
+    np.testing.assert_array_equal(found.ids, nearest)
+    np.testing.assert_allclose(found.scores, scores, atol=1e-6)
+    assert found.scores.dtype == np.float32 and found.ids.dtype == np.int64
+
+
+def test_of_equal_scores_the_lower_id_comes_first_and_places_without_neighbor_are_marked(opened):
+    store = opened()
+    ids = store.add(np.repeat(unit(1, 8), 6, axis=0), items(6))
+    found = store.search(unit(1, 8), k=4)
+    np.testing.assert_array_equal(found.ids, [ids[:4]])
+    found = store.search(unit(1, 8), k=8)
+    np.testing.assert_array_equal(found.ids, [[*ids, -1, -1]])
+    assert np.isneginf(found.scores[0, 6:]).all()
+    assert store.search(np.empty((0, 8), np.float32), k=3).ids.shape == (0, 3)
+
+
+def test_an_empty_store_has_no_neighbors(opened):
+    store = opened()
+    assert store.count() == 0 and list(store.rows()) == []
+    np.testing.assert_array_equal(store.search(unit(2, 8), k=2).ids, [[-1, -1], [-1, -1]])
+
+
+def test_where_limits_a_search_to_labels_paths_and_sizes(opened):
+    store, vectors, query = opened(), unit(60, 8), unit(3, 8, seed=1)
+    ids = store.add(vectors, items(60))
+    for where, fits in (
+        ({'label': 'class 1'}, np.arange(60) % 3 == 1),
+        ({'label': ['class 0', 'class 2']}, np.arange(60) % 3 != 1),
+        ({'label': 'class 1', 'size': [101, 104, 102]}, np.isin(np.arange(60), [1, 4])),
+        ({'path': '5.jpg'}, np.arange(60) == 5),
+        ({'label': 'none such'}, np.zeros(60, bool)),
+        ({'label': []}, np.zeros(60, bool)),
+    ):
+        assert store.count(where) == fits.sum(), where
+        assert [row.id for row in store.rows(where)] == ids[fits].tolist()
+        found = store.search(query, k=5, where=where)
+        number = min(5, fits.sum())
+        np.testing.assert_array_equal(found.ids[:, :number], expected(query, vectors[fits], ids[fits], 5)[1])
+        assert (found.ids[:, number:] == -1).all()
+    with pytest.raises(ValueError, match="column 'labels'; there are path, label"):
+        store.search(query, k=1, where={'labels': 'class 1'})
+
+
+def test_deleted_rows_are_not_found_and_their_ids_not_given_again(opened):
+    store, vectors = opened(), unit(20, 8)
+    ids = store.add(vectors, items(20))
+    assert store.delete([ids[3], ids[7], 10**6]) == 2 and store.delete([ids[3]]) == 0
+    assert store.count() == 18 and store.get([ids[3], ids[4]]) == [None, Row(ids[4], items(20)[4])]
+    assert not {ids[3], ids[7]} & set(store.search(vectors, k=20).ids.ravel().tolist())
+    again = store.add(vectors[3:4], items(1, 3))
+    assert again[0] not in ids and store.count() == 19
+    with pytest.raises(ValueError, match=f'no row {ids[7]}'):
+        store.vectors([ids[7]])
+
+
+def test_a_row_of_the_same_path_is_replaced(opened):
+    store, vectors = opened(), unit(6, 8)
+    ids = store.add(vectors[:5], items(5))
+    new = store.add(vectors[5:], [Item('2.jpg', 'other', 7, 'new')])
+    assert store.count() == 5 and store.get([ids[2]]) == [None]
+    assert store.get(new) == [Row(new[0], Item('2.jpg', 'other', 7, 'new'))]
+    assert store.search(vectors[5:], k=1).ids.tolist() == [new.tolist()]
+    np.testing.assert_array_equal(store.vectors([new[0], ids[0]]), vectors[[5, 0]])
+
+
+def test_rows_are_there_after_closing_with_any_name_a_file_may_have(opened):
+    names = ['café.jpg', 'two\nlines.jpg', 'caf\udce9.jpg', "'; DROP TABLE rows; --", '../up.jpg', '']
+    store, vectors = opened(), unit(len(names), 8)
+    ids = store.add(vectors, [Item(name, name, 1, '') for name in names])
+    store.close()
+    store.close()
+    store = opened(write=False)
+    assert [row.item.path for row in store.get(ids)] == names == [row.item.label for row in store.rows()]
+    assert store.count({'label': 'caf\udce9.jpg'}) == 1
+    np.testing.assert_array_equal(store.search(vectors, k=1).ids[:, 0], ids)
+
+
+def test_another_models_vectors_and_rows_that_are_no_unit_vectors_are_refused(opened):
+    store = opened()
+    store.add(unit(2, 8), items(2))
+    for rows, given, message in (
+        (unit(1, 9), items(1), 'vectors of 8 dimensions'),
+        (unit(1, 8) * 2, items(1), '1 of 1 vectors are not of length 1, e.g. row 0 with 2'),
+        (unit(1, 8) * np.nan, items(1), 'not of length 1'),
+        (unit(2, 8), items(1), '2 vectors need as many items, got 1'),
+        (unit(2, 8), items(1) * 2, "'0.jpg' comes twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            store.add(rows, given)
+    with pytest.raises(ValueError, match='k=0 must be 1 or more'):
+        store.search(unit(1, 8), k=0)
+    assert store.count() == 2
+    store.close()
+    for write in (True, False):
+        with pytest.raises(ValueError, match='vectors of another model or pre-processing'):
+            opened(model_hash='another', write=write)
+        with pytest.raises(ValueError, match='8 dimensions, not 4'):
+            opened(dimensions=4, write=write)
+    assert opened(None, None, write=False).model_hash == 'model'
+
+
+def test_readers_see_each_commit_of_a_writer_beside_them_and_cannot_write(opened):
+    writer, vectors = opened(), unit(30, 8)
+    readers = [opened(write=False), opened(write=False)]
+    for start in range(0, 30, 10):
+        ids = writer.add(vectors[start : start + 10], items(10, start))
+        for reader in readers:
+            assert reader.count() == start + 10
+            np.testing.assert_array_equal(reader.search(vectors[start : start + 10], k=1).ids[:, 0], ids)
+    writer.delete(ids[:1])
+    assert ids[0] not in readers[0].search(vectors, k=30).ids
+    for change in (lambda: readers[0].add(vectors[:1], items(1)), lambda: readers[0].delete([0])):
+        with pytest.raises(PermissionError, match='opened to read'):
+            change()
+    with pytest.raises(RuntimeError, match='is being written to'):
+        opened()
+    writer.close()
+    assert opened().count() == 29
+
+
+def test_without_a_store_there_is_nothing_to_read_and_making_one_needs_its_facts(opened):
+    with pytest.raises(FileNotFoundError, match='there is no store in'):
+        opened(write=False)
+    with pytest.raises(ValueError, match='needs dimensions and model_hash'):
+        opened(None, None)

@@ -1,0 +1,81 @@
+"""Matryoshka loss: prefixes by a plain sum, parameters per width, and what it hands on."""
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from mmdml.models.losses import ContrastiveLoss, MatryoshkaLoss
+from mmdml.registry import MODELS, TASK_UTILS
+from mmdml.structures import PairBatch, Rows
+
+LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
+
+
+def raw_rows(width=8):
+    raw = torch.randn(6, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return raw.requires_grad_()
+
+
+def pairs_of(raw):
+    """With a copy of each row, which shares its identity."""
+    unit, views = normalize(torch.cat([raw, raw.roll(1, 1)])), torch.arange(6)
+    return PairBatch(Rows(unit[:6], LABELS, views), Rows(unit, LABELS.repeat(2), views.repeat(2)))
+
+
+@pytest.mark.parametrize('shares, widths', [((1, 0.5, 0.25), (8, 4, 2)), ((0.3, 0.01), (2, 1)), ((1,), (8,))])
+def test_it_is_the_weighted_sum_over_renormalized_prefixes(shares, widths):
+    weights = (1.0, 0.5, 2.0)[: len(shares)]
+    pairs, expected = pairs_of(raw_rows()), 0.0
+    for width, weight in zip(widths, weights, strict=True):
+        anchors, rows = (
+            part.with_embeddings(part.embeddings[:, :width] / part.embeddings[:, :width].norm(dim=1, keepdim=True))
+            for part in (pairs.anchors, pairs.candidates)
+        )
+        expected = expected + weight * ContrastiveLoss()(PairBatch(anchors, rows))
+    loss = MatryoshkaLoss(dict(type='ContrastiveLoss'), shares, weights)
+    torch.testing.assert_close(loss(pairs), expected)
+
+
+def test_gradient_is_that_of_the_value():
+    loss = MatryoshkaLoss(dict(type='NPairsLoss'))
+    assert torch.autograd.gradcheck(lambda raw: loss(pairs_of(raw)), raw_rows())
+
+
+def test_mined_tuples_targets_and_exclusion_reach_every_width():
+    pairs = pairs_of(raw_rows())
+    loss = MatryoshkaLoss(dict(type='TripletLoss', reduction='mean', margin=2.0), shares=(0.5,))
+    mined = TASK_UTILS.build(dict(type='BatchHardMiner'))(pairs.detach())
+    assert loss(pairs, mined) != loss(pairs)
+    images = torch.arange(6) // 2
+    rows = Rows(pairs.anchors.embeddings, LABELS, torch.arange(6), images)
+    # Without the pairs of one image there is no positive left.
+    contrastive = MatryoshkaLoss(dict(type='ContrastiveLoss', neg_margin=1.0), shares=(0.5,))
+    assert contrastive(PairBatch(rows, rows, exclude_same_image=True)) == 0
+    assert contrastive(PairBatch(rows, rows)) > 0
+    soft = PairBatch(rows, rows, targets=torch.full((6, 6), 0.5))
+    assert contrastive(soft) > 0
+    with pytest.raises(ValueError, match='MatryoshkaLoss cannot use soft targets'):
+        loss(soft)
+
+
+def test_a_loss_with_parameters_exists_once_per_width():
+    loss = MatryoshkaLoss(dict(type='MarginLoss'), shares=(1, 0.5)).double()
+    assert len(list(loss.parameters())) == 2 * len(list(MODELS.build(dict(type='MarginLoss')).parameters()))
+    loss(pairs_of(raw_rows())).backward()
+    assert all(parameter.grad is not None for parameter in loss.parameters())
+
+
+@pytest.mark.parametrize(
+    'options, error, words',
+    [
+        (dict(shares=()), ValueError, 'shares must be in'),
+        (dict(shares=(1, 0)), ValueError, 'shares must be in'),
+        (dict(shares=(1, 64)), ValueError, 'shares must be in'),
+        (dict(shares=(1, 0.5), weights=(1,)), ValueError, 'one for each of the 2 shares'),
+        (dict(shares=(1,), weights=(-1,)), ValueError, 'weights must be >= 0'),
+        (dict(loss=dict(type='ProxyNCALoss', num_classes=4, embed_dim=8)), TypeError, 'over pairs, got ProxyNCALoss'),
+    ],
+)
+def test_bad_options_name_what_would_be_right(options, error, words):
+    with pytest.raises(error, match=words):
+        MatryoshkaLoss(**options)
