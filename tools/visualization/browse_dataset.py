@@ -14,6 +14,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 import mmdml  # noqa: F401  lets a config outside the project name its base as mmdml::...
+from mmdml.cli.errors import run_command
 from mmdml.utils.names import printable
 
 TILE, CAPTION, ROWS_PER_SHEET = 128, 18, 8
@@ -114,6 +115,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--epoch', type=int, default=0, help='epoch of the augmentation')
     parser.add_argument('--seed', type=int, default=0, help='seed of the choice and of the augmentation')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, key=value')
+    parser.add_argument('--debug', action='store_true', help='show the traceback of every error')
     return parser.parse_args()
 
 
@@ -142,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)
