@@ -100,13 +100,18 @@ def test_the_newest_whole_checkpoint_is_resumed_and_the_log_says_what_was_skippe
     assert all(torch.equal(value, again[key]) for key, value in first.items())
 
 
-def test_a_flipped_bit_is_seen(finished, tmp_path):
+@pytest.mark.parametrize('where, fault', [('data', 'damaged'), ('directory', 'not a whole file')])
+def test_a_flipped_bit_is_seen(finished, tmp_path, where, fault):
     folder = copy_of(finished, tmp_path)
     data = bytearray((folder / 'epoch_2.pth').read_bytes())
-    data[len(data) // 2] ^= 1
+    # The pickle is the first entry; in the directory 46 bytes stand before each name, which is read as UTF-8.
+    position = data.index(b'mmdml') if where == 'data' else data.index(b'PK\x01\x02') + 46
+    data[position] ^= 1 if where == 'data' else 0x80
+    if where == 'directory':
+        data[position - 46 + 9] |= 0x08
     (folder / 'epoch_2.pth').write_bytes(data)
     newest, skipped = CheckpointFolder(folder).newest_whole()
-    assert newest.name == 'epoch_1.pth' and 'epoch_2.pth (damaged' in skipped[0]
+    assert newest.name == 'epoch_1.pth' and f'epoch_2.pth ({fault}' in skipped[0]
 
 
 def test_going_back_in_a_work_dir_is_refused(pictures, finished, tmp_path):
