@@ -1,7 +1,7 @@
 """Child registries of MMEngine's roots.
 
-Each registry names the package that fills it (``locations``), so a part is imported the first time a config asks for a
-``type``, and never before. A type that mmdml does not know is looked up in the parent registry (MMEngine), and
+Each registry names the package that fills it (``locations``), so a part is imported the first time a config names a
+``type``, and never before. A type that mmdml does not have is looked up in the parent registry (MMEngine), and
 ``mmpretrain.ResNet`` reaches mmpretrain.
 """
 
@@ -21,7 +21,7 @@ DATASETS = _child(roots.DATASETS, 'mmdml.datasets')
 DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'mmdml.datasets')
 TRANSFORMS = _child(roots.TRANSFORMS, 'mmdml.datasets')
 METRICS = _child(roots.METRICS, 'mmdml.evaluation.metrics')
-#: Who searches whom in a test set. MMEngine knows no such parts.
+#: Which images of a test set are queries, which are their gallery. MMEngine has no such parts.
 PROTOCOLS = Registry('protocol', scope='mmdml', locations=['mmdml.evaluation.protocols'])
 HOOKS = _child(roots.HOOKS, 'mmdml.engine')
 RUNNERS = _child(roots.RUNNERS, 'mmdml.engine')

@@ -60,7 +60,7 @@ _TAKEN_OUT = {
 _LOADER_KEYS = {*inspect.signature(DataLoader.__init__).parameters, 'num_batch_per_epoch'} - {'self'}
 #: Hooks without which a run goes wrong, and what each of them does.
 _NEEDED_HOOKS = {
-    'step_context': 'by which the head knows where the run stands',
+    'step_context': 'which gives the head the progress of the run',
     'run_state': 'that keeps and checks what a run needs to be resumed',
 }
 # Entries of ``default_hooks`` that MMEngine has of itself, and the one that the tools add.
@@ -169,7 +169,7 @@ def _find(path: str, kind: str, section: str) -> Any:
 
 
 def _names(registry: Registry, scope: str) -> Iterator[str]:
-    """Names that a registry and its parents know; with a scope, those of that package, with the scope before them."""
+    """Names in a registry and its parents; with a scope, those of that package, with the scope before them."""
     if scope:
         registry = registry.root.children.get(scope, registry) if hasattr(registry, 'root') else registry
         yield from (f'{scope}.{name}' for name in registry.module_dict)

@@ -12,7 +12,7 @@ from typing import Any
 
 # A variable of a base file, as in ``iaa = {{_base_.iaa}}``.
 _BASE_VARIABLE = re.compile(r'\{\{\s*_base_\.([\w.]+)\s*\}\}')
-# Dicts that MMEngine hands to plain functions, which know no scope.
+# Dicts that MMEngine hands to plain functions, which have no scope.
 _PLAIN_FUNCTIONS = ('collate_fn', 'worker_init_fn')
 
 

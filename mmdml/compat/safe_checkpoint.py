@@ -72,7 +72,7 @@ def _safe_load_url(url: str, *args: Any, **kwargs: Any) -> Any:
     from torch.hub import load_state_dict_from_url
 
     try:
-        # torch.hub unpickles fully unless told otherwise.
+        # torch.hub unpickles fully by default.
         return _load_as_data(lambda: load_state_dict_from_url(url, *args, **{**kwargs, 'weights_only': True}), url)
     except _MISSING as error:
         error.weights = url  # the address is not in the message of a failed connection
@@ -142,7 +142,7 @@ def explain_missing_weights(weights: str | None = None) -> Iterator[None]:
     """Turn "no such file" and "no network" while initial weights are loaded into an error that says what to do.
 
     Args:
-        weights: What the config asked for; by default the address or the message of the failure.
+        weights: What the config names; by default the address or the message of the failure.
 
     Raises:
         RuntimeError: In place of a ``URLError``, a lost connection, a timeout or a ``FileNotFoundError``.

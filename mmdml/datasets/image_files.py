@@ -121,7 +121,7 @@ def check_pixels(data: bytes, max_pixels: int | None = MAX_PIXELS) -> None:
 
     Args:
         data: the file.
-        max_pixels: limit; None for none. What Pillow does not know passes, up to OpenCV's own limit of 2**30 pixels.
+        max_pixels: limit; None for none. What Pillow cannot read passes, up to OpenCV's own limit of 2**30 pixels.
 
     Raises:
         ValueError: the image has more pixels.

@@ -93,7 +93,7 @@ class MetricLearningRunner(Runner):
         super().register_default_hooks({name: hook for name, hook in hooks.items() if name not in off})
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
-        """Build an evaluator; a single metric may have an argument ``metrics``, by which MMEngine knows evaluators."""
+        """Build an evaluator; MMEngine takes a single metric with an argument ``metrics`` for one."""
         if isinstance(evaluator, dict) and 'metrics' in evaluator and METRICS.get(evaluator.get('type', '')):
             evaluator = [evaluator]
         return super().build_evaluator(evaluator)

@@ -34,7 +34,7 @@ class KReciprocalEncoding:
         d^*(p, g) = (1 - \lambda) d_J(p, g) + \lambda d(p, g)
 
     Where the authors' released code differs from the paper this follows the code: rows of V sum to 1, d is divided by
-    the largest, and R* asks for more than 2/3.
+    the largest, and R* requires more than 2/3.
 
     Neighbors at exactly the same distance as the k-th (more than k duplicates) are cut in no particular order.
 

@@ -27,7 +27,7 @@ class ProgressLine:
 
     Args:
         what: is done, the beginning of the line.
-        total: amount to do; None if nobody knows.
+        total: amount to do; None if unknown.
         done: amount that was done before.
         in_bytes: the amounts are bytes.
         stream: where to write. Default: ``sys.stderr``.

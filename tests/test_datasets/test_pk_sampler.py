@@ -233,7 +233,7 @@ def test_released_batch_is_whole_classes_and_a_ragged_last_one():
 
 
 def naive_released_batch(labels, batch_size, images_per_class, rng):
-    """Dossier sec. 4.4, word by word."""
+    """The order of the released sampler, step by step."""
     batch = []
     for label in rng.permutation(np.unique(labels)):
         images = np.flatnonzero(labels == label)

@@ -1,4 +1,4 @@
-"""Divide and conquer in two processes (gloo) against one: dossier sec. 9, distributed."""
+"""Divide and conquer in two processes (gloo) against one."""
 
 import hashlib
 import os.path as osp

@@ -1,4 +1,4 @@
-"""What a division does to a run: dossier sec. 9 where only a training run can show it."""
+"""What a division does to a run: what only a training run can show."""
 
 import copy
 from pathlib import Path
@@ -90,7 +90,7 @@ class RenameClusters(Hook):
 
 @HOOKS.register_module()
 class Snapshot(Hook):
-    """Parameters and the optimiser's state by name at the start of every epoch."""
+    """Parameters and the optimizer's state by name at the start of every epoch."""
 
     def __init__(self):
         self.values, self.state = [], []
@@ -351,7 +351,7 @@ def test_lone_images_are_left_out_or_move_to_company(tmp_path):
 # Parents and children
 
 
-def test_a_doubling_copies_masks_and_learned_margins_to_children_and_resets_the_optimiser_for_these_alone(
+def test_a_doubling_copies_masks_and_learned_margins_to_children_and_resets_the_optimizer_for_these_alone(
     pictures, tmp_path
 ):
     snapshots = [dict(type='Snapshot', priority=priority) for priority in ('VERY_HIGH', 'LOWEST')]

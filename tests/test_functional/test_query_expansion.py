@@ -45,20 +45,20 @@ def test_expansion_equals_the_reference(queries, gallery, k, alpha, seed):
     np.testing.assert_allclose(expanded.numpy(), reference(*sides, k=k, alpha=alpha), atol=1e-9)
 
 
-def test_a_query_moves_towards_its_neighbour_by_the_power_of_their_similarity():
+def test_a_query_moves_towards_its_neighbor_by_the_power_of_their_similarity():
     query, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.0, -2.0]])
     expected = torch.tensor([[1 + 0.36 * 0.6, 0.36 * 0.8]])
     expanded = alpha_query_expansion(query, gallery, k=1, alpha=2)
     torch.testing.assert_close(expanded, torch.nn.functional.normalize(expected))
 
 
-def test_alpha_zero_is_the_mean_of_query_and_neighbours():
+def test_alpha_zero_is_the_mean_of_query_and_neighbors():
     query, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [-0.6, 0.8]])
     expanded = alpha_query_expansion(query, gallery, k=2, alpha=0)
     torch.testing.assert_close(expanded, torch.nn.functional.normalize(torch.tensor([[0.4, 1.8]])))
 
 
-def test_opposite_neighbours_do_not_move_a_query():
+def test_opposite_neighbors_do_not_move_a_query():
     query, gallery = torch.tensor([[0.0, 3.0]]), torch.tensor([[0.0, -1.0], [0.6, -0.8]])
     assert torch.equal(alpha_query_expansion(query, gallery, k=2), torch.tensor([[0.0, 1.0]]))
 

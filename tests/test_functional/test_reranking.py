@@ -111,7 +111,7 @@ def test_weight_one_is_the_original_order():
     assert torch.equal(rows, (unit[:10] @ unit[10:].t()).argsort(1, descending=True))
 
 
-def test_a_neighbour_that_does_not_reciprocate_falls_behind():
+def test_a_neighbor_that_does_not_reciprocate_falls_behind():
     # On a line: 0 is nearest to the query, but has its own company; 2.1 is a little farther, and alone with it.
     query = torch.tensor([[1.0]])
     gallery = torch.tensor([[0.0], [-0.1], [-0.2], [-0.3], [2.1]])

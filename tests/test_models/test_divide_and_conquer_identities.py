@@ -1,4 +1,4 @@
-"""Identities of dossier sec. 9 that no other file checks: 2 (whole model), 3, 4, 12 and 15."""
+"""Identities of divide and conquer that no other file checks, on the whole model."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Partition of the embedding: dossier sec. 9, identities 1 and 3-6."""
+"""Partition of the embedding: identities of slices."""
 
 import math
 
@@ -95,7 +95,7 @@ def test_the_scale_of_one_slice_does_not_matter():
     assert torch.allclose(partition.unit(scaled), partition.unit(z))
 
 
-def test_one_slice_is_bit_equal_to_plain_normalisation():
+def test_one_slice_is_bit_equal_to_plain_normalization():
     z = raw(dtype=torch.float32)
     assert torch.equal(Partition(10, 1).unit(z), normalize(z, dim=1))
 
@@ -118,7 +118,7 @@ def test_a_zero_slice_stays_zero_with_a_finite_gradient():
     assert (merged[0, partition.slices[0]] == 0).all() and torch.isfinite(z.grad).all()
 
 
-def test_half_rows_are_normalised_in_fp32():
+def test_half_rows_are_normalized_in_fp32():
     z = raw(dtype=torch.float32).half()
     assert Partition(10, 4).unit(z).dtype == torch.float32
     assert torch.equal(Partition(10, 4).unit(z), Partition(10, 4).unit(z.float()))

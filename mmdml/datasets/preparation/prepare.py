@@ -148,7 +148,7 @@ def require_absent(target: str, sources: Sequence[str]) -> None:
 
     Args:
         target: folder to make.
-        sources: files to make it from, which must lie elsewhere: nobody should be told to remove them.
+        sources: files to make it from, which must lie elsewhere, so that no message advises to remove them.
 
     Raises:
         ArchiveError: ``target`` is there, or a source lies in it.

@@ -12,7 +12,7 @@ from .close_runs import PairScores
 from .finer_scores import FinerScores
 from .measures import Measure
 from .ranks import Found, OneProcess, Scores, new_scores, ranks_by_counting
-from .relevance import Answers, Relevance
+from .relevance import Matches, Relevance
 from .top_ranks import find_number, ranks_by_top
 
 #: Device types where ``out=`` into some columns of a tensor writes elsewhere (pytorch#104832).
@@ -103,8 +103,8 @@ class MatrixSearch:
                 return ranks_by_top(scores, number, queries, self.relevance, window, self.measures, pairs)
         if self.relevance is None:
             none = torch.empty(len(queries), 0, dtype=torch.int64, device=scores.device)
-            answers = Answers(none, none.bool(), none.bool(), none, none.bool())
+            matches = Matches(none, none.bool(), none.bool(), none, none.bool())
         else:
-            answers = self.relevance.of(queries)
-        answers = Answers(*(field.to(scores.device) for field in answers))
-        return ranks_by_counting(scores, answers, window, self.measures, exact, self.parts)
+            matches = self.relevance.of(queries)
+        matches = Matches(*(field.to(scores.device) for field in matches))
+        return ranks_by_counting(scores, matches, window, self.measures, exact, self.parts)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .measures import Measure
-from .relevance import Answers
+from .relevance import Matches
 from .windows import find_within
 
 # A row with more close pairs than this share of the gallery, and so many more, is left to a search in fp64.
@@ -36,7 +36,7 @@ class Depth(NamedTuple):
     def needed_by(cls, measures: Iterable[Measure], largest_r: int) -> 'Depth':
         """Return what all measures together need, where no query has more than ``largest_r`` positives."""
         measures = list(measures)
-        # At least 1, also where nobody has a positive: 0 would say that nothing is asked.
+        # At least 1, also where no query has a positive: 0 would mean that no rank is needed.
         within_r = max(largest_r, 1) if any(measure.within_r for measure in measures) else 0
         return cls(
             max(measure.nearest for measure in measures), max(within_r, *(measure.every for measure in measures))
@@ -96,7 +96,7 @@ def new_scores(rows: int, gallery: Tensor) -> Tensor:
 
 def ranks_by_counting(
     scores: Tensor,
-    answers: Answers,
+    matches: Matches,
     window: Tensor,
     measures: Iterable[Measure],
     exact: Scores | None,
@@ -107,14 +107,14 @@ def ranks_by_counting(
     Args:
         scores: ``(Q, L)`` of the part of the gallery that is here, overwritten; L is a multiple of :data:`CHUNK`,
             columns beyond the gallery hold -inf.
-        answers: of these queries, in that part.
+        matches: of these queries, in that part.
         window: ``(Q, 1)``; scores that differ by more are in their exact order.
         measures: what is computed from the ranks.
         exact: scores of pairs that decide; None where ``scores`` are exact, so that equal ones tie.
         parts: puts the parts of the gallery together. Default: all of it is here.
     """
     parts = parts or OneProcess()
-    positives, columns = _take_positives(scores, answers, parts)
+    positives, columns = _take_positives(scores, matches, parts)
     maxima = scores.unflatten(1, (-1, CHUNK)).amax(2)
     depth = Depth.needed_by(measures, int((positives > FAR).sum(1).max()))
     known = _find_known(positives, maxima, window, depth, parts)
@@ -145,21 +145,21 @@ def ranks_by_counting(
     return _to_found(before, ahead, known, unsettled)
 
 
-def _take_positives(scores: Tensor, answers: Answers, parts: OneProcess) -> tuple[Tensor, Tensor]:
+def _take_positives(scores: Tensor, matches: Matches, parts: OneProcess) -> tuple[Tensor, Tensor]:
     """``(Q, P)`` scores of the positives, falling, and their columns; ``scores`` keeps the negatives alone."""
-    positives = scores.gather(1, answers.columns).masked_fill(~answers.relevant, FAR)
-    for columns, used in ((answers.columns, answers.same_label), (answers.hidden, answers.is_hidden)):
+    positives = scores.gather(1, matches.columns).masked_fill(~matches.relevant, FAR)
+    for columns, used in ((matches.columns, matches.same_label), (matches.hidden, matches.is_hidden)):
         # Padding may repeat a column: -inf is added (0 there), not written.
         taken = torch.zeros_like(columns, dtype=scores.dtype).masked_fill(used, FAR)
         scores.scatter_add_(1, columns, taken)
-    positives, columns = parts.merge(positives, answers.columns)
+    positives, columns = parts.merge(positives, matches.columns)
     # Stable: all processes must have one order.
     positives, order = sort_falling(positives, stable=type(parts) is not OneProcess)
     return positives, columns.gather(1, order)
 
 
 def _find_known(positives: Tensor, maxima: Tensor, window: Tensor, depth: Depth, parts: OneProcess) -> Tensor:
-    """``(Q, P)`` bool: the positives that may stand as deep as is asked; the first of each row, as they fall."""
+    """``(Q, P)`` bool: the positives that may stand as deep as is needed; the first of each row, as they fall."""
     known = torch.zeros_like(positives, dtype=torch.bool)
     if depth.every:
         known |= positives >= _bound(maxima, depth.every, parts) - window

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Answers(NamedTuple):
+class Matches(NamedTuple):
     """The positives of a block of queries, and what must be hidden. Columns are gallery rows, padded to equal numbers.
 
     Attributes:
@@ -90,11 +90,11 @@ class Relevance:
         return positives, hidden
 
     def largest_class(self) -> int:
-        """Return the most gallery rows of one label: how wide ``Answers`` can get."""
+        """Return the most gallery rows of one label: how wide ``Matches`` can get."""
         return int(torch.unique_consecutive(self._by_label.keys, return_counts=True)[1].max())
 
-    def of(self, queries: Tensor) -> Answers:
-        """Return the answers of some queries, by their numbers ``(q,)``."""
+    def of(self, queries: Tensor) -> Matches:
+        """Return the matches of some queries, by their numbers ``(q,)``."""
         columns, same_label = self._by_label.find(self.query_labels[queries])
         relevant = same_label
         hidden, is_hidden = columns[:, :0], same_label[:, :0]
@@ -105,7 +105,7 @@ class Relevance:
         if self.groups is not None:
             query_groups, gallery_groups = self.groups
             relevant = relevant & (gallery_groups[columns] != query_groups[queries, None])
-        return Answers(columns, same_label, relevant, hidden, is_hidden)
+        return Matches(columns, same_label, relevant, hidden, is_hidden)
 
 
 def _pair_codes(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -88,7 +88,7 @@ def retrieval_scores(
         settings: single options by name, such as ``metrics=('mAP',)``; they go before ``options``.
 
     Returns:
-        Fractions in [0, 1] by name: 'Recall@1', ..., 'MAP@R', 'RP', in the order asked for.
+        Fractions in [0, 1] by name: 'Recall@1', ..., 'MAP@R', 'RP', in the order of the options.
 
     Raises:
         ValueError: if shapes do not fit, the gallery is empty, embeddings are not finite, an option is out of range, or

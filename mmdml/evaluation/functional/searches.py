@@ -96,7 +96,7 @@ class RerankedSearch:
         weight: float = 0.3,
     ) -> None:
         if distance not in DISTANCES:
-            raise ValueError(f're-ranking knows the distances {list(DISTANCES)}, got {distance!r}')
+            raise ValueError(f're-ranking needs one of the distances {list(DISTANCES)}, got {distance!r}')
         gallery = space.given
         if query.device.type != 'mps':
             query, gallery = query.double(), gallery.double()
@@ -129,15 +129,15 @@ class RerankedSearch:
             own = self.encoding.original_of_pairs(rows + start, columns)
             return ((1 - weight) * jaccard[rows, columns] + weight * own).neg_()
 
-        answers = self.relevance.of(queries)
+        matches = self.relevance.of(queries)
         window = self.encoding.rounding(start, stop)
-        found = ranks_by_counting(scores.clone(), answers, window, self.measures, pair_scores)
+        found = ranks_by_counting(scores.clone(), matches, window, self.measures, pair_scores)
         if not found.unsettled.any():
             return found
         rows = torch.arange(len(queries), device=scores.device).repeat_interleave(original.shape[1])
         columns = torch.arange(original.shape[1], device=scores.device).repeat(len(queries))
         scores[:, : original.shape[1]] = pair_scores(rows, columns).view_as(original)
-        return ranks_by_counting(scores, answers, torch.zeros_like(window), self.measures, None)
+        return ranks_by_counting(scores, matches, torch.zeros_like(window), self.measures, None)
 
 
 #: name -> search for the positives' ranks.

@@ -43,7 +43,7 @@ def sharded_retrieval_scores(
     holds another's part of the gallery. Blocks of queries are sent to all ranks one after another, and
 
     1. every rank scores the block against its part, once;
-    2. the positives' scores of all parts are put together, so that all ranks know from which scores on a negative
+    2. the positives' scores of all parts are put together, so that all ranks have the scores from which on a negative
        stands before which positive;
     3. every rank counts the negatives in its part that do; the sum over the ranks gives the positives' ranks.
 
@@ -125,7 +125,7 @@ def sharded_retrieval_scores(
             values.put(now, found.pessimistic, found.optimistic)
             if progress is not None:
                 progress(int(now[-1]) + 1, total)
-    # All ranks know all values, and all raise where there are none; one of them logs.
+    # All ranks have all values, and all raise where there are none; one of them logs.
     return values.means(options.no_positive, silent=get_rank() > 0)
 
 

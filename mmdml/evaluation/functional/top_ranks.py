@@ -15,7 +15,7 @@ from .relevance import Relevance
 
 # As `PAIR_SHARE`, where pairs are first compared by products in fp64.
 _DOUBLE_SHARE = 1 / 8
-# More scores than the depth that is asked for: those that are close to the last.
+# More scores than the depth that is needed: those that are close to the last.
 SLACK = 16
 # Scores that are sorted at once: few enough for a cache.
 _SORTED_AT_ONCE = 2**15
@@ -47,7 +47,7 @@ def depth_in_rows(measures: Iterable[Measure], num_relevant: Tensor) -> Tensor:
 
 
 def find_number(measures: Iterable[Measure], relevance: Relevance, queries: Tensor) -> int | None:
-    """Return how many of the highest scores show what is asked of some queries; None where counting is cheaper."""
+    """Return how many of the highest scores decide the measures of some queries; None where counting is cheaper."""
     gallery = relevance.gallery_labels.numel()
     deepest = float(depth_in_rows(measures, relevance.num_relevant[queries]).max())
     number = deepest + int(relevance.num_hidden[queries].max()) + SLACK
@@ -72,7 +72,7 @@ def ranks_by_top(
     found, complete = ranks_in_top(find_top(scores, gallery, number), queries, relevance, window, depth, pairs)
     rows = (~complete & ~found.unsettled).nonzero().squeeze(1)
     if len(rows):
-        # Too many equal or close scores at the depth that is asked for.
+        # Too many equal or close scores at the depth that is needed.
         here = rows.to(scores.device)
         top = find_top(scores[here], gallery, gallery)
         chosen = None if pairs is None else pairs.of(here)

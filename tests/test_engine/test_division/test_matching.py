@@ -1,4 +1,4 @@
-"""Matching of new clusters to learners: dossier sec. 9, identities 7 and 8, and sec. 10, item 1."""
+"""Matching of new clusters to learners: identities, and the released inversion."""
 
 import itertools
 import math

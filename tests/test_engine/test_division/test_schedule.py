@@ -1,4 +1,4 @@
-"""Division schedule and stages: dossier sec. 9, identity 11, and 2.6."""
+"""Division schedule and stages."""
 
 import pytest
 

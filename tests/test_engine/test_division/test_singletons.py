@@ -1,4 +1,4 @@
-"""Lone images of a class in a cluster: dossier sec. 9, identity 9, and sec. 10, item 26."""
+"""Lone images of a class in a cluster."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the head hands to the loss, and that synthetic candidates change it as the dossier says (sec. 8, item 19)."""
+"""What the head hands to the loss, and that synthetic candidates change it by the golden figures."""
 
 import math
 
@@ -73,7 +73,7 @@ def head_with(loss, copies=0, lam=0.0, **options):
 @pytest.mark.parametrize('column, name', list(enumerate(LOSSES)))
 def test_golden_losses_with_exact_copies(copies, column, name):
     loss = head_with(LOSSES[name], copies).loss(at_angles(0, 60, 90, 10), LABELS, None, NECK, STEP)['loss']
-    # The dossier prints six decimals.
+    # The golden values have six decimals.
     assert loss.item() == pytest.approx(GOLDEN[copies][column], abs=1.1e-6)
 
 
@@ -94,7 +94,7 @@ def test_before_the_onset_the_loss_is_bit_equal_to_the_base_loss():
     assert torch.equal(early['loss'], plain['loss'])
 
 
-def test_pairs_of_p_times_k_batches_are_counted_as_in_the_dossier():
+def test_pairs_of_p_times_k_batches_are_counted():
     head = head_with(dict(type='RecordingLoss'), copies=3, lam=0.5)
     head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK, STEP)
     pairs = head.loss_fn.pairs

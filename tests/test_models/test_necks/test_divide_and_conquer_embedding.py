@@ -1,4 +1,4 @@
-"""Identities of the learners (D&C dossier sec. 9, items 1-6, 11, 12)."""
+"""Identities of the learners, slices and masks."""
 
 import math
 
@@ -116,7 +116,7 @@ def test_fixed_masks_are_binary_disjoint_and_sum_to_ones(active):
     assert not list(name for name, _ in neck.named_parameters() if 'mask' in name)
 
 
-def test_masked_learners_normalise_the_masked_embedding_and_evaluation_ignores_masks():
+def test_masked_learners_normalize_the_masked_embedding_and_evaluation_ignores_masks():
     neck = neck_with(2, division='masks')
     with torch.no_grad():
         neck.learners.masks.copy_(torch.randn(2, 10))

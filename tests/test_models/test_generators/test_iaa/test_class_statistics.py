@@ -1,4 +1,4 @@
-"""Class statistics: dossier sec. 8, invariants 1-5, 23 and 26."""
+"""Class statistics: golden values and invariants."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_order_of_images_does_not_matter():
         torch.testing.assert_close(first, second, rtol=1e-5, atol=0)
 
 
-def test_golden_example_of_the_dossier():
+def test_golden_example():
     embeddings = torch.tensor([point for points in GOLDEN for point in points], dtype=torch.float32)
     labels = torch.tensor([label for label, points in enumerate(GOLDEN) for _ in points])
     count, mean, var = class_statistics(embeddings, labels, 5)

@@ -1,4 +1,4 @@
-"""Full-covariance noise from a bank: dossier sec. 9, item 23."""
+"""Full-covariance noise from a bank."""
 
 import dataclasses
 from itertools import pairwise
@@ -49,7 +49,7 @@ def assert_covariance(draws, expected):
     assert ((empirical - expected).abs() <= 6 * error + 1e-12).all()
 
 
-def test_bank_holds_centred_rows_class_after_class():
+def test_bank_holds_centered_rows_class_after_class():
     embeddings, labels = sample()
     bank = CovarianceBank.build(embeddings, labels, len(SIZES))
     assert bank.offsets.diff().tolist() == list(SIZES)
@@ -138,7 +138,7 @@ def test_wrong_correction_settings_are_named():
     embeddings, labels = sample()
     with pytest.raises(ValueError, match=r'gamma must be in \[0, 1\], got 2'):
         CovarianceBank.build(embeddings, labels, len(SIZES), correction=dict(gamma=2))
-    with pytest.raises(TypeError, match='neighbours'):
+    with pytest.raises(TypeError, match='neighbors'):
         CovarianceBank.build(embeddings, labels, len(SIZES), correction=dict(neighbors=2))
     with pytest.raises(ValueError, match='labels are outside'):
         CovarianceBank.build(embeddings, labels, 3)

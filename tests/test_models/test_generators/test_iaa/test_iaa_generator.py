@@ -1,4 +1,4 @@
-"""Generation (IAA dossier sec. 8, items 15-19, 23-29) and the schedule of estimates."""
+"""Generation of synthetic embeddings and the schedule of estimates."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Neighbor correction: dossier sec. 8, golden example and invariants 2, 6-14, 23, 24, 26, 27 and 30."""
+"""Neighbor correction: golden example and invariants."""
 
 import math
 
