@@ -33,6 +33,9 @@ PARTS = sorted(
     key=lambda part: part.__name__,
 )
 LOSSES = [part for part in PARTS if issubclass(part, PairLoss)]
+# It compares sets of neighbors among the candidates, refuses mined tuples (tested in its own file), and takes no
+# gradient through the similarities of anchors with candidates.
+OVER_SINGLE_PAIRS = [part for part in LOSSES if part.__name__ != 'ContextualLoss']
 MINERS = [
     part for part in registry.TASK_UTILS.module_dict.values() if part.__module__.startswith('mmdml.models.miners')
 ]
@@ -75,7 +78,7 @@ def test_every_loss_is_a_finite_scalar_with_gradient(loss):
     assert value.ndim == 0 and torch.isfinite(value) and torch.isfinite(raw.grad).all() and raw.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize('loss', LOSSES, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize('loss', OVER_SINGLE_PAIRS, ids=lambda loss: loss.__name__)
 @pytest.mark.parametrize('miner', MINERS, ids=lambda miner: miner.__name__)
 def test_every_loss_takes_what_every_miner_gives(loss, miner):
     raw, pairs = pair_batch()
@@ -105,7 +108,7 @@ def test_every_loss_of_a_degenerate_batch_is_finite_and_keeps_its_graph(loss, la
     assert torch.isfinite(value) and torch.isfinite(raw.grad).all()
 
 
-@pytest.mark.parametrize('loss', LOSSES, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize('loss', OVER_SINGLE_PAIRS, ids=lambda loss: loss.__name__)
 def test_no_gradient_reaches_a_pair_that_is_neither_positive_nor_negative(loss):
     _, pairs = pair_batch()
     value = registry.MODELS.build(dict(type=loss.__name__))(pairs)
