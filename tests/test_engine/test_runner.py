@@ -214,7 +214,12 @@ def start(cfg, folder, *arguments):
     return subprocess.Popen(command, cwd=REPO, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
 
-WORKERS = dict(train_dataloader__num_workers=2, train_cfg__max_epochs=1000, default_hooks__checkpoint__interval=1000)
+WORKERS = dict(
+    train_dataloader__num_workers=2,
+    train_dataloader__persistent_workers=True,  # the same two in every epoch
+    train_cfg__max_epochs=1000,
+    default_hooks__checkpoint__interval=1000,
+)
 
 
 @pytest.fixture
@@ -223,9 +228,8 @@ def training(pictures, tmp_path):
     folder = tmp_path / 'run'
     process = start(config(pictures, folder, train_dataloader__timeout=5, **WORKERS), folder)
     wait_for(lambda: any(file.read_text() for file in folder.glob('*/vis_data/scalars.json')))
-    workers = children_of(process.pid)
-    assert len(workers) == 2
-    yield process, workers
+    wait_for(lambda: len(children_of(process.pid)) == 2)
+    yield process, children_of(process.pid)
     process.kill()
     process.wait()
 

@@ -272,7 +272,7 @@ def test_reranking_reaches_the_search_after_whitening_and_expansion():
         (dict(query_expansion={}, distance='dot'), ValueError, "made for distance='cosine', got 'dot'"),
         (dict(reranking=dict(weight=2)), ValueError, 'weight'),
         (dict(reranking=dict(k3=2)), TypeError, 'k3'),
-        (dict(reranking={}, distance='dot'), ValueError, "re-ranking knows .* got 'dot'"),
+        (dict(reranking={}, distance='dot'), ValueError, "re-ranking needs one of .* got 'dot'"),
         (dict(reranking={}, backend='faiss'), ValueError, "re-ranking needs backend='torch'"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else '',
