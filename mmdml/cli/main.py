@@ -8,6 +8,7 @@ import click
 #: before: help is there at once.
 COMMANDS = {
     'embed': ('mmdml.cli.embed', 'Embed the pictures of a folder into files.'),
+    'serve': ('mmdml.cli.serve', 'Serve stores as a search page in the browser.'),
 }
 
 
