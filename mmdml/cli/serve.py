@@ -14,10 +14,14 @@ Example:
 @click.argument('stores', nargs=-1, required=True)
 @click.option('--model', required=True, help='Name of a model (see mmdml.apis.list_models) or path of a config.')
 @click.option('--weights', help='Checkpoint. Default: the published weights.')
-@click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen at; elsewhere a token is needed.')
+@click.option(
+    '--host', default='127.0.0.1', show_default=True, help='Address to listen at; elsewhere a token is needed.'
+)
 @click.option('--port', default=8000, show_default=True, help='0 for any that is free.')
 @click.option('--open/--no-open', 'open_browser', default=False, help='Open the page in a browser.')
-@click.option('--token', envvar='MMDML_TOKEN', help='That visitors must bring. Default: a random one where one is needed.')
+@click.option(
+    '--token', envvar='MMDML_TOKEN', help='That visitors must bring. Default: a random one where one is needed.'
+)
 @click.option('--marks', help='File for marked results. Default: one for all stores of this user.')
 @click.option('--max-upload', default=20.0, show_default=True, help='Size limit of a picture in MB.')
 @click.option('--debug', is_flag=True, help='Show the traceback of an error.')

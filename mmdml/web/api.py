@@ -13,7 +13,7 @@ from mmdml.web.galleries import Gallery, Hit
 from mmdml.web.openapi import openapi
 from mmdml.web.search_request import SearchRequest, parse_number
 from mmdml.web.service import Service
-from mmdml.web.uploads import read_form, read_upload
+from mmdml.web.uploads import read_upload
 
 _LAST_ID = (1 << 62) - 1
 
@@ -30,7 +30,7 @@ class Api:
         self.service, self.templates = service, templates
 
     def routes(self) -> list[Route]:
-        """Addresses below ``/api``."""
+        """Return the addresses below ``/api``."""
         return [
             Route('/', self.page),
             Route('/openapi.json', self.document),
@@ -42,15 +42,15 @@ class Api:
         ]
 
     async def page(self, request: Request) -> Response:
-        """The page that describes the API."""
+        """Return the page that describes the API."""
         return self.templates.TemplateResponse(request, 'api.html', dict(document=openapi()))
 
     async def document(self, request: Request) -> Response:
-        """The OpenAPI document."""
+        """Return the OpenAPI document."""
         return JSONResponse(openapi())
 
     async def stores(self, request: Request) -> Response:
-        """All stores."""
+        """List the stores."""
 
         def listed() -> list[dict[str, Any]]:
             return [_described(each) for each in self.service.galleries.values()]
@@ -58,13 +58,13 @@ class Api:
         return JSONResponse(dict(stores=await run_in_threadpool(listed)))
 
     async def labels(self, request: Request) -> Response:
-        """Labels of a store with their numbers of rows."""
+        """List the labels of a store with their numbers of rows."""
         gallery = self.service.gallery(request.path_params['store'])
         survey = await run_in_threadpool(gallery.survey)
         return JSONResponse(dict(labels=[dict(label=label, count=count) for label, count in survey.numbers.items()]))
 
     async def search(self, request: Request) -> Response:
-        """The rows nearest to a picture."""
+        """Return the rows nearest to a picture."""
         form = await read_upload(request, request.app.state.limits)
         search = SearchRequest.parse(form.values)
         id = await run_in_threadpool(self.service.add_upload, form.data, form.name)
@@ -72,13 +72,13 @@ class Api:
         return await self._results(search)
 
     async def row(self, request: Request) -> Response:
-        """A row."""
+        """Return a row."""
         store, id = request.path_params['store'], parse_number('id', request.path_params['id'], 0, _LAST_ID)
         row = await run_in_threadpool(self.service.row, store, id)
         return JSONResponse(_hit(self.service.gallery(store), Hit(row)))
 
     async def similar(self, request: Request) -> Response:
-        """The rows nearest to a row, without it."""
+        """Return the rows nearest to a row, without it."""
         store, id = request.path_params['store'], parse_number('id', request.path_params['id'], 0, _LAST_ID)
         search = SearchRequest.parse(request.query_params)
         return await self._results(SearchRequest('', (store, id), search.crop, search.labels, search.k, (store,)))

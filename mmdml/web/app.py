@@ -23,7 +23,7 @@ from mmdml.web.marks import Marks
 from mmdml.web.pages import Pages
 from mmdml.web.security import Security
 from mmdml.web.service import Service
-from mmdml.web.uploads import UploadLimits
+from mmdml.web.uploads import DEFAULT_LIMITS, UploadLimits
 
 _HERE = Path(__file__).parent
 
@@ -32,7 +32,7 @@ def create_app(
     galleries: Sequence[Gallery],
     marks: str | Path,
     token: str | None = None,
-    limits: UploadLimits = UploadLimits(),
+    limits: UploadLimits = DEFAULT_LIMITS,
     decoder: Decoder | None = None,
 ) -> Starlette:
     """Make the application that serves some galleries.
@@ -49,6 +49,7 @@ def create_app(
     """
     service = Service(galleries, decoder or Decoder(), Marks(marks))
     templates = Jinja2Templates(_HERE / 'templates')
+    templates.env.trim_blocks = templates.env.lstrip_blocks = True
     templates.env.globals.update(version=__version__, max_bytes=limits.max_bytes, max_megabytes=f'{limits.megabytes:g}')
     templates.env.filters['shown'] = printable
 

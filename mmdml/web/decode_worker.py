@@ -31,7 +31,8 @@ def decode(data: bytes, max_pixels: int, max_side: int) -> Image.Image:
         ValueError: it is no picture of a known format, too large, or damaged.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        # A build of Pillow may lack some.
+        image = Image.open(io.BytesIO(data), formats=[each for each in FORMATS if each in Image.OPEN])
     except UnidentifiedImageError:
         raise ValueError(_NO_PICTURE) from None
     if image.width * image.height > max_pixels:

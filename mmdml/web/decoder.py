@@ -86,9 +86,7 @@ class Decoder:
         command = [sys.executable, '-m', 'mmdml.web.decode_worker', str(self.memory)]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
-    def _exchange(
-        self, worker: subprocess.Popen, data: bytes, request: dict[str, Any]
-    ) -> tuple[dict[str, Any], bytes]:
+    def _exchange(self, worker: subprocess.Popen, data: bytes, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         timer = threading.Timer(self.seconds, worker.kill)
         timer.start()
         try:

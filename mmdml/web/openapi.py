@@ -62,7 +62,9 @@ def openapi() -> dict[str, Any]:
     """Return the document."""
     stores = _list('stores', {'$ref': '#/components/schemas/Store'})
     label = {'type': 'object', 'properties': {'label': {'type': 'string'}, 'count': {'type': 'integer'}}}
-    texts = dict(name='string', title='string', count='integer', dimensions='integer', model='string', model_hash='string')
+    texts = dict(
+        name='string', title='string', count='integer', dimensions='integer', model='string', model_hash='string'
+    )
     return {
         'openapi': '3.1.0',
         'info': {'title': 'mmdml search', 'version': __version__, 'description': 'Search galleries by pictures.'},

@@ -32,7 +32,7 @@ class Pages:
         self.service, self.templates = service, templates
 
     def routes(self) -> list[Route]:
-        """Addresses of the pages."""
+        """Return the addresses of the pages."""
         return [
             Route('/', self.search, name='search'),
             Route('/queries', self.upload, methods=['POST']),
@@ -46,7 +46,7 @@ class Pages:
         ]
 
     async def search(self, request: Request) -> Response:
-        """The page that searches."""
+        """Return the page that searches."""
         return await run_in_threadpool(self._search_page, request, SearchRequest.parse(request.query_params))
 
     def _search_page(self, request: Request, search: SearchRequest) -> Response:
@@ -83,13 +83,13 @@ class Pages:
         return RedirectResponse(address, 303)
 
     async def query_picture(self, request: Request) -> Response:
-        """A picture that a user gave."""
+        """Return a picture that a user gave."""
         search = SearchRequest(upload=request.path_params['id'])
         data = await run_in_threadpool(self.service.query_jpeg, search)
         return Response(data, media_type='image/jpeg', headers={'Cache-Control': 'private, max-age=3600'})
 
     async def picture(self, request: Request) -> Response:
-        """The picture of a row, or one that says that there is none."""
+        """Return the picture of a row, or one that says that there is none."""
         id = parse_number('row', request.path_params['id'], 0, (1 << 62) - 1)
         side = parse_number('side', request.query_params.get('side', str(PICTURE_SIDES[0])), 1, 10_000)
         if side not in PICTURE_SIDES:
@@ -100,13 +100,13 @@ class Pages:
         return Response(data, media_type='image/jpeg', headers={'Cache-Control': 'private, max-age=300'})
 
     async def map(self, request: Request) -> Response:
-        """The page with the map of a gallery."""
+        """Return the page with the map of a gallery."""
         galleries = list(self.service.galleries.values())
         gallery = self.service.gallery(request.query_params.get('store', galleries[0].name))
         return self.templates.TemplateResponse(request, 'map.html', dict(gallery=gallery, galleries=galleries))
 
     async def marks(self, request: Request) -> Response:
-        """The page with the marks."""
+        """Return the page with the marks."""
         context = dict(marks=self.service.marks.newest(200), count=self.service.marks.count())
         return self.templates.TemplateResponse(request, 'marks.html', context)
 
@@ -125,12 +125,12 @@ class Pages:
         return self.templates.TemplateResponse(request, '_mark.html', context)
 
     async def pairs(self, request: Request) -> Response:
-        """All marks as a table."""
+        """Return all marks as a table."""
         data = await run_in_threadpool(self.service.marks.to_csv)
         return _download(data, 'text/csv', 'pairs.csv')
 
     async def pairs_with_uploads(self, request: Request) -> Response:
-        """All marks as a table, with the uploads that it names."""
+        """Return all marks as a table, with the uploads that it names."""
         data = await run_in_threadpool(self.service.marks.to_zip)
         return _download(data, 'application/zip', 'pairs.zip')
 

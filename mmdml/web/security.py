@@ -77,7 +77,10 @@ class Security:
 
     def _has_token(self, scope: Scope, headers: Headers) -> bool:
         kind, _, bearer = headers.get('authorization', '').partition(' ')
-        given = [QueryParams(scope['query_string']).get('token', ''), cookie_parser(headers.get('cookie', '')).get(_COOKIE, '')]
+        given = [
+            QueryParams(scope['query_string']).get('token', ''),
+            cookie_parser(headers.get('cookie', '')).get(_COOKIE, ''),
+        ]
         given += [bearer] if kind.lower() == 'bearer' else []
         return any([hmac.compare_digest(each.encode(), self.token.encode()) for each in given])
 

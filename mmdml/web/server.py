@@ -13,7 +13,7 @@ import uvicorn
 from mmdml.web.app import create_app
 from mmdml.web.galleries import Gallery
 from mmdml.web.security import LOOPBACK
-from mmdml.web.uploads import UploadLimits
+from mmdml.web.uploads import DEFAULT_LIMITS, UploadLimits
 
 
 def serve(
@@ -23,7 +23,7 @@ def serve(
     open_browser: bool = False,
     token: str | None = None,
     marks: str | Path | None = None,
-    limits: UploadLimits = UploadLimits(),
+    limits: UploadLimits = DEFAULT_LIMITS,
 ) -> None:
     """Serve galleries until Ctrl-C.
 
@@ -71,5 +71,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise OSError(f'{host}:{port} cannot be listened at: {error.strerror}; choose another --port, 0 for any') from None
+        raise OSError(
+            f'{host}:{port} cannot be listened at: {error.strerror}; choose another --port, 0 for any'
+        ) from None
     return listening

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from starlette.exceptions import HTTPException
 
-from mmdml.datasets.image_files import require_regular
 from mmdml.index import Row
+from mmdml.utils.image_files import require_regular
 from mmdml.utils.names import printable
 from mmdml.web.decoder import Decoder, UnreadablePicture
 from mmdml.web.galleries import Gallery, Hit

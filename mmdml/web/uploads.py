@@ -29,6 +29,9 @@ class UploadLimits:
         return int(self.megabytes * 1_000_000)
 
 
+DEFAULT_LIMITS = UploadLimits()
+
+
 @dataclass(frozen=True)
 class UploadedForm:
     """The picture of a form, the name of its file, and the texts beside it."""
@@ -47,11 +50,13 @@ async def read_upload(request: Request, limits: UploadLimits) -> UploadedForm:
         HTTPException: it is too large, too slow, no form, or has no picture.
     """
     form = await read_form(request, limits)
-    async with form:
+    try:
         picture = form.get('picture')
         if not isinstance(picture, UploadFile) or not picture.size:
             raise HTTPException(400, 'the form has no picture: send a file as "picture" (multipart/form-data)')
         return UploadedForm(await picture.read(), picture.filename or '', form)
+    finally:
+        await form.close()
 
 
 async def read_form(request: Request, limits: UploadLimits) -> FormData:
