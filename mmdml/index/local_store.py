@@ -212,14 +212,16 @@ class LocalStore(VectorStore):
             ValueError: a vector is another than the one that was added.
         """
         with self._access:
-            count = self._catalog.places()
-            places = (
-                np.arange(count)
-                if sample is None
-                else np.unique(np.linspace(0, count - 1, min(sample, count), dtype=int))
-            )
+            self.gallery()
+            with self._catalog.transaction():
+                if self._catalog.facts()['generation'] != self._facts['generation']:
+                    return  # the writer compacted the store just now, from vectors that this one read
+                count = self._catalog.places()
+                number = count if sample is None else min(sample, count)
+                places = np.unique(np.linspace(0, count - 1, number, dtype=int))
+                checksums = self._catalog.checksums(places)
             rows = self._vectors.mapped(count)
-            for number, checksum in zip(places.tolist(), self._catalog.checksums(places), strict=True):
+            for number, checksum in zip(places.tolist(), checksums, strict=True):
                 if zlib.crc32(rows[number]) != checksum:
                     raise ValueError(
                         f'{printable(self._vectors.path)} was changed or exchanged: vector {number} is not the one '
