@@ -6,13 +6,14 @@ import click
 
 _EXAMPLE = """\b
 Example:
-  mmdml serve store --model mine.py --weights epoch_10.pth
+  mmdml serve photos.store
+  mmdml serve small.store large.store --port 9000
 """
 
 
 @click.command(epilog=_EXAMPLE)
 @click.argument('stores', nargs=-1, required=True)
-@click.option('--model', required=True, help='Name of a model (see mmdml.apis.list_models) or path of a config.')
+@click.option('--model', help='Name of a model or path of a config. Default: that of each store.')
 @click.option('--weights', help='Checkpoint. Default: the published weights.')
 @click.option(
     '--host', default='127.0.0.1', show_default=True, help='Address to listen at; elsewhere a token is needed.'
@@ -24,6 +25,7 @@ Example:
 )
 @click.option('--marks', help='File for marked results. Default: one for all stores of this user.')
 @click.option('--max-upload', default=20.0, show_default=True, help='Size limit of a picture in MB.')
+@click.option('--device', help='Where to compute. Default: the GPU where there is one.')
 @click.option('--debug', is_flag=True, help='Show the traceback of an error.')
 def serve(**options: Any) -> None:
     """Serve STORES as a page: drop a picture, see what is near it."""
@@ -40,7 +42,7 @@ def _serve(options: dict[str, Any]) -> None:
     from mmdml.web.uploads import UploadLimits
 
     MMLogger.get_instance('mmdml', log_level='WARNING')  # what was loaded is no news here
-    galleries = open_galleries(options['stores'], options['model'], options['weights'] or True)
+    galleries = open_galleries(options['stores'], options['model'], options['weights'] or True, options['device'])
     serve_galleries(
         galleries,
         options['host'],

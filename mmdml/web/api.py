@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
+from mmdml.utils.names import printable
 from mmdml.web.galleries import Gallery, Hit
 from mmdml.web.openapi import openapi
 from mmdml.web.search_request import SearchRequest, parse_number
@@ -60,8 +61,8 @@ class Api:
     async def labels(self, request: Request) -> Response:
         """List the labels of a store with their numbers of rows."""
         gallery = self.service.gallery(request.path_params['store'])
-        survey = await run_in_threadpool(gallery.survey)
-        return JSONResponse(dict(labels=[dict(label=label, count=count) for label, count in survey.numbers.items()]))
+        labels = await run_in_threadpool(gallery.labels)
+        return JSONResponse(dict(labels=[dict(label=label, count=count) for label, count in labels.counts.items()]))
 
     async def search(self, request: Request) -> Response:
         """Return the rows nearest to a picture."""
@@ -104,4 +105,7 @@ def _described(gallery: Gallery) -> dict[str, Any]:
 def _hit(gallery: Gallery, hit: Hit) -> dict[str, Any]:
     id = hit.row.id
     score = {} if hit.score is None else dict(score=round(hit.score, 6))
-    return dict(id=id, path=hit.path, label=hit.label, **score, picture=f'/pictures/{gallery.name}/{id}')
+    metadata = {printable(name): printable(text) for name, text in hit.row.item.metadata.items()}
+    return dict(
+        id=id, path=hit.path, label=hit.label, metadata=metadata, **score, picture=f'/pictures/{gallery.name}/{id}'
+    )

@@ -2,17 +2,18 @@
 
 import re
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mmdml.index import Row, VectorStore
+from mmdml.index import LocalStore, Row, VectorStore
 from mmdml.utils.names import printable
 
-#: Rows that a map shows at most, spread over the store.
-MAP_ROWS = 4000
+# Seconds for which lists of ids and labels are kept.
+_FRESH = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,22 +35,16 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What one pass over a store found.
+class Labels:
+    """Labels of a store as text that can be shown, in order.
 
     Attributes:
-        count: rows of the store then.
-        ids: ``(N,)`` int64 ids of the rows.
-        labels: shown form -> labels of the store, in order; labels that differ in what cannot be shown share one.
-        numbers: rows of each shown label.
-        label_of: ``(N,)`` index into ``labels`` for each row, -1 for none.
+        counts: shown label -> number of rows.
+        kept: shown label -> labels of the store; those that differ in what cannot be shown share one.
     """
 
-    count: int
-    ids: np.ndarray
-    labels: dict[str, list[str]]
-    numbers: dict[str, int]
-    label_of: np.ndarray
+    counts: dict[str, int]
+    kept: dict[str, list[str]]
 
 
 class Gallery:
@@ -76,8 +71,9 @@ class Gallery:
         self.store, self.embed = store, embed
         self.address, self.model_name = address or name, printable(model_name)
         self.model_hash = store.model_hash
-        self._survey: Survey | None = None
-        self._surveying, self._embedding = threading.Lock(), threading.Lock()
+        self._labels: tuple[float, Labels] | None = None
+        self._ids: tuple[float, np.ndarray] | None = None
+        self._listing, self._embedding = threading.Lock(), threading.Lock()
 
     def vector(self, pixels: np.ndarray) -> np.ndarray:
         """Return the ``(1, D)`` embedding of an ``(H, W, 3)`` picture in the order red, green, blue.
@@ -113,26 +109,32 @@ class Gallery:
 
     def sample(self, number: int, labels: Sequence[str] = ()) -> list[Hit]:
         """Return rows spread over the gallery, of these shown labels only if there are any."""
-        survey = self.survey()
-        ids = survey.ids
         if labels:
-            chosen = [number for number, label in enumerate(survey.labels) if label in labels]
-            ids = ids[np.isin(survey.label_of, chosen)]
+            ids = np.array([row.id for row in self.store.rows(self._where(labels))], np.int64)
+        else:
+            ids = self.ids()
         rows = self.store.get(spread(ids, number).tolist())
         return [Hit(row) for row in rows if row is not None]
 
-    def survey(self) -> Survey:
-        """Return ids and labels of all rows; taken anew when the number of rows has changed."""
-        with self._surveying:
-            count = self.store.count()
-            if self._survey is None or self._survey.count != count:
-                self._survey = _survey(self.store, count)
-            return self._survey
+    def ids(self) -> np.ndarray:
+        """Return the ids of all rows, ``(N,)`` int64; a writer's changes show after some seconds."""
+        with self._listing:
+            if self._ids is None or time.monotonic() > self._ids[0]:
+                found = np.fromiter((row.id for row in self.store.rows()), np.int64)
+                self._ids = time.monotonic() + _FRESH, found
+            return self._ids[1]
+
+    def labels(self) -> Labels:
+        """Return the labels; a writer's changes show after some seconds."""
+        with self._listing:
+            if self._labels is None or time.monotonic() > self._labels[0]:
+                self._labels = time.monotonic() + _FRESH, _labels(self.store.values('label'))
+            return self._labels[1]
 
     def _where(self, labels: Sequence[str]) -> dict[str, list[str]]:
-        known = self.survey().labels
+        kept = self.labels().kept
         # A label that the store does not have finds nothing.
-        return dict(label=[label for shown in labels for label in known.get(shown, [shown])])
+        return dict(label=[label for shown in labels for label in kept.get(shown, [shown])])
 
     def close(self) -> None:
         """Close the store."""
@@ -144,26 +146,43 @@ def spread(ids: np.ndarray, number: int) -> np.ndarray:
     return ids if len(ids) <= number else ids[np.linspace(0, len(ids) - 1, number).astype(int)]
 
 
-def open_galleries(addresses: Sequence[str | Path], model: str, pretrained: bool | str = True) -> list[Gallery]:
-    """Open local stores of one model, each named after its folder.
+def open_galleries(
+    addresses: Sequence[str | Path],
+    model: str | None = None,
+    pretrained: bool | str = True,
+    device: str | None = None,
+) -> list[Gallery]:
+    """Open local stores to read, each named after its folder; stores of one model share it.
 
     Args:
         addresses: of the stores.
-        model: what :class:`~mmdml.apis.ImageEmbeddingInferencer` takes.
-        pretrained: likewise.
+        model: of all of them, as :class:`~mmdml.apis.ImageEmbeddingInferencer` takes it. Default: the one that each
+            store names.
+        pretrained: weights, likewise.
+        device: where to compute. Default: the GPU where there is one.
+
+    Raises:
+        FileNotFoundError: there is no store.
+        ValueError: a store names no model, or is another model's.
     """
     from mmdml.apis import ImageEmbeddingInferencer
-    from mmdml.index import LocalStore
 
-    embed = ImageEmbeddingInferencer(model, pretrained, progress=False, workers=1)
     galleries: list[Gallery] = []
+    stores = []
     try:
-        for address in addresses:
+        stores += [LocalStore.open(address) for address in addresses]
+        embedders: dict[str, ImageEmbeddingInferencer] = {}
+        for address, store in zip(addresses, stores, strict=True):
+            named = model or store.model
+            if not named:
+                raise ValueError(f'{printable(address)} does not name its model; name it with --model and --weights')
+            if named not in embedders:
+                embedders[named] = ImageEmbeddingInferencer(named, pretrained, device=device, progress=False, workers=1)
             folder = Path(address).absolute()
             name = unused_name(folder.name, [each.name for each in galleries])
-            galleries.append(Gallery(name, LocalStore.open(folder), embed, str(folder), str(model)))
+            galleries.append(Gallery(name, store, embedders[named], str(folder), Path(named).name))
     except BaseException:
-        for each in galleries:
+        for each in stores:
             each.close()
         raise
     return galleries
@@ -182,27 +201,17 @@ def _slug(name: str) -> str:
     return re.sub(r'[^A-Za-z0-9_-]+', '-', name).strip('-') or 'store'
 
 
-def _survey(store: VectorStore, count: int) -> Survey:
-    ids, label_of = [], []
-    numbers: dict[str, int] = {}
-    index: dict[str, int] = {}
-    for row in store.rows():
-        ids.append(row.id)
-        label_of.append(index.setdefault(row.item.label, len(index)))
-    shown = {label: printable(label) for label in index}
-    # In the order of names: a number counts as one, so that class 9 comes before class 10.
-    order = sorted({text for text in shown.values() if text}, key=_natural)
-    labels: dict[str, list[str]] = {text: [] for text in order}
-    for label, text in shown.items():
-        if text:
-            labels[text].append(label)
-    place = {text: number for number, text in enumerate(order)}
-    to_shown = np.array([place.get(shown[label], -1) for label in index], np.int64)
-    shown_of = to_shown[label_of] if len(label_of) else np.empty(0, np.int64)
-    counts = np.bincount(shown_of[shown_of >= 0], minlength=len(order))
-    numbers = dict(zip(order, counts.tolist(), strict=True))
-    return Survey(count, np.array(ids, np.int64), labels, numbers, shown_of)
+def _labels(values: dict[str, int]) -> Labels:
+    counts: dict[str, int] = {}
+    kept: dict[str, list[str]] = {}
+    for label, count in values.items():
+        shown = printable(label)
+        if shown:
+            counts[shown] = counts.get(shown, 0) + count
+            kept.setdefault(shown, []).append(label)
+    return Labels({shown: counts[shown] for shown in sorted(counts, key=_natural)}, kept)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key that takes digits as numbers: class 9 comes before class 10."""
     return [(int(part), '') if part.isascii() and part.isdigit() else (-1, part) for part in re.split(r'(\d+)', name)]

@@ -25,6 +25,7 @@ _RESULT = {
         'id': {'type': 'integer'},
         'path': {'type': 'string'},
         'label': {'type': 'string'},
+        'metadata': {'type': 'object', 'additionalProperties': {'type': 'string'}},
         'score': {'type': 'number', 'description': 'Cosine similarity in -1..1.'},
         'picture': {'type': 'string', 'description': 'Address of the picture, re-encoded.'},
     },

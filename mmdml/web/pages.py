@@ -55,7 +55,7 @@ class Pages:
         row = self.service.row(*search.row) if search.row is not None else None
         labels: dict[str, int] = {}
         for each in found:
-            for label, number in each.gallery.survey().numbers.items():
+            for label, number in each.gallery.labels().counts.items():
                 labels[label] = labels.get(label, 0) + number
         context = dict(
             search=search,
