@@ -50,12 +50,12 @@ def store_folder(embed, color_pictures, tmp_path_factory):
     """Folder of a store of all pictures; the last class has a label with a script."""
     folder = tmp_path_factory.mktemp('web') / 'toys'
 
-    def label(path):
-        name = path.split('/')[0]
-        return HOSTILE_LABEL if name == 'class 10' else name
+    def describe(path):
+        name, file = path.split('/')
+        return HOSTILE_LABEL if name == 'class 10' else name, {'number': file[0]}
 
     with LocalStore.open(folder, embed.dimensions, embed.model_hash, write=True) as store:
-        update_gallery(store, embed, color_pictures, label)
+        update_gallery(store, embed, color_pictures, describe)
     return folder
 
 
