@@ -10,7 +10,7 @@ from mmdml.utils.dataset_configs import leaf_datasets
 
 
 def assert_parts_exist_and_agree(cfg):
-    """Data sets, transforms, samplers, hooks and metrics are registered and fit; the command's check takes the config."""
+    """The parts of a config are registered and fit each other, and the check of the commands takes it."""
     check_config(cfg)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert registry.DATASETS.get(loader.dataset.type) and registry.DATA_SAMPLERS.get(loader.sampler.type)
