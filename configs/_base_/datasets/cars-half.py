@@ -1,5 +1,6 @@
-# 98 training and 98 test classes of cars (about half of the images of Cars-196, cut to their boxes), 4,052 and 4,092 images;
-# data/cars196_trainhalf/train.txt and test.txt have a line "path label" for each image. 62 batches an epoch: 10 epochs are 620 updates.
+# 98 training and 98 test classes of cars (half of the images of Cars-196, cut to their boxes), 4,052 and 4,092 images;
+# data/cars196_trainhalf/train.txt and test.txt have a line "path label" for each image.
+# 62 batches an epoch: 10 epochs are 620 updates.
 data_root = 'data/cars196_trainhalf'
 batch_size = 64
 images_per_class = 4

@@ -1,5 +1,6 @@
 # 40 training and 41 test classes of products and fruit (grocery photographs), 2,979 and 2,442 images;
-# data/grocery/train.txt and test.txt have a line "path label" for each image. 62 batches an epoch: 10 epochs are 620 updates.
+# data/grocery/train.txt and test.txt have a line "path label" for each image.
+# 62 batches an epoch: 10 epochs are 620 updates.
 data_root = 'data/grocery'
 batch_size = 64
 images_per_class = 4
