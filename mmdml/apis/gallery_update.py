@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer, UnreadableImage
 from mmdml.apis.image_inputs import image_inputs
-from mmdml.datasets.image_files import require_regular
 from mmdml.index import Item, Row, VectorStore
+from mmdml.utils.image_files import require_regular
 from mmdml.utils.names import printable
 from mmdml.utils.progress import ProgressLine
 
