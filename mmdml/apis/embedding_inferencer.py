@@ -120,6 +120,11 @@ class ImageEmbeddingInferencer:
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()
 
     @property
+    def transforms(self) -> list[Callable]:
+        """Built transforms from a file to the model's input, the first of which loads."""
+        return self._reader.transforms
+
+    @property
     def dimensions(self) -> int:
         """Length of an embedding."""
         return self.model.neck.embed_dim

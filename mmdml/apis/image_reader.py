@@ -27,6 +27,8 @@ class ImageReader:
         transforms = [TRANSFORMS.build(each) if isinstance(each, dict) else each for each in pipeline]
         if not transforms or not hasattr(transforms[0], 'color_type'):
             transforms.insert(0, LoadImageFromFile(color_type='grayscale' if gray else 'color'))
+        #: Built transforms, the first of which loads.
+        self.transforms = transforms
         self._load, self._prepare = transforms[0], Compose(transforms[1:])
         self.workers = workers
 

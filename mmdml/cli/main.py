@@ -8,6 +8,7 @@ import click
 #: before: help is there at once.
 COMMANDS = {
     'embed': ('mmdml.cli.embed', 'Embed the pictures of a folder into files.'),
+    'export': ('mmdml.cli.export', 'Write a model as ONNX, OpenVINO or torch.export file.'),
 }
 
 
