@@ -4,23 +4,22 @@ from typing import Any
 
 import click
 
+from mmdml.cli.options import debug_option, quiet_loading
 from mmdml.utils.progress import bytes_as_text
 
 _EXAMPLE = """\b
 Example:
-  mmdml export mine.py --weights epoch_10.pth --out model.onnx
+  mmdml export mine.py:epoch_10.pth --out model.onnx
   mmdml embed photos --model model.onnx --out embeddings
 """
 
 
 @click.command(epilog=_EXAMPLE)
 @click.argument('model')
-@click.option('--weights', help='Checkpoint. Default: the published weights.')
-@click.option('--untrained', is_flag=True, help='Use the pretrained backbone that the config names, without training.')
 @click.option('--out', required=True, help='File to write: .onnx, .pt2 (torch.export) or .xml (OpenVINO).')
 @click.option('--image-size', type=int, metavar='SIDE', help='Side of pictures that no step of the pipeline resizes.')
 @click.option('--json', 'as_json', is_flag=True, help='Print the report as JSON.')
-@click.option('--debug', is_flag=True, help='Show the traceback of an error.')
+@debug_option
 def export(**options: Any) -> None:
     """Write MODEL as a file that needs no training code, and compare its embeddings with the model's.
 
@@ -31,8 +30,6 @@ def export(**options: Any) -> None:
 
     Nothing is written unless every compared embedding has a cosine above 0.9999 to the model's.
     """
-    if options['weights'] and options['untrained']:
-        raise click.UsageError('--weights and --untrained exclude each other.')
     from mmdml.cli.errors import run_command
 
     run_command(lambda: _export(options))
@@ -44,33 +41,28 @@ def _export(options: dict[str, Any]) -> None:
     import warnings
     from dataclasses import asdict
 
-    from mmengine.logging import MMLogger
-
-    from mmdml.apis import ImageEmbeddingInferencer
+    from mmdml.apis.torch_embedder import TorchEmbedder
     from mmdml.export import export_embedder, preparation_of
     from mmdml.utils.files import prepare_output
 
-    MMLogger.get_instance('mmdml', log_level='WARNING')  # what was loaded is no news here
+    quiet_loading()
     if not options['debug']:
         # What the exporters of torch say about themselves.
         warnings.simplefilter('ignore')
         logging.getLogger('torch').setLevel(logging.ERROR)
     prepare_output(options['out'], ('.onnx', '.pt2', '.xml'))
-    embed = ImageEmbeddingInferencer(
-        options['model'],
-        pretrained=not options['untrained'] and (options['weights'] or True),
-        device='cpu',
-        progress=False,
-    )
+    embedder = TorchEmbedder(options['model'], device='cpu')
     side = options['image_size']
-    preparation = preparation_of(embed.transforms, None if side is None else (side, side))
+    preparation = preparation_of(embedder.transforms, None if side is None else (side, side))
     click.echo('Exporting and comparing with torch takes up to a minute ...', err=True)
-    report = export_embedder(embed.model, preparation, options['out'], options['model'], embed.model_hash)
+    report = export_embedder(embedder.model, preparation, options['out'], options['model'], embedder.model_hash)
     if options['as_json']:
-        click.echo(json.dumps(dict(asdict(report), input=preparation.as_dict(), dimensions=embed.dimensions), indent=2))
+        click.echo(
+            json.dumps(dict(asdict(report), input=preparation.as_dict(), dimensions=embedder.dimensions), indent=2)
+        )
         return
     shape = ', '.join(map(str, preparation.shape))
-    click.echo(f'{report.path}: {bytes_as_text(report.size)}, {embed.dimensions} dimensions')
+    click.echo(f'{report.path}: {bytes_as_text(report.size)}, {embedder.dimensions} dimensions')
     click.echo(f'input: images (batch, {shape}) uint8{"" if preparation.gray else ", red first"}')
     steps = ', '.join(f'{name} {options}' for name, options in preparation.steps) or 'nothing'
     click.echo(f'before it: {steps}')

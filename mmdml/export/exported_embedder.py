@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ class ExportedEmbedder:
 
         embedder = ExportedEmbedder('model.onnx')
         image = embedder.prepare(embedder.read('photo.jpg'))
-        embedder.embed(image[None])  # (1, D), of length 1
+        embedder.embed([image])  # (1, D), of length 1
     """
 
     def __init__(self, path: str | Path, device: str | None = None) -> None:
@@ -71,6 +72,6 @@ class ExportedEmbedder:
         """Pixels, in OpenCV's order of colors -> ``(H, W, C)`` input of the graph, see :class:`Preparation`."""
         return self.preparation(pixels)
 
-    def embed(self, images: np.ndarray) -> np.ndarray:
-        """``(N, H, W, C)`` uint8 prepared pictures -> ``(N, D)`` float32 rows of length 1."""
-        return self._runtime(images)
+    def embed(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """``N`` prepared pictures ``(H, W, C)`` -> ``(N, D)`` float32 rows of length 1."""
+        return self._runtime(np.stack(prepared))

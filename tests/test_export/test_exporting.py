@@ -11,7 +11,9 @@ import torch
 from mmengine.config import Config
 
 from mmdml.apis import ImageEmbeddingInferencer, get_model
+from mmdml.apis.gallery_update import require_same_model
 from mmdml.export import ExportedEmbedder, export_embedder, preparation_of
+from mmdml.index import LocalStore
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -58,7 +60,9 @@ def photos(tmp_path_factory):
 
 
 def export(embed, path):
-    return export_embedder(embed.model, preparation_of(embed.transforms), path, 'mine', embed.model_hash, (1,))
+    return export_embedder(
+        embed.embedder.model, preparation_of(embed.embedder.transforms), path, 'mine', embed.model_hash, (1,)
+    )
 
 
 @pytest.fixture(scope='module')
@@ -90,18 +94,27 @@ def test_files_of_pictures_get_the_embeddings_of_the_model(embed, onnx_file, pho
     assert [each.dim_param or each.dim_value for each in shape] == ['batch', 32, 32, 3]
 
 
-def test_no_torch_is_needed(onnx_file, photos, tmp_path):
+def test_pictures_are_embedded_and_searched_in_processes_without_torch(embed, onnx_file, photos, tmp_path):
     code = f"""
 import sys
-sys.modules.update(torch=None, mmengine=None, mmcv=None)  # importing them raises ImportError
-import numpy as np
-from mmdml.export import ExportedEmbedder
-embedder = ExportedEmbedder({str(onnx_file)!r})
-images = [embedder.prepare(embedder.read({str(photos)!r} + f'/{{number}}.png')) for number in range(5)]
-np.save({str(tmp_path / 'rows.npy')!r}, embedder.embed(np.stack(images)))
+sys.modules.update(torch=None, torchvision=None, mmengine=None, mmcv=None, mmpretrain=None)  # an import is an error
+from mmdml.apis import ImageEmbeddingInferencer, ImageRetrievalInferencer, update_gallery
+from mmdml.cli.main import main
+from mmdml.index import LocalStore
+embed = ImageEmbeddingInferencer({str(onnx_file)!r}, progress=False)
+with LocalStore.open('store', embed.dimensions, embed.model_hash, write=True) as store:
+    assert update_gallery(store, embed, {str(photos)!r}).added == 5
+match = ImageRetrievalInferencer(embed, 'store')({str(photos / '3.png')!r}, k=1).matches[0][0]
+assert match.path.endswith('3.png') and match.score > 0.9999
+main(['embed', {str(photos)!r}, '--model', {str(onnx_file)!r}, '--out', 'rows'])
 """
-    subprocess.run([sys.executable, '-c', code], check=True)
-    np.testing.assert_allclose(np.load(tmp_path / 'rows.npy'), rows_of(onnx_file, photos)[1], atol=1e-6)
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout == '5 embeddings in 1 files\n', done.stderr
+    rows = np.load(tmp_path / 'rows' / '00000.npy')
+    assert_equal_rows(rows, embed(photos).embeddings)
+    # A store of the model is searched with the file, and the other way round.
+    with LocalStore.open(tmp_path / 'store') as store:
+        require_same_model(store, embed)
 
 
 def test_openvino_files_embed_alike(embed, photos, tmp_path):
@@ -135,7 +148,7 @@ def test_a_file_that_embeds_otherwise_is_not_written(embed, tmp_path):
 
     model.neck.unit = unit
     with pytest.raises(ValueError, match='was not written: its embeddings differ .* must be above 0.9999'):
-        export_embedder(model, preparation_of(embed.transforms), tmp_path / 'model.pt2', 'mine', 'hash')
+        export_embedder(model, preparation_of(embed.embedder.transforms), tmp_path / 'model.pt2', 'mine', 'hash')
     assert list(tmp_path.iterdir()) == []
 
 
