@@ -1,8 +1,9 @@
-"""Backbones that mmpretrain lacks."""
+"""Backbones that mmpretrain lacks, and what adapts any of them."""
 
+from .adapters import LoRABackbone, PromptedBackbone
 from .bn_inception import BNInception
 from .conv4 import Conv4
 from .efficientnet_lite import EfficientNetLite0
 from .googlenet import GoogLeNet
 
-__all__ = ['BNInception', 'Conv4', 'EfficientNetLite0', 'GoogLeNet']
+__all__ = ['BNInception', 'Conv4', 'EfficientNetLite0', 'GoogLeNet', 'LoRABackbone', 'PromptedBackbone']
