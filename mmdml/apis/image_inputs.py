@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmdml.datasets.image_files import scan_images
+from mmdml.utils.image_files import scan_images
 from mmdml.utils.names import printable
 
 #: A picture, a folder of pictures, or an iterable of both.

@@ -6,9 +6,9 @@ import os.path as osp
 import numpy as np
 
 from mmdml.datasets.base import RetrievalDataset
-from mmdml.datasets.image_files import is_image_name, others_note, scan_images, with_parents
 from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
+from mmdml.utils.image_files import is_image_name, others_note, scan_images, with_parents
 from mmdml.utils.names import printable
 
 
@@ -17,7 +17,7 @@ class ImageFolder(RetrievalDataset):
     """A folder with one folder per class, whose name is the class name.
 
     Classes are ordered by name, images by path; images may lie in folders below the class folder. All kinds of images
-    that OpenCV reads are taken, by the endings of their names (``IMAGE_SUFFIXES`` of ``mmdml.datasets.image_files``);
+    that OpenCV reads are taken, by the endings of their names (``IMAGE_SUFFIXES`` of ``mmdml.utils.image_files``);
     other files, and images beside the class folders, are left out, counted, and named in a warning. Names that begin
     with a dot are skipped. Links to folders are followed, but not those to a folder above, and no folder is taken twice
     for a class. ``split='train'`` and ``'val'`` cut the classes of one training folder, ``'test'`` takes the whole

@@ -6,11 +6,11 @@ import re
 import numpy as np
 
 from mmdml.datasets.base import RetrievalDataset
-from mmdml.datasets.image_files import others_note, scan_images
 from mmdml.datasets.official_files import number_classes, require_parts
 from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
 from mmdml.structures.row_facts import GALLERY, QUERY, QUERY_AND_GALLERY
+from mmdml.utils.image_files import others_note, scan_images
 
 #: ``0002_c1s1_000451_03.jpg``: person, camera, sequence, frame, detection.
 _NAME = re.compile(r'(-1|\d{4})_c([1-6])s\d+_\d+_\d+\.\w+')

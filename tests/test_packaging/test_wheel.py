@@ -72,7 +72,8 @@ def test_wheel_holds_every_config_tool_and_default_data_file(wheel):
     assert f'mmdml/.mim/configs/{CONFIG}' in expected
     assert expected <= names
     assert 'mmdml/.mim/model-index.yml' in names
-    assert [name for name in names if name.startswith('mmdml/datasets/data/omniglot/')]
+    for data in ('omniglot', 'grocery_gallery'):
+        assert [name for name in names if name.startswith(f'mmdml/datasets/data/{data}/')]
 
 
 def test_wheel_holds_every_module_and_nothing_else(wheel):

@@ -20,10 +20,10 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
-from mmdml.datasets.image_files import MAX_PIXELS
 from mmdml.datasets.preparation.counts import SplitReport, load_split, official_splits, retrieval_class
 from mmdml.datasets.preparation.image_check import distinct_images, open_images
 from mmdml.utils.dataset_configs import leaf_datasets
+from mmdml.utils.image_files import MAX_PIXELS
 from mmdml.utils.names import printable
 
 SHOWN = 20

@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.fileio import get
 
 from mmdml.datasets.base import RetrievalDataset
-from mmdml.datasets.image_files import MAX_PIXELS, check_pixels, require_regular
+from mmdml.utils.image_files import MAX_PIXELS, check_pixels, require_regular
 from mmdml.utils.progress import ProgressLine
 
 # Second bytes of the marks of a JPEG (ISO/IEC 10918-1, table B.1).

@@ -1,23 +1,15 @@
 """Loading images, with limits, and with all the bits they have."""
 
-import re
-
-import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile as _LoadImageFromFile
 from mmengine.fileio import get
 from mmengine.logging import print_log
 
-from mmdml.datasets.image_files import MAX_PIXELS, check_pixels, require_regular
 from mmdml.registry import TRANSFORMS
+from mmdml.utils.image_decoding import COLOR_TYPES, decode_image, undecodable
+from mmdml.utils.image_files import MAX_PIXELS, check_pixels, require_regular
 from mmdml.utils.names import printable
-
-_FLAGS = {'color': cv2.IMREAD_COLOR, 'grayscale': cv2.IMREAD_GRAYSCALE}
-_PNG = b'\x89PNG\r\n\x1a\n'
-# PNG, TIFF, PGM and PPM: the kinds in which images of 16 bits come.
-_DEEP_KINDS = (_PNG, b'II*\0', b'MM\0*', b'P5', b'P6')
-_PNM_HEADER = re.compile(rb'P[56](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d+)\s')
 
 
 @TRANSFORMS.register_module()
@@ -80,50 +72,28 @@ class LoadImageFromFile(_LoadImageFromFile):
         Raises:
             ValueError: the image is too large, or cannot be decoded.
         """
+        if self.imdecode_backend == 'cv2' and self.color_type in COLOR_TYPES:
+            return decode_image(
+                data, self.color_type, self.max_pixels, self.significant_bits, lambda top: self._warn(path, top)
+            )
         check_pixels(data, self.max_pixels)
-        flag = _FLAGS.get(self.color_type)
-        if self.imdecode_backend == 'cv2' and flag is not None and data.startswith(_DEEP_KINDS):
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_ANYDEPTH)
-            if image is not None and image.dtype == np.uint16:
-                return self._to_8_bits(image, data, path)
         image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:
-            raise ValueError(f'it is no picture that can be decoded; it begins with {data[:8]!r}')
+            raise ValueError(undecodable(data))
         return image
 
-    def _to_8_bits(self, image: np.ndarray, data: bytes, path: str) -> np.ndarray:
-        largest = _largest_value(data)
-        if largest is None:
-            largest = 2 ** (self.significant_bits or 16) - 1
-            if self.significant_bits is None and image.max() < 2**12 and not self._warned:
-                self._warned = True
-                print_log(
-                    f'{printable(path)} has 16 bits, but no value above {image.max():,}: as 16-bit data it is nearly '
-                    'black. If the data have fewer bits, say so: '
-                    "dict(type='LoadImageFromFile', significant_bits=12); 16 keeps it as it is",
-                    'current',
-                    level=30,
-                )
-        scaled = image.astype(np.float32) * np.float32(255 / largest)
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    def _warn(self, path: str, top: int) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        print_log(
+            f'{printable(path)} has 16 bits, but no value above {top:,}: as 16-bit data it is nearly '
+            'black. If the data have fewer bits, say so: '
+            "dict(type='LoadImageFromFile', significant_bits=12); 16 keeps it as it is",
+            'current',
+            level=30,
+        )
 
     def __repr__(self) -> str:
         own = f'max_pixels={self.max_pixels}, significant_bits={self.significant_bits}'
         return f'{super().__repr__()[:-1]}, {own})'
-
-
-def _largest_value(data: bytes) -> int | None:
-    """Largest value that a 16-bit file says its samples may have; None if it does not say."""
-    if not data.startswith(_PNG):
-        header = _PNM_HEADER.match(data[:4096])
-        return int(header[1]) if header and int(header[1]) > 255 else None
-    at = len(_PNG)
-    while at + 8 <= len(data):
-        size, kind = int.from_bytes(data[at : at + 4], 'big'), data[at + 4 : at + 8]
-        if kind == b'sBIT' and size:
-            bits = max(data[at + 8 : at + 8 + size])
-            return 2**bits - 1 if 0 < bits <= 16 else None
-        if kind == b'IDAT':
-            return None
-        at += size + 12
-    return None
