@@ -30,8 +30,8 @@ def without_pretrained_weights(model):
     """Take what would be loaded out of a model's config, and all but one block of timm's transformers."""
     backbone = model['backbone'].get('backbone', model['backbone'])
     backbone.pop('init_cfg', None)
-    if backbone['type'] == 'mmpretrain.TIMMBackbone':
-        backbone.update(pretrained=False, depth=1)
+    if backbone['type'] == 'TimmModel':
+        backbone['depth'] = 1
 
 
 def assert_learns(model):

@@ -39,7 +39,6 @@ def merge(config: str | Path, checkpoint: str | Path, target: str | Path) -> Pat
     settings = get_config(config)
     backbone = settings.model.backbone.backbone
     backbone.pop('init_cfg', None)
-    backbone.pop('pretrained', None)
     settings.model.backbone = backbone
     target = Path(target)
     with replaced_when_whole(target) as beside:

@@ -1,6 +1,7 @@
 """Losses against class proxies."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,9 @@ class ProxyLoss(Loss):
         ValueError: if a size is below 1; in the forward pass, if something was mined, the pairs have another space than
             cosine or targets other than their labels, the width is another, or a label has no proxy.
     """
+
+    #: Names of further parameters whose last dimension is that of the embedding.
+    wide_parameters: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, num_classes: int, embed_dim: int, proxies_per_class: int = 1) -> None:
         super().__init__()

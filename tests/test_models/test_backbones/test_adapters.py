@@ -14,14 +14,14 @@ from mmdml.apis import get_model
 from mmdml.models.backbones import PromptedBackbone
 from mmdml.registry import MODELS
 
-TIMM = dict(type='mmpretrain.TIMMBackbone', model_name='test_vit', img_size=64, dynamic_img_size=True)
+TIMM = dict(type='TimmModel', model_name='test_vit', img_size=64, dynamic_img_size=True)
 MMPRETRAIN = dict(
     type='mmpretrain.VisionTransformer',
     arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
     img_size=64,
     out_type='cls_token',
 )
-BACKBONES = {'timm': (TIMM, 'ClassTokenPooling', 64), 'mmpretrain': (MMPRETRAIN, 'GlobalAveragePooling', 16)}
+BACKBONES = {'timm': (TIMM, 'GlobalAveragePooling', 64), 'mmpretrain': (MMPRETRAIN, 'GlobalAveragePooling', 16)}
 ADAPTERS = {
     'lora': dict(type='LoRABackbone', rank=2, alpha=4),
     'deep prompts': dict(type='PromptedBackbone', num_prompts=3),
@@ -119,19 +119,17 @@ def test_a_copy_of_a_prompted_model_inserts_its_own_prompts():
 
 @pytest.mark.parametrize('adapter', ['lora', 'deep prompts'])
 def test_a_checkpoint_has_what_was_trained_and_refuses_other_frozen_weights(adapter, tmp_path):
-    model = trained('timm', adapter)
+    model = trained('mmpretrain', adapter)
     state = model.state_dict()
     assert all(name.startswith('neck.') or name.endswith(('.down', '.up', '.prompts', 'checksums')) for name in state)
     torch.save({'state_dict': state}, tmp_path / 'adapters.pth')
-
     with pytest.raises(ValueError, match='beside other frozen weights'):
         torch.manual_seed(1)
-        get_model(Config(dict(model=config('timm', adapter))), pretrained=tmp_path / 'adapters.pth')
-    # The file of the bare backbone, as an init_cfg has it, is read before the added weights are.
-    cfg = Config(dict(model=config('timm', adapter)))
+        get_model(Config(dict(model=config('mmpretrain', adapter))), pretrained=tmp_path / 'adapters.pth')
+    # The file of the bare backbone, which init_weights reads before the added weights are loaded.
+    cfg = Config(dict(model=config('mmpretrain', adapter)))
     cfg.model.backbone.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'bare.pth'))
-    bare = {name: value for name, value in build('timm').backbone.state_dict().items()}
-    torch.save({'state_dict': bare}, tmp_path / 'bare.pth')
+    torch.save({'state_dict': build('mmpretrain').backbone.state_dict()}, tmp_path / 'bare.pth')
     torch.manual_seed(1)
     again = get_model(cfg, pretrained=tmp_path / 'adapters.pth')
     with torch.no_grad():
@@ -139,18 +137,20 @@ def test_a_checkpoint_has_what_was_trained_and_refuses_other_frozen_weights(adap
 
 
 def test_a_merged_checkpoint_has_a_config_and_embeds_the_same(tmp_path):
-    model = trained('timm', 'lora')
-    cfg = Config(dict(model=config('timm', 'lora')))
     tool = SimpleNamespace(**runpy.run_path(f'{REPO}/tools/model_converters/merge_adapters.py'))
-    frozen = {name: value for name, value in build('timm').backbone.state_dict().items()}
-    torch.save({'state_dict': frozen}, tmp_path / 'bare.pth')
-    cfg.model.backbone.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'bare.pth'))
+    model = trained('timm', 'lora')
+    # timm's own layout, with a classifier.
+    weights = build('timm').backbone.timm_model.state_dict()
+    torch.save({**weights, 'head.weight': torch.zeros(1000, 64), 'head.bias': torch.zeros(1000)}, tmp_path / 'timm.pth')
+    cfg = Config(dict(model=config('timm', 'lora')))
+    cfg.model.backbone.backbone.checkpoint = str(tmp_path / 'timm.pth')
     cfg.dump(tmp_path / 'lora.py')
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'trained.pth')
+    torch.manual_seed(1)
     tool.merge(tmp_path / 'lora.py', tmp_path / 'trained.pth', tmp_path / 'merged.pth')
-    (tmp_path / 'bare.pth').unlink()
+    (tmp_path / 'timm.pth').unlink()
     merged = get_model(tmp_path / 'merged.py', pretrained=tmp_path / 'merged.pth')
-    assert type(merged.backbone).__name__ == 'TIMMBackbone'
+    assert type(merged.backbone).__name__ == 'TimmModel'
     with torch.no_grad():
         torch.testing.assert_close(merged(PICTURES), model(PICTURES), rtol=1e-4, atol=1e-5)
 

@@ -15,7 +15,7 @@ class AdaptedBackbone(BaseModule):
     """Base of backbones whose own weights are frozen, while weights added to them train.
 
     The state dict holds the added weights alone, so that a checkpoint of ViT-B with LoRA has some MB. The frozen
-    weights come from the backbone's ``init_cfg`` or timm's hub. Their checksums are in the state dict, and added
+    weights are those that ``init_weights`` of the backbone loads. Their checksums are in the state dict, and added
     weights that were trained beside other frozen ones are refused. A state dict with all weights loads, too.
 
     Args:
@@ -31,9 +31,9 @@ class AdaptedBackbone(BaseModule):
         self.network = MODELS.build(backbone)
         self.network.requires_grad_(False)
         self._frozen = tuple(sorted(self.network.state_dict()))
-        # A file of the bare backbone, loaded into the network alone, lacks the added weights.
-        self.network.register_load_state_dict_post_hook(_forgive_added)
-        self.network.frozen_names = frozenset(self._frozen)
+        # A file of the bare backbone, loaded into the network alone or what it wraps, lacks the added weights.
+        for module in (self.network, *self.network.children()):
+            module.register_load_state_dict_post_hook(_Forgive(module))
         self.register_state_dict_post_hook(_leave_frozen_out)
         self.register_load_state_dict_pre_hook(_put_frozen_in)
 
@@ -66,10 +66,21 @@ class AdaptedBackbone(BaseModule):
         sums = [torch.stack([each.double().sum(), each.double().norm()]) for each in self._frozen_weights().values()]
         return torch.stack(sums).float()
 
+    def _fits(self, saved: Tensor) -> bool:
+        own = self._checksums()
+        # Position embeddings that were resized at loading differ by rounding between machines.
+        return saved.shape == own.shape and torch.allclose(saved.to(own), own, rtol=1e-3, atol=1e-3)
 
-def _forgive_added(network: nn.Module, found: Any) -> None:
-    added = {name for name, _ in network.named_parameters()} - network.frozen_names
-    found.missing_keys[:] = [key for key in found.missing_keys if key not in added]
+
+class _Forgive:
+    """A hook that takes weights which were added to a module off the list of those missing in a file for it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.frozen = frozenset(module.state_dict())
+
+    def __call__(self, module: nn.Module, found: Any) -> None:
+        added = {name for name, _ in module.named_parameters()} - self.frozen
+        found.missing_keys[:] = [key for key in found.missing_keys if key not in added]
 
 
 def _leave_frozen_out(module: AdaptedBackbone, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
@@ -83,14 +94,11 @@ def _put_frozen_in(module: AdaptedBackbone, state: dict[str, Tensor], prefix: st
     saved = state.pop(f'{prefix}{_CHECKSUMS}', None)
     if saved is None or any(f'{prefix}network.{name}' in state for name in module._frozen):
         return
-    if not module.network.is_init and module.network.init_cfg:
+    if not module._fits(saved) and not module.network.is_init:
         module.network.init_weights()
-    own = module._checksums()
-    saved = saved.to(own)
-    # Position embeddings that were resized at loading differ by rounding between machines.
-    if saved.shape != own.shape or not torch.allclose(saved, own, rtol=1e-3, atol=1e-3):
+    if not module._fits(saved):
         raise ValueError(
             f'the weights that {type(module).__name__} added were trained beside other frozen weights than those of '
-            'this backbone: its init_cfg, or pretrained=True for one of timm, must load the ones of the training'
+            'this backbone: its init_cfg must load the ones of the training'
         )
     state.update({f'{prefix}network.{name}': value for name, value in module._frozen_weights().items()})

@@ -70,8 +70,7 @@ class LoRABackbone(AdaptedBackbone):
             type='LoRABackbone',
             rank=8,
             alpha=16,
-            backbone=dict(
-                type='mmpretrain.TIMMBackbone', model_name='vit_small_patch16_224.dino', pretrained=True))
+            backbone=dict(type='TimmModel', model_name='vit_small_patch16_224.dino'))
     """
 
     def __init__(

@@ -34,8 +34,7 @@ class PromptedBackbone(AdaptedBackbone):
         backbone=dict(
             type='PromptedBackbone',
             num_prompts=8,
-            backbone=dict(
-                type='mmpretrain.TIMMBackbone', model_name='vit_small_patch16_224.dino', pretrained=True))
+            backbone=dict(type='TimmModel', model_name='vit_small_patch16_224.dino'))
     """
 
     def __init__(

@@ -1,0 +1,13 @@
+"""Options that several commands share."""
+
+import click
+
+#: The model to embed with, by any of its names.
+model_option = click.option(
+    '--model',
+    default='default',
+    show_default='the embedder that comes with mmdml',
+    help='A model folder, timm/NAME, CONFIG.py:CHECKPOINT, FILE.onnx, or a name that mmdml list shows.',
+)
+
+debug_option = click.option('--debug', is_flag=True, help='Show the traceback of an error.')
