@@ -55,6 +55,13 @@ class NamedModel:
     exported: str = ''
 
     @property
+    def absolute(self) -> str:
+        """The name with absolute paths, which means the same from any folder."""
+        base, colon, weights = self.name.partition(':')
+        weights = os.path.abspath(weights) if os.path.exists(weights) else weights
+        return f'{os.path.abspath(base) if os.path.exists(base) else base}{colon}{weights}'
+
+    @property
     def config(self) -> Config:
         """A config that may be changed.
 
