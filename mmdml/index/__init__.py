@@ -1,6 +1,7 @@
 """Galleries that stay: embeddings with paths and labels, in a store that outlives the process."""
 
+from mmdml.index.faiss_store import FaissStore
 from mmdml.index.local_store import LocalStore
 from mmdml.index.vector_store import Item, Neighbors, Row, VectorStore
 
-__all__ = ['Item', 'LocalStore', 'Neighbors', 'Row', 'VectorStore']
+__all__ = ['FaissStore', 'Item', 'LocalStore', 'Neighbors', 'Row', 'VectorStore']
