@@ -4,12 +4,14 @@ import torch
 from mmpretrain.structures import DataSample
 
 from mmdml import registry
+from mmdml.cli.config_check import check_config
 from mmdml.structures import Progress, StepContext
 from mmdml.utils.dataset_configs import leaf_datasets
 
 
 def assert_parts_exist_and_agree(cfg):
-    """Data sets, transforms, samplers, hooks and metrics of a config are registered and fit each other."""
+    """The parts of a config are registered and fit each other, and the check of the commands takes it."""
+    check_config(cfg)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert registry.DATASETS.get(loader.dataset.type) and registry.DATA_SAMPLERS.get(loader.sampler.type)
         for dataset in leaf_datasets(loader.dataset):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmdml.cli.options import debug_option, store_model_option
+
 if TYPE_CHECKING:
     from mmdml.apis.gallery_update import Describe, GalleryUpdate
 
@@ -22,8 +24,7 @@ _SHOWN = 5
 @click.command(epilog=_EXAMPLE)
 @click.argument('folder')
 @click.option('--store', 'address', required=True, help='Folder of the store, made if need be.')
-@click.option('--model', help='Name of a model or path of a config. Default: that of the store.')
-@click.option('--weights', help='Checkpoint. Default: the published weights.')
+@store_model_option
 @click.option(
     '--label-from',
     default='folder',
@@ -37,7 +38,7 @@ _SHOWN = 5
 @click.option('--workers', type=int, help='Threads that read pictures. Default: one for each core.')
 @click.option('--device', help='Where to compute. Default: the GPU where there is one.')
 @click.option('--json', 'as_json', is_flag=True, help='Print the outcome as JSON.')
-@click.option('--debug', is_flag=True, help='Show the traceback of an error.')
+@debug_option
 def index(**options: Any) -> None:
     """Bring the pictures in FOLDER and below it into a store.
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmdml.cli.options import debug_option, store_model_option
+
 if TYPE_CHECKING:
     from mmdml.apis.retrieval_inferencer import Match, RetrievedImages
 
@@ -26,11 +28,10 @@ Example:
     metavar='COLUMN=VALUE',
     help='Search rows of this label or metadata only; several values of a column are given one by one.',
 )
-@click.option('--model', help='Name of a model or path of a config. Default: that of the store.')
-@click.option('--weights', help='Checkpoint. Default: the published weights.')
+@store_model_option
 @click.option('--device', help='Where to compute. Default: the GPU where there is one.')
 @click.option('--json', 'as_json', is_flag=True, help='Print the neighbors as JSON.')
-@click.option('--debug', is_flag=True, help='Show the traceback of an error.')
+@debug_option
 def search(**options: Any) -> None:
     """Print the nearest pictures of a store, with cosine similarity, label and path.
 

@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.logging import MMLogger
-
 from mmdml.apis import ImageEmbeddingInferencer
+from mmdml.apis.model_names import DEFAULT, find_model
+from mmdml.cli.options import quiet_loading
 from mmdml.index import LocalStore, VectorStore
 from mmdml.utils.names import printable
 
@@ -15,13 +15,13 @@ def open_to_write(options: dict[str, Any]) -> tuple[ImageEmbeddingInferencer, Ve
     """Return what embeds, and the store for its vectors.
 
     Args:
-        options: address, model and weights of the command, and what the inferencer takes.
+        options: address and model of the command, and what the inferencer takes.
     """
     address, model = options['address'], options['model']
     if model is None:
         model = _model_of(address)
     embed = inferencer(model, options)
-    name = '' if options['weights'] else os.path.abspath(model) if os.path.exists(model) else model
+    name = find_model(model).absolute
     return embed, LocalStore.open(address, embed.dimensions, embed.model_hash, write=True, model=name)
 
 
@@ -41,9 +41,9 @@ def open_to_read(options: dict[str, Any]) -> tuple[ImageEmbeddingInferencer, Vec
 
 def inferencer(model: str, options: dict[str, Any]) -> ImageEmbeddingInferencer:
     """Return what embeds, as the options of a command say."""
-    MMLogger.get_instance('mmdml', log_level='WARNING')  # what was loaded is no news here
+    quiet_loading()
     given = {name: options[name] for name in ('batch_size', 'workers', 'device') if name in options}
-    return ImageEmbeddingInferencer(model, pretrained=options['weights'] or True, **given)
+    return ImageEmbeddingInferencer(model, **given)
 
 
 def chosen(conditions: Sequence[str]) -> dict[str, list[str]]:
@@ -62,15 +62,15 @@ def chosen(conditions: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _model_of(address: str) -> str:
-    """Name of the model that a store was made with."""
+    """Name of the model that a store was made with; of a new store the default model."""
     try:
         with LocalStore.open(address) as store:
             return _named_model(store, address)
     except FileNotFoundError:
-        raise ValueError(f'{printable(address)} is a new store; name its model with --model') from None
+        return DEFAULT
 
 
 def _named_model(store: VectorStore, address: str) -> str:
     if not store.model:
-        raise ValueError(f'{printable(address)} does not name its model; name it with --model and --weights')
+        raise ValueError(f'{printable(address)} does not name its model; name it with --model')
     return store.model
