@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +82,9 @@ class FaissStore(LocalStore):
         loaded = self._load()
         return None if loaded is None else loaded.facts
 
-    def build(self, structure: str = AUTO, recall: float = 0.95) -> StructureFacts | None:
+    def build(
+        self, structure: str = AUTO, recall: float = 0.95, progress: Callable[[int], None] = lambda done: None
+    ) -> StructureFacts | None:
         """Make the search structure anew.
 
         Args:
@@ -89,6 +92,7 @@ class FaissStore(LocalStore):
                 chooses by the number of rows.
             recall: share of the exact ten neighbors that a search should find. The least effort that finds it on a
                 sample of rows is kept, the largest if none does; the facts say what was measured.
+            progress: takes the number of rows that the structure has so far.
 
         Returns:
             Facts of the structure; None for exact searches, also where there are too few rows for another.
@@ -106,25 +110,33 @@ class FaissStore(LocalStore):
         if kind == FLAT or len(gallery.ids) < _FEWEST:
             self._path.unlink(missing_ok=True)
             return None
-        made = STRUCTURES[kind].build(gallery.matrix, gallery.places)
+        made = STRUCTURES[kind].build(gallery.matrix, gallery.places, progress)
         measured = _tune(made, gallery, recall)
         seconds = round(time.monotonic() - start, 2)
         facts = StructureFacts(kind, self.identity, len(gallery.ids), made.effort, measured, seconds)
         write_structure(self._path, made, gallery.ids, facts)
         return facts
 
-    def needs_build(self, structure: str = AUTO) -> bool:
-        """Whether there is another structure than this, or one that lacks a tenth of the rows or has so many more."""
+    def refresh(self, structure: str = AUTO, progress: Callable[[int], None] = lambda done: None) -> bool:
+        """Make the search structure anew if it is due, see :meth:`build`, and return whether it was.
+
+        It is due where there is another structure than this, or one that lacks a tenth of the rows or has so many more.
+        ``'auto'`` keeps the kind of a structure that is there.
+        """
         check_structure(structure)
         gallery, loaded = self.gallery(), self._load()
         if structure == AUTO:
             structure = loaded.facts.kind if loaded is not None else structure_for(len(gallery.ids))
         if structure == FLAT or len(gallery.ids) < _FEWEST:
-            return self._path.exists()
-        if loaded is None or loaded.facts.kind != structure:
-            return True
-        common = len(np.intersect1d(gallery.ids, loaded.ids, assume_unique=True))
-        return max(len(gallery.ids), len(loaded.ids)) - common > _STALE * len(gallery.ids)
+            due = self._path.exists()
+        elif loaded is None or loaded.facts.kind != structure:
+            due = True
+        else:
+            common = len(np.intersect1d(gallery.ids, loaded.ids, assume_unique=True))
+            due = max(len(gallery.ids), len(loaded.ids)) - common > _STALE * len(gallery.ids)
+        if due:
+            self.build(structure, progress=progress)
+        return due
 
     @property
     def _path(self) -> Path:

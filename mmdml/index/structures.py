@@ -1,6 +1,7 @@
 """Ways to search many vectors in less than one pass over them, each a few lines around faiss."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from mmdml.utils.names import printable
 
 #: Rows of a block that is read from the file, and rows that a structure is trained on at most.
-_BLOCK, _TRAINED = 1 << 16, 1 << 17
+_BLOCK, _TRAINED = 1 << 13, 1 << 17
 
 
 class Structure(ABC):
@@ -30,14 +31,23 @@ class Structure(ABC):
         self.index, self.effort = index, effort
 
     @classmethod
-    def build(cls, vectors: np.ndarray, rows: np.ndarray) -> 'Structure':
-        """Make a structure of the rows ``rows`` of a matrix ``(M, D)``, which are read block by block."""
+    def build(
+        cls, vectors: np.ndarray, rows: np.ndarray, progress: Callable[[int], None] = lambda done: None
+    ) -> 'Structure':
+        """Make a structure of the rows ``rows`` of a matrix ``(M, D)``, which are read block by block.
+
+        Args:
+            vectors: the matrix.
+            rows: ``(N,)`` its rows.
+            progress: takes the number of rows that are in.
+        """
         index = cls.empty(vectors.shape[1], len(rows))
         if not index.is_trained:
             chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _TRAINED), dtype=int))
             index.train(np.ascontiguousarray(vectors[rows[chosen]]))
         for start in range(0, len(rows), _BLOCK):
             index.add(np.ascontiguousarray(vectors[rows[start : start + _BLOCK]]))
+            progress(index.ntotal)
         return cls(index)
 
     @classmethod

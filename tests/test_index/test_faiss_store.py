@@ -84,14 +84,17 @@ def test_newer_deleted_and_chosen_rows_are_right_with_an_old_structure(store, ki
     assert recall(store.search(queries[:50], 10), exact(store, queries[:50], 10)) > 0.95
 
 
-def test_a_structure_is_due_when_the_rows_or_the_wish_changed(store):
-    assert not store.needs_build() and store.needs_build('hnsw') and not store.needs_build('flat')
-    store.build('int8')
-    assert not store.needs_build() and not store.needs_build('int8') and store.needs_build('hnsw')
+def test_a_structure_is_made_anew_when_the_rows_or_the_wish_changed(store):
+    assert not store.refresh() and not store.refresh('flat') and store.structure is None
+    assert store.refresh('int8') and not store.refresh() and not store.refresh('int8')
     store.add(rows(100, seed=2), items(100, COUNT))
-    assert not store.needs_build()
+    assert not store.refresh()
     store.delete(range(200))
-    assert store.needs_build()
+    assert store.refresh() and (store.structure.kind, store.structure.rows) == ('int8', COUNT - 100)
+    assert store.refresh('binary') and store.structure.kind == 'binary'
+    done = []
+    store.build('int8', progress=done.append)
+    assert done[-1] == COUNT - 100
     assert store.build('flat') is None and store.structure is None
     assert [structure_for(count) for count in (10, 100_000, 5_000_000)] == ['flat', 'hnsw', 'ivfpq']
     with pytest.raises(ValueError, match="structure='hsnw' is unknown; there are auto, flat, hnsw, ivfpq"):
@@ -134,5 +137,4 @@ def test_a_damaged_structure_is_left_aside_with_a_warning_and_made_anew(store, t
             for _ in range(2):
                 np.testing.assert_array_equal(reader.search(queries, 5).ids, exact(store, queries, 5).ids)
         assert [message in record.getMessage() for record in caplog.records] == [True]
-    assert store.needs_build('int8')
-    assert store.build('int8') == store.structure
+    assert store.refresh('int8') and store.structure.kind == 'int8'

@@ -12,9 +12,17 @@ class WithGraph(FaissStore):
     kind = 'hnsw'
 
     def add(self, vectors, items):
-        ids = super().add(vectors[:-1], items[:-1])
-        self.build(self.kind)
-        return np.concatenate([ids, super().add(vectors[-1:], items[-1:])]) if len(items) == len(vectors) else ids
+        ids = super().add(vectors, items)
+        if self.count() > 2:
+            last = self.gallery().ids[-1:]
+            hidden = self.gallery
+            self.gallery = lambda where=None: hidden(where).part(slice(len(hidden(where).ids) - 1))
+            try:
+                self.build(self.kind)
+            finally:
+                del self.gallery
+            assert last not in self._load().ids
+        return ids
 
 
 class WithCodes(WithGraph):
