@@ -79,8 +79,8 @@ def _index(options: dict[str, Any]) -> None:
     click.echo(_summary(update, freed, rows, address))
     if structure is not None:
         click.echo(
-            f'searches use {structure.kind}, made in {structure.seconds:.0f} s: recall@10 {structure.recall:.3f} against '
-            'the exact search, on rows of the store'
+            f'searches use {structure.kind}, made in {structure.seconds:.0f} s: recall@10 {structure.recall:.3f} '
+            'against the exact search, on rows of the store'
         )
 
 
