@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-# Conv4 has 64 features: two wider spaces. 50 and 1,000 iterations are those of the released code.
+# Conv4 has 64 features: two wider spaces; weights and start are those of the released code.
 model = dict(
     head=dict(
         loss=dict(type='MultiSimilarityLoss'),
