@@ -9,3 +9,4 @@ _base_ = [
 model = dict(chunk_size=128, head=dict(loss=dict(type='RecallAtKLoss')))
 batch_size = 1024
 train_dataloader = dict(batch_size=batch_size, sampler=dict(batch_size=batch_size))
+auto_scale_lr = dict(base_batch_size=batch_size)
