@@ -41,6 +41,8 @@ class Stream(Enum):
     IAA_NOISE = 'iaa noise'
     #: Noise of IAA with full covariances; keys: iteration, rank (0 where ranks share their rows).
     IAA_FULL_NOISE = 'iaa full noise'
+    #: Images and pairs that a picture shows.
+    PICTURES = 'pictures'
 
 
 def derive_seed(stream: Enum, seed: int, *keys: int) -> int:
