@@ -79,9 +79,8 @@ def main() -> None:
         for name in ('rows', 'proxies'):
             joined = torch.cat([each[step][name] for each in two])
             scale = one[step][name].abs().max()
-            print(
-                f'  gradient of {name}: largest difference {(joined - one[step][name]).abs().max() / scale:.1e} of the largest'
-            )
+            difference = (joined - one[step][name]).abs().max() / scale
+            print(f'  gradient of {name}: largest difference {difference:.1e} of the largest')
     print(f'peak memory: {one["peak"]:.0f} MB on one rank, {max(each["peak"] for each in two):.0f} MB on each of two')
 
 

@@ -2,7 +2,7 @@
 
 from mmdml.registry import MODELS
 
-from .proxy_loss import check_positive
+from .checks import check_positive
 from .softmax_proxy_loss import SoftmaxProxyLoss
 
 
