@@ -61,6 +61,8 @@ class SoftmaxProxyLoss(ProxyLoss):
             self.num_classes, self.first_class, self.own_classes = num_classes, start, stop - start
             self.proxies = nn.Parameter(self._draw(torch.initial_seed() % 2**63, start, stop))
         self.sharded = sharded
+        # A proxy between two classes may lie between two ranks.
+        self.synthesizes_proxies = not sharded
         #: Parameters of which each rank has its own part, with the rows of the whole.
         self.sharded_parameters = {'proxies': num_classes * proxies_per_class} if sharded else {}
         self._whole: Tensor | None = None
