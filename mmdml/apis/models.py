@@ -97,12 +97,8 @@ def build_named(
     config = named.config
     if 'model' not in config:
         raise ValueError(f'{named.name} has no entry "model"')
-    if pretrained is True and not (named.weights or named.initialized):
-        raise ValueError(
-            f'no weights were published for {named.name}; write MODEL:CHECKPOINT, or pass '
-            'pretrained="/path/to/checkpoint.pth", for weights of your own; MODEL:untrained, or pretrained=False, '
-            'takes the model without training'
-        )
+    if pretrained is True:
+        named.require_weights()
     own = pretrained is None or pretrained is True
     weights = named.weights if own else str(pretrained or '')
 
