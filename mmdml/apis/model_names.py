@@ -31,7 +31,7 @@ DEFAULT = 'default'
 #: After ``MODEL:`` in place of a checkpoint: the pretrained backbone that the config names, nothing trained.
 UNTRAINED = 'untrained'
 #: Endings of exported files, which run without torch.
-EXPORTED = ('.onnx', '.xml', '.pt2')
+EXPORTED = ('.onnx', '.xml')
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def find_model(model: str | Path | Config) -> NamedModel:
     ``default``                   the embedder that comes with the package
     ``FOLDER``                    a model folder, as ``mmdml train`` writes it
     ``timm/NAME``                 a model of timm with its pretrained weights
-    ``MODEL.onnx``                an exported file (also ``.xml`` and ``.pt2``)
+    ``MODEL.onnx``                an exported file (also ``.xml`` of OpenVINO)
     ``CONFIG.py``                 a config; without weights
     a name of the model index     its config, and its weights if some were published
     ``MODEL:CHECKPOINT``          one of the above, which is not exported, with the weights of a checkpoint

@@ -60,6 +60,8 @@ class TorchEmbedder:
         if not transforms or not hasattr(transforms[0], 'color_type'):
             color_type = 'grayscale' if _in_channels(model) == 1 else 'color'
             transforms.insert(0, LoadImageFromFile(color_type=color_type))
+        #: From a file to the model's input; the first one loads.
+        self.transforms = transforms
         self._load, self._prepare = transforms[0], Compose(transforms[1:])
 
     @property

@@ -10,7 +10,7 @@ class FolderOrConfig(click.Command):
     """A command whose arguments, where they begin with the path of a config, go to a function for configs.
 
     Args:
-        on_config: ``'module:function'``; it is called with the arguments and the name of the command, and imported then.
+        on_config: ``'module:function'``; it is imported and called with the arguments and the name of the command.
     """
 
     def __init__(self, *args: Any, on_config: str, **kwargs: Any) -> None:

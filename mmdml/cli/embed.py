@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mmdml.cli.options import debug_option, model_option
+from mmdml.cli.options import debug_option, model_option, quiet_loading
 
 _EXAMPLE = """\b
 Example:
@@ -35,12 +35,10 @@ def embed(**options: Any) -> None:
 
 
 def _embed(options: dict[str, Any]) -> None:
-    from mmengine.logging import MMLogger
-
     from mmdml.apis import ImageEmbeddingInferencer
     from mmdml.apis.embedding_shards import write_shards
 
-    MMLogger.get_instance('mmdml', log_level='WARNING')  # what was loaded is no news here
+    quiet_loading()
     rank, ranks = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
     embed_images = ImageEmbeddingInferencer(
         options['model'],

@@ -14,6 +14,8 @@ COMMANDS = {
     'info': ('mmdml.cli.info', 'Show what a model is.'),
     'index': ('mmdml.cli.index', 'Bring the pictures of a folder into a store.'),
     'search': ('mmdml.cli.search', 'Print the pictures of a store that are nearest to a picture.'),
+    'serve': ('mmdml.cli.serve', 'Serve stores as a search page in the browser.'),
+    'export': ('mmdml.cli.export', 'Write a model as ONNX, OpenVINO or torch.export file.'),
 }
 
 

@@ -2,6 +2,8 @@
 
 import click
 
+from mmdml.compat import after_import
+
 #: The model to embed with, by any of its names.
 model_option = click.option(
     '--model',
@@ -18,3 +20,8 @@ store_model_option = click.option(
 )
 
 debug_option = click.option('--debug', is_flag=True, help='Show the traceback of an error.')
+
+
+def quiet_loading() -> None:
+    """Keep off the console what is logged while a model is loaded; an exported one is loaded without MMEngine."""
+    after_import('mmengine.logging.logger', lambda module: module.MMLogger.get_instance('mmdml', log_level='WARNING'))

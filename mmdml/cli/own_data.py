@@ -68,8 +68,8 @@ def require_trainable(data: OwnData, path: str) -> None:
     learnable = int((data.sizes > 1).sum())
     if learnable < 2:
         raise ValueError(
-            f'{path} has {learnable} classes with two pictures or more, and {len(data.classes) - learnable} with one: a '
-            'model learns from pictures of the same class. Add pictures to two classes at least'
+            f'{path} has {learnable} classes with two pictures or more, and {len(data.classes) - learnable} with one: '
+            'a model learns from pictures of the same class. Add pictures to two classes at least'
         )
 
 

@@ -4,10 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.logging import MMLogger
-
 from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.apis.model_names import DEFAULT, find_model
+from mmdml.cli.options import quiet_loading
 from mmdml.index import LocalStore, VectorStore
 from mmdml.utils.names import printable
 
@@ -42,7 +41,7 @@ def open_to_read(options: dict[str, Any]) -> tuple[ImageEmbeddingInferencer, Vec
 
 def inferencer(model: str, options: dict[str, Any]) -> ImageEmbeddingInferencer:
     """Return what embeds, as the options of a command say."""
-    MMLogger.get_instance('mmdml', log_level='WARNING')  # what was loaded is no news here
+    quiet_loading()
     given = {name: options[name] for name in ('batch_size', 'workers', 'device') if name in options}
     return ImageEmbeddingInferencer(model, **given)
 

@@ -5,7 +5,7 @@ from .mined import Mined, Pairs, Triplets
 from .pair_batch import PairBatch, Space
 from .partition import ActiveLearner, Partition
 from .progress import Progress
-from .row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFacts
+from .row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, ColumnReader, RowFacts
 from .rows import Rows
 from .step_context import LearnerProvider, RowReceiver, StepContext
 
@@ -14,6 +14,7 @@ __all__ = [
     'QUERY',
     'QUERY_AND_GALLERY',
     'ActiveLearner',
+    'ColumnReader',
     'EmbeddingSubscriber',
     'Embeddings',
     'LearnerProvider',

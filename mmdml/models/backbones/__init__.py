@@ -1,9 +1,18 @@
-"""Backbones that mmpretrain lacks, and those of timm."""
+"""Backbones that mmpretrain lacks, those of timm, and what adapts any of them."""
 
+from .adapters import LoRABackbone, PromptedBackbone
 from .bn_inception import BNInception
 from .conv4 import Conv4
 from .efficientnet_lite import EfficientNetLite0
 from .googlenet import GoogLeNet
 from .timm_model import TimmModel
 
-__all__ = ['BNInception', 'Conv4', 'EfficientNetLite0', 'GoogLeNet', 'TimmModel']
+__all__ = [
+    'BNInception',
+    'Conv4',
+    'EfficientNetLite0',
+    'GoogLeNet',
+    'LoRABackbone',
+    'PromptedBackbone',
+    'TimmModel',
+]

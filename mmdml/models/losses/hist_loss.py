@@ -7,7 +7,8 @@ from torch.nn.functional import cross_entropy, leaky_relu, linear
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
 
-from .proxy_loss import ProxyLoss, check_positive
+from .checks import check_positive
+from .proxy_loss import ProxyLoss
 
 
 @MODELS.register_module()
@@ -41,6 +42,7 @@ class HISTLoss(ProxyLoss):
         loss=dict(type='HISTLoss', num_classes=100, embed_dim=512, tau=32.0, alpha=1.1)
     """
 
+    synthesizes_proxies = False
     wide_parameters = ('log_variances', 'inner.weight')
 
     def __init__(

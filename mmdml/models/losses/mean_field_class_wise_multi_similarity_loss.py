@@ -7,7 +7,8 @@ from torch.nn.functional import softplus
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
 
-from .proxy_loss import ProxyLoss, check_positive
+from .checks import check_positive
+from .proxy_loss import ProxyLoss
 
 #: Largest exponent of an exponential that fp32 holds, with room for sums.
 _LARGEST = 80

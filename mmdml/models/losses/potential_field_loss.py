@@ -6,8 +6,9 @@ from torch.nn.functional import one_hot
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
 
+from .checks import check_positive
 from .pair_sums import in_blocks
-from .proxy_loss import ProxyLoss, check_positive
+from .proxy_loss import ProxyLoss
 
 #: Softening of distances, as a share of delta: it bounds the force between rows of two classes at one place.
 _SOFTENING = 0.1
@@ -60,7 +61,7 @@ class PotentialFieldLoss(ProxyLoss):
 
     def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """``(R, C * M)`` cosines and ``(R,)`` class ids -> ``(R,)``: rows in the field of proxies, and the reverse."""
-        own = one_hot(labels, self.num_classes).repeat_interleave(self.proxies_per_class, 1)
+        own = one_hot(labels, cosine.shape[1] // self.proxies_per_class).repeat_interleave(self.proxies_per_class, 1)
         return 2 * self._potential(cosine, own, 1 - own).sum(1)
 
     def further_terms(self, pairs: PairBatch, unit_proxies: Tensor) -> Tensor:
