@@ -173,7 +173,8 @@ def plain_settings(value: Any) -> Any:
         ValueError: something is neither a dict, a list, a text, a number nor a truth value.
     """
     if isinstance(value, Mapping):
-        return {str(key): plain_settings(each) for key, each in value.items() if key != 'init_cfg'}
+        dropped = {'init_cfg', *(['_scope_'] if value.get('_scope_') == 'mmdml' else [])}
+        return {str(key): plain_settings(each) for key, each in value.items() if key not in dropped}
     if isinstance(value, list | tuple):
         return [plain_settings(each) for each in value]
     if isinstance(value, _PLAIN):
@@ -196,11 +197,12 @@ def check_settings(model: Mapping[str, Any], pipeline: Sequence[Any], where: str
 
     for settings, parts, kind in ((model, registry.MODELS, 'layer'), (pipeline, registry.TRANSFORMS, 'transform')):
         for entry in _dicts(settings):
-            if 'init_cfg' in entry:
-                raise ValueError(f'{where}: a model folder has its own weights, and no init_cfg')
+            foreign = {'init_cfg', '_scope_'} & set(entry)
+            if foreign:
+                raise ValueError(f'{where}: {min(foreign)} is no setting of a model folder: its weights are its own')
             name = entry.get('type')
             if name is not None and not _is_part(name, parts):
-                raise ValueError(f'{where}: {printable(str(name))} is no {kind} that mmdml, mmpretrain or mmcv has')
+                raise ValueError(f'{where}: {printable(str(name))} is no {kind} of mmdml, mmpretrain or mmcv')
     if model.get('type') not in ('ImageEmbedder', 'mmdml.ImageEmbedder'):
         raise ValueError(f'{where}: the model is a {printable(str(model.get("type")))}, not an ImageEmbedder')
 
@@ -215,12 +217,15 @@ def _is_part(name: Any, registry: Any) -> bool:
     A registry also takes the dotted path of anything that can be imported, so that it cannot be asked.
     """
     scope, _, short = name.rpartition('.') if isinstance(name, str) else ('', '', '')
-    if scope not in ('', 'mmdml', 'mmpretrain', 'mmcv', 'mmengine') or not short.isidentifier():
+    if scope not in ('', 'mmdml', 'mmpretrain') or not short.isidentifier():
         return False
-    own = registry.parent.children.get(scope or 'mmdml', registry.parent)
+    if scope == 'mmpretrain':
+        import mmpretrain.registry  # noqa: F401  (it adds its registries to MMEngine's)
+    own = registry.parent.children[scope or 'mmdml']
     own.import_from_location()
-    registry.parent.import_from_location()
-    part = own.module_dict.get(short) or (registry.parent.module_dict.get(short) if not scope else None)
+    part = own.module_dict.get(short)
+    if part is None and not scope:  # MMEngine's and MMCV's
+        part = registry.parent.module_dict.get(short)
     if not isinstance(part, type):
         return False
     module = part.__module__

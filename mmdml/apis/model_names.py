@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import difflib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -231,7 +232,7 @@ def available_models(pattern: str | None = None) -> dict[str, list[str]]:
     Args:
         pattern: shell-style pattern of whole names. Default: all; of timm, whose models are many, one line.
     """
-    published = {name: entry.get('Weights') for name, entry in model_index().items() if name not in shipped_models()}
+    published = {name: entry.get('Weights') for name, entry in _sorted_index() if name not in shipped_models()}
     timm = sorted(_timm_names(pattern)) if pattern and pattern.startswith('timm/') else ['timm/NAME']
     groups = dict(
         offline=[*([DEFAULT] if shipped_models() else []), *shipped_models()],
@@ -243,10 +244,19 @@ def available_models(pattern: str | None = None) -> dict[str, list[str]]:
     return {group: [name for name in names if fnmatchcase(name, pattern)] for group, names in groups.items()}
 
 
+def _sorted_index() -> list[tuple[str, dict[str, Any]]]:
+    return sorted(model_index().items(), key=lambda each: natural_order(each[0]))
+
+
 def _timm_names(pattern: str) -> list[str]:
     import timm
 
     return [f'timm/{name}' for name in timm.list_models(pattern.removeprefix('timm/'), pretrained=True)]
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Return the key of a name by which digits sort as numbers."""
+    return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', name)]
 
 
 @cache

@@ -3,12 +3,11 @@
 # Nothing here imports torch before a model is built: listing names takes no seconds.
 from __future__ import annotations
 
-import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmdml.apis.model_names import NamedModel, find_model, model_index
+from mmdml.apis.model_names import NamedModel, find_model, model_index, natural_order
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +32,7 @@ def list_models(pattern: str | None = None) -> list[str]:
         ['iaa_ms_bninception_cub', 'iaa_ms_googlenet_cub', 'iaa_ms_r50_cub']
     """
     names = [name for name in model_index() if pattern is None or fnmatchcase(name, pattern)]
-    return sorted(names, key=_natural)
+    return sorted(names, key=natural_order)
 
 
 def get_config(model: str | Path | Config) -> Config:
@@ -118,8 +117,3 @@ def build_named(
     if device is not None:
         embedder.to(device)
     return embedder.eval()
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key that takes digits as numbers."""
-    return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', name)]

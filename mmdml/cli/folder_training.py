@@ -105,13 +105,19 @@ def _model_values(named: NamedModel) -> dict[str, Any]:
     pipeline = config.test_dataloader.dataset.pipeline
     values = dict(
         model_name=named.absolute,
-        embedder=layers if named.initialized else plain_settings(layers),
+        embedder=_without_scope(layers) if named.initialized else plain_settings(layers),
         load_from=named.weights and os.path.abspath(named.weights) or None,
         color_type='grayscale' if layers['backbone'].get('in_channels') == 1 else 'color',
     )
     sizes = [each.get('crop_size', each.get('scale')) for each in pipeline]
     size = next((each for each in reversed(sizes) if isinstance(each, int)), None)
     return values if size is None else dict(values, image_size=size)
+
+
+def _without_scope(settings: Any) -> Any:
+    if isinstance(settings, dict):
+        return {key: _without_scope(each) for key, each in settings.items() if (key, each) != ('_scope_', 'mmdml')}
+    return [_without_scope(each) for each in settings] if isinstance(settings, list | tuple) else settings
 
 
 def _batch_size(given: int | None, defaults: Config, classes: int) -> int:

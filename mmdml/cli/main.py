@@ -1,6 +1,7 @@
 """The command ``mmdml``: it finds its commands by name and imports the one that runs."""
 
 import importlib
+import warnings
 
 import click
 
@@ -38,6 +39,8 @@ class _Commands(click.Group):
 @click.command(cls=_Commands, context_settings=dict(help_option_names=['-h', '--help']))
 def main() -> None:
     """Deep metric learning: pictures to embeddings. ``mmdml COMMAND --help`` explains a command."""
+    # mmcv misses compiled operators that no model here uses.
+    warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
 
 
 if __name__ == '__main__':

@@ -42,6 +42,11 @@ def read_own_data(path: str) -> OwnData:
     """
     path = os.path.abspath(path)
     if os.path.isdir(path):
+        if not any(each.is_dir() and each.name[0] != '.' for each in os.scandir(path)):
+            raise ValueError(
+                f'{printable(path)} has no folders in it: make one for each class, named as the class is, or name a '
+                'list with lines "path label"'
+            )
         settings = dict(type='ImageFolder', data_root=path)
     elif os.path.isfile(path):
         settings = dict(type='ImageList', data_root=os.path.dirname(path), ann_file=path)

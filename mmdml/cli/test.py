@@ -40,12 +40,16 @@ def _test(options: dict[str, Any]) -> None:
     from mmengine.logging import MMLogger
 
     from mmdml.apis import ImageEmbeddingInferencer
+    from mmdml.apis.model_folder import ModelFolder
+    from mmdml.apis.model_names import find_model
     from mmdml.cli.folder_scores import folder_scores
     from mmdml.utils.tables import plain_table
 
     MMLogger.get_instance('mmdml', log_level='WARNING')
     given = {name: options[name] for name in ('batch_size', 'workers', 'device')}
-    found = folder_scores(ImageEmbeddingInferencer(options['model'], **given), options['data'])
+    embed = ImageEmbeddingInferencer(options['model'], **given)
+    folder = find_model(options['model']).folder
+    found = folder_scores(embed, options['data'], ModelFolder.read(folder).classes if folder else ())
     if options['as_json']:
         click.echo(json.dumps(dict(model=options['model'], **found)))
         return

@@ -152,6 +152,8 @@ def test_settings_that_are_no_layers_are_refused_before_anything_is_built(small,
     for key, value in json.loads(json.dumps(settings).replace('{mark}', str(tmp_path / 'mark'))).items():
         content[key] = content[key] | value if isinstance(value, dict) else value
     (tmp_path / 'model/model.json').write_text(json.dumps(content))
-    with pytest.raises(ValueError, match='is no layer|is no transform|no init_cfg|reads 1|not the weights'):
+    with pytest.raises(
+        ValueError, match='is no layer|is no transform|no setting of a model folder|reads 1|not the weights'
+    ):
         get_model(tmp_path / 'model')
     assert not (tmp_path / 'mark').exists()
