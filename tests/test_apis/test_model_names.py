@@ -58,7 +58,7 @@ def test_a_folder_says_what_it_is_and_is_never_overwritten(small):
     folder = ModelFolder.read(small / 'model')
     assert folder.classes == ['a', 'b'] and folder.training == dict(data='letters')
     assert (folder.path / 'README.md').read_text() == '# Small\n'
-    with pytest.raises(FileExistsError, match='model exists already'):
+    with pytest.raises(FileExistsError, match='exists already'):
         write_model_folder(small / 'model', get_config(small / 'small.py'), {})
     assert not list(small.glob('.*'))
 
