@@ -87,7 +87,7 @@ class ImageList(RetrievalDataset):
             return Samples(paths, np.full(len(rows), -1), [], roles, columns)
         self._check_labels(rows)
         try:
-            classes, labels = _number([row.label for row in rows])
+            classes, labels = number_classes([row.label for row in rows])
         except ValueError as error:
             raise ValueError(f'{osp.abspath(self.ann_file)}: {error}') from None
         return Samples(paths, labels, classes, roles, columns)
@@ -164,9 +164,24 @@ def _values(texts: Sequence[str]) -> np.ndarray:
     return np.array(texts, dtype=np.str_)
 
 
-def _number(names: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Ordered class names, and the position of each image's class among them."""
+def number_classes(names: Sequence[str], order: Sequence[str] = ()) -> tuple[list[str], np.ndarray]:
+    """Order class names, and number them.
+
+    Args:
+        names: class of each image.
+        order: all class names, in an order that is known. Default: by number if all are whole numbers, else by name.
+
+    Returns:
+        The names that occur, and the position of each image's class among them.
+
+    Raises:
+        ValueError: two names are one number, such as 1 and 01.
+    """
     classes = sorted(set(names))
+    if set(classes) <= set(order):
+        classes = [name for name in order if name in set(classes)]
+        position = {name: label for label, name in enumerate(classes)}
+        return classes, np.array([position[name] for name in names], dtype=np.int64)
     numbers = {name: whole_number(name) for name in classes}
     if None not in numbers.values():
         classes.sort(key=numbers.get)

@@ -1,5 +1,6 @@
 """Saved embeddings of any origin: reading them with what is known of their images, and writing them."""
 
+import os.path as osp
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from mmdml.structures.row_facts import GALLERY, QUERY, ROLE_NAMES, RowFacts
 from mmdml.utils.files import write_atomically
 from mmdml.utils.tables import whole_number
 
-from .embedding_readers import COLUMNS, EMBEDDING_READERS, EXTRAS, LABEL_READERS, SIDES, Columns, read_file
+from .embedding_readers import COLUMNS, EMBEDDING_READERS, EXTRAS, LABEL_READERS, SIDES, Columns, read_file, read_shards
 
 
 class SavedEmbeddings(NamedTuple):
@@ -38,6 +39,7 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
                 and ``model_hash``. Others are not looked at, such as ``column_camera``
     .npy        embeddings ``(N, D)`` alone
     .parquet    columns of the same names, embeddings as lists of numbers or tensors of one axis (needs pyarrow)
+    a folder    shards of ``mmdml embed``: embeddings and paths
     ==========  ========================================================================================
 
     Names in the singular are as good (``label``). Roles are 0 (both), 1 (query) or 2 (gallery), or these names.
@@ -56,7 +58,7 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
         ValueError: if a file is of another kind, or does not hold what it should.
         ImportError: if a .parquet file is to be read without pyarrow.
     """
-    columns = _join_sides(path, read_file(path, EMBEDDING_READERS))
+    columns = read_shards(path) if osp.isdir(path) else _join_sides(path, read_file(path, EMBEDDING_READERS))
     embeddings = columns['embeddings']
     if embeddings.ndim != 2 or embeddings.dtype.kind not in 'fiu':
         raise ValueError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmdml.compat.safe_checkpoint import explain_missing_weights
 from mmdml.registry import MODELS
-from mmdml.structures import StepContext
+from mmdml.structures import StepContext, indices_of, labels_of
 
 
 @MODELS.register_module()
@@ -101,11 +101,10 @@ class ImageEmbedder(BaseModel):
         """
         if self.head is None:
             raise ValueError("mode='loss' needs a head, but the model was built without one")
-        if not data_samples or any('gt_label' not in sample for sample in data_samples):
+        labels = labels_of(data_samples)
+        if labels is None:
             raise ValueError("mode='loss' needs data samples with 'gt_label'; does the pipeline end with PackInputs?")
-        device = inputs.device
-        labels = torch.cat([sample.gt_label for sample in data_samples]).to(device)
-        indices = torch.tensor([sample.get('sample_idx', -1) for sample in data_samples], device=device)
+        labels, indices = labels.to(inputs.device), indices_of(data_samples).to(inputs.device)
         raw = self.neck(self.extract_feat(inputs), self.step.learner_index if self.step else None)
         return self.head.loss(raw, labels, indices, self.neck, self.step)
 
@@ -123,6 +122,7 @@ class ImageEmbedder(BaseModel):
             from mmpretrain.structures import DataSample
 
             data_samples = [DataSample() for _ in range(len(inputs))]
+        data_samples = [*data_samples]  # of saved features they are made one by one
         unit = self._unit(inputs)
         if self.flip_test:
             # The direction of the mean is that of the sum.
