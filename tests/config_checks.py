@@ -1,15 +1,20 @@
 """What must hold for a config, whether it is a file of ``configs/`` or a list of parts."""
 
+from collections import defaultdict
+
+import numpy as np
 import torch
 from mmpretrain.structures import DataSample
 
 from mmdml import registry
-from mmdml.structures import Progress, StepContext
+from mmdml.cli.config_check import check_config
+from mmdml.structures import ColumnReader, Progress, StepContext
 from mmdml.utils.dataset_configs import leaf_datasets
 
 
 def assert_parts_exist_and_agree(cfg):
-    """Data sets, transforms, samplers, hooks and metrics of a config are registered and fit each other."""
+    """The parts of a config are registered and fit each other, and the check of the commands takes it."""
+    check_config(cfg)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert registry.DATASETS.get(loader.dataset.type) and registry.DATA_SAMPLERS.get(loader.sampler.type)
         for dataset in leaf_datasets(loader.dataset):
@@ -26,6 +31,14 @@ def assert_parts_exist_and_agree(cfg):
             registry.METRICS.build(metric)
 
 
+def without_pretrained_weights(model):
+    """Take what would be loaded out of a model's config, and all but one block of timm's transformers."""
+    backbone = model['backbone'].get('backbone', model['backbone'])
+    backbone.pop('init_cfg', None)
+    if backbone['type'] == 'TimmModel':
+        backbone['depth'] = 1
+
+
 def assert_learns(model):
     """A model without pretrained weights takes a finite step on four images of two classes and embeds them."""
     embedder = registry.MODELS.build(model)
@@ -33,6 +46,9 @@ def assert_learns(model):
     inputs = list(torch.randint(0, 256, (4, channels, 64, 64), dtype=torch.uint8))
     samples = [DataSample(metainfo=dict(sample_idx=at)).set_gt_label(at // 2) for at in range(4)]
     data = embedder.data_preprocessor(dict(inputs=inputs, data_samples=samples), True)
+    for part in embedder.modules():
+        if isinstance(part, ColumnReader):
+            part.read_columns(np.arange(4) // 2, defaultdict(lambda: np.zeros(4, dtype=np.int64)))
     embedder.step = StepContext(Progress(iter=0, max_iters=1000, epoch_length=10))
     losses = embedder(**data, mode='loss')
     losses['loss'].backward()

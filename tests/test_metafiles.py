@@ -216,10 +216,10 @@ def test_a_config_without_figure_and_plan_is_named(project):
 
 def test_a_loss_without_config_or_without_metafile_entry_is_named(project):
     problems = linter.lint_losses(project)
-    assert not any('ContrastiveLoss' in problem for problem in problems)
+    assert not any(': ContrastiveLoss ' in problem for problem in problems)
     assert 'mmdml.models.losses: TripletLoss is used by no config under configs/' in problems
     (project / 'configs/m/triplet.py').write_text("loss = dict(type='TripletLoss')\n")
-    (problem,) = (problem for problem in linter.lint_losses(project) if 'TripletLoss' in problem)
+    (problem,) = (problem for problem in linter.lint_losses(project) if ': TripletLoss ' in problem)
     assert problem.endswith('is used by configs/m/triplet.py, but no config with it has a metafile entry')
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import mmengine.registry
 import pytest
 import torch
-from config_checks import assert_learns, assert_parts_exist_and_agree
+from config_checks import assert_learns, assert_parts_exist_and_agree, without_pretrained_weights
 from mmengine.config import Config
 from mmengine.registry import Registry
 from tiny import REPO
@@ -158,7 +158,7 @@ def distinct_models():
     models = {}
     for path in CONFIGS:
         model = Config.fromfile(str(path)).model.to_dict()
-        model['backbone'].pop('init_cfg', None)
+        without_pretrained_weights(model)
         models.setdefault(repr(model), pytest.param(model, id=path.stem))
     return list(models.values())
 

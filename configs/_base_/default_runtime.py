@@ -9,6 +9,7 @@ default_hooks = dict(
     # default_hooks.checkpoint.save_best=retrieval/MAP@R (see _base_/datasets/*_val.py).
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1, rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    dataset_columns=dict(type='DatasetColumnsHook'),
     step_context=dict(type='StepContextHook'),
     run_state=dict(type='RunStateHook'),
     norm_statistics=dict(type='NormStatisticsHook'),

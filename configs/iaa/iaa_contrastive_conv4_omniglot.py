@@ -1,3 +1,3 @@
-_base_ = ['../contrastive/contrastive_conv4_omniglot.py', '../_base_/iaa_omniglot.py']
+_base_ = ['../contrastive/contrastive_conv4_omniglot.py', '../_base_/iaa_relative_onset.py']
 
 model = dict(head=dict(sources=dict(iaa={{_base_.iaa}})))

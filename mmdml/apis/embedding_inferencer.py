@@ -1,26 +1,54 @@
 """Pictures in, unit vectors out."""
 
-import hashlib
-import json
+# An exported file is embedded with in a process without torch: nothing here imports it.
+from __future__ import annotations
+
+import importlib
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.device import get_device
-from torch import nn
 
-from mmdml.apis.image_inputs import ImageInput, ImageInputs, image_inputs
-from mmdml.apis.image_reader import ImageReader
-from mmdml.apis.models import get_config, get_model
-from mmdml.models import ImageEmbedder
+from mmdml.apis.image_inputs import ImageInput, ImageInputs, decoded, image_inputs
+from mmdml.apis.model_names import DEFAULT, find_model
 from mmdml.utils.machine import available_cores
 from mmdml.utils.names import printable
 from mmdml.utils.progress import ProgressLine
-from mmdml.utils.weights_hash import weights_hash
+
+if TYPE_CHECKING:
+    import torch
+    from mmengine.config import Config
+
+    from mmdml.models import ImageEmbedder
+
+
+class Embedder(Protocol):
+    """A model that embeds, whatever it runs in.
+
+    Attributes:
+        model_hash: of weights, layers and pre-processing.
+        dimensions: length of an embedding.
+        gray: whether pictures are read without colors.
+    """
+
+    model_hash: str
+    dimensions: int
+    gray: bool
+
+    def read(self, path: str) -> Any:
+        """Return a file as :meth:`prepare` takes it."""
+
+    def prepare(self, read: Any) -> Any:
+        """Return one input of what was read, or of the pixels of a picture in memory."""
+
+    def embed(self, prepared: Sequence[Any]) -> np.ndarray:
+        """Return ``(N, D)`` float32 rows of length 1 for N inputs."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +86,20 @@ class ImageEmbeddingInferencer:
     bit, with the batch size of the config.
 
     Args:
-        model: what :func:`~mmdml.apis.get_model` takes, or a built embedder.
-        pretrained: as :func:`~mmdml.apis.get_model` has it: the path of a checkpoint, or True for the published
-            weights. False embeds with the untrained model: the pretrained backbone that the config's ``init_cfg``
-            names, as ``tools/test.py`` does without a checkpoint. A built embedder keeps the weights it has.
+        model: a name, as :func:`~mmdml.apis.model_names.find_model` takes it; a config; or a built embedder.
+        pretrained: as :func:`~mmdml.apis.get_model` has it: True for the weights that belong to the name, or the path
+            of a checkpoint. False embeds with the untrained model: the pretrained backbone that the config's
+            ``init_cfg`` names, as ``tools/test.py`` does without a checkpoint. A built embedder and an exported file
+            keep the weights they have.
         pipeline: transforms from a file to the model's input. Default: those of the config's ``test_dataloader``.
-            Needed with a built embedder.
+            Needed with a built embedder; an exported file has its own.
         device: where to compute. Default: the GPU where there is one; a built embedder stays where it is.
         batch_size: pictures at a time.
         workers: threads that read and decode. Default: one for each core that this process may use.
         progress: show a line with the time left on stderr; where that is no terminal, one every half minute.
+
+    Attributes:
+        embedder: the model, see :class:`Embedder`.
 
     Raises:
         ValueError: a built embedder without ``pipeline``, a config without one, or a number below 1; see also
@@ -76,14 +108,14 @@ class ImageEmbeddingInferencer:
     Example:
         >>> import numpy as np
         >>> from mmdml.apis import ImageEmbeddingInferencer
-        >>> embed = ImageEmbeddingInferencer('ms_conv4_omniglot', pretrained=False, progress=False)
+        >>> embed = ImageEmbeddingInferencer('ms_conv4_omniglot:untrained', progress=False)
         >>> embed([np.zeros((28, 28), np.uint8), np.full((28, 28), 255, np.uint8)]).embeddings.shape
         (2, 128)
     """
 
     def __init__(
         self,
-        model: str | Path | Config | ImageEmbedder,
+        model: str | Path | Config | ImageEmbedder = DEFAULT,
         pretrained: bool | str | Path = True,
         pipeline: Sequence[dict | Callable] | None = None,
         device: str | torch.device | None = None,
@@ -95,16 +127,8 @@ class ImageEmbeddingInferencer:
         for name, value in (('batch_size', batch_size), ('workers', workers)):
             if value < 1:
                 raise ValueError(f'{name}={value} must be 1 or more')
-        built = isinstance(model, nn.Module)
-        if pipeline is None:
-            pipeline = _test_pipeline(model)
-        self.model = model if built else _loaded(model, pretrained)
-        if device is not None or not built:
-            self.model.to(device if device is not None else get_device())
-        self.model.eval()
+        self.embedder = _embedder(model, pretrained, pipeline, device)
         self.batch_size, self.workers, self.progress = batch_size, workers, progress
-        self._described = [each if isinstance(each, dict) else repr(each) for each in pipeline]
-        self._reader = ImageReader(pipeline, workers, gray=_in_channels(self.model) == 1)
 
     @property
     def model_hash(self) -> str:
@@ -112,17 +136,12 @@ class ImageEmbeddingInferencer:
 
         It is taken anew at each call: training the model further changes it.
         """
-        embeds = {key: value for key, value in self.model.state_dict().items() if not key.startswith('head.')}
-        parts = [[name, type(part).__name__] for name, part in self.model.named_modules() if not _is_head(name)]
-        # The normalization is no part of the state dict.
-        constants = {name: value.tolist() for name, value in self.model.data_preprocessor.named_buffers()}
-        facts = [weights_hash(embeds), parts, constants, getattr(self.model, 'flip_test', False), self._described]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()
+        return self.embedder.model_hash
 
     @property
     def dimensions(self) -> int:
         """Length of an embedding."""
-        return self.model.neck.embed_dim
+        return self.embedder.dimensions
 
     def __call__(self, inputs: ImageInputs, batch_size: int | None = None) -> EmbeddedImages:
         """Embed pictures.
@@ -172,7 +191,7 @@ class ImageEmbeddingInferencer:
     def _stream(self, images: Iterator[ImageInput], batch_size: int) -> Iterator[EmbeddedImages]:
         ready, unreadable = [], []
         # The next batch is read while this one is computed.
-        for image, read in self._reader.read_ahead(images, 2 * batch_size):
+        for image, read in self._read_ahead(images, 2 * batch_size):
             try:
                 ready.append((image.name, read.result()))
             except Exception as error:
@@ -183,49 +202,40 @@ class ImageEmbeddingInferencer:
         if ready or unreadable:
             yield self._embed(ready, unreadable)
 
-    @torch.no_grad()
-    def _embed(self, ready: list[tuple[str, dict[str, Any]]], unreadable: list[UnreadableImage]) -> EmbeddedImages:
+    def _read_ahead(self, images: Iterator[ImageInput], number: int) -> Iterator[tuple[ImageInput, Future]]:
+        """Yield pictures in their order with what :meth:`_read` will return, up to ``number`` of them in work."""
+        # OpenCV and Pillow decode and resize outside of Python's lock.
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix='read images')
+        try:
+            waiting = deque((each, pool.submit(self._read, each)) for each in islice(images, number))
+            while waiting:
+                yield waiting.popleft()
+                waiting.extend((each, pool.submit(self._read, each)) for each in islice(images, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _read(self, image: ImageInput) -> Any:
+        embedder = self.embedder
+        if isinstance(image.source, str):
+            return embedder.prepare(embedder.read(image.source))
+        return embedder.prepare(decoded(image.source, embedder.gray))
+
+    def _embed(self, ready: list[tuple[str, Any]], unreadable: list[UnreadableImage]) -> EmbeddedImages:
         if not ready:
             return EmbeddedImages(np.empty((0, self.dimensions), np.float32), [], unreadable)
-        names, items = zip(*ready, strict=True)
-        inputs = [item['inputs'] for item in items]
-        if len({each.shape for each in inputs}) > 1:
-            raise ValueError(
-                f'the pipeline makes inputs of several sizes, e.g. {tuple(inputs[0].shape)} of {printable(names[0])}; '
-                'let it end in a crop or resize to one size, or embed with batch_size=1'
-            )
-        batch = dict(inputs=torch.stack(inputs), data_samples=[item['data_samples'] for item in items])
-        found = self.model.test_step(batch)
-        rows = torch.stack([sample.embedding for sample in found])
-        return EmbeddedImages(rows.float().cpu().numpy(), list(names), unreadable)
+        names, prepared = zip(*ready, strict=True)
+        return EmbeddedImages(self.embedder.embed(prepared), list(names), unreadable)
 
 
-def _loaded(model: str | Path | Config, pretrained: bool | str | Path) -> ImageEmbedder:
-    embedder = get_model(model, pretrained)
-    if not pretrained:
-        embedder.init_weights()
-    return embedder
+def _embedder(model: Any, pretrained: Any, pipeline: Any, device: Any) -> Embedder:
+    if isinstance(model, str | os.PathLike) and (exported := find_model(model).exported):
+        if pipeline is not None or not isinstance(pretrained, bool):
+            raise ValueError(f'{exported} has its own weights and pre-processing; pass neither pretrained nor pipeline')
+        kind = importlib.import_module('mmdml.export').ExportedEmbedder
+        return kind(exported, None if device is None else str(device))
+    from mmdml.apis.torch_embedder import TorchEmbedder
 
-
-def _test_pipeline(model: str | Path | Config | nn.Module) -> list[dict]:
-    if isinstance(model, nn.Module):
-        raise ValueError('a built embedder comes without its pre-processing: pass pipeline=[...]')
-    try:
-        return get_config(model).test_dataloader.dataset.pipeline
-    except AttributeError:
-        raise ValueError(
-            f'{model if isinstance(model, str | Path) else "the config"} has no test_dataloader.dataset.pipeline; pass '
-            'pipeline=[...]'
-        ) from None
-
-
-def _in_channels(model: nn.Module) -> int:
-    """Channels of the first convolution, 3 where there is none."""
-    return next((part.in_channels for part in model.backbone.modules() if isinstance(part, nn.Conv2d)), 3)
-
-
-def _is_head(name: str) -> bool:
-    return name == 'head' or name.startswith('head.')
+    return TorchEmbedder(model, pretrained, pipeline, device)
 
 
 def _reason(error: Exception) -> str:

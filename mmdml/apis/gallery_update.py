@@ -2,10 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer, UnreadableImage
 from mmdml.apis.image_inputs import image_inputs
@@ -14,7 +16,11 @@ from mmdml.utils.image_files import require_regular
 from mmdml.utils.names import printable
 from mmdml.utils.progress import ProgressLine
 
+#: Relative path -> label and metadata.
+Describe = Callable[[str], tuple[str, Mapping[str, str]]]
+
 _BLOCK = 1 << 20
+_ROWS = 1000
 
 
 @dataclass
@@ -25,6 +31,7 @@ class GalleryUpdate:
         added: that the store did not have.
         changed: that were embedded again.
         unchanged: whose content the store had.
+        relabeled: of the unchanged, that got another label or other metadata.
         removed: that are no longer in the folder.
         unreadable: without an embedding; a row of an earlier content is deleted.
     """
@@ -32,33 +39,63 @@ class GalleryUpdate:
     added: int = 0
     changed: int = 0
     unchanged: int = 0
+    relabeled: int = 0
     removed: int = 0
     unreadable: list[UnreadableImage] = field(default_factory=list)
 
 
-def class_folder(path: str) -> str:
-    """Return the first folder of a relative path, empty for a picture that lies in none."""
+def class_folder(path: str) -> tuple[str, dict[str, str]]:
+    """Return the first folder of a relative path as its label, empty for a picture that lies in none."""
     first, _, rest = path.partition(os.sep)
-    return first if rest else ''
+    return (first if rest else ''), {}
+
+
+def unlabeled(path: str) -> tuple[str, dict[str, str]]:
+    """Return no label."""
+    return '', {}
+
+
+def listed(path: str | Path, folder: str | Path) -> Describe:
+    """Read labels and metadata of pictures from a list, in the form that :class:`~mmdml.datasets.ImageList` reads.
+
+    Args:
+        path: of the list. Columns of a table beside path, label and role become metadata.
+        folder: that the paths in the list are relative to.
+
+    Raises:
+        FileNotFoundError: there is no such list.
+        ValueError: a line that cannot be read, or a file with two labels.
+    """
+    from mmdml.datasets import ImageList
+
+    root = os.path.abspath(folder)
+    found = ImageList(os.path.abspath(path), data_root=root, lazy_init=True).load_samples()
+    names = [os.path.relpath(os.path.join(root, each), root) for each in found.paths]
+    columns = [[(name, str(value)) for value in values] for name, values in found.columns.items()]
+    metadata = [dict(row) for row in zip(*columns, strict=True)] if columns else [{}] * len(names)
+    labels = [str(found.classes[label]) for label in found.labels]
+    return dict(zip(names, zip(labels, metadata, strict=True), strict=True)).get
 
 
 def update_gallery(
     store: VectorStore,
     embed: ImageEmbeddingInferencer,
     folder: str | Path,
-    label: Callable[[str], str] = class_folder,
+    describe: Describe = class_folder,
     remove: bool = False,
 ) -> GalleryUpdate:
     """Bring the pictures of a folder into a store.
 
-    Only new pictures, and those whose content differs from what was embedded, are embedded. Rows are added batch by
-    batch: after a kill the next call goes on where the last batch ended. Paths are kept absolute.
+    Only new pictures, and those whose content differs from what was embedded, are embedded; new labels and metadata
+    are taken over. Rows are added batch by batch: after a kill the next call goes on where the last batch ended. Paths
+    are kept absolute.
 
     Args:
         store: opened to write.
         embed: with the model that the store is for.
         folder: with the pictures in it and below it.
-        label: class name of a path relative to ``folder``. Default: the first folder of the path.
+        describe: label and metadata of a path relative to ``folder``; None stands for none. Default: the first folder
+            of the path is the label; :func:`listed` takes both from a file.
         remove: delete rows of pictures that were in this folder and are not there any more.
 
     Raises:
@@ -72,15 +109,22 @@ def update_gallery(
         raise FileNotFoundError(f'there is no folder {printable(root)}')
     known = {row.item.path: row for row in store.rows()}
     paths = [image.name for image in image_inputs(root)]
-    update, items = GalleryUpdate(), {}
+    update, items, relabeled = GalleryUpdate(), {}, []
     for path, facts in _with_facts(paths, embed):
         row = known.get(path)
         if isinstance(facts, UnreadableImage):
             update.unreadable.append(facts)
-        elif row is not None and (row.item.size, row.item.content_hash) == facts:
-            update.unchanged += 1
-        else:
-            items[path] = Item(path, label(os.path.relpath(path, root)), *facts)
+            continue
+        label, metadata = describe(os.path.relpath(path, root)) or unlabeled(path)
+        item = Item(path, label, *facts, metadata)
+        if row is None or (row.item.size, row.item.content_hash) != facts:
+            items[path] = item
+            continue
+        update.unchanged += 1
+        if row.item != item:
+            relabeled.append((row.id, item))
+    _relabel(store, relabeled)
+    update.relabeled = len(relabeled)
     for part in embed.stream(list(items)) if items else ():
         if part.names:
             store.add(part.embeddings, [items[name] for name in part.names])
@@ -93,6 +137,14 @@ def update_gallery(
     if remove:
         update.removed = store.delete(_gone(known, root, set(paths)))
     return update
+
+
+def _relabel(store: VectorStore, rows: list[tuple[int, Item]]) -> None:
+    """Replace rows by others with the same vectors."""
+    parts = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
+    vectors = [store.vectors([id for id, _ in part]) for part in parts]
+    for part, found in zip(parts, vectors, strict=True):
+        store.add(np.array(found), [item for _, item in part])
 
 
 def require_same_model(store: VectorStore, embed: ImageEmbeddingInferencer) -> None:

@@ -1,6 +1,7 @@
 """From one picture to its nearest neighbors in a store, and to a class."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ class Match:
         path: of the picture.
         label: class name, empty for none.
         id: of the row.
+        metadata: further texts by name.
     """
 
     score: float
     path: str
     label: str
     id: int
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ class ImageRetrievalInferencer:
         rows = {row.id: row.item for row in self.store.get(ids) if row is not None}
         return [
             [
-                Match(score, rows[id].path, rows[id].label, id)
+                Match(score, rows[id].path, rows[id].label, id, rows[id].metadata)
                 for score, id in zip(scores.tolist(), near.tolist(), strict=True)
                 if id in rows
             ]

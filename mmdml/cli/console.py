@@ -8,10 +8,7 @@ from typing import Any
 from mmengine.logging import MMLogger
 
 from mmdml.engine.runner import MetricLearningRunner
-from mmdml.utils.console import ON_CONSOLE, attend
-
-#: Attribute of log records that go to the log file alone.
-FILE_ONLY = 'file_only'
+from mmdml.utils.console import FILE_ONLY, ON_CONSOLE, attend
 
 # Packages below mmdml, whose warnings say nothing about a run to the one who started it.
 _FOREIGN = frozenset(

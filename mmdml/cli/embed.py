@@ -5,47 +5,43 @@ from typing import Any
 
 import click
 
+from mmdml.cli.options import debug_option, model_option, quiet_loading
+
 _EXAMPLE = """\b
 Example:
-  mmdml embed photos --model mine.py --weights epoch_10.pth --out embeddings
+  mmdml embed photos --out embeddings
+  mmdml embed photos --model mine.py:epoch_10.pth --out embeddings
 """
 
 
 @click.command(epilog=_EXAMPLE)
 @click.argument('folder')
-@click.option('--model', required=True, help='Name of a model (see mmdml.apis.list_models) or path of a config.')
-@click.option('--weights', help='Checkpoint. Default: the published weights.')
-@click.option('--untrained', is_flag=True, help='Use the pretrained backbone that the config names, without training.')
+@model_option
 @click.option('--out', required=True, help='Folder for the files.')
 @click.option('--batch-size', default=32, show_default=True, help='Pictures at a time.')
 @click.option('--workers', type=int, help='Threads that read pictures. Default: one for each core.')
 @click.option('--shard-size', default=4096, show_default=True, help='Pictures in a file.')
 @click.option('--device', help='Where to compute. Default: the GPU where there is one.')
-@click.option('--debug', is_flag=True, help='Show the traceback of an error.')
+@debug_option
 def embed(**options: Any) -> None:
     """Embed the pictures in FOLDER and below it.
 
     Files that are there are not made again, so that a command that was stopped goes on where it ended. Under torchrun
     each process makes its share of the files.
     """
-    if options['weights'] and options['untrained']:
-        raise click.UsageError('--weights and --untrained exclude each other.')
     from mmdml.cli.errors import run_command
 
     run_command(lambda: _embed(options))
 
 
 def _embed(options: dict[str, Any]) -> None:
-    from mmengine.logging import MMLogger
-
     from mmdml.apis import ImageEmbeddingInferencer
     from mmdml.apis.embedding_shards import write_shards
 
-    MMLogger.get_instance('mmdml', log_level='WARNING')  # what was loaded is no news here
+    quiet_loading()
     rank, ranks = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
     embed_images = ImageEmbeddingInferencer(
         options['model'],
-        pretrained=not options['untrained'] and (options['weights'] or True),
         device=options['device'],
         batch_size=options['batch_size'],
         workers=options['workers'],

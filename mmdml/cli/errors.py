@@ -10,10 +10,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from mmdml.cli.config_paths import path_of_failed_config
-from mmdml.cli.console import FILE_ONLY, ToolRunner
+from mmdml.utils.console import FILE_ONLY
 
 # Exit status after SIGINT and SIGTERM, as shells have it.
 _INTERRUPTED, _TERMINATED = 130, 143
@@ -83,8 +82,9 @@ def _report(error: Exception) -> None:
     if rank:
         # Mostly the ranks fail alike, and the launcher stops this one while it waits.
         time.sleep(_OTHER_RANKS)
-    if ToolRunner.current is not None:
-        ToolRunner.current.logger.error('the run ends with an error', exc_info=error, extra={FILE_ONLY: True})
+    runner = _runner()
+    if runner is not None:
+        runner.logger.error('the run ends with an error', exc_info=error, extra={FILE_ONLY: True})
     if is_expected(error) and '--debug' not in sys.argv:
         prefix = f'error (rank {rank})' if rank else 'error'
         print(f'{prefix}: {describe(error)}', file=sys.stderr, flush=True)
@@ -123,13 +123,14 @@ def describe(error: BaseException) -> str:
         lines = inner.strip().splitlines()
         start = max((number for number, line in enumerate(lines) if line and not line.startswith(' ')), default=0)
         message = '\n'.join(lines[start:]).partition(': ')[2] or message
-    path = path_of_failed_config(error)
+    configs = sys.modules.get('mmdml.cli.config_paths')
+    path = configs.path_of_failed_config(error) if configs else ''
     return f'{path}: {message or type(error).__name__}' if path else message or type(error).__name__
 
 
 def describe_interruption() -> str:
     """One line: where the run stood and how to go on."""
-    runner = ToolRunner.current
+    runner = _runner()
     loop = getattr(runner, '_train_loop', None)
     if runner is None or loop is None or not hasattr(loop, 'iter'):
         return 'interrupted'
@@ -143,6 +144,12 @@ def command_line(flag: str) -> str:
     """Return the command of this process with one more flag."""
     command = os.environ.get('MMDML_COMMAND') or shlex.join(['python', *sys.argv])
     return command if f' {flag}' in command else f'{command} {flag}'
+
+
+def _runner() -> Any:
+    """Return the runner of this process, if it has one; a command that needs no torch has not imported the module."""
+    console = sys.modules.get('mmdml.cli.console')
+    return console.ToolRunner.current if console else None
 
 
 def _rank() -> int:

@@ -53,6 +53,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--clustering', nargs='*', metavar='NAME or KEY=VALUE', help='NMI AMI F1 restarts=1 repeats=1')
     parser.add_argument('--verification', nargs='*', metavar='KEY=VALUE', help='EER, TPR at FPR: fpr=0.001,0.01')
     parser.add_argument('--consistency', nargs='*', metavar='KEY=VALUE', help='OPIS: fpr_range=0.01,0.1 points=101')
+    parser.add_argument('--graded', nargs='*', metavar='KEY=VALUE', help='GradedNDCG: levels=coarse label_sets=labels')
     parser.add_argument('--values', metavar='FILE', help='.csv file for every query, and NAME.classes.csv by class')
     parser.add_argument('--device', help='default: cpu')
     parser.add_argument('--block-size', type=int, default=_DEFAULTS['block_size'], help='queries searched at a time')
@@ -105,6 +106,7 @@ def build_options(args: argparse.Namespace) -> dict[str, Any]:
         query_expansion=settings(args.expand),
         verification=_pairwise(args.verification, 'fpr'),
         consistency=settings(args.consistency),
+        graded=settings(args.graded),
         values_out=args.values,
         reranking=settings(args.rerank),
         recall_at=args.recall_at or list(_DEFAULTS['recall_at']),

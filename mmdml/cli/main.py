@@ -8,6 +8,10 @@ import click
 #: before: help is there at once.
 COMMANDS = {
     'embed': ('mmdml.cli.embed', 'Embed the pictures of a folder into files.'),
+    'index': ('mmdml.cli.index', 'Bring the pictures of a folder into a store.'),
+    'search': ('mmdml.cli.search', 'Print the pictures of a store that are nearest to a picture.'),
+    'serve': ('mmdml.cli.serve', 'Serve stores as a search page in the browser.'),
+    'export': ('mmdml.cli.export', 'Write a model as ONNX, OpenVINO or torch.export file.'),
 }
 
 

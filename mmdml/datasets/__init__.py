@@ -18,7 +18,7 @@ from .omniglot import Omniglot
 from .oxford_flowers102 import OxfordFlowers102
 from .oxford_pets import OxfordPets
 from .reading import UnreadableImageError
-from .samplers import ClusterPKSampler, Draw, PKSampler
+from .samplers import ClusterPKSampler, Draw, PKSampler, WeightedPKSampler
 from .samples import DatasetSummary, Samples
 from .stanford_dogs import StanfordDogs
 from .stanford_online_products import StanfordOnlineProducts
@@ -56,5 +56,9 @@ __all__ = [
     'StanfordOnlineProducts',
     'UnreadableImageError',
     'VehicleID',
+<<<<<<< HEAD
     'collate_features',
+=======
+    'WeightedPKSampler',
+>>>>>>> main
 ]

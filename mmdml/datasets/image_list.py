@@ -11,6 +11,7 @@ import numpy as np
 from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.samples import Samples
 from mmdml.registry import DATASETS
+from mmdml.structures.label_relations import read_label
 from mmdml.structures.row_facts import ROLE_NAMES, image_identity
 from mmdml.utils.tables import read_lines, read_table, whole_number
 
@@ -52,6 +53,11 @@ class ImageList(RetrievalDataset):
         roles: lines of a plain list have a role; a table must have the column.
         unlabeled: the images have no labels; they can be embedded, not trained on or scored. A plain list then has
             lines ``path``; a column ``label`` of a table is refused.
+        separator: parts a label cell of several labels, such as ``cat|indoor``: the first is the class of the image,
+            and a column ``labels`` has the whole cell. Labels may have weights, ``cat=0.7|dog=0.3``. Default: a cell
+            is one label.
+        class_file: table of facts of the classes, relative to ``data_root`` or absolute: its column ``label`` names the
+            classes, each other one becomes a column of their images, such as ``coarse``.
         kwargs: see :class:`mmdml.datasets.base.RetrievalDataset`.
 
     Raises:
@@ -64,9 +70,21 @@ class ImageList(RetrievalDataset):
         dataset = dict(type='ImageList', data_root='photos', ann_file='train.txt', val_classes=0.2, pipeline=[...])
     """
 
-    def __init__(self, ann_file: str, roles: bool = False, unlabeled: bool = False, **kwargs) -> None:
+    def __init__(
+        self,
+        ann_file: str,
+        roles: bool = False,
+        unlabeled: bool = False,
+        separator: str | None = None,
+        class_file: str | None = None,
+        **kwargs,
+    ) -> None:
+        if unlabeled and (separator or class_file):
+            raise ValueError('separator and class_file are about labels, but unlabeled=True has none')
         self.roles = roles
         self.unlabeled = unlabeled
+        self.separator = separator
+        self.class_file = class_file
         super().__init__(ann_file=ann_file, **kwargs)
 
     def load_samples(self) -> Samples:
@@ -86,8 +104,24 @@ class ImageList(RetrievalDataset):
         if self.unlabeled:
             return Samples(paths, np.full(len(rows), -1), [], roles, columns)
         self._check_labels(rows)
+        names = [row.label for row in rows]
+        if self.separator:
+            if 'labels' in columns:
+                raise ValueError(f"{osp.abspath(self.ann_file)} has a column 'labels', which separator= would replace")
+            cells = ['|'.join(name.split(self.separator)) for name in names]
+            names = [read_label(cell.split('|')[0], 'label', cell)[0] for cell in cells]
+            if '' in names:
+                line = rows[names.index('')].line
+                raise ValueError(f'{osp.abspath(self.ann_file)}, line {line}: the first label is empty')
+            columns = {**columns, 'labels': np.array(cells, dtype=np.str_)}
+        if self.class_file:
+            columns = {**columns, **self._class_columns(names)}
         try:
+<<<<<<< HEAD
             classes, labels = number_classes([row.label for row in rows])
+=======
+            classes, labels = _number(names)
+>>>>>>> main
         except ValueError as error:
             raise ValueError(f'{osp.abspath(self.ann_file)}: {error}') from None
         return Samples(paths, labels, classes, roles, columns)
@@ -133,6 +167,22 @@ class ImageList(RetrievalDataset):
         numbers = [ROLE_NAMES[role.casefold()] for role in roles]
         rows = list(map(_Row, table.lines, paths, labels, numbers))
         return rows, {name: _values(texts) for name, texts in cells.items()}
+
+    def _class_columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Facts of the class of each image, by the columns of the file of classes."""
+        path = self.class_file if osp.isabs(self.class_file) else osp.join(self.data_root, self.class_file)
+        table, where = read_table(path), osp.abspath(path)
+        if 'label' not in table.header:
+            raise ValueError(f"{where} has no column 'label', its header names {table.header}")
+        line_of = {label: line for line, label in enumerate(table.column('label'))}
+        if len(line_of) < len(table.rows):
+            raise ValueError(f'{where} has a label twice')
+        missing = sorted(set(names) - set(line_of))
+        if missing:
+            raise ValueError(f'{where} lacks {len(missing)} of the labels, the first is {missing[0]!r}')
+        facts = {name: _values(table.column(name)) for name in table.header if name != 'label'}
+        lines = [line_of[name] for name in names]
+        return {name: values[lines] for name, values in facts.items()}
 
     def _check_labels(self, rows: Sequence[_Row]) -> None:
         """Check that each file, by whatever names, has one label."""

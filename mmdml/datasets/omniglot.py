@@ -62,7 +62,8 @@ class Omniglot(RetrievalDataset):
         paths = self._decode()[0]
         # images_background/<alphabet>/<character>/<drawing>.png, in label order.
         names, labels = np.unique([osp.dirname(path).split('/', 1)[1] for path in paths], return_inverse=True)
-        return Samples(paths, labels, names.tolist())
+        alphabets = [osp.basename(osp.dirname(osp.dirname(path))) for path in paths]
+        return Samples(paths, labels, names.tolist(), columns=dict(alphabet=alphabets))
 
     def load_data_list(self) -> list:
         """Return data infos with the row of each image in the decoded array."""

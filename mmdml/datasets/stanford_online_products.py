@@ -14,8 +14,8 @@ class StanfordOnlineProducts(RetrievalDataset):
 
     11,318 products train (59,551 images), 11,316 test (60,502 images; each is query and gallery), by the official
     lists. A class name is the official class id, and classes are in the order of their ids.
-    ``metainfo['super_class_of']`` gives the super class (of 12, e.g. ``'bicycle'``) of each class name. The folder must
-    hold ``Ebay_train.txt``, ``Ebay_test.txt`` and the twelve image folders (``bicycle_final`` and so on).
+    The column ``super_class`` has the super class of each image (of 12, e.g. ``'bicycle'``). The folder must hold
+    ``Ebay_train.txt``, ``Ebay_test.txt`` and the twelve image folders (``bicycle_final`` and so on).
 
     Args:
         data_root: the official folder.
@@ -50,7 +50,5 @@ class StanfordOnlineProducts(RetrievalDataset):
         _, ids, _, paths = read_columns(osp.join(self.data_root, name), columns, header_line=1)
         classes, labels = number_classes(ids)
         # The list has numbers only; the folders have the names.
-        self._metainfo['super_class_of'] = {
-            str(class_id): path.split('/')[0].removesuffix('_final') for class_id, path in zip(ids, paths, strict=True)
-        }
-        return Samples(paths, labels, classes)
+        super_classes = [path.split('/')[0].removesuffix('_final') for path in paths]
+        return Samples(paths, labels, classes, columns=dict(super_class=super_classes))

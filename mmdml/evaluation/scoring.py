@@ -1,7 +1,7 @@
 """Scores of a whole test set: the searches of a protocol, what is done before them, and scores of the set."""
 
-import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,15 +12,18 @@ from torch import Tensor
 from mmdml.dist import is_main_process, on_main_process
 from mmdml.functional.inputs import to_matrix
 from mmdml.structures.row_facts import RowFacts
+from mmdml.utils.near_names import check_settings
 from mmdml.utils.progress import LogProgress
 
 from .functional.options import SearchOptions
 from .functional.query_values import QueryValues
 from .functional.retrieval import retrieval_scores, retrieval_values
 from .functional.sharded import sharded_retrieval_scores
+from .graded_scores import GradedScores
 from .preparation import Preparation
 from .protocols import Protocol, Split, build_protocol, by_roles
 from .set_scores import SetScores
+from .split_rows import remark_on_one_class, rows_of, sides_of
 from .value_tables import ValueTables
 
 Scores = dict[str, float]
@@ -43,6 +46,8 @@ class RetrievalScoring:
         verification: options of :func:`~mmdml.evaluation.functional.verification_scores`, such as
             ``dict(fpr=[1e-3])``. None: none.
         consistency: options of :func:`~mmdml.evaluation.functional.threshold_consistency`. None: none.
+        graded: options of :class:`~mmdml.evaluation.graded_scores.GradedScores`; not with groups or re-ranking. None:
+            none.
         whitening: ``dim`` and ``eps`` of :meth:`PCAWhitening.fit`, and ``fit``: 'gallery' (of each search, with
             leave-one-out all its images: the scores are then transductive), or an ``.npz``, ``.npy`` or ``.parquet``
             file of embeddings, those of the training images best. Cosine: of unit vectors. None: none.
@@ -66,6 +71,7 @@ class RetrievalScoring:
         clustering: dict[str, Any] | None = None,
         verification: dict[str, Any] | None = None,
         consistency: dict[str, Any] | None = None,
+        graded: dict[str, Any] | None = None,
         whitening: dict[str, Any] | None = None,
         query_expansion: dict[str, Any] | None = None,
         values_out: str | None = None,
@@ -76,6 +82,12 @@ class RetrievalScoring:
         self.options = SearchOptions.of(options, settings)
         self.preparation = Preparation(self.options.distance, whitening, query_expansion)
         self.set_scores = SetScores(clustering, verification, consistency, self.options.distance)
+        self.graded = None
+        if graded is not None:
+            check_settings('graded', graded, GradedScores)
+            self.graded = GradedScores(**{'distance': self.options.distance, **graded})
+            if self.options.reranking is not None:
+                raise ValueError('graded relevance is scored by plain distances: leave out reranking')
         self.tables = None if values_out is None else ValueTables(values_out)
         # Two near rows of each of two classes: nothing ties.
         rows, labels = torch.eye(4) + torch.eye(4)[[1, 0, 3, 2]] / 2, [0, 0, 1, 1]
@@ -103,13 +115,18 @@ class RetrievalScoring:
         return self.preparation.compares_gallery_rows or self.options.reranking is not None
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the facts must have beside labels, roles, ids and groups."""
+        return () if self.graded is None else self.graded.columns
+
+    @property
     def works_on_shards(self) -> bool:
         """Whether :meth:`on_shards` can do all that is set.
 
         It cannot compare gallery rows of two ranks with each other, writes no values of queries, and searches with
         matrix products only.
         """
-        of_all = bool(self.set_scores) or self.tables is not None
+        of_all = bool(self.set_scores) or self.tables is not None or self.graded is not None
         return not (self._compares_gallery_rows or of_all) and self.options.backend == 'torch'
 
     def __call__(
@@ -126,11 +143,11 @@ class RetrievalScoring:
             ValueError: if the protocol or its scores cannot be had of these images.
         """
         embeddings = to_matrix('embeddings', embeddings, None)
-        _remark_on_one_class(facts)
+        remark_on_one_class(facts)
         splits = list(self.protocol(facts))
         members: dict[str, np.ndarray] = {}
         for split in splits:
-            members.setdefault(split.prefix, _members(split))
+            members.setdefault(split.prefix, split.members)
         for rows in members.values() if self.set_scores else ():
             self.set_scores.check(facts.labels[rows])
         search = partial(retrieval_values, device=device, options=self.options)
@@ -142,12 +159,12 @@ class RetrievalScoring:
             tables = draws.setdefault(split.prefix, [])
             if self.tables is not None:
                 self.tables.add(f'{split.prefix}{len(tables)}', facts, split.query, values)
-            tables.append(values.means(self.options.no_positive))
+            tables.append(values.means(self.options.no_positive) | self._graded(embeddings, facts, split, device))
         if self.tables is not None:
             self.tables.write()
         of_sets: dict[str, Scores] = {}
         for prefix, rows in members.items() if self.set_scores else ():
-            of_sets[prefix] = self.set_scores(_take(embeddings, rows), facts.take(rows), device)
+            of_sets[prefix] = self.set_scores(rows_of(embeddings, rows), facts.take(rows), device)
         return self._summary(draws, of_sets)
 
     def on_shards(
@@ -173,7 +190,7 @@ class RetrievalScoring:
                 'queries and faiss need all rows at one place: gather them, and call the scoring itself'
             )
         if is_main_process():
-            _remark_on_one_class(facts)
+            remark_on_one_class(facts)
         search = partial(sharded_retrieval_scores, device=device, options=self.options)
         own = facts.take(rows)
         place = np.full(len(facts), -1)
@@ -195,6 +212,15 @@ class RetrievalScoring:
             scores |= {prefix + name: value for name, value in found.items()}
         return scores
 
+    def _graded(self, embeddings: Tensor, facts: RowFacts, split: Split, device: str | torch.device | None) -> Scores:
+        if self.graded is None:
+            return {}
+        if facts.groups is not None:
+            raise ValueError('graded relevance counts no junk: leave out groups')
+        numbers, gains = self.graded.classes_of(facts)
+        search = partial(self.graded, gains=gains, device=device)
+        return self._search(search, embeddings, replace(facts, labels=numbers), split, device)
+
     def _search(
         self,
         search: Callable[..., Any],
@@ -204,41 +230,12 @@ class RetrievalScoring:
         device: str | torch.device | None,
     ) -> Any:
         """Return what ``search`` returns for both sides of a split, whitened and expanded."""
-        query = _take(embeddings, split.query)
-        gallery = None if split.gallery is None else _take(embeddings, split.gallery)
-        keys = _keys('query', facts, split.query)
-        if split.gallery is not None:
-            keys |= _keys('gallery', facts, split.gallery)
+        query, gallery, keys = sides_of(split, embeddings, facts)
         ids = {name: values for name, values in keys.items() if name.endswith('_ids')}
         query, gallery = self.preparation(query, gallery, ids, device)
         # A progress of its own: each search starts at nought.
         progress = LogProgress() if is_main_process() else None
         return search(query, gallery=gallery, progress=progress, **keys)
-
-
-def _members(split: Split) -> np.ndarray:
-    """All images of a search."""
-    return split.query if split.gallery is None else np.union1d(split.query, split.gallery)
-
-
-def _remark_on_one_class(facts: RowFacts) -> None:
-    if len(facts) > 1 and (facts.labels == facts.labels[0]).all():
-        logging.getLogger('mmdml').warning(
-            'all %d images are of one class, %s: every result is right, so the scores say nothing about the model',
-            *(len(facts), facts.labels[0] if facts.class_names is None else facts.class_names[facts.labels[0]]),
-        )
-
-
-def _take(embeddings: Tensor, rows: np.ndarray) -> Tensor:
-    # All rows in order need no copy.
-    if len(rows) == len(embeddings) and (rows == np.arange(len(rows))).all():
-        return embeddings
-    return embeddings[torch.from_numpy(rows)]
-
-
-def _keys(side: str, facts: RowFacts, rows: np.ndarray) -> dict[str, np.ndarray]:
-    known = dict(labels=facts.labels, ids=facts.ids, groups=facts.groups)
-    return {f'{side}_{name}': values[rows] for name, values in known.items() if values is not None}
 
 
 def _mean_and_std(draws: Sequence[Scores]) -> Scores:

@@ -11,7 +11,20 @@ from mmdml.structures.row_facts import GALLERY, QUERY, ROLE_NAMES, RowFacts
 from mmdml.utils.files import write_atomically
 from mmdml.utils.tables import whole_number
 
+<<<<<<< HEAD
 from .embedding_readers import COLUMNS, EMBEDDING_READERS, EXTRAS, LABEL_READERS, SIDES, Columns, read_file, read_shards
+=======
+from .embedding_readers import (
+    COLUMN_PREFIX,
+    COLUMNS,
+    EMBEDDING_READERS,
+    EXTRAS,
+    LABEL_READERS,
+    SIDES,
+    Columns,
+    read_file,
+)
+>>>>>>> main
 
 
 class SavedEmbeddings(NamedTuple):
@@ -36,7 +49,7 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
     ==========  ========================================================================================
     .npz        arrays ``embeddings (N, D)``, ``labels (N,)``, and optionally ``roles``, ``ids``, ``groups``, ``parts``,
                 ``paths``; or all of them twice, as ``query_embeddings``, ``gallery_embeddings``, ...; ``class_names``
-                and ``model_hash``. Others are not looked at, such as ``column_camera``
+                and ``model_hash``; further columns by names such as ``column_camera``. Others are not looked at
     .npy        embeddings ``(N, D)`` alone
     .parquet    columns of the same names, embeddings as lists of numbers or tensors of one axis (needs pyarrow)
     a folder    shards of ``mmdml embed``: embeddings and paths
@@ -102,8 +115,9 @@ def read_embeddings(path: str, labels: str | None = None) -> SavedEmbeddings:
     if unlabeled:
         raise ValueError(f'{path}: {unlabeled} of {rows} images have no label and cannot be scored')
     known = {name: columns[name] for name in COLUMNS if name in columns and name != 'embeddings'}
+    more = {name.removeprefix(COLUMN_PREFIX): columns[name] for name in columns if name.startswith(COLUMN_PREFIX)}
     try:
-        facts = RowFacts.of(**known)
+        facts = RowFacts.of(**known, more=more)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from None
     return SavedEmbeddings(columns['embeddings'], facts, str(columns.get('model_hash', '')))
@@ -129,7 +143,7 @@ def write_embeddings(
         model_hash: of the model's weights; '' is left out.
         columns: more facts, ``(N,)`` each by name; they are written as ``column_<name>``.
     """
-    more = {f'column_{name}': values for name, values in (columns or {}).items()}
+    more = {f'{COLUMN_PREFIX}{name}': values for name, values in (columns or {}).items()}
     columns = facts.columns() | dict(labels=own_labels(facts))
     if facts.labels.dtype.kind in 'iu' and (facts.labels < 0).all():
         del columns['labels']
@@ -160,7 +174,8 @@ def own_labels(facts: RowFacts) -> np.ndarray:
 
 def _join_sides(path: str, columns: Columns) -> Columns:
     """Query and gallery one after the other, with their roles."""
-    extras = {name: columns.pop(name) for name in EXTRAS if name in columns}
+    aside = [name for name in columns if name in EXTRAS or name.startswith(COLUMN_PREFIX)]
+    extras = {name: columns.pop(name) for name in aside}
     sides = {prefix: {name for name in columns if name.startswith(prefix)} for prefix in SIDES}
     if not any(sides.values()):
         return columns | extras

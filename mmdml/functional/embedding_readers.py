@@ -17,6 +17,8 @@ COLUMNS = ('embeddings', 'labels', 'roles', 'ids', 'groups', 'parts', 'paths')
 #: What an .npz file may hold beside them.
 EXTRAS = ('class_names', 'model_hash')
 SIDES = ('query_', 'gallery_')
+#: Begins the names of further columns of an .npz file, such as ``column_camera``.
+COLUMN_PREFIX = 'column_'
 
 Columns = dict[str, np.ndarray]
 
@@ -91,7 +93,7 @@ def _read_npz(path: str) -> Columns:
             columns |= {prefix + name: values for name, values in found.items()}
         if not any(name.endswith('embeddings') for name in columns):
             raise ValueError(f"{path} has no array 'embeddings' (or 'query_embeddings'), only {sorted(file.files)}")
-        for name in set(EXTRAS).intersection(file.files):
+        for name in [name for name in file.files if name in EXTRAS or name.startswith(COLUMN_PREFIX)]:
             columns[name] = _array(path, name, lambda name=name: file[name])
     return columns
 

@@ -1,36 +1,17 @@
 """What a local store holds beside the vectors, in SQLite."""
 
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
+from mmdml.index.database import VERSION, connect
 from mmdml.index.vector_store import Item, Row, Where, check_where
-from mmdml.utils.files import replaced_when_whole
 from mmdml.utils.names import printable
 
-_VERSION = 1
-# A row is never removed: its id is the place of its vector. Deleted rows have state 1.
-_SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE rows (
-    id INTEGER PRIMARY KEY,
-    path BLOB NOT NULL,
-    label BLOB NOT NULL,
-    size INTEGER NOT NULL,
-    content_hash TEXT NOT NULL,
-    checksum INTEGER NOT NULL,
-    state INTEGER NOT NULL DEFAULT 0
-);
-CREATE UNIQUE INDEX live_paths ON rows (path) WHERE state = 0;
-CREATE INDEX live_labels ON rows (label) WHERE state = 0;
-CREATE INDEX live_rows ON rows (id) WHERE state = 0;
-"""
 _ITEM = 'path, label, size, content_hash'
 # Most ids in one statement.
 _IDS = 500
@@ -50,27 +31,21 @@ class Catalog:
     def __init__(self, path: Path, write: bool) -> None:
         self._changes = 0
         self.path = path
-        self._database = _connect(path, write)
+        self._database = connect(path, write)
         try:
-            self.facts: dict[str, Any] = dict(self._database.execute('SELECT name, value FROM facts'))
+            facts = self.facts()
         except sqlite3.DatabaseError as error:
             self.close()
             raise ValueError(f'{printable(path)} is no catalog of a store: {error}') from None
-        if self.facts.get('version') != _VERSION:
+        if facts.get('version') != VERSION:
             self.close()
-            raise ValueError(f'{printable(path)} has version {self.facts.get("version")}, this mmdml reads {_VERSION}')
+            raise ValueError(
+                f'{printable(path)} has version {facts.get("version")}, this mmdml reads {VERSION}; make the store anew'
+            )
 
-    @staticmethod
-    def create(path: Path, facts: dict[str, Any]) -> None:
-        """Make a catalog without rows, whole or not at all."""
-        with replaced_when_whole(path) as beside:
-            database = sqlite3.connect(beside, isolation_level=None)
-            try:
-                database.execute('PRAGMA journal_mode = WAL')
-                database.executescript(_SCHEMA)
-                database.executemany('INSERT INTO facts VALUES (?, ?)', [*facts.items(), ('version', _VERSION)])
-            finally:
-                database.close()
+    def facts(self) -> dict[str, Any]:
+        """Return what holds for the whole store."""
+        return dict(self._database.execute('SELECT name, value FROM facts'))
 
     @property
     def change(self) -> tuple[int, int]:
@@ -90,90 +65,133 @@ class Catalog:
             raise
         self._changes += write
 
-    def written(self) -> int:
-        """Return the number of rows, deleted ones too."""
-        return self._database.execute('SELECT coalesce(max(id), -1) + 1 FROM rows').fetchone()[0]
+    def places(self) -> int:
+        """Return the number of vectors that rows have, deleted rows too."""
+        return self._database.execute('SELECT coalesce(max(place), -1) + 1 FROM rows').fetchone()[0]
 
-    def add(self, first: int, items: Sequence[Item], checksums: Sequence[int]) -> None:
-        """Add rows from id ``first`` on; live rows of the same paths are deleted."""
+    def next_id(self) -> int:
+        """Return an id above all that were ever given."""
+        statement = "SELECT max((SELECT coalesce(max(id), -1) + 1 FROM rows), value) FROM facts WHERE name = 'next_id'"
+        return self._database.execute(statement).fetchone()[0]
+
+    def add(self, first: int, place: int, items: Sequence[Item], checksums: Sequence[int]) -> None:
+        """Add rows with ids from ``first`` and places from ``place`` on; live rows of the same paths are deleted."""
         paths = [(_bytes(item.path),) for item in items]
         self._database.executemany('UPDATE rows SET state = 1 WHERE path = ? AND state = 0', paths)
         self._database.executemany(
-            f'INSERT INTO rows (id, {_ITEM}, checksum) VALUES (?, ?, ?, ?, ?, ?)',
+            f'INSERT INTO rows (id, place, {_ITEM}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)',
             (
-                (first + number, _bytes(item.path), _bytes(item.label), item.size, item.content_hash, checksum)
-                for number, (item, checksum) in enumerate(zip(items, checksums, strict=True))
+                (first + n, place + n, _bytes(item.path), _bytes(item.label), item.size, item.content_hash, checksum)
+                for n, (item, checksum) in enumerate(zip(items, checksums, strict=True))
             ),
         )
+        given = [
+            (first + n, name, _bytes(text)) for n, item in enumerate(items) for name, text in item.metadata.items()
+        ]
+        self._database.executemany('INSERT INTO metadata VALUES (?, ?, ?)', given)
+        names = {(name,) for _, name, _ in given}
+        self._database.executemany('INSERT OR IGNORE INTO names VALUES (?)', sorted(names))
 
     def delete(self, ids: Sequence[int]) -> int:
         """Mark rows as deleted, and return how many were not before."""
         given = ((int(each),) for each in set(ids))
         return self._database.executemany('UPDATE rows SET state = 1 WHERE id = ? AND state = 0', given).rowcount
 
-    def ids(self, where: Where | None = None) -> np.ndarray:
-        """Return the ids of the live rows that fit, in order."""
-        condition, values = _condition(where)
-        found = self._database.execute(f'SELECT id FROM rows WHERE state = 0{condition} ORDER BY id', values)
-        return np.fromiter((each for (each,) in found), np.int64)
+    def compact(self, **facts: Any) -> None:
+        """Remove what is left of deleted rows, number the places anew in their order, and change facts."""
+        self._database.execute(
+            'INSERT OR REPLACE INTO facts VALUES (?, ?)', ('next_id', self.next_id())
+        )  # ids are not given twice
+        self._database.execute('DELETE FROM metadata WHERE row IN (SELECT id FROM rows WHERE state = 1)')
+        self._database.execute('DELETE FROM rows WHERE state = 1')
+        # Places only become smaller, and each is free by the time it is given.
+        ordered = self._database.execute('SELECT id, place FROM rows ORDER BY place').fetchall()
+        moved = [(new, id) for new, (id, place) in enumerate(ordered) if new != place]
+        self._database.executemany('UPDATE rows SET place = ? WHERE id = ?', moved)
+        self._database.executemany('INSERT OR REPLACE INTO facts VALUES (?, ?)', facts.items())
+
+    def live(self, where: Where | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids and places of the live rows that fit, both in increasing order."""
+        condition, values = self._condition(where)
+        statement = f'SELECT id, place FROM rows WHERE state = 0{condition} ORDER BY id'
+        found = np.fromiter(self._database.execute(statement, values), np.dtype((np.int64, 2)))
+        return np.ascontiguousarray(found[:, 0]), np.ascontiguousarray(found[:, 1])
 
     def count(self, where: Where | None = None) -> int:
         """Return the number of live rows that fit."""
-        condition, values = _condition(where)
+        condition, values = self._condition(where)
         return self._database.execute(f'SELECT count(*) FROM rows WHERE state = 0{condition}', values).fetchone()[0]
 
-    def get(self, ids: Sequence[int]) -> dict[int, Row]:
-        """Return the live rows among these ids."""
+    def get(self, ids: Sequence[int]) -> dict[int, tuple[Row, int]]:
+        """Return the live rows among these ids, with their places."""
         found = {}
         for start in range(0, len(ids), _IDS):
             part = [int(each) for each in ids[start : start + _IDS]]
-            marks = ', '.join('?' * len(part))
-            statement = f'SELECT id, {_ITEM} FROM rows WHERE state = 0 AND id IN ({marks})'
-            found.update((row[0], _row(row)) for row in self._database.execute(statement, part))
+            statement = f'SELECT id, {_ITEM}, place FROM rows WHERE state = 0 AND id IN ({_marks(part)})'
+            rows = self._database.execute(statement, part).fetchall()
+            found.update((row.id, (row, place)) for row, (*_, place) in zip(self._rows(rows), rows, strict=True))
         return found
 
     def page(self, after: int, where: Where | None, number: int) -> list[Row]:
         """Return the next live rows that fit, behind the id ``after``."""
-        condition, values = _condition(where)
+        condition, values = self._condition(where)
         statement = f'SELECT id, {_ITEM} FROM rows WHERE state = 0 AND id > ?{condition} ORDER BY id LIMIT ?'
-        return [_row(row) for row in self._database.execute(statement, [after, *values, number])]
+        return self._rows(self._database.execute(statement, [after, *values, number]).fetchall())
 
-    def checksums(self, ids: Sequence[int]) -> list[int]:
+    def values(self, column: str) -> dict[str, int]:
+        """Return how many live rows have which label or value of their metadata."""
+        check_where({column: []}, self._names())
+        if column == 'label':
+            statement, given = 'SELECT label, count(*) FROM rows WHERE state = 0 GROUP BY label', ()
+        else:
+            statement = (
+                'SELECT value, count(*) FROM metadata JOIN rows ON rows.id = metadata.row '
+                'WHERE state = 0 AND name = ? GROUP BY value'
+            )
+            given = (column,)
+        return {_text(value): count for value, count in self._database.execute(statement, given)}
+
+    def checksums(self, places: Sequence[int]) -> list[int]:
         """Return the checksums of vectors that were written."""
-        statement = 'SELECT checksum FROM rows WHERE id = ?'
-        return [self._database.execute(statement, (int(each),)).fetchone()[0] for each in ids]
+        statement = 'SELECT checksum FROM rows WHERE place = ?'
+        return [self._database.execute(statement, (int(each),)).fetchone()[0] for each in places]
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
+    def _names(self) -> set[str]:
+        return {name for (name,) in self._database.execute('SELECT name FROM names')}
 
-def _connect(path: Path, write: bool) -> sqlite3.Connection:
-    # A name may hold any byte, also those that mean something in an address.
-    address = f'file:{quote(os.fsencode(path.absolute()))}?mode={"rw" if write else "ro"}'
-    options = dict(uri=True, timeout=30, isolation_level=None, check_same_thread=False)
-    database = sqlite3.connect(address, **options)
-    try:
-        database.execute('SELECT count(*) FROM sqlite_master').fetchone()
-    except sqlite3.OperationalError:
-        # In a folder that cannot be written to, SQLite's own files beside the database cannot be made.
-        database.close()
-        if write:
-            raise
-        database = sqlite3.connect(f'{address}&immutable=1', **options)
-    except sqlite3.DatabaseError as error:
-        database.close()
-        raise ValueError(f'{printable(path)} is no catalog of a store: {error}') from None
-    return database
+    def _rows(self, found: list[tuple]) -> list[Row]:
+        """Rows of ``id, path, label, size, content_hash, ...``, with their metadata."""
+        metadata: dict[int, dict[str, str]] = {}
+        for start in range(0, len(found), _IDS):
+            ids = [row[0] for row in found[start : start + _IDS]]
+            statement = f'SELECT row, name, value FROM metadata WHERE row IN ({_marks(ids)})'
+            for id, name, value in self._database.execute(statement, ids):
+                metadata.setdefault(id, {})[name] = _text(value)
+        return [
+            Row(id, Item(_text(path), _text(label), size, content_hash, metadata.get(id, {})))
+            for id, path, label, size, content_hash, *_ in found
+        ]
+
+    def _condition(self, where: Where | None) -> tuple[str, list[Any]]:
+        """Return SQL that follows ``state = 0``, and its values; column names come from a fixed list."""
+        text, given = '', []
+        for column, values in check_where(where, self._names() if where else ()).items():
+            values = [each if column in ('size', 'content_hash') else _bytes(each) for each in values]
+            if column in ('path', 'label', 'size', 'content_hash'):
+                text += f' AND {column} IN ({_marks(values)})'
+            else:
+                text += f' AND id IN (SELECT row FROM metadata WHERE name = ? AND value IN ({_marks(values)}))'
+                given.append(column)
+            given += values
+        return text, given
 
 
-def _condition(where: Where | None) -> tuple[str, list[Any]]:
-    """Return SQL that follows ``state = 0``, and its values; column names come from a fixed list."""
-    text, given = '', []
-    for column, values in check_where(where).items():
-        text += f' AND {column} IN ({", ".join("?" * len(values))})'
-        given += [_bytes(each) if column in ('path', 'label') else each for each in values]
-    return text, given
+def _marks(values: Sequence[Any]) -> str:
+    return ', '.join('?' * len(values))
 
 
 def _bytes(text: str) -> bytes:
@@ -181,6 +199,5 @@ def _bytes(text: str) -> bytes:
     return text.encode('utf-8', 'surrogateescape')
 
 
-def _row(row: tuple) -> Row:
-    path, label = (each.decode('utf-8', 'surrogateescape') for each in row[1:3])
-    return Row(row[0], Item(path, label, row[3], row[4]))
+def _text(data: bytes) -> str:
+    return data.decode('utf-8', 'surrogateescape')

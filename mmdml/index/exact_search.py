@@ -1,11 +1,35 @@
 """Exact nearest neighbors by blocks of a matrix that need not fit into memory."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from mmdml.index.vector_store import Neighbors
 
 #: Numbers of a block of the gallery, and of the similarities of the queries to it.
 _BLOCK = 1 << 23
+
+
+class Gallery(NamedTuple):
+    """Vectors of one moment.
+
+    Attributes:
+        ids: ``(N,)`` ids of rows, increasing.
+        places: ``(N,)`` their places in the matrix, increasing.
+        matrix: ``(M, D)`` float32, mapped from the file.
+    """
+
+    ids: np.ndarray
+    places: np.ndarray
+    matrix: np.ndarray
+
+    def search(self, queries: np.ndarray, k: int) -> Neighbors:
+        """Return the k nearest rows of each query ``(Q, D)``, exactly."""
+        found = exact_neighbors(queries, self.matrix, self.places, k)
+        if not len(self.ids):
+            return found
+        at = np.searchsorted(self.places, np.maximum(found.ids, 0))
+        return Neighbors(found.scores, np.where(found.ids < 0, -1, self.ids[at]))
 
 
 def exact_neighbors(queries: np.ndarray, gallery: np.ndarray, rows: np.ndarray, k: int) -> Neighbors:

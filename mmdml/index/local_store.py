@@ -1,23 +1,24 @@
 """The store that needs nothing but a folder."""
 
-import fcntl
 import os
 import sqlite3
 import threading
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmdml.index.catalog import Catalog
-from mmdml.index.exact_search import exact_neighbors
+from mmdml.index.exact_search import Gallery
+from mmdml.index.store_folder import CATALOG, check_facts, create_store, take_lock, vectors_path
 from mmdml.index.vector_file import VectorFile
 from mmdml.index.vector_store import Item, Neighbors, Row, VectorStore, Where, check_items, check_vectors
 from mmdml.utils.names import printable
 
-_CATALOG, _VECTORS, _LOCK = 'store.db', 'vectors.f32', 'lock'
 # Vectors that are checked at each open.
 _SAMPLE = 64
 _PAGE = 1000
@@ -30,7 +31,7 @@ class LocalStore(VectorStore):
     leaves the rows of all calls that returned; what a writer left behind them is cut off at the next open to write.
     Readers see the last commit, also of a writer beside them. Searches are exact. Nothing in the folder is code.
 
-    Deleted and replaced rows keep their place in the file.
+    Deleted and replaced rows keep their place in the file until :meth:`compact`.
 
     Example:
         >>> import tempfile
@@ -42,34 +43,40 @@ class LocalStore(VectorStore):
         [[1, 0]]
     """
 
-    def __init__(self, folder: Path, catalog: Catalog, vectors: VectorFile, lock: int | None) -> None:
+    def __init__(self, folder: Path, catalog: Catalog, lock: int | None) -> None:
         self.folder = folder
-        self.dimensions, self.model_hash = catalog.facts['dimensions'], catalog.facts['model_hash']
-        self._catalog, self._vectors, self._writer = catalog, vectors, lock
+        self._catalog, self._writer = catalog, lock
+        self._facts = facts = catalog.facts()
+        self.dimensions, self.model_hash, self.model = facts['dimensions'], facts['model_hash'], facts['model']
+        self._vectors: VectorFile | None = None
         # One connection serves all threads.
         self._access = threading.RLock()
-        self._live: tuple[tuple[int, int], np.ndarray] | None = None
+        self._live: tuple[tuple[int, int], np.ndarray, np.ndarray] | None = None
         self._closed = False
+        self.gallery()
 
     @classmethod
     def open(
-        cls, address: str | Path, dimensions: int | None = None, model_hash: str | None = None, write: bool = False
+        cls,
+        address: str | Path,
+        dimensions: int | None = None,
+        model_hash: str | None = None,
+        write: bool = False,
+        model: str = '',
     ) -> 'LocalStore':
         """Open the store in a folder, see :meth:`VectorStore.open`."""
         folder = Path(address)
-        there = (folder / _CATALOG).exists()
+        there = (folder / CATALOG).exists()
         if not there and not write:
             raise FileNotFoundError(f'there is no store in {printable(folder.absolute())}; open it with write=True')
-        lock = _lock(folder) if write else None
+        lock = take_lock(folder) if write else None
         catalog = None
         try:
-            if not (folder / _CATALOG).exists():
-                _create(folder, dimensions, model_hash)
-            catalog = Catalog(folder / _CATALOG, write)
-            _check_facts(folder, catalog, dimensions, model_hash)
-            facts = catalog.facts
-            vectors = VectorFile(folder / _VECTORS, facts['dimensions'], facts['identity'], catalog.written(), write)
-            store = cls(folder, catalog, vectors, lock)
+            if not (folder / CATALOG).exists():
+                create_store(folder, dimensions, model_hash, model)
+            catalog = Catalog(folder / CATALOG, write)
+            check_facts(folder.absolute(), catalog.facts(), dimensions, model_hash)
+            store = cls(folder, catalog, lock)
         except BaseException:
             if catalog is not None:
                 catalog.close()
@@ -78,67 +85,111 @@ class LocalStore(VectorStore):
             raise
         try:
             store.verify(_SAMPLE)
+            if write:
+                store._remove_other_vectors()
         except BaseException:
             store.close()
             raise
         return store
 
     def add(self, vectors: np.ndarray, items: Sequence[Item]) -> np.ndarray:
-        """As :meth:`VectorStore.add`."""
         self._need_writer()
         vectors = check_vectors(vectors, self.dimensions)
         check_items(items, len(vectors))
         checksums = [zlib.crc32(row) for row in vectors]
         with self._access:
-            first = self._catalog.written()
-            self._vectors.append(first, vectors)
+            first, place = self._catalog.next_id(), self._catalog.places()
+            self._vectors.append(place, vectors)
             try:
-                with self._catalog.transaction(write=True):
-                    self._catalog.add(first, items, checksums)
-            except BaseException as error:
-                self._vectors.cut(self._catalog.written())
-                if not isinstance(error, sqlite3.Error):
-                    raise
-                raise OSError(
-                    f'{printable(self.folder)}: {error}; nothing was added, the store is as before'
-                ) from error
+                with self._change():
+                    self._catalog.add(first, place, items, checksums)
+            except BaseException:
+                self._vectors.cut(self._catalog.places())
+                raise
         return np.arange(first, first + len(vectors))
 
     def delete(self, ids: Sequence[int]) -> int:
-        """As :meth:`VectorStore.delete`."""
         self._need_writer()
-        with self._access, self._catalog.transaction(write=True):
+        with self._access, self._change():
             return self._catalog.delete(ids)
 
+    def compact(self) -> int:
+        """Write the vectors anew without those of deleted and replaced rows, and return how many these were.
+
+        Ids stay. A kill at any moment leaves the store as it was before or as it is after; readers go on.
+
+        Raises:
+            PermissionError: the store was opened to read.
+            OSError: the disk is full; the store is as before.
+        """
+        self._need_writer()
+        with self._access:
+            gallery, before = self.gallery(), self._catalog.places()
+            if len(gallery.ids) == before:
+                return 0
+            generation, identity = self._facts['generation'] + 1, uuid.uuid4().bytes
+            path = vectors_path(self.folder, generation)
+            VectorFile.create(path, self.dimensions, identity)
+            new = VectorFile(path, self.dimensions, identity, 0, write=True)
+            try:
+                for start in range(0, len(gallery.places), _PAGE):
+                    new.append(start, gallery.matrix[gallery.places[start : start + _PAGE]], flush=False)
+                new.flush()
+                with self._change():
+                    self._catalog.compact(generation=generation, identity=identity)
+            finally:
+                new.close()
+                self.gallery()
+                self._remove_other_vectors()
+            return before - len(gallery.ids)
+
     def count(self, where: Where | None = None) -> int:
-        """As :meth:`VectorStore.count`."""
         with self._access:
             return self._catalog.count(where)
 
     def search(self, vectors: np.ndarray, k: int, where: Where | None = None) -> Neighbors:
-        """As :meth:`VectorStore.search`; exact."""
         if k < 1:
             raise ValueError(f'k={k} must be 1 or more')
         queries = check_vectors(vectors, self.dimensions)
+        return self.gallery(where).search(queries, k)
+
+    def gallery(self, where: Where | None = None) -> Gallery:
+        """Return the live rows that fit, with all vectors, as of one moment."""
         with self._access:
-            ids = self._ids(where)
-            gallery = self._vectors.mapped(int(ids[-1]) + 1 if len(ids) else 0)
-        return exact_neighbors(queries, gallery, ids, k)
+            while True:
+                with self._catalog.transaction():
+                    change, facts, count = self._catalog.change, self._catalog.facts(), self._catalog.places()
+                    known = None if where or self._live is None or self._live[0] != change else self._live[1:]
+                    ids, places = known or self._catalog.live(where)
+                if self._vectors is None or facts['generation'] != self._facts['generation']:
+                    try:
+                        self._open_vectors(facts, count)
+                    except ValueError:
+                        if self._catalog.facts()['generation'] != facts['generation']:
+                            continue  # the writer compacted the store again
+                        raise
+                if not where:
+                    self._live = change, ids, places
+                return Gallery(ids, places, self._vectors.mapped(int(places[-1]) + 1 if len(places) else 0))
 
     def get(self, ids: Sequence[int]) -> list[Row | None]:
-        """As :meth:`VectorStore.get`."""
         with self._access:
             found = self._catalog.get(ids)
-        return [found.get(int(each)) for each in ids]
+        return [found[int(each)][0] if int(each) in found else None for each in ids]
 
     def vectors(self, ids: Sequence[int]) -> np.ndarray:
-        """As :meth:`VectorStore.vectors`."""
-        ids = np.asarray(ids, dtype=np.int64)
         with self._access:
-            missing = set(ids.tolist()) - self._catalog.get(ids.tolist()).keys()
-            if missing:
-                raise ValueError(f'the store has no row {min(missing)}')
-            return self._vectors.mapped(int(ids.max()) + 1 if len(ids) else 0)[ids]
+            gallery = self.gallery()
+        ids = np.asarray(ids, dtype=np.int64)
+        at = np.minimum(np.searchsorted(gallery.ids, ids), max(len(gallery.ids) - 1, 0))
+        there = gallery.ids[at] == ids if len(gallery.ids) else np.zeros(len(ids), bool)
+        if not there.all():
+            raise ValueError(f'the store has no row {ids[~there].min()}')
+        return gallery.matrix[gallery.places[at]] if len(ids) else np.empty((0, self.dimensions), np.float32)
+
+    def values(self, column: str) -> dict[str, int]:
+        with self._access:
+            return self._catalog.values(column)
 
     def rows(self, where: Where | None = None) -> Iterator[Row]:
         """As :meth:`VectorStore.rows`; rows that are added meanwhile are seen."""
@@ -161,83 +212,56 @@ class LocalStore(VectorStore):
             ValueError: a vector is another than the one that was added.
         """
         with self._access:
-            count = self._catalog.written()
-            ids = (
-                np.arange(count)
-                if sample is None
-                else np.unique(np.linspace(0, count - 1, min(sample, count), dtype=int))
-            )
+            self.gallery()
+            with self._catalog.transaction():
+                if self._catalog.facts()['generation'] != self._facts['generation']:
+                    return  # the writer compacted the store just now, from vectors that this one read
+                count = self._catalog.places()
+                number = count if sample is None else min(sample, count)
+                places = np.unique(np.linspace(0, count - 1, number, dtype=int))
+                checksums = self._catalog.checksums(places)
             rows = self._vectors.mapped(count)
-            for number, checksum in zip(ids.tolist(), self._catalog.checksums(ids), strict=True):
+            for number, checksum in zip(places.tolist(), checksums, strict=True):
                 if zlib.crc32(rows[number]) != checksum:
                     raise ValueError(
-                        f'{printable(self.folder / _VECTORS)} was changed or exchanged: vector {number} is not the one '
+                        f'{printable(self._vectors.path)} was changed or exchanged: vector {number} is not the one '
                         'that was added; restore the whole folder from a copy, or make the store anew'
                     )
 
     def close(self) -> None:
-        """As :meth:`VectorStore.close`."""
         with self._access:
             if self._closed:
                 return
             self._closed = True
             self._catalog.close()
-            self._vectors.close()
+            if self._vectors is not None:
+                self._vectors.close()
             if self._writer is not None:
                 os.close(self._writer)
 
-    def _ids(self, where: Where | None) -> np.ndarray:
-        """Ids of live rows; all of them are kept until something changes."""
-        if where:
-            return self._catalog.ids(where)
-        change = self._catalog.change
-        if self._live is None or self._live[0] != change:
-            self._live = change, self._catalog.ids()
-        return self._live[1]
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Let the changes of the block become true at its end, all or none."""
+        try:
+            with self._catalog.transaction(write=True):
+                yield
+        except sqlite3.Error as error:
+            raise OSError(f'{printable(self.folder)}: {error}; nothing was changed, the store is as before') from error
+
+    def _open_vectors(self, facts: dict[str, Any], count: int) -> None:
+        """Go over to the vectors that the facts name."""
+        path = vectors_path(self.folder, facts['generation'])
+        vectors = VectorFile(path, self.dimensions, facts['identity'], count, self._writer is not None)
+        if self._vectors is not None:
+            self._vectors.close()
+        self._vectors, self._facts = vectors, facts
+
+    def _remove_other_vectors(self) -> None:
+        """Remove vector files from before or during a compaction; readers that map one keep it until they go on."""
+        for path in self.folder.glob('vectors*.f32'):
+            if path != self._vectors.path:
+                path.unlink()
 
     def _need_writer(self) -> None:
         if self._writer is None:
             raise PermissionError(f'{printable(self.folder)} was opened to read; open it with write=True')
-
-
-def _lock(folder: Path) -> int:
-    """Take the writer's lock, which the kernel releases when this process ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.pread(descriptor, 100, 0).decode(errors='replace')
-        os.close(descriptor)
-        raise RuntimeError(
-            f'{printable(folder.absolute())} is being written to ({holder}); wait until it is done, or open it to read'
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f'process {os.getpid()}'.encode(), 0)
-    return descriptor
-
-
-def _create(folder: Path, dimensions: int | None, model_hash: str | None) -> None:
-    """Make an empty store; the catalog, which makes it one, comes last."""
-    others = [each.name for each in folder.iterdir() if each.name not in (_LOCK, _VECTORS) and each.name[0] != '.']
-    if others or VectorFile.holds_rows(folder / _VECTORS):
-        raise ValueError(
-            f'{printable(folder.absolute())} holds other files and no {_CATALOG}, e.g. '
-            f'{printable(others[0] if others else _VECTORS)}; choose another folder for the store'
-        )
-    if not dimensions or not model_hash:
-        raise ValueError('a new store needs dimensions and model_hash')
-    identity = uuid.uuid4().bytes
-    VectorFile.create(folder / _VECTORS, dimensions, identity)
-    Catalog.create(folder / _CATALOG, dict(dimensions=dimensions, model_hash=model_hash, identity=identity))
-
-
-def _check_facts(folder: Path, catalog: Catalog, dimensions: int | None, model_hash: str | None) -> None:
-    facts = catalog.facts
-    if model_hash is not None and facts['model_hash'] != model_hash:
-        raise ValueError(
-            f'{printable(folder.absolute())} holds vectors of another model or pre-processing '
-            f'({facts["model_hash"][:12]}, not {model_hash[:12]}); use that model, or make a store anew'
-        )
-    if dimensions is not None and facts['dimensions'] != dimensions:
-        raise ValueError(f'{printable(folder.absolute())} holds {facts["dimensions"]} dimensions, not {dimensions}')

@@ -61,8 +61,13 @@ class VectorFile:
         """Whether there is a file with more than the header."""
         return path.exists() and path.stat().st_size > _HEADER.size
 
-    def append(self, count: int, vectors: np.ndarray) -> None:
+    def append(self, count: int, vectors: np.ndarray, flush: bool = True) -> None:
         """Write rows behind the first ``count``, and bring them to the disk.
+
+        Args:
+            count: rows that stay.
+            vectors: ``(N, D)`` contiguous float32.
+            flush: False leaves them to :meth:`flush`.
 
         Raises:
             OSError: the disk is full, for instance; what was written is cut off again.
@@ -73,7 +78,8 @@ class VectorFile:
             while data:
                 written = os.pwrite(self._file, data, at)
                 data, at = data[written:], at + written
-            os.fsync(self._file)
+            if flush:
+                self.flush()
         except OSError as error:
             self.cut(count)
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -83,6 +89,10 @@ class VectorFile:
                 f'{error.strerror}: the vectors were not added, the store is as before{hint}',
                 str(self.path),
             ) from error
+
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
+        os.fsync(self._file)
 
     def cut(self, count: int) -> None:
         """Cut off all behind the first ``count`` rows."""

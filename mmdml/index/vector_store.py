@@ -1,16 +1,16 @@
 """The contract of every store of embeddings."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-#: Column -> value or values that a row must have; all columns must fit.
+#: Column, or name of a metadata value -> value or values of which a row must have one; all columns must fit.
 Where = Mapping[str, str | int | Sequence[str] | Sequence[int]]
 
-#: Columns that ``where`` may name.
+#: Columns that every row has.
 COLUMNS = ('path', 'label', 'size', 'content_hash')
 
 
@@ -23,12 +23,14 @@ class Item:
         label: class name; empty for none.
         size: of the file in bytes.
         content_hash: of the file's bytes, by which a changed picture shows; empty if nobody took it.
+        metadata: further texts by name, such as ``{'camera': 'c1'}``, by which rows can be chosen.
     """
 
     path: str
     label: str = ''
     size: int = 0
     content_hash: str = ''
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,22 @@ class VectorStore(ABC):
     Attributes:
         dimensions: D, length of the embeddings.
         model_hash: of the model and pre-processing that made them.
+        model: name of the model, as :class:`~mmdml.apis.ImageEmbeddingInferencer` takes it; empty if it was not said.
     """
 
     dimensions: int
     model_hash: str
+    model: str
 
     @classmethod
     @abstractmethod
     def open(
-        cls, address: str | Path, dimensions: int | None = None, model_hash: str | None = None, write: bool = False
+        cls,
+        address: str | Path,
+        dimensions: int | None = None,
+        model_hash: str | None = None,
+        write: bool = False,
+        model: str = '',
     ) -> 'VectorStore':
         """Open a store.
 
@@ -80,6 +89,7 @@ class VectorStore(ABC):
                 An existing one must have it.
             write: make the store if there is none, and allow changes. One process at a time may write; any number may
                 read beside it.
+            model: name of the model, kept in a new store.
 
         Raises:
             FileNotFoundError: there is no store, and ``write`` is False.
@@ -122,10 +132,10 @@ class VectorStore(ABC):
         Args:
             vectors: ``(Q, D)`` rows of length 1.
             k: neighbors of each query, at least 1.
-            where: e.g. ``dict(label='beech')`` or ``dict(label=['beech', 'oak'])``.
+            where: e.g. ``dict(label='beech')``, ``dict(label=['beech', 'oak'])`` or ``dict(camera='c1')``.
 
         Raises:
-            ValueError: queries as :meth:`add` refuses them, ``k`` below 1, or a column that there is not.
+            ValueError: queries as :meth:`add` refuses them, ``k`` below 1, or a column that no row has.
         """
 
     @abstractmethod
@@ -143,6 +153,14 @@ class VectorStore(ABC):
     @abstractmethod
     def rows(self, where: Where | None = None) -> Iterator[Row]:
         """Yield all rows that fit ``where``, by id."""
+
+    @abstractmethod
+    def values(self, column: str) -> dict[str, int]:
+        """Return how many rows have which value of ``label`` or of a name of their metadata, by value.
+
+        Raises:
+            ValueError: no row has such a column.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -179,7 +197,7 @@ def check_vectors(vectors: np.ndarray, dimensions: int) -> np.ndarray:
 
 
 def check_items(items: Sequence[Item], number: int) -> None:
-    """Check that there are as many items as rows, each path once.
+    """Check that there are as many items as rows, each path once, and that their metadata are texts by other names.
 
     Raises:
         ValueError: otherwise.
@@ -191,17 +209,29 @@ def check_items(items: Sequence[Item], number: int) -> None:
         if item.path in seen:
             raise ValueError(f'the path {item.path!r} comes twice in one call; a store holds each path once')
         seen.add(item.path)
+        for name, value in item.metadata.items():
+            if name in COLUMNS or not isinstance(value, str):
+                reason = 'rows have that column already' if name in COLUMNS else 'metadata are texts'
+                raise ValueError(f'metadata {name}={value!r} of {item.path!r}: {reason}')
 
 
-def check_where(where: Where | None) -> dict[str, list[str | int]]:
+def check_where(where: Where | None, names: Collection[str]) -> dict[str, list[str | int]]:
     """Return columns and the values that are allowed, each in a list.
 
+    Args:
+        where: as :meth:`VectorStore.search` has it.
+        names: of the metadata in the store.
+
     Raises:
-        ValueError: there is no such column.
+        ValueError: there is no such column, or a size is no number.
     """
     checked = {}
     for column, values in (where or {}).items():
-        if column not in COLUMNS:
-            raise ValueError(f'where names the column {column!r}; there are {", ".join(COLUMNS)}')
-        checked[column] = [values] if isinstance(values, str | int) else list(values)
+        if column not in COLUMNS and column not in names:
+            raise ValueError(f'where names the column {column!r}; there are {", ".join((*COLUMNS, *sorted(names)))}')
+        given = [values] if isinstance(values, str | int) else list(values)
+        try:
+            checked[column] = [int(each) if column == 'size' else str(each) for each in given]
+        except ValueError:
+            raise ValueError(f'where compares size with {given!r}; a size is a number of bytes') from None
     return checked

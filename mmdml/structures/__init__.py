@@ -5,7 +5,7 @@ from .mined import Mined, Pairs, Triplets
 from .pair_batch import PairBatch, Space
 from .partition import ActiveLearner, Partition
 from .progress import Progress
-from .row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, RowFacts
+from .row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, ColumnReader, RowFacts
 from .rows import Rows
 from .sample_batch import SampleBatch, indices_of, labels_of
 from .step_context import LearnerProvider, RowReceiver, StepContext
@@ -15,6 +15,7 @@ __all__ = [
     'QUERY',
     'QUERY_AND_GALLERY',
     'ActiveLearner',
+    'ColumnReader',
     'EmbeddingSubscriber',
     'Embeddings',
     'LearnerProvider',

@@ -44,7 +44,8 @@ class PairBatch:
         random: what miners draw from. Default: torch's global generator.
         space: how similarity and distance are computed. Default: cosine.
         targets: ``(A, X)`` in [0, 1], how much a pair is a positive, in place of the labels: soft, multi-label or
-            hierarchical positives. Pairs are positive above 0 and negative at 0.
+            hierarchical positives. Pairs are positive above 0 and negative at 0. Default: those of the labels, and
+            where candidates are mixed from two classes, their shares of the anchor's class.
 
     Raises:
         ValueError: if the widths differ, or ``targets`` has another shape or values outside [0, 1].
@@ -69,8 +70,12 @@ class PairBatch:
         self.space = Space() if space is None else space
         self.dtype = torch.promote_types(anchors.embeddings.dtype, candidates.embeddings.dtype)
         self.dtype = torch.promote_types(self.dtype, torch.float32)
+        #: Whether targets were given; else they are None, or follow from labels and shares.
+        self.has_own_targets = targets is not None
         self.targets = targets
-        if targets is not None:
+        if targets is None and candidates.shares is not None:
+            self.targets = _targets_of_mixtures(anchors, candidates)
+        elif targets is not None:
             if targets.shape != (len(anchors), len(candidates)):
                 expected = (len(anchors), len(candidates))
                 raise ValueError(f'targets must be (A, X) = {expected}, got {tuple(targets.shape)}')
@@ -166,6 +171,12 @@ class PairBatch:
         twin.targets = None if self.targets is None else self.targets.detach()
         twin.similarity = similarity.detach()
         return twin
+
+
+def _targets_of_mixtures(anchors: Rows, candidates: Rows) -> Tensor:
+    """Return how much each candidate belongs to the class of each anchor, ``(A, X)``."""
+    first, second = (anchors.labels[:, None] == labels for labels in (candidates.labels, candidates.second_labels))
+    return first * candidates.shares + second * (1 - candidates.shares)
 
 
 def _share_an_id(left: Tensor, right: Tensor) -> Tensor:

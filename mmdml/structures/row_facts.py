@@ -3,10 +3,11 @@
 import hashlib
 import os
 import os.path as osp
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -34,6 +35,7 @@ class RowFacts:
         parts: ``(N,)`` integers or strings, the part of the dataset that a row belongs to; None: there is one.
         paths: ``(N,)`` strings, the image files, '' where unknown; None: all unknown.
         class_names: C names, of the labels 0 to C - 1 (-1: no label); None: unknown, or the labels are names.
+        more: ``(N,)`` integers or strings by name: further columns of the dataset, such as a coarse label.
     """
 
     labels: np.ndarray
@@ -43,6 +45,7 @@ class RowFacts:
     parts: np.ndarray | None = None
     paths: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
+    more: Mapping[str, np.ndarray] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def of(
@@ -54,6 +57,7 @@ class RowFacts:
         parts: Keys | None = None,
         paths: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
+        more: Mapping[str, Keys] | None = None,
     ) -> 'RowFacts':
         """Facts as vectors of one length.
 
@@ -66,6 +70,7 @@ class RowFacts:
             parts: ``(N,)`` or None.
             paths: ``(N,)`` or None.
             class_names: C names or None.
+            more: ``(N,)`` each by name, or None.
 
         Raises:
             ValueError: if there are no rows, a length differs, a role is unknown, one file has two labels, or a label
@@ -76,7 +81,8 @@ class RowFacts:
             raise ValueError(f'labels must be a vector of at least one entry, got shape {labels.shape}')
         vectors = dict(roles=roles, ids=ids, groups=groups, parts=parts, paths=paths)
         known = {name: _vector(values) for name, values in vectors.items() if values is not None}
-        for name, values in known.items():
+        more = {name: _vector(values) for name, values in (more or {}).items()}
+        for name, values in (known | more).items():
             if values.shape != labels.shape:
                 raise ValueError(f'{name} must have shape {labels.shape}, one per label, got {values.shape}')
         if ids is None:
@@ -95,19 +101,30 @@ class RowFacts:
             raise ValueError(
                 f'there are {len(class_names)} class_names, but labels from {labels.min()} to {labels.max()}'
             )
-        return cls(labels, **known, class_names=None if class_names is None else tuple(class_names))
+        return cls(labels, **known, class_names=None if class_names is None else tuple(class_names), more=more)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Vectors of one entry a row, by name; those that are not known are left out."""
-        known = {field.name: getattr(self, field.name) for field in fields(self) if field.name != 'class_names'}
+        """Vectors of one entry a row, by name; those that are not known, and ``more``, are left out."""
+        names = [one.name for one in fields(self) if one.name not in ('class_names', 'more')]
+        known = {name: getattr(self, name) for name in names}
         return {name: values for name, values in known.items() if values is not None}
 
     def take(self, rows: np.ndarray) -> 'RowFacts':
         """Facts of some rows."""
-        return replace(self, **{name: values[rows] for name, values in self.columns().items()})
+        more = {name: values[rows] for name, values in self.more.items()}
+        return replace(self, more=more, **{name: values[rows] for name, values in self.columns().items()})
+
+
+@runtime_checkable
+class ColumnReader(Protocol):
+    """A part of the model that reads columns of the training set; ``DatasetColumnsHook`` finds it."""
+
+    def read_columns(self, labels: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """Read ``(N,)`` labels and columns by name, in the order of the dataset."""
+        ...
 
 
 def image_identity(path: str) -> str:

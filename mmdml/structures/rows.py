@@ -24,15 +24,20 @@ class Rows:
             ``V`` is 1 for real rows and for copies of one row, 2 for rows made from two parents; -1 fills unused
             places.
         indices: ``(R,)`` int64 dataset indices, -1 where a row is no image of the dataset. Default: all -1.
+        second_labels: ``(R,)`` int64 class ids of the second parent, for rows mixed from two classes. Default: none.
+        shares: ``(R,)`` in [0, 1], how much a mixed row belongs to the class ``labels``; the rest belongs to
+            ``second_labels``.
 
     Raises:
-        ValueError: if the columns differ in length.
+        ValueError: if the columns differ in length, or one of ``second_labels`` and ``shares`` is missing.
     """
 
     embeddings: Tensor
     labels: Tensor
     views: Tensor
     indices: Tensor | None = None
+    second_labels: Tensor | None = None
+    shares: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.embeddings.ndim != 2:
@@ -41,9 +46,11 @@ class Rows:
             self.views = self.views[:, None]
         if self.indices is None:
             self.indices = torch.full_like(self.labels, -1, dtype=torch.int64)
-        for name in ('labels', 'views', 'indices'):
+        if (self.second_labels is None) != (self.shares is None):
+            raise ValueError('second_labels and shares describe a mixed row together: give both or neither')
+        for name in ('labels', 'views', 'indices', 'second_labels', 'shares'):
             column = getattr(self, name)
-            if len(column) != len(self.embeddings):
+            if column is not None and len(column) != len(self.embeddings):
                 raise ValueError(f'{name} has {len(column)} entries for {len(self.embeddings)} embeddings')
 
     def __len__(self) -> int:
@@ -51,7 +58,8 @@ class Rows:
 
     def __getitem__(self, rows: slice | Tensor) -> 'Rows':
         """Select rows by a slice, a mask or an index tensor."""
-        return Rows(self.embeddings[rows], self.labels[rows], self.views[rows], self.indices[rows])
+        columns = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Rows(*(None if column is None else column[rows] for column in columns))
 
     def detach(self) -> 'Rows':
         """Return the same rows without a graph."""
@@ -71,7 +79,8 @@ class Rows:
         """Join rows in the given order.
 
         Views of unequal width are filled with -1. Embeddings of several types take the type that holds all of them:
-        half-precision rows of a batch beside fp32 rows of a memory become fp32, fp32 beside fp64 becomes fp64.
+        half-precision rows of a batch beside fp32 rows of a memory become fp32, fp32 beside fp64 becomes fp64. Beside
+        mixed rows, others belong to their one class.
         """
         if len(parts) == 1:
             return parts[0]
@@ -82,4 +91,16 @@ class Rows:
             torch.cat([part.labels for part in parts]),
             torch.cat([F.pad(part.views, (0, width - part.views.shape[1]), value=-1) for part in parts]),
             torch.cat([part.indices for part in parts]),
+            *_mixtures(parts),
         )
+
+
+def _mixtures(parts: Sequence[Rows]) -> tuple[Tensor | None, Tensor | None]:
+    """Join ``second_labels`` and ``shares``; None if no row is mixed."""
+    if all(part.shares is None for part in parts):
+        return None, None
+    second = [part.labels if part.shares is None else part.second_labels for part in parts]
+    share = [
+        part.labels.new_ones(len(part), dtype=torch.float32) if part.shares is None else part.shares for part in parts
+    ]
+    return torch.cat(second), torch.cat(share)

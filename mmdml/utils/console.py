@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 #: Attribute of log records that the console shows.
 ON_CONSOLE = 'on_console'
+#: Attribute of log records that go to the log file alone.
+FILE_ONLY = 'file_only'
 
 _attended = False
 

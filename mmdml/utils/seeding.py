@@ -41,6 +41,10 @@ class Stream(Enum):
     IAA_NOISE = 'iaa noise'
     #: Noise of IAA with full covariances; keys: iteration, rank (0 where ranks share their rows).
     IAA_FULL_NOISE = 'iaa full noise'
+    #: Partners and shares of rows that are mixed; keys: iteration, rank (0 where ranks share their rows).
+    MIXTURES = 'mixtures'
+    #: Samples of a learned prior; keys: iteration, rank (0 where ranks share their rows).
+    PRIOR_SAMPLES = 'prior samples'
 
 
 def derive_seed(stream: Enum, seed: int, *keys: int) -> int:

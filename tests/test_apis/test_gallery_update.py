@@ -85,7 +85,7 @@ def test_a_picture_that_became_unreadable_is_reported_and_its_row_deleted(embed,
 
 def test_pictures_of_other_folders_stay_when_gone_ones_are_removed(embed, store, folder, tmp_path):
     shutil.copytree(folder / 'class_0', tmp_path / 'photos 2/class_0')
-    update_gallery(store, embed, tmp_path / 'photos 2', label=lambda path: 'second')
+    update_gallery(store, embed, tmp_path / 'photos 2', describe=lambda path: ('second', {}))
     update_gallery(store, embed, folder)
     shutil.rmtree(tmp_path / 'photos 2')
     assert update_gallery(store, embed, folder, remove=True).removed == 0

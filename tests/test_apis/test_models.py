@@ -12,6 +12,7 @@ import yaml
 from mmengine.config import Config
 from tiny import REPO
 
+import mmdml.apis.model_names as model_names
 import mmdml.apis.models as models
 from mmdml.apis import get_model, list_models
 from mmdml.compat.safe_checkpoint import UnsafeCheckpointError
@@ -52,7 +53,7 @@ def test_a_pattern_is_matched_against_the_whole_name():
 
 def test_names_are_in_natural_order(monkeypatch):
     names = ['dc_k16_r50', 'dc_k8_r101', 'dc_k8_r50', 'dc', '8_dc']
-    monkeypatch.setattr(models, '_index', lambda: dict.fromkeys(names))
+    monkeypatch.setattr(models, 'model_index', lambda: dict.fromkeys(names))
     assert list_models() == ['8_dc', 'dc', 'dc_k8_r50', 'dc_k8_r101', 'dc_k16_r50']
 
 
@@ -87,7 +88,7 @@ def test_weights_of_a_checkpoint_are_loaded(checkpoint):
 def test_published_weights_are_those_of_the_metafile(checkpoint, monkeypatch):
     model, path = checkpoint
     entry = {'Name': NAME, 'Config': f'configs/multi_similarity/{NAME}.py', 'Weights': str(path)}
-    monkeypatch.setattr(models, '_index', lambda: {NAME: entry})
+    monkeypatch.setattr(model_names, 'model_index', lambda: {NAME: entry})
     pictures = torch.rand(2, 1, 28, 28)
     assert torch.equal(get_model(NAME, pretrained=True, **SMALL)(pictures), model(pictures))
 
@@ -101,9 +102,9 @@ def test_asking_for_weights_that_were_not_published_says_so(kind):
 
 
 def test_an_unknown_name_is_met_with_the_nearest():
-    with pytest.raises(ValueError, match=f"no model 'ms_conv4_omniglo'; the nearest are {NAME}"):
+    with pytest.raises(ValueError, match=f"no folder and no model 'ms_conv4_omniglo'; the nearest are {NAME}"):
         get_model('ms_conv4_omniglo')
-    with pytest.raises(ValueError, match="no model 'xyz'; mmdml.apis.list_models\\(\\) has all"):
+    with pytest.raises(ValueError, match="no folder and no model 'xyz'; mmdml.apis.list_models\\(\\) has all"):
         get_model('xyz')
 
 

@@ -32,9 +32,9 @@ def test_a_folder_is_embedded_and_mistakes_end_in_a_line(pictures, tmp_path):
     cfg = tiny_config(pictures, tmp_path)
     torch.save({'state_dict': get_model(cfg.copy()).state_dict()}, tmp_path / 'model.pth')
     cfg.dump(str(tmp_path / 'tiny.py'))
-    arguments = ('embed', pictures, '--model', tmp_path / 'tiny.py', '--out', tmp_path / 'out', '--device', 'cpu')
-    weights = ('--weights', tmp_path / 'model.pth')
-    assert mmdml(*arguments, *weights, '--shard-size', 20).stdout == '36 embeddings in 2 files\n'
-    wrong = mmdml(*arguments, *weights, '--shard-size', 30, status=1).stderr.strip().splitlines()
+    model = f'{tmp_path}/tiny.py:{tmp_path}/model.pth'
+    arguments = ('embed', pictures, '--out', tmp_path / 'out', '--device', 'cpu', '--model')
+    assert mmdml(*arguments, model, '--shard-size', 20).stdout == '36 embeddings in 2 files\n'
+    wrong = mmdml(*arguments, model, '--shard-size', 30, status=1).stderr.strip().splitlines()
     assert wrong[-1].startswith('error: ') and 'another shard_size (20, not 30)' in wrong[-1]
-    assert 'exclude each other' in mmdml(*arguments, *weights, '--untrained', status=2).stderr
+    assert 'no weights were published' in mmdml(*arguments, tmp_path / 'tiny.py', status=1).stderr

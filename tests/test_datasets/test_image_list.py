@@ -264,3 +264,28 @@ def test_groups_of_the_metric_are_a_text_column_of_the_table(tmp_path):
         scores[groups] = metric.evaluate(4)
     assert scores[None] == {'retrieval/Recall@1': 100.0, 'retrieval/Recall@2': 100.0}
     assert scores['camera'] == {'retrieval/Recall@1': 0.0, 'retrieval/Recall@2': 100.0}
+
+
+def test_a_table_of_classes_gives_columns_of_their_images(tmp_path):
+    (tmp_path / 'classes.csv').write_text('coarse,label,price\nbird,wren,7\nfish,eel,8\nbird,owl,9\n')
+    dataset = build(tmp_path, 'a.png wren\nb.png eel\n', class_file='classes.csv')
+    assert {name: values.tolist() for name, values in dataset.columns.items()} == dict(
+        coarse=['bird', 'fish'], price=[7, 8]
+    )
+    assert dataset.get_data_info(1)['coarse'] == 'fish'
+    for text, fault in (('label\nwren\n', "lacks 1 of the labels, the first is 'eel'"),
+                        ('class,x\nwren,1\n', "has no column 'label'"),
+                        ('label\nwren\nwren\neel\n', 'has a label twice')):  # fmt: skip
+        (tmp_path / 'classes.csv').write_text(text)
+        with pytest.raises(ValueError, match=fault):
+            build(tmp_path, 'a.png wren\nb.png eel\n', class_file='classes.csv')
+
+
+def test_a_cell_of_several_labels_is_the_class_of_its_first_one(tmp_path):
+    dataset = build(tmp_path, 'a.png cat=0.7;dog=0.3\nb.png dog\n', separator=';')
+    assert dataset.metainfo['classes'] == ['cat', 'dog'] and dataset.labels.tolist() == [0, 1]
+    assert dataset.columns['labels'].tolist() == ['cat=0.7|dog=0.3', 'dog']
+    with pytest.raises(ValueError, match='line 2: the first label is empty'):
+        build(tmp_path, 'a.png cat\nb.png |dog\n', separator='|')
+    with pytest.raises(ValueError, match='unlabeled=True has none'):
+        build(tmp_path, 'a.png\n', separator='|', unlabeled=True)

@@ -146,6 +146,42 @@ def test_a_full_disk_is_refused_with_the_store_whole(filled):
     assert_holds(filled, list(range(30)))
 
 
+def test_a_compaction_frees_space_keeps_ids_and_leaves_readers_and_later_rows_right(filled):
+    query, folder = writer.vectors_of([3]), filled
+    with LocalStore.open(folder, write=True) as store, LocalStore.open(folder) as reader:
+        found = reader.search(query, k=15)
+        store.delete([0, 7, 18, 19])
+        store.add(writer.vectors_of([5]), [writer.item_of(5)])  # replaces 5 by 20
+        size = (folder / 'vectors.f32').stat().st_size
+        assert store.compact() == 5 and store.compact() == 0
+        assert [path.name for path in folder.glob('*.f32')] == ['vectors-1.f32']
+        assert (folder / 'vectors-1.f32').stat().st_size == size - 5 * 4 * writer.DIMENSIONS
+        live = [id for id in range(1, 21) if id not in (5, 7, 18, 19)]
+        for each in (store, reader):
+            assert [row.id for row in each.rows()] == live and each.count() == 16
+            np.testing.assert_array_equal(each.vectors([20, 17, 1]), writer.vectors_of([5, 17, 1]))
+            again = each.search(query, k=15)
+            kept = [id for id in found.ids[0] if id in live]
+            assert [id for id in again.ids[0] if id in kept] == kept
+        new = store.add(writer.vectors_of([19]), [writer.item_of(19)])
+        assert new.tolist() == [21] and reader.search(writer.vectors_of([19]), k=1).ids.tolist() == [[21]]
+    assert_holds(folder, [number for number in range(20) if number not in (0, 7, 18)])
+
+
+def test_a_compaction_that_ends_anywhere_leaves_the_store_as_before(filled, monkeypatch):
+    with LocalStore.open(filled, write=True) as store:
+        store.delete([2])
+        for name in ('mmdml.index.vector_file.VectorFile.flush', 'mmdml.index.catalog.Catalog.compact'):
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(name, lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+                store.compact()
+            assert store.count() == 19 and [path.name for path in filled.glob('*.f32')] == ['vectors.f32']
+            store.verify()
+    (filled / 'vectors-1.f32').write_bytes(b'left by a kill')
+    LocalStore.open(filled, write=True).close()
+    assert [path.name for path in filled.glob('*.f32')] == ['vectors.f32']
+
+
 def test_nothing_in_a_store_is_pickled_and_it_opens_in_a_folder_of_any_name(filled):
     folder = filled.parent / 'what? #1%20\udce9'
     filled.rename(folder)

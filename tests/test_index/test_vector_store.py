@@ -25,7 +25,7 @@ def opened(request, tmp_path):
     stores = []
 
     def open_store(dimensions=8, model_hash='model', write=True):
-        stores.append(kind.open(address(tmp_path), dimensions, model_hash, write))
+        stores.append(kind.open(address(tmp_path), dimensions, model_hash, write, model='its name'))
         return stores[-1]
 
     yield open_store
@@ -89,6 +89,34 @@ def test_where_limits_a_search_to_labels_paths_and_sizes(opened):
         store.search(query, k=1, where={'labels': 'class 1'})
 
 
+def test_metadata_come_back_limit_searches_and_are_counted(opened):
+    store, vectors = opened(), unit(6, 8)
+    cameras = ['c1', "c'2", 'c1', 'caf\udce9', 'c1']
+    given = [Item(f'{n}.jpg', f'class {n % 2}', metadata={'camera': each}) for n, each in enumerate(cameras)]
+    ids = store.add(vectors, [*given, Item('5.jpg', 'none', metadata={'day': '007'})])
+    assert [row.item for row in store.get(ids)][:5] == given and store.get(ids[5:])[0].item.metadata == {'day': '007'}
+    for where, fits in (
+        ({'camera': 'c1'}, [0, 2, 4]),
+        ({'camera': ["c'2", 'caf\udce9']}, [1, 3]),
+        ({'camera': 'c1', 'label': 'class 1'}, []),
+        ({'day': '007'}, [5]),
+        ({'day': '7'}, []),
+    ):
+        assert [row.id for row in store.rows(where)] == ids[fits].tolist()
+        assert sorted(each for each in store.search(vectors[:1], 6, where).ids[0].tolist() if each >= 0) == sorted(
+            ids[fits].tolist()
+        )
+    store.delete(ids[:1])
+    assert store.values('camera') == {'c1': 2, "c'2": 1, 'caf\udce9': 1}
+    assert store.values('label') == {'class 0': 2, 'class 1': 2, 'none': 1}
+    for refused in (lambda: store.values('lens'), lambda: store.count({'lens': 'c1'})):
+        with pytest.raises(ValueError, match="column 'lens'; there are path, label, size, content_hash, camera, day"):
+            refused()
+    for metadata, message in (({'label': 'a'}, 'rows have that column already'), ({'camera': 2}, 'metadata are texts')):
+        with pytest.raises(ValueError, match=message):
+            store.add(vectors[:1], [Item('new.jpg', metadata=metadata)])
+
+
 def test_deleted_rows_are_not_found_and_their_ids_not_given_again(opened):
     store, vectors = opened(), unit(20, 8)
     ids = store.add(vectors, items(20))
@@ -144,7 +172,8 @@ def test_another_models_vectors_and_rows_that_are_no_unit_vectors_are_refused(op
             opened(model_hash='another', write=write)
         with pytest.raises(ValueError, match='8 dimensions, not 4'):
             opened(dimensions=4, write=write)
-    assert opened(None, None, write=False).model_hash == 'model'
+    reopened = opened(None, None, write=False)
+    assert (reopened.model_hash, reopened.model) == ('model', 'its name')
 
 
 def test_readers_see_each_commit_of_a_writer_beside_them_and_cannot_write(opened):

@@ -3,8 +3,8 @@
     python tools/analysis_tools/run_experiments.py experiments/omniglot_iaa.yml --jobs 2
 
 Every run is one ``tools/train.py`` process with its own folder and log; ``--fork`` saves its start. A run whose row is
-in the CSV is skipped, an interrupted one goes on from its last checkpoint. Ctrl-C stops the runs this script started, and nothing else. The
-format of a plan is described in ``tools/analysis_tools/experiments.py``.
+in the CSV is skipped, an interrupted one goes on from its last checkpoint. Ctrl-C stops the runs this script
+started, and nothing else. The format of a plan is described in ``tools/analysis_tools/experiments.py``.
 """
 
 import argparse

@@ -62,13 +62,15 @@ class Model:
 
 
 def backbone_name(config: dict[str, Any]) -> str:
-    """Type of a backbone without its scope, with depth or architecture.
+    """Type of a backbone without its scope, with depth, architecture or name; of what it wraps, too.
 
     >>> backbone_name(dict(type='mmpretrain.ResNet', depth=50))
     'ResNet-50'
     """
-    parts = [config['type'].rpartition('.')[2], *(str(config[key]) for key in ('depth', 'arch') if key in config)]
-    return '-'.join(parts)
+    keys = ('depth', 'arch', 'model_name')
+    parts = [config['type'].rpartition('.')[2], *(str(config[key]) for key in keys if key in config)]
+    name = '-'.join(parts)
+    return f'{name} ({backbone_name(config["backbone"])})' if 'backbone' in config else name
 
 
 def read_collections(root: Path) -> Iterator[tuple[dict[str, Any], list[Model]]]:

@@ -1,6 +1,8 @@
 """Samplers: which images make a batch."""
 
 from .cluster_pk_sampler import ClusterPKSampler
-from .pk_sampler import Draw, PKSampler
+from .draw import Draw
+from .pk_sampler import PKSampler
+from .weighted_pk_sampler import WeightedPKSampler
 
-__all__ = ['ClusterPKSampler', 'Draw', 'PKSampler']
+__all__ = ['ClusterPKSampler', 'Draw', 'PKSampler', 'WeightedPKSampler']

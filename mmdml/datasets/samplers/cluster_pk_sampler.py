@@ -48,9 +48,9 @@ class ClusterPKSampler(PKSampler):
     ``PKSampler(preset='independent')``, the preset of the same length and without a rule about coverage, so that a
     baseline without division is the same run. ``unreached`` is the share that an epoch leaves out.
 
-    One loader serves all clusters. An epoch has ``floor(N / (W batch_size))`` batches, at most ``num_batches``, whatever
-    the clusters are; ``cluster_order`` decides how they are shared out. Ranks, epochs, ``skip`` and ``Draw`` are as in
-    ``PKSampler``.
+    One loader serves all clusters. An epoch has ``floor(N / (W batch_size))`` batches, at most ``num_batches``,
+    whatever the clusters are; ``cluster_order`` decides how they are shared out. Ranks, epochs, ``skip`` and ``Draw``
+    are as in ``PKSampler``.
 
     A batch takes ``min(K, n_c)`` images from random classes of its cluster, all distinct, until it is full; only its
     last class may be ragged. A cluster that cannot fill a batch that way (fewer than P classes, or many with fewer than

@@ -162,7 +162,7 @@ def independent_order(
 
     kept = used > 0
     classes, used = classes[kept], used[kept]
-    positions = _distinct_positions(table.sizes[classes], images_per_class, rng)
+    positions = distinct_positions(table.sizes[classes], images_per_class, rng)
     places = (table.starts[classes][:, None] + positions)[np.arange(images_per_class) < used[:, None]]
     return table.shuffled(rng)[places].reshape(num_batches, batch_size)
 
@@ -198,7 +198,7 @@ def small_cluster_order(table: ClassTable, num_batches: int, batch_size: int, rn
     sizes = table.sizes[classes]
     positions = np.tile(np.arange(level + 1), (len(classes), 1))
     drawn = sizes > extra  # the others give all their images
-    positions[drawn] = _distinct_positions(sizes[drawn], level + 1, rng)
+    positions[drawn] = distinct_positions(sizes[drawn], level + 1, rng)
 
     places = copies * sizes + extra
     row = np.repeat(np.arange(len(places)), places)
@@ -225,7 +225,7 @@ def _distinct_rows(rows: int, length: int, num_classes: int, rng: np.random.Gene
     return drawn
 
 
-def _distinct_positions(sizes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def distinct_positions(sizes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """``(R, count)``: per row ``min(count, n)`` distinct positions below n in random order, then unusable entries.
 
     Floyd's sampling, all rows at once: step i draws from 0..n-count+i and, if that was drawn before, takes its end.

@@ -11,33 +11,8 @@ from mmdml.dist import get_rank, get_world_size, shared_random_seed
 from mmdml.registry import DATA_SAMPLERS
 from mmdml.utils.seeding import Stream, numpy_generator
 
+from .draw import Draw, earlier_uses
 from .orders import ClassTable, cover_batches, cover_order, independent_order
-
-
-class Draw(int):
-    """The index of an image that the epoch has already used: behaves as the int, and gets another augmentation.
-
-    A dataset that seeds its augmentation from (seed, epoch, index) would return the same image again; with
-    ``repeat`` in the seed it does not.
-
-    Args:
-        index: dataset index.
-        repeat: how many times this epoch drew the image before, 1 or more.
-    """
-
-    repeat: int
-
-    def __new__(cls, index: int, repeat: int) -> 'Draw':
-        draw = super().__new__(cls, index)
-        draw.repeat = int(repeat)
-        return draw
-
-    def __reduce__(self) -> tuple:
-        # int's own pickling calls Draw(index) without the repeat; worker processes receive indices by pickle.
-        return Draw, (int(self), self.repeat)
-
-    def __repr__(self) -> str:
-        return f'Draw({int(self)}, repeat={self.repeat})'
 
 
 @DATA_SAMPLERS.register_module()
@@ -68,6 +43,7 @@ class PKSampler(Sampler):
         images_per_class: K, at least 1.
         preset: ``'cover'`` or ``'independent'``.
         num_batches: batches per epoch (cover), or their upper limit (independent). Default: none.
+        images_per_epoch: the same in images over all ranks, in place of ``num_batches``; rounded up to whole batches.
         seed: of the order. Default: a random one, the same on all ranks.
         rank: default: of this process.
         world_size: W. Default: of the running job.
@@ -93,6 +69,7 @@ class PKSampler(Sampler):
         seed: int | None = None,
         rank: int | None = None,
         world_size: int | None = None,
+        images_per_epoch: int | None = None,
     ) -> None:
         this_rank, job_size = get_rank(), get_world_size()
         self.rank = this_rank if rank is None else rank
@@ -102,6 +79,13 @@ class PKSampler(Sampler):
         self.images_per_class = images_per_class
         self.preset = preset
         self.table = ClassTable.from_dataset(dataset)
+        if images_per_epoch is not None:
+            if num_batches is not None or images_per_epoch < 1:
+                raise ValueError(
+                    f'images_per_epoch must be at least 1 and stand alone, got {images_per_epoch} and '
+                    f'num_batches={num_batches}'
+                )
+            num_batches = -(-images_per_epoch // max(1, self._global_batch_size))
         self._check(num_batches)
         self._cover_batches = 0
         if preset == 'cover':
@@ -124,7 +108,7 @@ class PKSampler(Sampler):
         order = self.global_order(self._epoch)
         shape = self.num_batches, self.world_size, self.batch_size
         start, self._start = self._start, 0
-        repeats = _earlier_uses(order).reshape(shape)[:, self.rank].ravel()[start:].tolist()
+        repeats = earlier_uses(order).reshape(shape)[:, self.rank].ravel()[start:].tolist()
         indices = order.reshape(shape)[:, self.rank].ravel()[start:].tolist()
         return (Draw(index, repeat) if repeat else index for index, repeat in zip(indices, repeats, strict=True))
 
@@ -233,14 +217,3 @@ class PKSampler(Sampler):
                 else 'they are anchors without a positive'
             )
             warnings.warn(f'{lone} of {len(sizes)} classes have a single image: {fate}', stacklevel=3)
-
-
-def _earlier_uses(order: np.ndarray) -> np.ndarray:
-    """For each entry, how many earlier entries have the same value."""
-    earlier = np.zeros(len(order), dtype=np.int64)
-    again = np.flatnonzero(np.bincount(order)[order] > 1)
-    by_value = again[np.argsort(order[again], kind='stable')]
-    values = order[by_value]
-    first = np.flatnonzero(np.diff(values, prepend=-1))
-    earlier[by_value] = np.arange(len(values)) - np.repeat(first, np.diff(first, append=len(values)))
-    return earlier

@@ -2,6 +2,7 @@
 
 from .checkpoint_hook import CheckpointHook
 from .console_hook import ConsoleHook
+from .dataset_columns_hook import DatasetColumnsHook
 from .division_hook import DivisionHook
 from .finite_loss_hook import FiniteLossHook
 from .freeze_backbone_hook import FreezeBackboneHook
@@ -17,6 +18,7 @@ from .sweep_hook import SweepHook
 __all__ = [
     'CheckpointHook',
     'ConsoleHook',
+    'DatasetColumnsHook',
     'DivisionHook',
     'EpochSeedHook',
     'FiniteLossHook',

@@ -24,7 +24,7 @@ class CollectedRows:
     Attributes:
         index: ``(n,)`` int64, rising: which images.
         embeddings: ``(n, D)`` float32 on the CPU.
-        facts: ``(n, 4)`` int64, the :data:`FACTS`.
+        facts: ``(n, F)`` int64, the :data:`FACTS` and further fields.
         paths: n image paths, '' where unknown.
     """
 
@@ -52,17 +52,18 @@ class Collector:
 
     Args:
         capacity: rows to expect; the matrix grows if there are more.
+        num_facts: F.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, num_facts: int = len(FACTS)) -> None:
         self.used = 0
         self.index = torch.empty(capacity, dtype=torch.int64)
         self.embeddings = torch.empty(capacity, 0)
-        self.facts = torch.empty(capacity, len(FACTS), dtype=torch.int64)
+        self.facts = torch.empty(capacity, num_facts, dtype=torch.int64)
         self.paths: list[str] = []
 
     def put(self, index: Tensor, embeddings: Tensor, facts: Tensor, paths: Sequence[str]) -> None:
-        """Take the rows of a batch: ``(B,)``, ``(B, D)``, ``(B, 4)`` and B paths.
+        """Take the rows of a batch: ``(B,)``, ``(B, D)``, ``(B, F)`` and B paths.
 
         Raises:
             ValueError: if the embeddings have another width than those before.
@@ -140,8 +141,8 @@ def keep_own(rows: CollectedRows, size: int) -> CollectedRows:
 
 
 def facts_of_all(rows: CollectedRows, size: int) -> Tensor:
-    """``(size, 4)`` facts of the images of all ranks, on every rank; each image must be on one rank only."""
-    facts = torch.zeros(size, len(FACTS), dtype=torch.int64)
+    """``(size, F)`` facts of the images of all ranks, on every rank; each image must be on one rank only."""
+    facts = torch.zeros(size, rows.facts.shape[1], dtype=torch.int64)
     facts[rows.index] = rows.facts
     all_reduce(facts)
     return facts
@@ -161,11 +162,11 @@ def gather_rows(rows: CollectedRows, size: int) -> CollectedRows:
         return rows
     paths = paths.astype(f'S{path_width}').view(np.uint8).reshape(len(sent), path_width)
 
-    width = rows.embeddings.shape[1]
-    whole = CollectedRows(torch.arange(0), torch.empty(0, width), torch.empty(0, len(FACTS), dtype=torch.int64), [])
+    width, num_facts = rows.embeddings.shape[1], rows.facts.shape[1]
+    whole = CollectedRows(torch.arange(0), torch.empty(0, width), torch.empty(0, num_facts, dtype=torch.int64), [])
     if is_main_process():
         whole = CollectedRows(
-            torch.arange(size), torch.empty(size, width), torch.empty(size, len(FACTS), dtype=torch.int64), [''] * size
+            torch.arange(size), torch.empty(size, width), torch.empty(size, num_facts, dtype=torch.int64), [''] * size
         )
         _write(whole, rows)
     for start in range(0, longest, _ROWS_PER_MESSAGE):
@@ -173,7 +174,7 @@ def gather_rows(rows: CollectedRows, size: int) -> CollectedRows:
         now = slice(start, start + count)
         here = len(sent.index[now])
         # Index -1 marks the padding that makes all ranks' messages equally long.
-        facts = torch.full((count, 1 + len(FACTS)), -1, dtype=torch.int64)
+        facts = torch.full((count, 1 + num_facts), -1, dtype=torch.int64)
         embeddings = torch.zeros(count, width)
         names = torch.zeros(count, path_width, dtype=torch.uint8)
         facts[:here, 0], facts[:here, 1:], embeddings[:here] = sent.index[now], sent.facts[now], sent.embeddings[now]

@@ -51,27 +51,25 @@ class RetrievalMetric(BaseMetric):
     :func:`~mmdml.evaluation.functional.sharded_retrieval_scores` scores them where they are; an image that the sampler
     gave to two ranks counts once. What compares gallery images with each other or searches by other means needs all
     embeddings at one place: with re-ranking, query expansion, whitening fitted on the gallery, clustering,
-    verification, ``values_out`` or ``backend='faiss'`` the ranks send them to rank 0, which scores. The figures are
-    those of one process either way.
+    verification, graded relevance, ``values_out`` or ``backend='faiss'`` the ranks send them to rank 0, which scores.
+    The figures are those of one process either way.
 
     Args:
         device: where to score. Default: where the embeddings of the model were.
         protocol: config of a protocol, which images search which. Default: roles decide.
         groups: sample field with an integer or a string, such as 'camera'; gallery images of the query's label and
             group are junk. Put it into the ``meta_keys`` of ``PackInputs``.
-        clustering: options of ``clustering_scores``, such as ``dict(metrics=('NMI',), restarts=5)``. Default: none.
-        verification: options of ``verification_scores``, such as ``dict(fpr=[1e-3])``; like clustering it takes longer
-            than a search, so for ``test_evaluator`` only. Default: none.
-        consistency: options of ``threshold_consistency``, such as ``dict(fpr_range=(1e-2, 1e-1))``. Default: none.
-        whitening: ``dict(dim=128, fit='gallery')``, or ``fit`` a file of saved embeddings. Default: none.
-        query_expansion: ``dict(k=10, alpha=3.0)``. Default: none.
         out: .npz file for embeddings, labels, paths and what else is known, written before anything is scored. Its
             folder is made at once. Default: none.
         values_out: .csv file for the values of queries, and NAME.classes.csv for classes. Default: none.
         score: False only collects, and writes ``out``; images then need no label.
         prefix: of the keys, ``retrieval/Recall@1``.
         options: of :class:`~mmdml.evaluation.functional.SearchOptions`, such as ``recall_at``, ``metrics``,
-            ``distance``, ``ties`` or ``reranking=dict(k1=20, k2=6, weight=0.3)``.
+            ``distance``, ``ties`` or ``reranking=dict(k1=20, k2=6, weight=0.3)``, and those of
+            :class:`~mmdml.evaluation.scoring.RetrievalScoring`, each a dict of settings: ``clustering`` and
+            ``verification``, which take longer than a search (for ``test_evaluator``), ``consistency``, ``whitening``,
+            ``query_expansion``, and ``graded``, whose columns are sample fields, to be named in the ``meta_keys`` of
+            ``PackInputs``.
 
     Raises:
         ValueError: if an option is unknown, out of range, or does not go with another.
@@ -90,11 +88,6 @@ class RetrievalMetric(BaseMetric):
         device: str | torch.device | None = None,
         protocol: dict | Protocol | None = None,
         groups: str | None = None,
-        clustering: dict[str, Any] | None = None,
-        verification: dict[str, Any] | None = None,
-        consistency: dict[str, Any] | None = None,
-        whitening: dict[str, Any] | None = None,
-        query_expansion: dict[str, Any] | None = None,
         out: str | None = None,
         values_out: str | None = None,
         score: bool = True,
@@ -104,11 +97,6 @@ class RetrievalMetric(BaseMetric):
         super().__init__(prefix=prefix)
         self.scoring = RetrievalScoring(
             protocol,
-            clustering=clustering,
-            verification=verification,
-            consistency=consistency,
-            whitening=whitening,
-            query_expansion=query_expansion,
             values_out=values_out,
             **options,
         )
@@ -120,7 +108,7 @@ class RetrievalMetric(BaseMetric):
         self.model_hash = ''
         self.columns: dict[str, np.ndarray] = {}  # more facts for that file, (N,) each
         self._seen_device: torch.device | None = None
-        self._fields = SampleFields(groups, needs_labels=score)
+        self._fields = SampleFields(groups, needs_labels=score, more=self.scoring.columns if score else ())
         self._collector: Collector | None = None
         # Of the last evaluation, on this rank.
         self._rows: CollectedRows | None = None
@@ -138,6 +126,7 @@ class RetrievalMetric(BaseMetric):
     def collect_only(self) -> None:
         """Score nothing in the next evaluations; images then need no label."""
         self.score = self._fields.needs_labels = False
+        self._fields.more = ()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Take the embeddings of a batch.
@@ -151,7 +140,7 @@ class RetrievalMetric(BaseMetric):
         meta = self.dataset_meta or {}
         if self._collector is None:
             self._rows = None  # the last evaluation's; two at once would double the memory
-            self._collector = Collector(-(-int(meta.get('num_images', 0)) // get_world_size()))
+            self._collector = self._new_collector(-(-int(meta.get('num_images', 0)) // get_world_size()))
         embeddings, index, facts, paths = self._fields.read(data_samples, bool(meta.get('has_roles')))
         self._seen_device = embeddings.device
         self._collector.put(index, embeddings.detach().float().cpu(), facts, paths)
@@ -168,12 +157,12 @@ class RetrievalMetric(BaseMetric):
         Raises:
             ValueError: if an image has no embedding, or one that is not finite, or no query has a positive.
         """
-        collector = self._collector or Collector(0)
+        collector = self._collector or self._new_collector(0)
         self._collector = self._rows = None
         # From here on an error must reach all ranks: they wait for each other.
         rows = keep_own(collector.rows(), size)
         del collector  # rank 0 may soon hold all rows, and needs no others
-        self._fields.share_group_names()
+        self._fields.share_names()
         on_shards = get_world_size() > 1 and self.scoring.works_on_shards
         if not on_shards:
             rows = gather_rows(rows, size)
@@ -202,8 +191,11 @@ class RetrievalMetric(BaseMetric):
 
     def _facts(self, facts: Tensor, paths: Sequence[str] | None = None) -> RowFacts:
         """Of all images."""
-        known = dict(zip(FACTS, facts.clone().numpy().T, strict=True))
-        known['groups'] = self._fields.group_names(known['groups'])
+        fields = self._fields
+        columns = dict(zip((*FACTS, *fields.more), facts.clone().numpy().T, strict=True))
+        more = {name: fields.as_given(name, columns.pop(name)) for name in fields.more}
+        known = {name: columns[name] for name in FACTS}
+        known['groups'] = None if self.groups is None else fields.as_given(self.groups, known['groups'])
         names = (self.dataset_meta or {}).get('classes')
         labeled = known['labels'].min(initial=0) >= 0
         return RowFacts.of(
@@ -211,7 +203,11 @@ class RetrievalMetric(BaseMetric):
             parts=self._parts(len(facts)),
             paths=None if paths is None or not any(paths) else paths,
             class_names=names if labeled or names is None else None,
+            more=more,
         )
+
+    def _new_collector(self, capacity: int) -> Collector:
+        return Collector(capacity, len(FACTS) + len(self._fields.more))
 
     def _where(self) -> str | torch.device | None:
         return self.device or self._seen_device

@@ -14,21 +14,23 @@ from mmdml.structures.row_facts import QUERY_AND_GALLERY, ROLE_NAMES, image_ids,
 class SampleFields:
     """Embeddings, dataset indices, facts and paths of the samples of a batch.
 
-    Groups that are strings travel as 63-bit digests; this class keeps what they stand for.
+    Values of further fields that are strings travel as 63-bit digests; this class keeps what they stand for.
 
     Args:
         groups: field of the groups, such as 'camera'; None: there are none.
         needs_labels: whether an image without a label is an error.
+        more: further fields, such as 'coarse'.
     """
 
-    def __init__(self, groups: str | None, needs_labels: bool = True) -> None:
+    def __init__(self, groups: str | None, needs_labels: bool = True, more: Sequence[str] = ()) -> None:
         self.groups = groups
         self.needs_labels = needs_labels
-        self._group_names: dict[int, str] = {}
-        self._group_kinds: set[bool] = set()
+        self.more = tuple(more)
+        self._names: dict[int, str] = {}
+        self._kinds: dict[str, bool] = {}
 
     def read(self, samples: Sequence[dict], has_roles: bool) -> tuple[Tensor, Tensor, Tensor, list[str]]:
-        """``(B, D)`` embeddings, ``(B,)`` indices, ``(B, 4)`` facts as the collector keeps them, and B paths.
+        """``(B, D)`` embeddings, ``(B,)`` indices, ``(B, 4 + M)`` facts as the collector keeps them, and B paths.
 
         Args:
             samples: of a batch.
@@ -37,7 +39,7 @@ class SampleFields:
         Raises:
             KeyError: if a sample lacks a field.
             ValueError: if an index is negative, a role is unknown, or a needed label is missing.
-            TypeError: if a group is neither an integer nor a string.
+            TypeError: if the value of a field is neither an integer nor a string.
         """
         embeddings = torch.stack([_field(sample, 'embedding') for sample in samples])
         index = torch.tensor([int(_field(sample, 'sample_idx')) for sample in samples])
@@ -52,31 +54,30 @@ class SampleFields:
         if not set(roles).issubset(ROLE_NAMES.values()):
             raise ValueError(f'role must be 0 (both), 1 (query) or 2 (gallery), got {sorted(set(roles))}')
         paths = [str(sample.get('img_path', '')) for sample in samples]
-        groups = [0] * len(roles) if self.groups is None else [self._group(sample) for sample in samples]
+        groups = [0] * len(roles) if self.groups is None else self._values(self.groups, samples)
         ids = image_ids(paths, index.tolist())
         columns = [self._labels(samples), torch.tensor(roles), torch.tensor(groups), torch.from_numpy(ids)]
+        columns += [torch.tensor(self._values(field, samples)) for field in self.more]
         return embeddings, index, torch.stack(columns, dim=1), paths
 
-    def share_group_names(self) -> None:
-        """Exchange the names of groups between ranks; all ranks must call it."""
-        if self.groups is not None:
-            for names in all_gather_object(self._group_names):
-                self._group_names |= names
+    def share_names(self) -> None:
+        """Exchange what digests stand for between ranks; all ranks must call it."""
+        if self.groups is not None or self.more:
+            for names in all_gather_object(self._names):
+                self._names |= names
 
-    def group_names(self, groups: np.ndarray) -> np.ndarray | None:
-        """``(N,)`` groups as the samples have them; None if there are none.
+    def as_given(self, field: str, values: np.ndarray) -> np.ndarray:
+        """``(N,)`` values of a field as the samples have them.
 
         Raises:
             TypeError: if some are strings and others integers.
         """
-        if self.groups is None:
-            return None
-        names = [self._group_names.get(group) for group in groups.tolist()]
+        names = [self._names.get(value) for value in values.tolist()]
         if None not in names:
             return np.array(names, dtype=np.str_)
         if any(name is not None for name in names):
-            raise TypeError(f'groups={self.groups!r} must name a field of integers or of strings, but some are each')
-        return groups
+            raise TypeError(f'{self._called(field)} must name a field of integers or of strings, but some are each')
+        return values
 
     def _labels(self, samples: Sequence[dict]) -> Tensor:
         """``(B,)`` int64 on the CPU, -1 for an image without a label."""
@@ -94,18 +95,22 @@ class SampleFields:
             )
         return labels
 
-    def _group(self, sample: dict) -> int:
-        value = _field(sample, self.groups)
+    def _called(self, field: str) -> str:
+        return f'groups={field!r}' if field == self.groups else f'graded={field!r}'
+
+    def _values(self, field: str, samples: Sequence[dict]) -> list[int]:
+        return [self._value(field, _field(sample, field)) for sample in samples]
+
+    def _value(self, field: str, value: Any) -> int:
         if isinstance(value, Tensor):
             value = value.item()
         if not isinstance(value, str | int | np.integer):
-            raise TypeError(f'groups={self.groups!r} must name a field with integers or strings, got {value!r}')
-        self._group_kinds.add(isinstance(value, str))
-        if len(self._group_kinds) > 1:
-            raise TypeError(f'groups={self.groups!r} must name a field of integers or of strings, but some are each')
+            raise TypeError(f'{self._called(field)} must name a field with integers or strings, got {value!r}')
+        if self._kinds.setdefault(field, isinstance(value, str)) != isinstance(value, str):
+            raise TypeError(f'{self._called(field)} must name a field of integers or of strings, but some are each')
         if isinstance(value, str):
             key = text_digest(value)
-            self._group_names[key] = value
+            self._names[key] = value
             return key
         return int(value)
 

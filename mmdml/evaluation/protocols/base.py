@@ -23,6 +23,11 @@ class Split(NamedTuple):
     gallery: np.ndarray | None = None
     prefix: str = ''
 
+    @property
+    def members(self) -> np.ndarray:
+        """All images of the search."""
+        return self.query if self.gallery is None else np.union1d(self.query, self.gallery)
+
 
 #: Which images of a test set search which.
 Protocol = Callable[[RowFacts], Iterable[Split]]

@@ -1,9 +1,24 @@
-"""Backbones that mmpretrain lacks."""
+"""Backbones that mmpretrain lacks, those of timm, and what adapts any of them."""
 
+from .adapters import LoRABackbone, PromptedBackbone
 from .bn_inception import BNInception
 from .conv4 import Conv4
 from .efficientnet_lite import EfficientNetLite0, EfficientNetLite2
 from .googlenet import GoogLeNet
+<<<<<<< HEAD
 from .identity import Identity
 
 __all__ = ['BNInception', 'Conv4', 'EfficientNetLite0', 'EfficientNetLite2', 'GoogLeNet', 'Identity']
+=======
+from .timm_model import TimmModel
+
+__all__ = [
+    'BNInception',
+    'Conv4',
+    'EfficientNetLite0',
+    'GoogLeNet',
+    'LoRABackbone',
+    'PromptedBackbone',
+    'TimmModel',
+]
+>>>>>>> main

@@ -18,7 +18,8 @@ class SlicedProxyLoss(nn.Module):
     """A class-based loss over an embedding that is cut into K slices.
 
     Every slice has proxies of its own, which a step that trains another learner leaves alone. The merged embedding
-    ``concat(e_1 .. e_K) / sqrt(K)`` is compared with the proxies joined alike, ``concat(p_1 .. p_K) / sqrt(K)``.
+    ``concat(e_1 .. e_K) / sqrt(K)`` is compared with the proxies joined alike, ``concat(p_1 .. p_K) / sqrt(K)``. Other
+    parameters of the loss are joined if they are as wide as the slice, else averaged.
 
     Args:
         losses: the losses of the slices, in their order.
@@ -31,7 +32,12 @@ class SlicedProxyLoss(nn.Module):
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss of the merged embedding."""
         joined = torch.cat([part.unit_proxies() for part in self.slices], dim=1) / len(self.slices) ** 0.5
-        return self.slices[0](pairs, mined, unit_proxies=joined)
+        further = {name: self._joined(name) for name, _ in self.slices[0].named_parameters() if name != 'proxies'}
+        return torch.func.functional_call(self.slices[0], further, (pairs, mined), dict(unit_proxies=joined))
+
+    def _joined(self, name: str) -> Tensor:
+        parts = [part.get_parameter(name) for part in self.slices]
+        return torch.cat(parts, -1) if name in self.slices[0].wide_parameters else torch.stack(parts).mean(0)
 
 
 @MODELS.register_module()

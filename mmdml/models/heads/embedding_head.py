@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdml.dist import gather_rows
+from mmdml.models.generators import Generator
 from mmdml.models.losses import ProxyLoss
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS, TASK_UTILS
@@ -40,7 +41,8 @@ class EmbeddingHead(BaseModule):
             Switch an inherited one off with ``None``.
 
     Raises:
-        ValueError: for a missing or negative weight, or proxies of another width than the embedding.
+        ValueError: for a missing or negative weight, a regularizer with the name of a source, or proxies of another
+            width than the embedding.
 
     Config::
 
@@ -78,6 +80,10 @@ class EmbeddingHead(BaseModule):
             if cfg['weight'] < 0:
                 raise ValueError(f'regularizers.{name}.weight must be >= 0, got {cfg["weight"]}')
             self.weights[name] = cfg['weight']
+            if name in self.sources:
+                raise ValueError(
+                    f'{name!r} is the name of a source and of a regularizer, whose terms share one log entry'
+                )
             self.regularizers[name] = MODELS.build({key: cfg[key] for key in cfg if key != 'weight'})
         self.gather = gather
         self.exclude_same_image = exclude_same_image
@@ -113,7 +119,8 @@ class EmbeddingHead(BaseModule):
             step: position of the run and active learner. Default: outside a run, the whole embedding.
 
         Returns:
-            ``loss``, ``loss_{regularizer}`` and, at diagnostics steps, ``{source}_*`` scalars.
+            ``loss``, ``loss_{regularizer}``, ``loss_{source}`` of generators that train a part of their own, and, at
+            diagnostics steps, ``{source}_*`` scalars.
 
         Raises:
             RuntimeError: if there are sources, but no step context.
@@ -144,6 +151,10 @@ class EmbeddingHead(BaseModule):
             term = regularizer(anchors, neck, step)
             if term is not None:
                 losses[f'loss_{name}'] = self.weights[name] * term
+        for name, source in self.sources.items():
+            term = source.own_loss() if isinstance(source, Generator) else None
+            if term is not None:
+                losses[f'loss_{name}'] = term
         interval = self.diagnostics_interval
         if self.sources and interval and (step.progress.iter + 1) % interval == 0:
             losses.update(self._diagnostics(losses['loss'], pairs, added))

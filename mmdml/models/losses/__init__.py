@@ -9,15 +9,19 @@ from .contrastive_loss import ContrastiveLoss
 from .cos_face_loss import CosFaceLoss
 from .fast_ap_loss import FastAPLoss
 from .generalized_lifted_structure_loss import GeneralizedLiftedStructureLoss
+from .hist_loss import HISTLoss
 from .histogram_loss import HistogramLoss
 from .lifted_structure_loss import LiftedStructureLoss
 from .margin_loss import MarginLoss
 from .matryoshka_loss import MatryoshkaLoss
+from .mean_field_class_wise_multi_similarity_loss import MeanFieldClassWiseMultiSimilarityLoss
+from .mean_field_contrastive_loss import MeanFieldContrastiveLoss
 from .multi_similarity_loss import MultiSimilarityLoss
 from .n_pairs_loss import NPairsLoss
 from .norm_softmax_loss import NormSoftmaxLoss
 from .nt_xent_loss import NTXentLoss
 from .pml_adapter import PMLLoss
+from .potential_field_loss import PotentialFieldLoss
 from .proxy_anchor_loss import ProxyAnchorLoss
 from .proxy_loss import ProxyLoss
 from .proxy_nca_loss import ProxyNCALoss
@@ -34,6 +38,10 @@ from .triplet_loss import TripletLoss
 from .tuplet_margin_loss import TupletMarginLoss
 
 __all__ = [
+    'PotentialFieldLoss',
+    'MeanFieldContrastiveLoss',
+    'MeanFieldClassWiseMultiSimilarityLoss',
+    'HISTLoss',
     'AngularLoss',
     'ArcFaceLoss',
     'CircleLoss',

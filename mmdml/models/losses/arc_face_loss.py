@@ -6,7 +6,8 @@ from torch.nn.functional import cross_entropy
 
 from mmdml.registry import MODELS
 
-from .proxy_loss import ProxyLoss, check_positive
+from .checks import check_positive
+from .proxy_loss import ProxyLoss
 
 
 @MODELS.register_module()
@@ -52,7 +53,7 @@ class ArcFaceLoss(ProxyLoss):
 
     def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """``(R, C * sub_centers)`` cosines and ``(R,)`` class ids -> ``(R,)``."""
-        cosine, own = cosine.unflatten(1, (self.num_classes, -1)).amax(2), labels[:, None]
+        cosine, own = cosine.unflatten(1, (-1, self.proxies_per_class)).amax(2), labels[:, None]
         target = cosine.gather(1, own)
         # The derivative of the angle is unbounded at 0 and pi.
         angle = target.clamp(-1 + 5e-7, 1 - 5e-7).acos()

@@ -26,11 +26,19 @@ class Loss(nn.Module, metaclass=ABCMeta):
         Raises:
             ValueError: naming the loss.
         """
+        self.check_targets(pairs)
+        return super().__call__(pairs, *args, **kwargs)
+
+    def check_targets(self, pairs: PairBatch) -> None:
+        """Refuse targets that the loss cannot use.
+
+        Raises:
+            ValueError: naming the loss.
+        """
         if pairs.targets is not None and not self.soft_targets:
             hard = (pairs.targets == 0) | (pairs.targets == 1)
             text = f'{type(self).__name__} cannot use soft targets: each must be 0 or 1'
             require(hard.all(), text, lambda: pairs.targets[~hard][0].item())
-        return super().__call__(pairs, *args, **kwargs)
 
     @abstractmethod
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:

@@ -5,7 +5,8 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from mmdml.registry import MODELS
 
-from .proxy_loss import ProxyLoss, check_positive
+from .checks import check_positive
+from .proxy_loss import ProxyLoss
 
 
 @MODELS.register_module()
@@ -44,5 +45,5 @@ class CosFaceLoss(ProxyLoss):
 
     def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """``(R, C)`` cosines and ``(R,)`` class ids -> ``(R,)``."""
-        own = one_hot(labels, self.num_classes).to(cosine)
+        own = one_hot(labels, cosine.shape[1]).to(cosine)
         return cross_entropy(self.scale * (cosine - self.margin * own), labels, reduction='none')

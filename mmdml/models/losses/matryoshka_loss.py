@@ -68,7 +68,8 @@ def _prefix(pairs: PairBatch, columns: int) -> PairBatch:
     if columns == pairs.candidates.embeddings.shape[1]:
         return pairs
     anchors, candidates = (_unit_prefix(rows, columns) for rows in (pairs.anchors, pairs.candidates))
-    return PairBatch(anchors, candidates, pairs.exclude_same_image, pairs.random, pairs.space, pairs.targets)
+    targets = pairs.targets if pairs.has_own_targets else None
+    return PairBatch(anchors, candidates, pairs.exclude_same_image, pairs.random, pairs.space, targets)
 
 
 def _unit_prefix(rows: Rows, columns: int) -> Rows:

@@ -5,7 +5,8 @@ from torch.nn.functional import one_hot, pad
 
 from mmdml.registry import MODELS
 
-from .proxy_loss import ProxyLoss, check_positive
+from .checks import check_positive
+from .proxy_loss import ProxyLoss
 
 
 @MODELS.register_module()
@@ -44,7 +45,7 @@ class ProxyAnchorLoss(ProxyLoss):
 
     def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """``(R, C)`` cosines and ``(R,)`` class ids -> ``(R,)``, the batch's value for every row."""
-        own = one_hot(labels, self.num_classes).bool()
+        own = one_hot(labels, cosine.shape[1]).bool()
         pull = _log_one_plus_sum(-self.alpha * (cosine - self.margin), own)
         push = _log_one_plus_sum(self.alpha * (cosine + self.margin), ~own)
         # Proxies without rows have a pull of ln 1 = 0.

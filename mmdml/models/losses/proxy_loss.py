@@ -1,12 +1,13 @@
 """Losses against class proxies."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmdml.structures import PairBatch
+from mmdml.structures import PairBatch, Rows
 
 from .base import Loss
 from .checks import check_class_range, check_cosine_space, check_label_targets
@@ -18,6 +19,9 @@ class ProxyLoss(Loss):
     Every candidate is a labeled sample x, be it real, synthetic or remembered; anchors play no part of their own. With
     the cosines to all proxies, the loss is :math:`\operatorname{mean}_x \operatorname{score}(x)`. Proxies are
     directions: their length is normalized away, so weight decay changes only their step size.
+
+    A candidate mixed from two classes is a sample of a class between them, whose proxies are mixed alike (proxy
+    synthesis, Gu et al., AAAI 2021): it enlarges C for this step.
 
     Subclasses implement :meth:`score`, and :meth:`further_terms` where something is added that is no matter of one row
     and the proxies.
@@ -32,6 +36,12 @@ class ProxyLoss(Loss):
             cosine or targets other than their labels, the width is another, or a label has no proxy.
     """
 
+    #: Whether samples of classes between two can be scored.
+    synthesizes_proxies: ClassVar[bool] = True
+
+    #: Names of further parameters whose last dimension is that of the embedding.
+    wide_parameters: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self, num_classes: int, embed_dim: int, proxies_per_class: int = 1) -> None:
         super().__init__()
         sizes = dict(num_classes=num_classes, embed_dim=embed_dim, proxies_per_class=proxies_per_class)
@@ -45,7 +55,10 @@ class ProxyLoss(Loss):
 
     @abstractmethod
     def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each row: ``(R, C')`` cosines to all proxies and ``(R,)`` class ids -> ``(R,)``."""
+        """Loss of each row: ``(R, C')`` cosines to all proxies and ``(R,)`` class ids -> ``(R,)``.
+
+        The number of classes is that of the columns, which may be more than ``num_classes``.
+        """
 
     def further_terms(self, pairs: PairBatch, unit_proxies: Tensor) -> Tensor:
         """Scalar that is added to the mean score; here 0. Proxies are ``(C', D)`` of length 1."""
@@ -54,6 +67,18 @@ class ProxyLoss(Loss):
     def unit_proxies(self) -> Tensor:
         """``(C', D)`` proxies of length 1."""
         return F.normalize(self.proxies, dim=1)
+
+    def check_targets(self, pairs: PairBatch) -> None:
+        """Refuse given targets that are soft or differ from the labels, and mixed rows that cannot be scored.
+
+        Raises:
+            ValueError: naming the loss.
+        """
+        if pairs.has_own_targets or pairs.candidates.shares is None:
+            super().check_targets(pairs)
+            check_label_targets(pairs, type(self).__name__)
+        elif not self.synthesizes_proxies:
+            raise ValueError(f'{type(self).__name__} cannot use rows mixed from two classes; remove their source')
 
     def forward(self, pairs: PairBatch, mined: None = None, unit_proxies: Tensor | None = None) -> Tensor:
         """Scalar loss over all candidates.
@@ -70,7 +95,6 @@ class ProxyLoss(Loss):
                 'remove the miner of the head'
             )
         check_cosine_space(pairs, name)
-        check_label_targets(pairs, name)
         proxies = self.unit_proxies() if unit_proxies is None else unit_proxies
         width = rows.embeddings.shape[1]
         if width != proxies.shape[1]:
@@ -78,18 +102,20 @@ class ProxyLoss(Loss):
         check_class_range(rows.labels, self.num_classes, name)
         dtype = torch.promote_types(pairs.dtype, proxies.dtype)
         with torch.autocast(proxies.device.type, enabled=False):
-            cosine = rows.embeddings.to(dtype) @ proxies.to(dtype).t()
+            proxies = proxies.to(dtype)
+            targets, labels = self._synthesized(proxies, rows)
             # Without rows all terms are 0, but hang on the graph.
-            mean = self.score(cosine, rows.labels).sum() / max(len(rows), 1)
-            return mean + min(len(rows), 1) * self.further_terms(pairs, proxies.to(dtype))
+            mean = self.score(rows.embeddings.to(dtype) @ targets.t(), labels).sum() / max(len(rows), 1)
+            return mean + min(len(rows), 1) * self.further_terms(pairs, proxies)
 
-
-def check_positive(**values: float) -> None:
-    """Refuse arguments that are not above 0, by name.
-
-    Raises:
-        ValueError: with the name and the value.
-    """
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f'{name} must be positive, got {value}')
+    def _synthesized(self, proxies: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Return proxies with those of a class for each mixed row, and the class ids of the rows among them."""
+        if rows.shares is None:
+            return proxies, rows.labels
+        check_class_range(rows.second_labels, self.num_classes, type(self).__name__)
+        mixed = (rows.labels != rows.second_labels).nonzero().squeeze(1)
+        centers, share = proxies.unflatten(0, (self.num_classes, -1)), rows.shares[mixed, None, None].to(proxies)
+        between = share * centers[rows.labels[mixed]] + (1 - share) * centers[rows.second_labels[mixed]]
+        numbers = torch.arange(len(mixed), device=mixed.device) + self.num_classes
+        labels = rows.labels.index_copy(0, mixed, numbers)
+        return torch.cat([proxies, F.normalize(between, dim=2).flatten(0, 1)]), labels

@@ -5,7 +5,8 @@ from torch.nn.functional import cross_entropy
 
 from mmdml.registry import MODELS
 
-from .proxy_loss import ProxyLoss, check_positive
+from .checks import check_positive
+from .proxy_loss import ProxyLoss
 
 
 @MODELS.register_module()

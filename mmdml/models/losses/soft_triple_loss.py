@@ -6,7 +6,8 @@ from torch.nn.functional import cross_entropy, one_hot
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
 
-from .proxy_loss import ProxyLoss, check_positive
+from .checks import check_positive
+from .proxy_loss import ProxyLoss
 
 
 @MODELS.register_module()
@@ -62,9 +63,9 @@ class SoftTripleLoss(ProxyLoss):
 
     def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """``(R, C * K)`` cosines and ``(R,)`` class ids -> ``(R,)``."""
-        cosine = cosine.unflatten(1, (self.num_classes, self.proxies_per_class))
+        cosine = cosine.unflatten(1, (-1, self.proxies_per_class))
         relaxed = ((cosine / self.gamma).softmax(2) * cosine).sum(2)
-        own = one_hot(labels, self.num_classes).to(cosine)
+        own = one_hot(labels, relaxed.shape[1]).to(cosine)
         return cross_entropy(self.scale * (relaxed - self.margin * own), labels, reduction='none')
 
     def further_terms(self, pairs: PairBatch, unit_proxies: Tensor) -> Tensor:

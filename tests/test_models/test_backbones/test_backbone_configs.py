@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from config_checks import without_pretrained_weights
 from mmengine.config import Config
 from mmpretrain.structures import DataSample
 
@@ -102,7 +103,7 @@ def assert_trains(model, embed_dim):
 def test_every_base_model_scores_a_batch_with_random_weights(config):
     torch.manual_seed(0)
     model = Config.fromfile(str(config)).model
-    model.backbone.pop('init_cfg', None)
+    without_pretrained_weights(model)
     model.head.loss = LOSS
     assert_trains(MODELS.build(model), model.neck.embed_dim)
 

@@ -11,7 +11,11 @@ from mmdml.models.heads import DivideAndConquerHead
 from mmdml.models.losses import (
     ArcFaceLoss,
     CosFaceLoss,
+    HISTLoss,
+    MeanFieldClassWiseMultiSimilarityLoss,
+    MeanFieldContrastiveLoss,
     NormSoftmaxLoss,
+    PotentialFieldLoss,
     ProxyAnchorLoss,
     ProxyNCAPlusPlusLoss,
     SoftTripleLoss,
@@ -35,7 +39,9 @@ def seeded(kind, **options):
     """A loss with proxies of many lengths, none of which must matter."""
     loss = kind(CLASSES, WIDTH, **options).double()
     generator = torch.Generator().manual_seed(9)
-    loss.proxies.data = 2 * torch.randn(loss.proxies.shape, generator=generator, dtype=torch.float64)
+    for parameter in loss.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    loss.proxies.data *= 2
     return loss
 
 
@@ -99,6 +105,113 @@ def proxy_anchor_loop(loss, pairs):
     return pull / present + push / CLASSES
 
 
+def mean_field_contrastive_loop(loss, pairs):
+    rows, labels, unit = cosines(loss, pairs)
+    total = sum(
+        sum(
+            max(1 - c - loss.pos_margin, 0) if z == y else max(loss.neg_margin - 1 + c, 0) for z, (c,) in enumerate(row)
+        )
+        for row, y in zip(rows, labels, strict=True)
+    )
+    fields = sum(
+        max(loss.neg_margin - math.dist(unit[c], unit[z]) ** 2 / 2, 0) ** 2
+        for c in range(CLASSES)
+        for z in range(CLASSES)
+        if c != z
+    )
+    return total / len(rows) + loss.field_weight * fields / CLASSES
+
+
+def mean_field_class_wise_loop(loss, pairs):
+    rows, labels, unit = cosines(loss, pairs)
+
+    def mean(c, z, sharpness):
+        own = [row[z][0] for row, y in zip(rows, labels, strict=True) if y == c]
+        return sum(math.exp(sharpness * (s - loss.base)) for s in own) / max(len(own), 1)
+
+    value, classes = 0.0, range(CLASSES)
+    for c in classes:
+        value += math.log(1 + mean(c, c, -loss.alpha)) / loss.alpha
+        for z in classes:
+            if z != c:
+                value += math.log(1 + mean(c, z, loss.beta) + mean(z, c, loss.beta)) / (2 * loss.beta)
+    value /= len(set(labels))
+    for c in classes:
+        for z in classes:
+            if z != c:
+                near = math.exp(loss.beta * (1 - math.dist(unit[c], unit[z]) ** 2 / 2 - loss.base))
+                value += loss.field_weight / CLASSES * (math.log(1 + near) / loss.beta) ** 2
+    return value
+
+
+def potential_field_loop(loss, pairs):
+    _, labels, unit = cosines(loss, pairs)
+    owner = [number // loss.proxies_per_class for number in range(len(unit))]
+    anchors, rows = pairs.anchors.embeddings.tolist(), pairs.candidates.embeddings.tolist()
+
+    def potential(a, b, same):
+        d = math.sqrt(math.dist(a, b) ** 2 + (loss.delta / 10) ** 2)
+        return (
+            -((loss.delta / max(d, loss.delta)) ** loss.alpha)
+            if same
+            else (loss.delta / min(d, loss.delta)) ** loss.alpha
+        )
+
+    among_rows = sum(
+        potential(a, x, labels[i] == labels[j]) for i, a in enumerate(anchors) for j, x in enumerate(rows) if i != j
+    )
+    to_proxies = sum(
+        potential(x, p, y == z) for x, y in zip(rows, labels, strict=True) for p, z in zip(unit, owner, strict=True)
+    )
+    among_proxies = sum(
+        potential(unit[i], unit[j], owner[i] == owner[j]) for i in range(len(unit)) for j in range(len(unit)) if i != j
+    )
+    return among_rows / len(anchors) + 2 * to_proxies / len(rows) + among_proxies / len(rows)
+
+
+def hist_loop(loss, pairs):
+    rows, labels = pairs.candidates.embeddings.tolist(), pairs.candidates.labels.tolist()
+    _, _, unit = cosines(loss, pairs)
+    variances = [[math.exp(min(max(r, 0), 6)) for r in row] for row in loss.log_variances.tolist()]
+    distance = [
+        [sum((a - m) ** 2 / v for a, m, v in zip(x, unit[c], variances[c], strict=True)) for c in range(CLASSES)]
+        for x in rows
+    ]
+    first = sum(negative_log_share([-loss.tau * d for d in row], y) for row, y in zip(distance, labels, strict=True))
+    edges = sorted(set(labels))
+    h = [
+        [1.0 if c == y else math.exp(-loss.alpha * row[c]) for c in edges]
+        for row, y in zip(distance, labels, strict=True)
+    ]
+    of_edge = [sum(row[e] for row in h) for e in range(len(edges))]
+
+    def spread(matrix):
+        return [
+            [
+                sum(
+                    sum(h[i][e] * h[j][e] / of_edge[e] for e in range(len(edges)))
+                    / math.sqrt(sum(h[i]) * sum(h[j]))
+                    * matrix[j][k]
+                    for j in range(len(rows))
+                )
+                for k in range(len(matrix[0]))
+            ]
+            for i in range(len(rows))
+        ]
+
+    hidden = spread(loss.inner(pairs.candidates.embeddings).tolist())
+    for k in range(len(hidden[0])):
+        column = [row[k] for row in hidden]
+        mean = sum(column) / len(column)
+        deviation = math.sqrt(sum((value - mean) ** 2 for value in column) / len(column) + 1e-5)
+        for row in hidden:
+            value = (row[k] - mean) / deviation * loss.norm_scale[k].item() + loss.norm_shift[k].item()
+            row[k] = value if value > 0 else 0.1 * value
+    logits = spread(loss.outer(torch.tensor(hidden, dtype=torch.float64)).tolist())
+    second = sum(negative_log_share(row, y) for row, y in zip(logits, labels, strict=True))
+    return (first + loss.weight * second) / len(rows)
+
+
 CASES = {
     'norm softmax': (
         NormSoftmaxLoss,
@@ -132,6 +245,18 @@ CASES = {
     ),
     'soft triple': (SoftTripleLoss, dict(centers_per_class=4), soft_triple_loop),
     'soft triple, one center': (SoftTripleLoss, dict(centers_per_class=1), soft_triple_loop),
+    'mean field contrastive': (
+        MeanFieldContrastiveLoss,
+        dict(pos_margin=0.1, neg_margin=0.8, field_weight=0.3),
+        mean_field_contrastive_loop,
+    ),
+    'mean field class-wise': (
+        MeanFieldClassWiseMultiSimilarityLoss,
+        dict(alpha=2.0, beta=9.0, base=0.4, field_weight=0.3),
+        mean_field_class_wise_loop,
+    ),
+    'potential field': (PotentialFieldLoss, dict(proxies_per_class=2, alpha=2.0, delta=0.5), potential_field_loop),
+    'hist': (HISTLoss, dict(tau=3.0, weight=0.7, hidden=4), hist_loop),
     'proxy anchor': (ProxyAnchorLoss, dict(), proxy_anchor_loop),
     'proxy anchor, soft': (ProxyAnchorLoss, dict(alpha=4.0, margin=0.3), proxy_anchor_loop),
 }
@@ -248,6 +373,10 @@ def test_merged_learners_are_scored_with_the_proxies_of_the_slices_side_by_side(
     slices = [head.loss_of(learner) for learner in range(3)]
     whole = kind(CLASSES, 7, **options)
     whole.proxies.data = torch.cat([part.unit_proxies() for part in slices], 1).detach()
+    for name in {name for name, _ in whole.named_parameters()} - {'proxies'}:
+        parts = [part.get_parameter(name).detach() for part in slices]
+        joined = torch.cat(parts, 1) if name in kind.wide_parameters else torch.stack(parts).mean(0)
+        whole.get_parameter(name).data = joined
     pairs = PairBatch.from_embeddings(normalize(torch.randn(6, 7)), torch.tensor([0, 1, 2, 3, 4, 0]))
     torch.testing.assert_close(head.loss_of(None)(pairs), whole(pairs))
 
@@ -265,6 +394,15 @@ def test_merged_learners_are_scored_with_the_proxies_of_the_slices_side_by_side(
         (dict(type='SoftTripleLoss', gamma=0), 'gamma must be positive, got 0'),
         (dict(type='SoftTripleLoss', tau=-1), 'tau must be 0 or more, got -1'),
         (dict(type='ProxyAnchorLoss', alpha=0), 'alpha must be positive, got 0'),
+        (dict(type='PotentialFieldLoss', delta=0), 'delta must be positive, got 0'),
+        (dict(type='MeanFieldContrastiveLoss', neg_margin=3), r'neg_margin is a cosine distance, in \[0, 2\], got 3'),
+        (dict(type='MeanFieldContrastiveLoss', field_weight=-1), 'field_weight must be 0 or more, got -1'),
+        (
+            dict(type='MeanFieldClassWiseMultiSimilarityLoss', beta=500.0),
+            r'beta with base=0.8 gives exponentials up to e\^100; lower beta',
+        ),
+        (dict(type='HISTLoss', weight=-1), 'weight must be 0 or more, got -1'),
+        (dict(type='HISTLoss', hidden=0), 'hidden must be positive, got 0'),
     ],
 )
 def test_bad_options_name_what_would_be_right(options, words):

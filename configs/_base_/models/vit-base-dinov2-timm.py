@@ -1,0 +1,5 @@
+# ViT-B/14 with DINOv2's self-supervised weights, from timm's hub; trained at 518 pixels, their position embeddings are
+# resized to 224.
+_base_ = './vit-base-dino-timm.py'
+
+model = dict(backbone=dict(model_name='vit_base_patch14_dinov2.lvd142m'))

@@ -1,0 +1,3 @@
+_base_ = ['../contrastive/contrastive_mobilenet-v2_cub50.py', '../_base_/iaa_relative_onset.py']
+
+model = dict(head=dict(sources=dict(iaa={{_base_.iaa}})))

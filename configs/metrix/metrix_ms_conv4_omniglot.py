@@ -1,0 +1,13 @@
+_base_ = [
+    '../_base_/models/conv4.py',
+    '../_base_/datasets/omniglot.py',
+    '../_base_/schedules/omniglot_15e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    head=dict(
+        loss=dict(type='MultiSimilarityLoss'),
+        sources=dict(metrix=dict(type='Metrix', num_partners=3, alpha=2.0)),
+    )
+)

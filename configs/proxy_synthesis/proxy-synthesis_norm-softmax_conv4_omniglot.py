@@ -1,0 +1,15 @@
+_base_ = [
+    '../_base_/models/conv4.py',
+    '../_base_/datasets/omniglot.py',
+    '../_base_/schedules/omniglot_15e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    head=dict(
+        loss=dict(type='NormSoftmaxLoss', num_classes=964, embed_dim=128),
+        sources=dict(synthesis=dict(type='ProxySynthesis', ratio=1.0, alpha=0.4)),
+    )
+)
+# Proxies of length 1 learn 10 times as fast as the network, and do not decay.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'head.loss_fn': dict(lr_mult=10, decay_mult=0)}))

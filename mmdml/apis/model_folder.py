@@ -1,0 +1,244 @@
+"""A model as a folder: weights, layers, pre-processing, class names and card. Reading one runs no code.
+
+``model.json``
+    The layers and the pre-processing as plain settings, the hash of both with the weights, the names of the training
+    classes, and how the model was trained.
+``weights.pth``
+    A state dict, without the head.
+``README.md``
+    The model card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmdml.utils.names import printable
+
+if TYPE_CHECKING:
+    import torch
+    from mmengine.config import Config
+
+#: Version of the format.
+FORMAT = 1
+_SETTINGS, _WEIGHTS, _CARD = 'model.json', 'weights.pth', 'README.md'
+_PLAIN = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model folder that was read and checked.
+
+    Attributes:
+        path: of the folder.
+        model: settings of the embedder, without head.
+        pipeline: transforms from a file to the model's input.
+        model_hash: of weights, layers and pre-processing, as
+            :attr:`~mmdml.apis.ImageEmbeddingInferencer.model_hash` has it.
+        classes: names of the classes that it was trained on.
+        training: how it was trained, such as ``data``, ``command``, ``commit`` and ``scores``.
+    """
+
+    path: Path
+    model: dict[str, Any]
+    pipeline: list[dict[str, Any]]
+    model_hash: str
+    classes: list[str] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str | Path) -> ModelFolder:
+        """Read a folder, and check that the weights are those that were written with it.
+
+        Raises:
+            FileNotFoundError: it is no model folder.
+            ValueError: it is of a later version, incomplete, or its weights are others.
+        """
+        path = Path(path)
+        shown = printable(path.absolute())
+        try:
+            content = json.loads((path / _SETTINGS).read_text(encoding='utf-8'))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f'{shown} is no model folder: it has no {_SETTINGS}. mmdml train writes one; a run of '
+                'tools/train.py is named by its config and checkpoint, CONFIG.py:CHECKPOINT'
+            ) from None
+        except ValueError as error:
+            raise ValueError(f'{shown}/{_SETTINGS} cannot be read: {error}') from error
+        if not isinstance(content, dict) or content.get('format') != FORMAT:
+            found = content.get('format') if isinstance(content, dict) else None
+            raise ValueError(f'{shown} has format {found!r}, and this version of mmdml reads {FORMAT}; update mmdml')
+        kinds = dict(model=dict, pipeline=list, model_hash=str, classes=list, training=dict, weights_sha256=str)
+        for key, kind in kinds.items():
+            if not isinstance(content.get(key), kind):
+                raise ValueError(f'{shown}/{_SETTINGS}: {key} is missing or of the wrong kind')
+        if not (path / _WEIGHTS).is_file():
+            raise FileNotFoundError(f'{shown} has no {_WEIGHTS}: copy the whole folder')
+        if _sha256(path / _WEIGHTS) != content['weights_sha256']:
+            raise ValueError(
+                f'{shown}/{_WEIGHTS} are not the weights that {_SETTINGS} belongs to; copy the folder again'
+            )
+        check_settings(content['model'], content['pipeline'], f'{shown}/{_SETTINGS}')
+        return cls(path, *(content[key] for key in ('model', 'pipeline', 'model_hash', 'classes', 'training')))
+
+    @property
+    def weights(self) -> Path:
+        """File of the state dict."""
+        return self.path / _WEIGHTS
+
+    def config(self) -> Config:
+        """Return a config of the caller's own."""
+        from mmengine.config import Config
+
+        settings = dict(model=self.model, test_dataloader=dict(dataset=dict(pipeline=self.pipeline)))
+        return Config(json.loads(json.dumps(dict(default_scope='mmdml', **settings))))
+
+
+def write_model_folder(
+    path: str | Path,
+    config: Config,
+    weights: Mapping[str, torch.Tensor],
+    classes: Sequence[str] = (),
+    training: Mapping[str, Any] | None = None,
+    card: str = '',
+    half: bool = False,
+) -> ModelFolder:
+    """Write a model as a folder, whole or not at all.
+
+    Args:
+        path: of the new folder.
+        config: with ``model`` and ``test_dataloader.dataset.pipeline``.
+        weights: state dict of the model; what belongs to the head is left out.
+        classes: names of the classes that it was trained on.
+        training: facts on how it was trained, plain values.
+        card: text of ``README.md``.
+        half: keep floating-point weights as fp16, at half the size. They are read as fp32 again.
+
+    Returns:
+        The folder, read.
+
+    Raises:
+        FileExistsError: there is something at ``path``.
+        ValueError: the config holds what is no plain setting, or the weights do not fit.
+    """
+    import torch
+
+    from mmdml.apis.torch_embedder import embedding_hash
+    from mmdml.compat.load_weights import load_weights
+    from mmdml.registry import MODELS
+
+    path = Path(path)
+    if os.path.lexists(path):
+        raise FileExistsError(f'{printable(path.absolute())} exists already; choose another folder')
+    model = plain_settings(config.model.to_dict())
+    model.pop('head', None)
+    pipeline = [plain_settings(each) for each in config.test_dataloader.dataset.pipeline]
+    check_settings(model, pipeline, 'the config')
+    state = {key: value.detach().cpu().clone() for key, value in weights.items() if not key.startswith('head.')}
+    if half:
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    embedder = MODELS.build(json.loads(json.dumps(model)))
+    load_weights(embedder, state)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    beside.mkdir()
+    try:
+        torch.save(dict(state_dict=state), beside / _WEIGHTS)
+        content = dict(
+            format=FORMAT,
+            model=model,
+            pipeline=pipeline,
+            model_hash=embedding_hash(embedder, pipeline),
+            weights_sha256=_sha256(beside / _WEIGHTS),
+            classes=list(classes),
+            training=dict(training or {}),
+        )
+        (beside / _SETTINGS).write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+        (beside / _CARD).write_text(card, encoding='utf-8')
+        beside.rename(path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return ModelFolder.read(path)
+
+
+def plain_settings(value: Any) -> Any:
+    """Return settings that hold no ``init_cfg``, as their weights are in the folder, and lists in place of tuples.
+
+    Raises:
+        ValueError: something is neither a dict, a list, a text, a number nor a truth value.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain_settings(each) for key, each in value.items() if key != 'init_cfg'}
+    if isinstance(value, list | tuple):
+        return [plain_settings(each) for each in value]
+    if isinstance(value, _PLAIN):
+        return value
+    raise ValueError(f'a model folder holds plain settings, not {value!r}; name the part by its type in the config')
+
+
+def check_settings(model: Mapping[str, Any], pipeline: Sequence[Any], where: str) -> None:
+    """Refuse settings that would build something else than the layers and transforms of a model.
+
+    Args:
+        model: of the embedder.
+        pipeline: of its transforms.
+        where: the settings are from, for messages.
+
+    Raises:
+        ValueError: names the type, or the key.
+    """
+    from mmdml import registry
+
+    for settings, parts, kind in ((model, registry.MODELS, 'layer'), (pipeline, registry.TRANSFORMS, 'transform')):
+        for entry in _dicts(settings):
+            if 'init_cfg' in entry:
+                raise ValueError(f'{where}: a model folder has its own weights, and no init_cfg')
+            name = entry.get('type')
+            if name is not None and not _is_part(name, parts):
+                raise ValueError(f'{where}: {printable(str(name))} is no {kind} that mmdml, mmpretrain or mmcv has')
+    if model.get('type') not in ('ImageEmbedder', 'mmdml.ImageEmbedder'):
+        raise ValueError(f'{where}: the model is a {printable(str(model.get("type")))}, not an ImageEmbedder')
+
+
+# Of mmpretrain, which also registers loaders of foreign code, only these.
+_OF_MMPRETRAIN = ('backbones.', 'necks.', 'utils.data_preprocessor')
+
+
+def _is_part(name: Any, registry: Any) -> bool:
+    """Whether a name is that of a registered class that only computes.
+
+    A registry also takes the dotted path of anything that can be imported, so that it cannot be asked.
+    """
+    scope, _, short = name.rpartition('.') if isinstance(name, str) else ('', '', '')
+    if scope not in ('', 'mmdml', 'mmpretrain', 'mmcv', 'mmengine') or not short.isidentifier():
+        return False
+    own = registry.parent.children.get(scope or 'mmdml', registry.parent)
+    own.import_from_location()
+    registry.parent.import_from_location()
+    part = own.module_dict.get(short) or (registry.parent.module_dict.get(short) if not scope else None)
+    if not isinstance(part, type):
+        return False
+    module = part.__module__
+    return not module.startswith('mmpretrain.models.') or module[len('mmpretrain.models.') :].startswith(_OF_MMPRETRAIN)
+
+
+def _dicts(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        yield value
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for each in value:
+        yield from _dicts(each)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

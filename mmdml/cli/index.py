@@ -1,0 +1,88 @@
+"""``mmdml index``: a folder of pictures into a store that can be searched."""
+
+import json
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmdml.cli.options import debug_option, store_model_option
+
+if TYPE_CHECKING:
+    from mmdml.apis.gallery_update import Describe, GalleryUpdate
+
+_EXAMPLE = """\b
+Example:
+  mmdml index photos --store photos.store
+  mmdml search query.jpg --store photos.store
+"""
+# Most pictures that are named on the terminal.
+_SHOWN = 5
+
+
+@click.command(epilog=_EXAMPLE)
+@click.argument('folder')
+@click.option('--store', 'address', required=True, help='Folder of the store, made if need be.')
+@store_model_option
+@click.option(
+    '--label-from',
+    default='folder',
+    show_default=True,
+    help='Labels: folder (the first folder below FOLDER), none, or the path of a list or table with path and label; '
+    'further columns can be searched by.',
+)
+@click.option('--remove', is_flag=True, help='Remove pictures that were in FOLDER and are not there any more.')
+@click.option('--compact', is_flag=True, help='Free the space of removed and changed pictures.')
+@click.option('--batch-size', default=32, show_default=True, help='Pictures at a time.')
+@click.option('--workers', type=int, help='Threads that read pictures. Default: one for each core.')
+@click.option('--device', help='Where to compute. Default: the GPU where there is one.')
+@click.option('--json', 'as_json', is_flag=True, help='Print the outcome as JSON.')
+@debug_option
+def index(**options: Any) -> None:
+    """Bring the pictures in FOLDER and below it into a store.
+
+    Pictures that are new or changed are embedded, all others are not. A command that was stopped goes on where it
+    ended.
+    """
+    from mmdml.cli.errors import run_command
+
+    run_command(lambda: _index(options))
+
+
+def _index(options: dict[str, Any]) -> None:
+    from mmdml.apis.gallery_update import update_gallery
+    from mmdml.cli.stores import open_to_write
+    from mmdml.index import LocalStore
+
+    start, address = time.monotonic(), options['address']
+    describe = _describe(options['label_from'], options['folder'])
+    embed, store = open_to_write(options)
+    with store:
+        update = update_gallery(store, embed, options['folder'], describe, options['remove'])
+        freed = store.compact() if options['compact'] and isinstance(store, LocalStore) else 0
+        rows = store.count()
+    if options['as_json']:
+        facts = dict(asdict(update), freed=freed, rows=rows, store=address, seconds=time.monotonic() - start)
+        click.echo(json.dumps(facts))
+    else:
+        click.echo(_summary(update, freed, rows, address))
+
+
+def _describe(source: str, folder: str) -> 'Describe':
+    from mmdml.apis.gallery_update import class_folder, listed, unlabeled
+
+    return dict(folder=class_folder, none=unlabeled).get(source) or listed(source, folder)
+
+
+def _summary(update: 'GalleryUpdate', freed: int, rows: int, address: str) -> str:
+    from mmdml.utils.names import printable
+
+    done = [f'{getattr(update, name)} {name}' for name in ('added', 'changed', 'unchanged', 'relabeled', 'removed')]
+    done = [each for each in done if not each.startswith('0 ')]
+    for each in update.unreadable[:_SHOWN]:
+        click.echo(f'unreadable: {printable(each.name)}: {each.reason}', err=True)
+    if update.unreadable:
+        done.append(f'{len(update.unreadable)} unreadable')
+    freed_text = f'; the space of {freed} rows was freed' if freed else ''
+    return f'{printable(address)} holds {rows} pictures: {", ".join(done) or "nothing to do"}{freed_text}'

@@ -1,0 +1,27 @@
+"""Options that several commands share."""
+
+import click
+
+from mmdml.compat import after_import
+
+#: The model to embed with, by any of its names.
+model_option = click.option(
+    '--model',
+    default='default',
+    show_default='the embedder that comes with mmdml',
+    help='A model folder, timm/NAME, CONFIG.py:CHECKPOINT, FILE.onnx, or a name that mmdml list shows.',
+)
+
+#: The same for commands on a store, which names the model that it was made with.
+store_model_option = click.option(
+    '--model',
+    help='As mmdml embed takes it. Default: the model that the store was made with; for a new store the embedder that '
+    'comes with mmdml.',
+)
+
+debug_option = click.option('--debug', is_flag=True, help='Show the traceback of an error.')
+
+
+def quiet_loading() -> None:
+    """Keep off the console what is logged while a model is loaded; an exported one is loaded without MMEngine."""
+    after_import('mmengine.logging.logger', lambda module: module.MMLogger.get_instance('mmdml', log_level='WARNING'))

@@ -1,0 +1,54 @@
+"""``mmdml serve``: stores as a page in the browser."""
+
+from typing import Any
+
+import click
+
+_EXAMPLE = """\b
+Example:
+  mmdml serve photos.store
+  mmdml serve small.store large.store --port 9000
+"""
+
+
+@click.command(epilog=_EXAMPLE)
+@click.argument('stores', nargs=-1, required=True)
+@click.option('--model', help='Name of a model or path of a config. Default: that of each store.')
+@click.option('--weights', help='Checkpoint. Default: the published weights.')
+@click.option(
+    '--host', default='127.0.0.1', show_default=True, help='Address to listen at; elsewhere a token is needed.'
+)
+@click.option('--port', default=8000, show_default=True, help='0 for any that is free.')
+@click.option('--open/--no-open', 'open_browser', default=False, help='Open the page in a browser.')
+@click.option(
+    '--token', envvar='MMDML_TOKEN', help='That visitors must bring. Default: a random one where one is needed.'
+)
+@click.option('--marks', help='File for marked results. Default: one for all stores of this user.')
+@click.option('--max-upload', default=20.0, show_default=True, help='Size limit of a picture in MB.')
+@click.option('--device', help='Where to compute. Default: the GPU where there is one.')
+@click.option('--debug', is_flag=True, help='Show the traceback of an error.')
+def serve(**options: Any) -> None:
+    """Serve STORES as a page: drop a picture, see what is near it."""
+    from mmdml.cli.errors import run_command
+
+    run_command(lambda: _serve(options))
+
+
+def _serve(options: dict[str, Any]) -> None:
+    from mmengine.logging import MMLogger
+
+    from mmdml.web import open_galleries
+    from mmdml.web import serve as serve_galleries
+    from mmdml.web.uploads import UploadLimits
+
+    MMLogger.get_instance('mmdml', log_level='WARNING')  # what was loaded is no news here
+    galleries = open_galleries(options['stores'], options['model'], options['weights'] or True, options['device'])
+    serve_galleries(
+        galleries,
+        options['host'],
+        options['port'],
+        options['open_browser'],
+        options['token'],
+        options['marks'],
+        UploadLimits(megabytes=options['max_upload']),
+    )

@@ -1,0 +1,88 @@
+"""Models of timm as backbones that pool for themselves."""
+
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmdml.registry import MODELS
+
+
+@MODELS.register_module()
+class TimmModel(BaseModule):
+    """A model of timm without its classifier: pooled and normalized as timm does it, ``(B, 3, H, W) -> (B, C)``.
+
+    ``init_weights`` loads the pretrained weights, over the network unless they are in the cache of timm.
+    ``mmpretrain.TIMMBackbone`` gives maps or tokens instead, for poolings of mmdml.
+
+    Args:
+        model_name: as ``timm.list_models()`` has it.
+        checkpoint: file of weights in timm's layout, in place of the ones from the network.
+        options: more arguments of ``timm.create_model``, such as ``img_size``.
+
+    Attributes:
+        out_channels: width C of the features.
+
+    Raises:
+        ImportError: timm is not installed.
+        ValueError: timm has no model of this name.
+
+    Config::
+
+        backbone=dict(type='TimmModel', model_name='vit_small_patch14_dinov2.lvd142m')
+    """
+
+    def __init__(self, model_name: str, checkpoint: str | None = None, **options: Any) -> None:
+        super().__init__()
+        self.model_name = model_name
+        self.checkpoint = checkpoint
+        self.timm_model = create_timm_model(model_name, **options)
+        self.out_channels: int = getattr(self.timm_model, 'head_hidden_size', None) or self.timm_model.num_features
+        self._options = options
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the features."""
+        return self.timm_model(inputs)
+
+    def init_weights(self) -> None:
+        """Load the pretrained weights.
+
+        Raises:
+            RuntimeError: they can neither be found in the cache nor downloaded.
+            FileNotFoundError: there is no ``checkpoint``.
+        """
+        source = {} if self.checkpoint is None else dict(pretrained_cfg_overlay=dict(file=self.checkpoint))
+        try:
+            loaded = create_timm_model(self.model_name, pretrained=True, **source, **self._options)
+        except FileNotFoundError:
+            raise
+        except (OSError, RuntimeError) as error:
+            reason = ' '.join(str(error).split())[:200]
+            raise RuntimeError(
+                f'the weights of timm/{self.model_name} could not be loaded ({type(error).__name__}: {reason}). '
+                f'Without network, get the file elsewhere and write timm/{self.model_name}:FILE'
+            ) from error
+        self.timm_model.load_state_dict(loaded.state_dict())
+
+
+def create_timm_model(name: str, **options: Any) -> torch.nn.Module:
+    """Return a model of timm without classifier.
+
+    Args:
+        name: as ``timm.list_models()`` has it.
+        options: of ``timm.create_model``.
+
+    Raises:
+        ImportError: timm is not installed.
+        ValueError: timm has no model of this name.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(f"timm/{name} needs timm: pip install 'mmdml[timm]' ({error})") from error
+    if not timm.is_model(name):
+        near = timm.list_models(f'*{name.partition(".")[0]}*')[:3]
+        hint = f'; there is {", ".join(near)}' if near else '; timm.list_models() has all'
+        raise ValueError(f'timm {timm.__version__} has no model {name!r}{hint}')
+    return timm.create_model(name, num_classes=0, **options)

@@ -1,0 +1,111 @@
+"""The JSON API: what the page can do, for programs."""
+
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.templating import Jinja2Templates
+
+from mmdml.utils.names import printable
+from mmdml.web.galleries import Gallery, Hit
+from mmdml.web.openapi import openapi
+from mmdml.web.search_request import SearchRequest, parse_number
+from mmdml.web.service import Service
+from mmdml.web.uploads import read_upload
+
+_LAST_ID = (1 << 62) - 1
+
+
+class Api:
+    """Handlers of the API.
+
+    Args:
+        service: what they serve.
+        templates: for the page that describes the API.
+    """
+
+    def __init__(self, service: Service, templates: Jinja2Templates) -> None:
+        self.service, self.templates = service, templates
+
+    def routes(self) -> list[Route]:
+        """Return the addresses below ``/api``."""
+        return [
+            Route('/', self.page),
+            Route('/openapi.json', self.document),
+            Route('/stores', self.stores),
+            Route('/stores/{store}/labels', self.labels),
+            Route('/stores/{store}/search', self.search, methods=['POST']),
+            Route('/stores/{store}/rows/{id}', self.row),
+            Route('/stores/{store}/rows/{id}/similar', self.similar),
+        ]
+
+    async def page(self, request: Request) -> Response:
+        """Return the page that describes the API."""
+        return self.templates.TemplateResponse(request, 'api.html', dict(document=openapi()))
+
+    async def document(self, request: Request) -> Response:
+        """Return the OpenAPI document."""
+        return JSONResponse(openapi())
+
+    async def stores(self, request: Request) -> Response:
+        """List the stores."""
+
+        def listed() -> list[dict[str, Any]]:
+            return [_described(each) for each in self.service.galleries.values()]
+
+        return JSONResponse(dict(stores=await run_in_threadpool(listed)))
+
+    async def labels(self, request: Request) -> Response:
+        """List the labels of a store with their numbers of rows."""
+        gallery = self.service.gallery(request.path_params['store'])
+        labels = await run_in_threadpool(gallery.labels)
+        return JSONResponse(dict(labels=[dict(label=label, count=count) for label, count in labels.counts.items()]))
+
+    async def search(self, request: Request) -> Response:
+        """Return the rows nearest to a picture."""
+        form = await read_upload(request, request.app.state.limits)
+        search = SearchRequest.parse(form.values)
+        id = await run_in_threadpool(self.service.add_upload, form.data, form.name)
+        search = SearchRequest(id, None, search.crop, search.labels, search.k, (request.path_params['store'],))
+        return await self._results(search)
+
+    async def row(self, request: Request) -> Response:
+        """Return a row."""
+        store, id = request.path_params['store'], parse_number('id', request.path_params['id'], 0, _LAST_ID)
+        row = await run_in_threadpool(self.service.row, store, id)
+        return JSONResponse(_hit(self.service.gallery(store), Hit(row)))
+
+    async def similar(self, request: Request) -> Response:
+        """Return the rows nearest to a row, without it."""
+        store, id = request.path_params['store'], parse_number('id', request.path_params['id'], 0, _LAST_ID)
+        search = SearchRequest.parse(request.query_params)
+        return await self._results(SearchRequest('', (store, id), search.crop, search.labels, search.k, (store,)))
+
+    async def _results(self, search: SearchRequest) -> Response:
+        found = (await run_in_threadpool(self.service.search, search))[0]
+        if found.error:
+            raise HTTPException(422, found.error)
+        return JSONResponse(dict(store=found.gallery.name, results=[_hit(found.gallery, each) for each in found.hits]))
+
+
+def _described(gallery: Gallery) -> dict[str, Any]:
+    return dict(
+        name=gallery.name,
+        title=gallery.title,
+        count=gallery.store.count(),
+        dimensions=gallery.store.dimensions,
+        model=gallery.model_name,
+        model_hash=gallery.model_hash,
+    )
+
+
+def _hit(gallery: Gallery, hit: Hit) -> dict[str, Any]:
+    id = hit.row.id
+    score = {} if hit.score is None else dict(score=round(hit.score, 6))
+    metadata = {printable(name): printable(text) for name, text in hit.row.item.metadata.items()}
+    return dict(
+        id=id, path=hit.path, label=hit.label, metadata=metadata, **score, picture=f'/pictures/{gallery.name}/{id}'
+    )

@@ -1,0 +1,77 @@
+"""The server process."""
+
+import os
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from mmdml.web.app import create_app
+from mmdml.web.galleries import Gallery
+from mmdml.web.security import LOOPBACK
+from mmdml.web.uploads import DEFAULT_LIMITS, UploadLimits
+
+
+def serve(
+    galleries: Sequence[Gallery],
+    host: str = '127.0.0.1',
+    port: int = 8000,
+    open_browser: bool = False,
+    token: str | None = None,
+    marks: str | Path | None = None,
+    limits: UploadLimits = DEFAULT_LIMITS,
+) -> None:
+    """Serve galleries until Ctrl-C.
+
+    Args:
+        galleries: stores with their models.
+        host: address to listen at. Elsewhere than on this machine's own, a token is needed and printed.
+        port: 0 for any that is free.
+        open_browser: open the page in a browser.
+        token: that visitors must bring. Default: a random one where one is needed.
+        marks: file for what users mark as right or wrong. Default: :func:`marks_path`.
+        limits: of uploads.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    if token is None and host not in LOOPBACK:
+        token = secrets.token_urlsafe(24)
+    marks = marks or marks_path()
+    app = create_app(galleries, marks, token, limits)
+    listening = _listen(host, port)
+    port = listening.getsockname()[1]
+    shown = f'[{host}]' if ':' in host else host
+    if host in ('0.0.0.0', '::'):
+        shown = socket.gethostname()
+    address = f'http://{shown}:{port}/' + (f'?token={token}' if token else '')
+    for each in galleries:
+        print(f'{each.title}: {each.store.count():,} pictures', flush=True)
+    print(f'Open {address} (Ctrl-C stops). Marks are kept in {marks}', flush=True)
+    if open_browser:
+        threading.Timer(0.5, webbrowser.open, [address]).start()
+    config = uvicorn.Config(app, log_level='warning', access_log=False, server_header=False, timeout_keep_alive=15)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def marks_path() -> Path:
+    """Return the user's file of marks, below ``XDG_DATA_HOME``."""
+    return Path(os.environ.get('XDG_DATA_HOME') or Path.home() / '.local' / 'share') / 'mmdml' / 'marks.db'
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise OSError(
+            f'{host}:{port} cannot be listened at: {error.strerror}; choose another --port, 0 for any'
+        ) from None
+    return listening

@@ -1,0 +1,97 @@
+"""``mmdml index`` and ``mmdml search``: a folder becomes a store, and a picture finds its neighbors."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from tiny import tiny_config
+
+from mmdml.apis import get_model
+from mmdml.cli.main import main
+from mmdml.index import LocalStore
+
+
+def mmdml(*arguments, status=0):
+    done = CliRunner().invoke(main, [*map(str, arguments)])
+    assert done.exit_code == status, done.output
+    return done
+
+
+@pytest.fixture(scope='module')
+def model(pictures, tmp_path_factory):
+    """Options that name a model."""
+    folder = tmp_path_factory.mktemp('model')
+    cfg = tiny_config(pictures, folder)
+    torch.save({'state_dict': get_model(cfg.copy()).state_dict()}, folder / 'model.pth')
+    cfg.dump(str(folder / 'tiny.py'))
+    return '--model', f'{folder}/tiny.py:{folder}/model.pth', '--device', 'cpu'
+
+
+@pytest.fixture
+def folder(pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / 'photos')
+    return tmp_path / 'photos'
+
+
+def test_a_folder_is_indexed_searched_changed_and_indexed_again(model, folder, tmp_path):
+    store = tmp_path / 'store'
+    done = mmdml('index', folder, '--store', store, *model)
+    assert done.stdout == f'{store} holds 36 pictures: 36 added\n' and done.stderr == ''
+    shutil.rmtree(folder / 'class_0')
+    cv2.imwrite(str(folder / 'class_1/0.png'), np.full((28, 28), 9, np.uint8))
+    (folder / 'class_1/broken.png').write_bytes(b'<html>')
+    done = mmdml('index', folder, '--store', store, '--remove', '--compact', '--json', *model)
+    facts = json.loads(done.stdout)
+    assert {name: facts[name] for name in ('added', 'changed', 'unchanged', 'removed', 'freed', 'rows')} == dict(
+        added=0, changed=1, unchanged=32, removed=3, freed=4, rows=33
+    )
+    assert [each['name'] for each in facts['unreadable']] == [f'{folder}/class_1/broken.png']
+
+    query = folder / 'class_5/2.png'
+    # The store names its model.
+    lines = mmdml('search', query, '--store', store, '-k', 3, '--device', 'cpu').stdout.splitlines()
+    assert len(lines) == 3 and lines[0].split()[:2] == ['1.000', 'class_5'] and lines[0].endswith('class_5/2.png')
+    limits = ('--where', 'label=class_2', '--where', 'label=class_3')
+    found = json.loads(mmdml('search', query, '--store', store, '-k', 50, *limits, '--json', *model).stdout)
+    assert {match['label'] for match in found['queries'][0]['matches']} == {'class_2', 'class_3'}
+    assert len(found['queries'][0]['matches']) == 11
+
+
+def test_labels_and_metadata_come_from_a_table_and_follow_it(model, folder, tmp_path):
+    table, store = tmp_path / 'table.csv', tmp_path / 'store'
+    table.write_text('path,label,camera\nclass_1/0.png,wren,007\nclass_2/0.png,owl,008\n')
+    arguments = ('index', folder, '--store', store, '--label-from', table, *model)
+    mmdml(*arguments)
+    table.write_text('path,label,camera\nclass_1/0.png,wren,007\nclass_2/0.png,tawny owl,008\n')
+    assert '36 unchanged, 1 relabeled' in mmdml(*arguments).stdout
+    query = ('search', folder / 'class_1/0.png', '--store', store, *model)
+    found = json.loads(mmdml(*query, '--where', 'camera=008', '--json').stdout)['queries'][0]['matches']
+    assert [(match['label'], match['metadata']) for match in found] == [('tawny owl', {'camera': '008'})]
+    with LocalStore.open(store) as opened:
+        assert opened.values('label') == {'': 34, 'wren': 1, 'tawny owl': 1}
+    assert mmdml(*query, '--where', 'camera=9').stdout == 'no picture of the store fits\n'
+
+
+def test_mistakes_end_in_a_line_with_the_remedy(model, folder, tmp_path):
+    store = tmp_path / 'store'
+    mmdml('index', folder, '--store', store, *model)
+    (folder / 'page.jpg').write_text('<html>')
+    for arguments, message in (
+        (('search', folder / 'none.jpg', *model), 'there is no file or folder'),
+        (('search', folder / 'page.jpg', *model), 'page.jpg cannot be searched by: '),
+        (
+            ('search', folder / 'class_1/0.png', '--where', 'lable=a', *model),
+            "names the column 'lable'; there are path",
+        ),
+        (('search', folder / 'class_1/0.png', '--where', 'label', *model), 'must be like label=beech'),
+        (('index', tmp_path / 'nowhere', *model), 'there is no folder'),
+        (('index', folder, '--label-from', 'none.csv', *model), 'finds no list'),
+    ):
+        error = mmdml(*arguments, '--store', store, status=1).stderr
+        assert error.count('\n') == 1 and error.startswith('error: ') and message in error, error
+    (store / 'vectors.f32').write_bytes(b'short')
+    assert 'the store is damaged' in mmdml('search', folder / 'page.jpg', '--store', store, *model, status=1).stderr

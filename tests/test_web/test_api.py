@@ -1,0 +1,61 @@
+"""The JSON API and its description."""
+
+import re
+
+import httpx2
+import pytest
+
+from mmdml.web.openapi import openapi
+
+
+@pytest.fixture(scope='module')
+def client(server):
+    with httpx2.Client(base_url=server) as client:
+        yield client
+
+
+def test_stores_labels_rows_and_searches(client, color_pictures):
+    stores = client.get('/api/stores').json()['stores']
+    assert [(each['name'], each['count'], each['dimensions']) for each in stores] == [
+        ('toys', 24, 6),
+        ('toys-2', 24, 6),
+    ]
+    labels = client.get('/api/stores/toys/labels').json()['labels']
+    assert [(each['label'], each['count']) for each in labels][1:] == [(f'class {n}', 4) for n in range(5, 10)]
+    near = client.get('/api/stores/toys/rows/8/similar', params=dict(k=3, label='class 6')).json()['results']
+    assert {each['id'] for each in near} == {9, 10, 11} and near[0]['score'] >= near[-1]['score'] > 0
+    file = (color_pictures / 'class 6' / '0.png').read_bytes()
+    form = dict(k='2', crop='0,0,1,1')
+    found = client.post('/api/stores/toys/search', data=form, files={'picture': ('a.png', file)}).json()
+    assert [each['id'] for each in found['results']][0] == 8 and found['results'][0]['score'] == pytest.approx(
+        1, abs=1e-4
+    )
+    assert client.get(found['results'][0]['picture']).content.startswith(b'\xff\xd8')
+
+
+def test_errors_are_json(client):
+    for answer, status in (
+        (client.get('/api/stores/none/labels'), 404),
+        (client.get('/api/stores/toys/rows/999'), 404),
+        (client.get('/api/none'), 404),
+        (client.post('/api/stores/toys/search', data=dict(k='2')), 400),
+        (client.post('/api/stores/toys/search', files={'picture': b'<html></html>'}), 422),
+    ):
+        assert (answer.status_code, list(answer.json())) == (status, ['error'])
+
+
+def test_the_document_describes_every_address_and_its_page_shows_them(client):
+    document = client.get('/api/openapi.json').json()
+    assert document == openapi() and document['openapi'].startswith('3.')
+    page = client.get('/api/').text
+    for path, methods in document['paths'].items():
+        assert path in page
+        named = set(re.findall(r'{(\w+)}', path))
+        for each in methods.values():
+            assert named == {one['name'] for one in each.get('parameters', []) if one['in'] == 'path'}
+            for one in each['responses'].values():
+                assert one['description'] and one['content']
+    from mmdml.web.api import Api
+
+    routes = {route.path for route in Api(None, None).routes()} - {'/', '/openapi.json'}
+    assert {path.removeprefix('/api') for path in document['paths']} == routes
