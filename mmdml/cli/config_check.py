@@ -146,12 +146,7 @@ def _check_part(path: str, entry: dict[str, Any], section: str) -> None:
         return
     top = path.count('.') == 0 or (path.count('.') == 1 and path.rpartition('.')[2].isdigit())
     more = _TAKEN_OUT.get(section, set()) if top or section in ('default_hooks', 'custom_hooks') else set()
-<<<<<<< HEAD
-    if path.split('.')[-2:-1] == ['regularizers']:
-        more = {*more, 'weight'}  # the head's
-=======
     more = more | _TAKEN_BY_OWNER.get(path.rpartition('.')[0].rpartition('.')[2], set())
->>>>>>> main
     name = kind if isinstance(kind, str) else kind.__name__
     _check_names(path, entry, {*accepted, *more, 'type', '_scope_', 'init_cfg'}, name)
     for key, value in entry.items():

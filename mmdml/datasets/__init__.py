@@ -56,9 +56,6 @@ __all__ = [
     'StanfordOnlineProducts',
     'UnreadableImageError',
     'VehicleID',
-<<<<<<< HEAD
-    'collate_features',
-=======
     'WeightedPKSampler',
->>>>>>> main
+    'collate_features',
 ]

@@ -117,11 +117,7 @@ class ImageList(RetrievalDataset):
         if self.class_file:
             columns = {**columns, **self._class_columns(names)}
         try:
-<<<<<<< HEAD
-            classes, labels = number_classes([row.label for row in rows])
-=======
-            classes, labels = _number(names)
->>>>>>> main
+            classes, labels = number_classes(names)
         except ValueError as error:
             raise ValueError(f'{osp.abspath(self.ann_file)}: {error}') from None
         return Samples(paths, labels, classes, roles, columns)

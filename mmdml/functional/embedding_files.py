@@ -11,9 +11,6 @@ from mmdml.structures.row_facts import GALLERY, QUERY, ROLE_NAMES, RowFacts
 from mmdml.utils.files import write_atomically
 from mmdml.utils.tables import whole_number
 
-<<<<<<< HEAD
-from .embedding_readers import COLUMNS, EMBEDDING_READERS, EXTRAS, LABEL_READERS, SIDES, Columns, read_file, read_shards
-=======
 from .embedding_readers import (
     COLUMN_PREFIX,
     COLUMNS,
@@ -23,8 +20,8 @@ from .embedding_readers import (
     SIDES,
     Columns,
     read_file,
+    read_shards,
 )
->>>>>>> main
 
 
 class SavedEmbeddings(NamedTuple):

@@ -122,16 +122,13 @@ class ImageEmbedder(BaseModel):
             from mmpretrain.structures import DataSample
 
             data_samples = [DataSample() for _ in range(len(inputs))]
-<<<<<<< HEAD
         data_samples = [*data_samples]  # of saved features they are made one by one
-=======
         for sample, embedding in zip(data_samples, self.embed(inputs), strict=True):
             sample.set_field(embedding, 'embedding')
         return data_samples
 
     def embed(self, inputs: Tensor) -> Tensor:
         """Preprocessed images ``(B, C, H, W)`` -> the unit embeddings ``(B, D)`` that :meth:`predict` returns."""
->>>>>>> main
         unit = self._unit(inputs)
         if self.flip_test:
             # The direction of the mean is that of the sum.
