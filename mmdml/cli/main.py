@@ -7,6 +7,7 @@ import click
 #: Command -> its module, which has a function of that name, and a line of help. Modules import torch when they run, not
 #: before: help is there at once.
 COMMANDS = {
+    'demo': ('mmdml.cli.demo', 'Search a gallery that comes with mmdml, on a page in the browser.'),
     'embed': ('mmdml.cli.embed', 'Embed the pictures of a folder into files.'),
     'index': ('mmdml.cli.index', 'Bring the pictures of a folder into a store.'),
     'search': ('mmdml.cli.search', 'Print the pictures of a store that are nearest to a picture.'),

@@ -6,7 +6,7 @@ import threading
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class LocalStore(VectorStore):
         self._catalog, self._writer = catalog, lock
         self._facts = facts = catalog.facts()
         self.dimensions, self.model_hash, self.model = facts['dimensions'], facts['model_hash'], facts['model']
+        self.identity: str = facts['store']
         self._vectors: VectorFile | None = None
         # One connection serves all threads.
         self._access = threading.RLock()
@@ -69,33 +70,30 @@ class LocalStore(VectorStore):
         there = (folder / CATALOG).exists()
         if not there and not write:
             raise FileNotFoundError(f'there is no store in {printable(folder.absolute())}; open it with write=True')
-        lock = take_lock(folder) if write else None
-        catalog = None
-        try:
+        with ExitStack() as undo:
+            lock = take_lock(folder) if write else None
+            if lock is not None:
+                undo.callback(os.close, lock)
             if not (folder / CATALOG).exists():
                 create_store(folder, dimensions, model_hash, model)
             catalog = Catalog(folder / CATALOG, write)
+            undo.callback(catalog.close)
             check_facts(folder.absolute(), catalog.facts(), dimensions, model_hash)
             store = cls(folder, catalog, lock)
-        except BaseException:
-            if catalog is not None:
-                catalog.close()
-            if lock is not None:
-                os.close(lock)
-            raise
-        try:
+            undo.pop_all()
+            undo.callback(store.close)
             store.verify(_SAMPLE)
             if write:
                 store._remove_other_vectors()
-        except BaseException:
-            store.close()
-            raise
+            undo.pop_all()
         return store
 
     def add(self, vectors: np.ndarray, items: Sequence[Item]) -> np.ndarray:
         self._need_writer()
         vectors = check_vectors(vectors, self.dimensions)
         check_items(items, len(vectors))
+        if not len(vectors):
+            return np.empty(0, np.int64)
         checksums = [zlib.crc32(row) for row in vectors]
         with self._access:
             first, place = self._catalog.next_id(), self._catalog.places()

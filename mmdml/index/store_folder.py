@@ -58,7 +58,7 @@ def create_store(folder: Path, dimensions: int | None, model_hash: str | None, m
     identity = uuid.uuid4().bytes
     VectorFile.create(vectors, dimensions, identity)
     facts = dict(dimensions=dimensions, model_hash=model_hash, model=model, identity=identity)
-    create_database(folder / CATALOG, dict(**facts, generation=0, next_id=0))
+    create_database(folder / CATALOG, dict(**facts, store=identity.hex(), generation=0, next_id=0))
 
 
 def check_facts(where: Path | str, facts: dict[str, Any], dimensions: int | None, model_hash: str | None) -> None:

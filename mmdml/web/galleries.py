@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdml.index import LocalStore, Row, VectorStore
+from mmdml.index import Row, VectorStore, open_store
 from mmdml.utils.names import printable
 
 # Seconds for which lists of ids and labels are kept.
@@ -152,7 +152,7 @@ def open_galleries(
     pretrained: bool | str = True,
     device: str | None = None,
 ) -> list[Gallery]:
-    """Open local stores to read, each named after its folder; stores of one model share it.
+    """Open stores to read, each named after its folder; stores of one model share it.
 
     Args:
         addresses: of the stores.
@@ -170,7 +170,7 @@ def open_galleries(
     galleries: list[Gallery] = []
     stores = []
     try:
-        stores += [LocalStore.open(address) for address in addresses]
+        stores += [open_store(address) for address in addresses]
         embedders: dict[str, ImageEmbeddingInferencer] = {}
         for address, store in zip(addresses, stores, strict=True):
             named = model or store.model
