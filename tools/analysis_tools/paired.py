@@ -37,9 +37,9 @@ class Paired:
 def paired(differences: Sequence[float], confidence: float = 0.95) -> Paired:
     """Summarize differences ``d_1 .. d_n`` of runs that share their seeds.
 
-    ``mean ± t_{n-1, (1 + c) / 2} s / sqrt(n)`` with the sample deviation s; the bootstrap draws n of the differences with
-    repetition and takes the percentiles of their means. Few seeds make it too narrow, as it knows no wider spread than
-    theirs; t assumes that they are normal.
+    ``mean ± t_{n-1, (1 + c) / 2} s / sqrt(n)`` with the sample deviation s; the bootstrap draws n of the differences
+    with repetition and takes the percentiles of their means. Few seeds make it too narrow, as it knows no wider spread
+    than theirs; t assumes that they are normal.
 
     Raises:
         ValueError: without a difference.
