@@ -12,6 +12,8 @@ COMMANDS = {
     'index': ('mmdml.cli.index', 'Bring the pictures of a folder into a store.'),
     'search': ('mmdml.cli.search', 'Print the pictures of a store that are nearest to a picture.'),
     'serve': ('mmdml.cli.serve', 'Serve stores as a search page in the browser.'),
+    'browse': ('mmdml.cli.browse', 'Draw pictures of a dataset as the model will see them.'),
+    'draw': ('mmdml.cli.draw', 'Draw what a file of embeddings retrieves, maps and confuses.'),
     'export': ('mmdml.cli.export', 'Write a model as ONNX, OpenVINO or torch.export file.'),
 }
 
