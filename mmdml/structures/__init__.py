@@ -8,7 +8,7 @@ from .progress import Progress
 from .row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, ColumnReader, RowFacts
 from .rows import Rows
 from .sample_batch import SampleBatch, indices_of, labels_of
-from .step_context import LearnerProvider, RowReceiver, StepContext
+from .step_context import LearnerProvider, RowReceiver, StepContext, TeacherReceiver
 
 __all__ = [
     'GALLERY',
@@ -30,6 +30,7 @@ __all__ = [
     'SampleBatch',
     'Space',
     'StepContext',
+    'TeacherReceiver',
     'Triplets',
     'indices_of',
     'labels_of',

@@ -58,7 +58,7 @@ def read_scores(rows: Sequence[Row]) -> Scores:
 
 
 def sets_of(scores: Scores) -> list[str]:
-    """Sets in the order of the CSV."""
+    """Return the sets in the order of the CSV."""
     return list(dict.fromkeys(where for _, where, _ in scores))
 
 
