@@ -9,8 +9,8 @@ import mmengine.registry as roots
 from mmengine.registry import Registry
 
 
-def _child(parent: Registry, location: str) -> Registry:
-    return Registry(parent.name, parent=parent, scope='mmdml', locations=[location])
+def _child(parent: Registry, *locations: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope='mmdml', locations=list(locations))
 
 
 #: Embedders, backbones, necks, heads, generators, losses.
@@ -23,7 +23,7 @@ TRANSFORMS = _child(roots.TRANSFORMS, 'mmdml.datasets')
 METRICS = _child(roots.METRICS, 'mmdml.evaluation.metrics')
 #: Which images of a test set are queries, which are their gallery. MMEngine has no such parts.
 PROTOCOLS = Registry('protocol', scope='mmdml', locations=['mmdml.evaluation.protocols'])
-HOOKS = _child(roots.HOOKS, 'mmdml.engine')
+HOOKS = _child(roots.HOOKS, 'mmdml.engine', 'mmdml.visualization')
 RUNNERS = _child(roots.RUNNERS, 'mmdml.engine')
 # MMEngine looks these up under the scope of the run; without a child registry it warns each time.
 LOOPS = _child(roots.LOOPS, 'mmdml.engine')

@@ -10,7 +10,7 @@ import numpy as np
 from mmdml.apis.embedding_inferencer import EmbeddedImages, ImageEmbeddingInferencer, UnreadableImage
 from mmdml.apis.gallery_update import require_same_model
 from mmdml.apis.image_inputs import ImageInputs
-from mmdml.index import LocalStore, Neighbors, VectorStore
+from mmdml.index import Neighbors, VectorStore, open_store
 from mmdml.index.vector_store import Where
 
 
@@ -77,7 +77,7 @@ class ImageRetrievalInferencer:
 
     Args:
         model: an :class:`ImageEmbeddingInferencer`, or what one is made of.
-        store: a store, or the folder of a :class:`~mmdml.index.LocalStore`, which is opened to read.
+        store: a store, or the address of one, as :func:`~mmdml.index.open_store` takes it; it is opened to read.
         options: more arguments of :class:`ImageEmbeddingInferencer`, such as ``pretrained`` and ``device``.
 
     Raises:
@@ -98,7 +98,7 @@ class ImageRetrievalInferencer:
             raise TypeError(f'an inferencer has its options already, got {", ".join(sorted(options))}')
         self.embed = model if finished else ImageEmbeddingInferencer(model, **options)
         self._opened = not isinstance(store, VectorStore)
-        self.store = LocalStore.open(store) if self._opened else store
+        self.store = open_store(store) if self._opened else store
         try:
             require_same_model(self.store, self.embed)
         except ValueError:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from mmdml.cli.options import debug_option, store_model_option
 
 if TYPE_CHECKING:
     from mmdml.apis.gallery_update import Describe, GalleryUpdate
+    from mmdml.index import FaissStore
 
 _EXAMPLE = """\b
 Example:
@@ -34,6 +36,13 @@ _SHOWN = 5
 )
 @click.option('--remove', is_flag=True, help='Remove pictures that were in FOLDER and are not there any more.')
 @click.option('--compact', is_flag=True, help='Free the space of removed and changed pictures.')
+@click.option(
+    '--structure',
+    type=click.Choice(['auto', 'flat', 'hnsw', 'ivfpq', 'int8', 'binary']),
+    default='auto',
+    show_default=True,
+    help='How searches find rows; flat compares all of them. Default: by the number of rows.',
+)
 @click.option('--batch-size', default=32, show_default=True, help='Pictures at a time.')
 @click.option('--workers', type=int, help='Threads that read pictures. Default: one for each core.')
 @click.option('--device', help='Where to compute. Default: the GPU where there is one.')
@@ -53,20 +62,41 @@ def index(**options: Any) -> None:
 def _index(options: dict[str, Any]) -> None:
     from mmdml.apis.gallery_update import update_gallery
     from mmdml.cli.stores import open_to_write
-    from mmdml.index import LocalStore
 
     start, address = time.monotonic(), options['address']
     describe = _describe(options['label_from'], options['folder'])
     embed, store = open_to_write(options)
     with store:
         update = update_gallery(store, embed, options['folder'], describe, options['remove'])
-        freed = store.compact() if options['compact'] and isinstance(store, LocalStore) else 0
+        freed = store.compact() if options['compact'] else 0
         rows = store.count()
+        _refresh(store, options['structure'], rows)
+        structure = store.structure
     if options['as_json']:
-        facts = dict(asdict(update), freed=freed, rows=rows, store=address, seconds=time.monotonic() - start)
-        click.echo(json.dumps(facts))
-    else:
-        click.echo(_summary(update, freed, rows, address))
+        facts = dict(asdict(update), freed=freed, rows=rows, structure=structure and asdict(structure))
+        click.echo(json.dumps(dict(facts, store=address, seconds=round(time.monotonic() - start, 2))))
+        return
+    click.echo(_summary(update, freed, rows, address))
+    if structure is not None:
+        click.echo(
+            f'searches use {structure.kind}, made in {structure.seconds:.0f} s: recall@10 {structure.recall:.3f} '
+            'against the exact search, on rows of the store'
+        )
+
+
+def _refresh(store: 'FaissStore', structure: str, rows: int) -> None:
+    """Make the search structure anew if it is due."""
+    from mmdml.utils.progress import ProgressLine
+
+    with ExitStack() as shown:
+        line = None
+
+        def progress(done: int) -> None:
+            nonlocal line
+            line = line or shown.enter_context(ProgressLine('rows in the search structure', rows))
+            line.set(done)
+
+        store.refresh(structure, progress)
 
 
 def _describe(source: str, folder: str) -> 'Describe':

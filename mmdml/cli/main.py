@@ -7,10 +7,13 @@ import click
 #: Command -> its module, which has a function of that name, and a line of help. Modules import torch when they run, not
 #: before: help is there at once.
 COMMANDS = {
+    'demo': ('mmdml.cli.demo', 'Search a gallery that comes with mmdml, on a page in the browser.'),
     'embed': ('mmdml.cli.embed', 'Embed the pictures of a folder into files.'),
     'index': ('mmdml.cli.index', 'Bring the pictures of a folder into a store.'),
     'search': ('mmdml.cli.search', 'Print the pictures of a store that are nearest to a picture.'),
     'serve': ('mmdml.cli.serve', 'Serve stores as a search page in the browser.'),
+    'browse': ('mmdml.cli.browse', 'Draw pictures of a dataset as the model will see them.'),
+    'draw': ('mmdml.cli.draw', 'Draw what a file of embeddings retrieves, maps and confuses.'),
     'export': ('mmdml.cli.export', 'Write a model as ONNX, OpenVINO or torch.export file.'),
 }
 

@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+from types import ModuleType
+
 import click
 
 from mmdml.compat import after_import
@@ -24,4 +26,9 @@ debug_option = click.option('--debug', is_flag=True, help='Show the traceback of
 
 def quiet_loading() -> None:
     """Keep off the console what is logged while a model is loaded; an exported one is loaded without MMEngine."""
-    after_import('mmengine.logging.logger', lambda module: module.MMLogger.get_instance('mmdml', log_level='WARNING'))
+    after_import('mmengine.logging.logger', _warnings_only)
+
+
+def _warnings_only(logger: ModuleType) -> None:
+    if not logger.MMLogger.check_instance_created('mmdml'):
+        logger.MMLogger.get_instance('mmdml', log_level='WARNING')

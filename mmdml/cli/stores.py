@@ -7,7 +7,7 @@ from typing import Any
 from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.apis.model_names import DEFAULT, find_model
 from mmdml.cli.options import quiet_loading
-from mmdml.index import LocalStore, VectorStore
+from mmdml.index import VectorStore, open_store
 from mmdml.utils.names import printable
 
 
@@ -22,7 +22,7 @@ def open_to_write(options: dict[str, Any]) -> tuple[ImageEmbeddingInferencer, Ve
         model = _model_of(address)
     embed = inferencer(model, options)
     name = find_model(model).absolute
-    return embed, LocalStore.open(address, embed.dimensions, embed.model_hash, write=True, model=name)
+    return embed, open_store(address, embed.dimensions, embed.model_hash, write=True, model=name)
 
 
 def open_to_read(options: dict[str, Any]) -> tuple[ImageEmbeddingInferencer, VectorStore]:
@@ -31,7 +31,7 @@ def open_to_read(options: dict[str, Any]) -> tuple[ImageEmbeddingInferencer, Vec
     Args:
         options: as :func:`open_to_write` takes them.
     """
-    store = LocalStore.open(options['address'])
+    store = open_store(options['address'])
     try:
         return inferencer(options['model'] or _named_model(store, options['address']), options), store
     except BaseException:
@@ -64,7 +64,7 @@ def chosen(conditions: Sequence[str]) -> dict[str, list[str]]:
 def _model_of(address: str) -> str:
     """Name of the model that a store was made with; of a new store the default model."""
     try:
-        with LocalStore.open(address) as store:
+        with open_store(address) as store:
             return _named_model(store, address)
     except FileNotFoundError:
         return DEFAULT

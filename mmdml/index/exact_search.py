@@ -7,7 +7,9 @@ import numpy as np
 from mmdml.index.vector_store import Neighbors
 
 #: Numbers of a block of the gallery, and of the similarities of the queries to it.
-_BLOCK = 1 << 23
+_BLOCK = 1 << 22
+# Scores of a query that are sorted beside the k best so far, as a multiple of k; more are selected first.
+_FEW = 4
 
 
 class Gallery(NamedTuple):
@@ -23,6 +25,10 @@ class Gallery(NamedTuple):
     places: np.ndarray
     matrix: np.ndarray
 
+    def part(self, rows: slice) -> 'Gallery':
+        """Return some of the rows."""
+        return Gallery(self.ids[rows], self.places[rows], self.matrix)
+
     def search(self, queries: np.ndarray, k: int) -> Neighbors:
         """Return the k nearest rows of each query ``(Q, D)``, exactly."""
         found = exact_neighbors(queries, self.matrix, self.places, k)
@@ -30,6 +36,14 @@ class Gallery(NamedTuple):
             return found
         at = np.searchsorted(self.places, np.maximum(found.ids, 0))
         return Neighbors(found.scores, np.where(found.ids < 0, -1, self.ids[at]))
+
+
+def merge_neighbors(first: Neighbors, second: Neighbors) -> Neighbors:
+    """Return the best of both, of equal scores the lower id."""
+    scores = np.concatenate([first.scores, second.scores], 1)
+    ids = np.concatenate([first.ids, second.ids], 1)
+    order = np.lexsort((ids, -scores), axis=1)[:, : first.ids.shape[1]]
+    return Neighbors(np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1))
 
 
 def exact_neighbors(queries: np.ndarray, gallery: np.ndarray, rows: np.ndarray, k: int) -> Neighbors:
@@ -70,11 +84,11 @@ def _neighbors(queries: np.ndarray, gallery: np.ndarray, rows: np.ndarray, k: in
 def _merge(best: np.ndarray, ids: np.ndarray, found: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Merge the best of all blocks before with the scores ``(Q, B)`` of a block."""
     k = best.shape[1]
-    lowest = best[:, -1]
-    if found.shape[1] > k:
+    fits = found >= best[:, -1:]
+    if found.shape[1] > k and np.count_nonzero(fits) > _FEW * k * len(best):
         # A row among the k best of all is among the k best of its block; ties stay in, and are decided below.
-        lowest = np.maximum(lowest, np.partition(found, -k, axis=1)[:, -k])
-    query, column = np.nonzero(found >= lowest[:, None])
+        fits &= found >= np.partition(found, -k, axis=1)[:, -k, None]
+    query, column = np.divmod(np.flatnonzero(fits), found.shape[1])
     # Blocks come in the order of rows: of equal scores, those that are there stay in front.
     all_queries = np.concatenate([np.repeat(np.arange(len(best)), k), query])
     all_scores = np.concatenate([best.reshape(-1), found[query, column]])

@@ -45,6 +45,8 @@ class Stream(Enum):
     MIXTURES = 'mixtures'
     #: Samples of a learned prior; keys: iteration, rank (0 where ranks share their rows).
     PRIOR_SAMPLES = 'prior samples'
+    #: Images and pairs that a picture shows.
+    PICTURES = 'pictures'
 
 
 def derive_seed(stream: Enum, seed: int, *keys: int) -> int:

@@ -76,6 +76,17 @@ def test_labels_and_metadata_come_from_a_table_and_follow_it(model, folder, tmp_
     assert mmdml(*query, '--where', 'camera=9').stdout == 'no picture of the store fits\n'
 
 
+def test_an_address_that_ends_in_db_is_a_milvus_store(model, folder, tmp_path):
+    pytest.importorskip('milvus_lite', reason='milvus-lite has no package for this platform')
+    address = tmp_path / 'photos.db'
+    for outcome in ('36 added', '36 unchanged'):
+        assert mmdml('index', folder, '--store', address, *model).stdout == f'{address} holds 36 pictures: {outcome}\n'
+    lines = mmdml('search', folder / 'class_5/2.png', '--store', address, '-k', 1, *model).stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [['1.000', 'class_5']]
+    error = mmdml('index', folder, '--store', address, '--structure', 'int8', *model, status=1).stderr
+    assert error.endswith("error: structure='int8' is not for a Milvus store; choose flat or hnsw\n")
+
+
 def test_mistakes_end_in_a_line_with_the_remedy(model, folder, tmp_path):
     store = tmp_path / 'store'
     mmdml('index', folder, '--store', store, *model)

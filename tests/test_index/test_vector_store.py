@@ -3,10 +3,41 @@
 import numpy as np
 import pytest
 
-from mmdml.index import Item, LocalStore, Row
+from mmdml.index import FaissStore, Item, LocalStore, Row
+from mmdml.index.milvus_store import MilvusStore
+
+
+class WithGraph(FaissStore):
+    """A store whose structure covers all but the last row that was added."""
+
+    kind = 'hnsw'
+
+    def add(self, vectors, items):
+        ids = super().add(vectors, items)
+        if self.count() > 2:
+            last = self.gallery().ids[-1:]
+            hidden = self.gallery
+            self.gallery = lambda where=None: hidden(where).part(slice(len(hidden(where).ids) - 1))
+            try:
+                self.build(self.kind)
+            finally:
+                del self.gallery
+            assert last not in self._load().ids
+        return ids
+
+
+class WithCodes(WithGraph):
+    kind = 'int8'
+
 
 #: Store classes with what makes an address of a temporary folder.
-STORES = {'local': (LocalStore, lambda folder: folder / 'store')}
+STORES = {
+    'local': (LocalStore, lambda folder: folder / 'store'),
+    'faiss': (FaissStore, lambda folder: folder / 'store'),
+    'faiss hnsw': (WithGraph, lambda folder: folder / 'store'),
+    'faiss int8': (WithCodes, lambda folder: folder / 'store'),
+    'milvus-lite': (MilvusStore, lambda folder: folder / 'store.db'),
+}
 
 
 def unit(*shape, seed=0):
@@ -19,8 +50,11 @@ def items(number, start=0):
 
 
 @pytest.fixture(params=STORES)
-def opened(request, tmp_path):
+def opened(request, tmp_path, monkeypatch):
     """Opens the store of a test, to write unless told otherwise."""
+    monkeypatch.setattr('mmdml.index.faiss_store._FEWEST', 2)
+    if request.param == 'milvus-lite':
+        pytest.importorskip('milvus_lite', reason='milvus-lite has no package for this platform')
     kind, address = STORES[request.param]
     stores = []
 
@@ -64,6 +98,7 @@ def test_of_equal_scores_the_lower_id_comes_first_and_places_without_neighbor_ar
 
 def test_an_empty_store_has_no_neighbors(opened):
     store = opened()
+    assert store.add(np.empty((0, 8), np.float32), []).tolist() == []
     assert store.count() == 0 and list(store.rows()) == []
     np.testing.assert_array_equal(store.search(unit(2, 8), k=2).ids, [[-1, -1], [-1, -1]])
 

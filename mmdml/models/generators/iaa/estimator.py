@@ -69,6 +69,11 @@ class IAAEstimator(BaseModule):
         """Whether there is an estimate."""
         return self._std is not None
 
+    @property
+    def statistics(self) -> dict[str, Tensor]:
+        """``count (C,)``, ``mean``, ``var`` and ``corrected`` variances ``(C, D)`` of the last estimate, if any."""
+        return self._statistics
+
     def embeddings_due(self, progress: Progress) -> bool:
         """Whether an estimate is due before this iteration."""
         return self.schedule.estimate_due(progress)
