@@ -2,6 +2,7 @@
 
 from .base import EmbeddingNeck
 from .divide_and_conquer_embedding import DivideAndConquerEmbedding
+from .hyperbolic_embedding import HyperbolicEmbedding
 from .identity_embedding import IdentityEmbedding
 from .linear_embedding import LinearEmbedding
 from .mlp_embedding import MLPEmbedding, ResidualEmbedding
@@ -13,4 +14,7 @@ __all__ = [
     'LinearEmbedding',
     'MLPEmbedding',
     'ResidualEmbedding',
+    'HyperbolicEmbedding',
+    'IdentityEmbedding',
+    'LinearEmbedding',
 ]
