@@ -1,7 +1,5 @@
 """What must hold for a config, whether it is a file of ``configs/`` or a list of parts."""
 
-from collections import defaultdict
-
 import numpy as np
 import torch
 from mmpretrain.structures import DataSample
@@ -48,7 +46,8 @@ def assert_learns(model):
     data = embedder.data_preprocessor(dict(inputs=inputs, data_samples=samples), True)
     for part in embedder.modules():
         if isinstance(part, ColumnReader):
-            part.read_columns(np.arange(4) // 2, defaultdict(lambda: np.zeros(4, dtype=np.int64)))
+            names = (*getattr(part, 'levels', ()), getattr(part, 'column', ''))
+            part.read_columns(np.arange(4) // 2, {name: np.zeros(4, dtype=np.int64) for name in names})
     embedder.step = StepContext(Progress(iter=0, max_iters=1000, epoch_length=10))
     losses = embedder(**data, mode='loss')
     losses['loss'].backward()

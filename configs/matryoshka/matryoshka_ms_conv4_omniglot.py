@@ -5,4 +5,8 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
+# Every width that is trained is scored, from one pass over the images.
+val_evaluator = dict(widths=(64, 32, 16))
+test_evaluator = val_evaluator
+
 model = dict(head=dict(loss=dict(type='MatryoshkaLoss', loss=dict(type='MultiSimilarityLoss'))))

@@ -22,9 +22,9 @@ import torch
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.evaluation.functional.options import CHOICES, SearchOptions
+from mmdml.evaluation.prefix_scoring import PrefixScoring
 from mmdml.evaluation.protocols import PerPart
 from mmdml.evaluation.score_units import as_percent, score_text
-from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import read_embeddings
 from mmdml.utils.files import prepare_output, write_atomically
 from mmdml.utils.tables import plain_table
@@ -54,6 +54,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--verification', nargs='*', metavar='KEY=VALUE', help='EER, TPR at FPR: fpr=0.001,0.01')
     parser.add_argument('--consistency', nargs='*', metavar='KEY=VALUE', help='OPIS: fpr_range=0.01,0.1 points=101')
     parser.add_argument('--graded', nargs='*', metavar='KEY=VALUE', help='GradedNDCG: levels=coarse label_sets=labels')
+    parser.add_argument('--widths', nargs='+', type=int, default=[], metavar='D', help='score the first D columns, too')
+    parser.add_argument('--slices', type=int, default=0, metavar='K', help='score each of K slices, too')
     parser.add_argument('--values', metavar='FILE', help='.csv file for every query, and NAME.classes.csv by class')
     parser.add_argument('--device', help='default: cpu')
     parser.add_argument('--block-size', type=int, default=_DEFAULTS['block_size'], help='queries searched at a time')
@@ -85,7 +87,7 @@ def _value(text: str) -> Any:
 
 
 def build_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of :class:`RetrievalScoring`; of files with parts the protocol is that of each part."""
+    """Arguments of :class:`PrefixScoring`; of files with parts the protocol is that of each part."""
     clustering = None
     if args.clustering is not None:
         names = [word for word in args.clustering if '=' not in word]
@@ -107,6 +109,8 @@ def build_options(args: argparse.Namespace) -> dict[str, Any]:
         verification=_pairwise(args.verification, 'fpr'),
         consistency=settings(args.consistency),
         graded=settings(args.graded),
+        widths=args.widths,
+        slices=args.slices,
         values_out=args.values,
         reranking=settings(args.rerank),
         recall_at=args.recall_at or list(_DEFAULTS['recall_at']),
@@ -156,11 +160,11 @@ def evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
         prepare_output(args.json)
     options = build_options(args)
     _check_device(args.device)
-    RetrievalScoring(**options)  # before a large file is read
+    PrefixScoring(**options)  # before a large file is read
     saved = read_embeddings(args.file, args.labels)
     facts = saved.facts
     protocol = options['protocol'] if facts.parts is None else PerPart(options['protocol'])
-    scoring = RetrievalScoring(**{**options, 'protocol': protocol})
+    scoring = PrefixScoring(**{**options, 'protocol': protocol})
     scores = scoring(saved.embeddings, facts, args.device)
     rows, width = saved.embeddings.shape
     return dict(

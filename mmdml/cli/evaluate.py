@@ -59,6 +59,7 @@ def _lists(command: Any) -> Any:
 @click.argument('file')
 @click.option('--labels', metavar='FILE', help='.npy, .txt, .csv or .tsv file of labels, if FILE has none.')
 @_lists
+@click.option('--slices', type=int, help='Score each of so many slices, too.')
 @click.option('--values', metavar='FILE', help='.csv file for every query, and NAME.classes.csv by class.')
 @click.option('--device', help='Where to search. Default: the CPU.')
 @click.option('--block-size', type=int, help='Queries searched at a time.')
@@ -90,7 +91,7 @@ def _words(options: dict[str, Any]) -> list[str]:
         if name in ('file', 'debug') or value is None:
             continue
         words.append(_flag(name))
-        if name in ('metrics', 'recall_at'):
+        if name in ('metrics', 'recall_at', 'widths'):
             words += value.replace(',', ' ').split()
         elif name in _NAMES or name in _SETTINGS:
             words += value.split()

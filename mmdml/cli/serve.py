@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from mmdml.cli.options import debug_option, store_model_option
+
 _EXAMPLE = """\b
 Example:
   mmdml serve photos.store
@@ -13,8 +15,7 @@ Example:
 
 @click.command(epilog=_EXAMPLE)
 @click.argument('stores', nargs=-1, required=True)
-@click.option('--model', help='Name of a model or path of a config. Default: that of each store.')
-@click.option('--weights', help='Checkpoint. Default: the published weights.')
+@store_model_option
 @click.option(
     '--host', default='127.0.0.1', show_default=True, help='Address to listen at; elsewhere a token is needed.'
 )
@@ -26,7 +27,7 @@ Example:
 @click.option('--marks', help='File for marked results. Default: one for all stores of this user.')
 @click.option('--max-upload', default=20.0, show_default=True, help='Size limit of a picture in MB.')
 @click.option('--device', help='Where to compute. Default: the GPU where there is one.')
-@click.option('--debug', is_flag=True, help='Show the traceback of an error.')
+@debug_option
 def serve(**options: Any) -> None:
     """Serve STORES as a page: drop a picture, see what is near it."""
     from mmdml.cli.errors import run_command
@@ -42,7 +43,7 @@ def _serve(options: dict[str, Any]) -> None:
     from mmdml.web.uploads import UploadLimits
 
     MMLogger.get_instance('mmdml', log_level='WARNING')  # what was loaded is no news here
-    galleries = open_galleries(options['stores'], options['model'], options['weights'] or True, options['device'])
+    galleries = open_galleries(options['stores'], options['model'], options['device'])
     serve_galleries(
         galleries,
         options['host'],

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mmdml.index.checks import check_where
 from mmdml.index.database import VERSION, connect
-from mmdml.index.vector_store import Item, Row, Where, check_where
+from mmdml.index.vector_store import Item, Row, Where
 from mmdml.utils.names import printable
 
 _ITEM = 'path, label, size, content_hash'

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmdml.index.checks import check_vectors
 from mmdml.index.exact_search import Gallery, merge_neighbors
 from mmdml.index.local_store import LocalStore
 from mmdml.index.structure_file import StructureFacts, read_structure, write_structure
 from mmdml.index.structures import AUTO, FLAT, STRUCTURES, Structure, check_structure, structure_for
-from mmdml.index.vector_store import Neighbors, Where, check_vectors
+from mmdml.index.vector_store import Neighbors, Where
 
 #: Name of the structure's file in the folder of the store.
 STRUCTURE = 'structure.faiss'

@@ -13,10 +13,19 @@ from typing import Any
 import numpy as np
 
 from mmdml.index.catalog import Catalog
+from mmdml.index.checks import check_items, check_vectors
 from mmdml.index.exact_search import Gallery
-from mmdml.index.store_folder import CATALOG, check_facts, create_store, take_lock, vectors_path
+from mmdml.index.store_folder import (
+    CATALOG,
+    LOCK,
+    check_facts,
+    create_store,
+    remove_other_vectors,
+    take_lock,
+    vectors_path,
+)
 from mmdml.index.vector_file import VectorFile
-from mmdml.index.vector_store import Item, Neighbors, Row, VectorStore, Where, check_items, check_vectors
+from mmdml.index.vector_store import Item, Neighbors, Row, VectorStore, Where
 from mmdml.utils.names import printable
 
 # Vectors that are checked at each open.
@@ -30,7 +39,6 @@ class LocalStore(VectorStore):
     Vectors are written first and count once their rows are committed, so that a kill or a power cut at any moment
     leaves the rows of all calls that returned; what a writer left behind them is cut off at the next open to write.
     Readers see the last commit, also of a writer beside them. Searches are exact. Nothing in the folder is code.
-
     Deleted and replaced rows keep their place in the file until :meth:`compact`.
 
     Example:
@@ -67,11 +75,10 @@ class LocalStore(VectorStore):
     ) -> 'LocalStore':
         """Open the store in a folder, see :meth:`VectorStore.open`."""
         folder = Path(address)
-        there = (folder / CATALOG).exists()
-        if not there and not write:
+        if not write and not (folder / CATALOG).exists():
             raise FileNotFoundError(f'there is no store in {printable(folder.absolute())}; open it with write=True')
         with ExitStack() as undo:
-            lock = take_lock(folder) if write else None
+            lock = take_lock(folder, folder / LOCK) if write else None
             if lock is not None:
                 undo.callback(os.close, lock)
             if not (folder / CATALOG).exists():
@@ -84,7 +91,7 @@ class LocalStore(VectorStore):
             undo.callback(store.close)
             store.verify(_SAMPLE)
             if write:
-                store._remove_other_vectors()
+                remove_other_vectors(folder, store._vectors.path)
             undo.pop_all()
         return store
 
@@ -127,18 +134,13 @@ class LocalStore(VectorStore):
                 return 0
             generation, identity = self._facts['generation'] + 1, uuid.uuid4().bytes
             path = vectors_path(self.folder, generation)
-            VectorFile.create(path, self.dimensions, identity)
-            new = VectorFile(path, self.dimensions, identity, 0, write=True)
             try:
-                for start in range(0, len(gallery.places), _PAGE):
-                    new.append(start, gallery.matrix[gallery.places[start : start + _PAGE]], flush=False)
-                new.flush()
+                VectorFile.copy(path, identity, gallery.matrix, gallery.places)
                 with self._change():
                     self._catalog.compact(generation=generation, identity=identity)
             finally:
-                new.close()
                 self.gallery()
-                self._remove_other_vectors()
+                remove_other_vectors(self.folder, self._vectors.path)
             return before - len(gallery.ids)
 
     def count(self, where: Where | None = None) -> int:
@@ -176,9 +178,7 @@ class LocalStore(VectorStore):
         return [found[int(each)][0] if int(each) in found else None for each in ids]
 
     def vectors(self, ids: Sequence[int]) -> np.ndarray:
-        with self._access:
-            gallery = self.gallery()
-        ids = np.asarray(ids, dtype=np.int64)
+        gallery, ids = self.gallery(), np.asarray(ids, dtype=np.int64)
         at = np.minimum(np.searchsorted(gallery.ids, ids), max(len(gallery.ids) - 1, 0))
         there = gallery.ids[at] == ids if len(gallery.ids) else np.zeros(len(ids), bool)
         if not there.all():
@@ -190,8 +190,7 @@ class LocalStore(VectorStore):
             return self._catalog.values(column)
 
     def rows(self, where: Where | None = None) -> Iterator[Row]:
-        """As :meth:`VectorStore.rows`; rows that are added meanwhile are seen."""
-        last = -1
+        last = -1  # rows that are added meanwhile are seen
         while True:
             with self._access:
                 page = self._catalog.page(last, where, _PAGE)
@@ -218,13 +217,7 @@ class LocalStore(VectorStore):
                 number = count if sample is None else min(sample, count)
                 places = np.unique(np.linspace(0, count - 1, number, dtype=int))
                 checksums = self._catalog.checksums(places)
-            rows = self._vectors.mapped(count)
-            for number, checksum in zip(places.tolist(), checksums, strict=True):
-                if zlib.crc32(rows[number]) != checksum:
-                    raise ValueError(
-                        f'{printable(self._vectors.path)} was changed or exchanged: vector {number} is not the one '
-                        'that was added; restore the whole folder from a copy, or make the store anew'
-                    )
+            self._vectors.verify(count, places, checksums)
 
     def close(self) -> None:
         with self._access:
@@ -253,12 +246,6 @@ class LocalStore(VectorStore):
         if self._vectors is not None:
             self._vectors.close()
         self._vectors, self._facts = vectors, facts
-
-    def _remove_other_vectors(self) -> None:
-        """Remove vector files from before or during a compaction; readers that map one keep it until they go on."""
-        for path in self.folder.glob('vectors*.f32'):
-            if path != self._vectors.path:
-                path.unlink()
 
     def _need_writer(self) -> None:
         if self._writer is None:

@@ -15,8 +15,12 @@ CATALOG = 'store.db'
 LOCK = 'lock'
 
 
-def take_lock(folder: Path) -> int:
-    """Take the lock of the one who writes to a folder, which the kernel releases when this process ends.
+def take_lock(store: Path, file: Path) -> int:
+    """Take the lock of the one who writes to a store, which the kernel releases when this process ends.
+
+    Args:
+        store: for messages.
+        file: that is locked, made if need be.
 
     Returns:
         The descriptor of the lock file; closing it releases the lock.
@@ -24,15 +28,15 @@ def take_lock(folder: Path) -> int:
     Raises:
         RuntimeError: another process has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         holder = os.pread(descriptor, 100, 0).decode(errors='replace')
         os.close(descriptor)
         raise RuntimeError(
-            f'{printable(folder.absolute())} is being written to ({holder}); wait until it is done, or open it to read'
+            f'{printable(store.absolute())} is being written to ({holder}); wait until it is done, or open it to read'
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f'process {os.getpid()}'.encode(), 0)
@@ -42,6 +46,13 @@ def take_lock(folder: Path) -> int:
 def vectors_path(folder: Path, generation: int) -> Path:
     """Return the path of the vectors after so many compactions."""
     return folder / (f'vectors-{generation}.f32' if generation else 'vectors.f32')
+
+
+def remove_other_vectors(folder: Path, kept: Path) -> None:
+    """Remove vectors from before or during a compaction; readers that map a file keep it until they go on."""
+    for path in folder.glob('vectors*.f32'):
+        if path != kept:
+            path.unlink()
 
 
 def create_store(folder: Path, dimensions: int | None, model_hash: str | None, model: str) -> None:

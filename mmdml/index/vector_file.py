@@ -4,6 +4,8 @@ import errno
 import mmap
 import os
 import struct
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ _MAGIC = b'mmdmlvec'
 _VERSION = 1
 # Magic, version, dimensions, identity of the store; filled up to 64 bytes, so that rows begin at a cache line.
 _HEADER = struct.Struct('<8sII16s32x')
+# Rows that are copied at a time.
+_COPIED = 1 << 13
 
 
 class VectorFile:
@@ -55,6 +59,18 @@ class VectorFile:
         """Make a file without rows; one that is there is replaced."""
         with replaced_when_whole(path) as beside:
             beside.write_bytes(_HEADER.pack(_MAGIC, _VERSION, dimensions, identity))
+
+    @staticmethod
+    def copy(path: Path, identity: bytes, matrix: np.ndarray, rows: np.ndarray) -> None:
+        """Make a file of some rows of a matrix, and bring it to the disk."""
+        VectorFile.create(path, matrix.shape[1], identity)
+        file = VectorFile(path, matrix.shape[1], identity, 0, write=True)
+        try:
+            for start in range(0, len(rows), _COPIED):
+                file.append(start, matrix[rows[start : start + _COPIED]], flush=False)
+            file.flush()
+        finally:
+            file.close()
 
     @staticmethod
     def holds_rows(path: Path) -> bool:
@@ -111,6 +127,20 @@ class VectorFile:
             rows = np.frombuffer(memory, np.float32, offset=_HEADER.size)
             self._mapped = rows.reshape(count, self.dimensions)
         return self._mapped[:count]
+
+    def verify(self, count: int, rows: np.ndarray, checksums: Sequence[int]) -> None:
+        """Compare some of the first ``count`` rows with their checksums.
+
+        Raises:
+            ValueError: one is another than the one that was added.
+        """
+        vectors = self.mapped(count)
+        for row, checksum in zip(rows.tolist(), checksums, strict=True):
+            if zlib.crc32(vectors[row]) != checksum:
+                raise ValueError(
+                    f'{printable(self.path)} was changed or exchanged: vector {row} is not the one that was added; '
+                    f'{_REMEDY}'
+                )
 
     def close(self) -> None:
         """Close the file; a mapping is released with the last array that shows it."""

@@ -1,11 +1,15 @@
 """The contract of every store of embeddings."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from mmdml.index.structure_file import StructureFacts
 
 #: Column, or name of a metadata value -> value or values of which a row must have one; all columns must fit.
 Where = Mapping[str, str | int | Sequence[str] | Sequence[int]]
@@ -162,6 +166,31 @@ class VectorStore(ABC):
             ValueError: no row has such a column.
         """
 
+    def compact(self) -> int:
+        """Free the space of rows that are gone, and return their number; 0 where the store does so by itself."""
+        return 0
+
+    def refresh(self, structure: str = 'auto', progress: Callable[[int], None] = lambda done: None) -> bool:
+        """Bring the search structure up to the rows, if the store has any, and return whether it was made anew.
+
+        Args:
+            structure: ``'flat'`` for exact searches, ``'auto'`` to choose by the number of rows, or another that the
+                store has.
+            progress: takes the number of rows that the structure has so far.
+
+        Raises:
+            ValueError: the store has no such structure.
+            PermissionError: the store was opened to read.
+        """
+        if structure not in ('auto', 'flat'):
+            raise ValueError(f'structure={structure!r} is not for this store, whose searches are exact')
+        return False
+
+    @property
+    def structure(self) -> 'StructureFacts | None':
+        """Facts of the search structure, None where searches are exact."""
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Release files and locks; a closed store may be closed again."""
@@ -171,67 +200,3 @@ class VectorStore(ABC):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def check_vectors(vectors: np.ndarray, dimensions: int) -> np.ndarray:
-    """Return unit rows as a contiguous float32 matrix.
-
-    Args:
-        vectors: ``(N, D)`` rows; lengths may differ from 1 by 0.001, as half precision leaves them.
-        dimensions: D.
-
-    Raises:
-        ValueError: another shape, or rows that are not finite or not of length 1.
-    """
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    if vectors.ndim != 2 or vectors.shape[1] != dimensions:
-        raise ValueError(f'the store holds vectors of {dimensions} dimensions, got shape {vectors.shape}')
-    lengths = np.linalg.norm(vectors, axis=1)
-    bad = np.flatnonzero(~(np.abs(lengths - 1) <= 1e-3))
-    if len(bad):
-        raise ValueError(
-            f'{len(bad)} of {len(vectors)} vectors are not of length 1, e.g. row {bad[0]} with {lengths[bad[0]]:.4g}; '
-            'divide each by its norm'
-        )
-    return vectors
-
-
-def check_items(items: Sequence[Item], number: int) -> None:
-    """Check that there are as many items as rows, each path once, and that their metadata are texts by other names.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    if len(items) != number:
-        raise ValueError(f'{number} vectors need as many items, got {len(items)}')
-    seen: set[str] = set()
-    for item in items:
-        if item.path in seen:
-            raise ValueError(f'the path {item.path!r} comes twice in one call; a store holds each path once')
-        seen.add(item.path)
-        for name, value in item.metadata.items():
-            if name in COLUMNS or not isinstance(value, str):
-                reason = 'rows have that column already' if name in COLUMNS else 'metadata are texts'
-                raise ValueError(f'metadata {name}={value!r} of {item.path!r}: {reason}')
-
-
-def check_where(where: Where | None, names: Collection[str]) -> dict[str, list[str | int]]:
-    """Return columns and the values that are allowed, each in a list.
-
-    Args:
-        where: as :meth:`VectorStore.search` has it.
-        names: of the metadata in the store.
-
-    Raises:
-        ValueError: there is no such column, or a size is no number.
-    """
-    checked = {}
-    for column, values in (where or {}).items():
-        if column not in COLUMNS and column not in names:
-            raise ValueError(f'where names the column {column!r}; there are {", ".join((*COLUMNS, *sorted(names)))}')
-        given = [values] if isinstance(values, str | int) else list(values)
-        try:
-            checked[column] = [int(each) if column == 'size' else str(each) for each in given]
-        except ValueError:
-            raise ValueError(f'where compares size with {given!r}; a size is a number of bytes') from None
-    return checked

@@ -1,6 +1,7 @@
 """Everything that computes embeddings and losses."""
 
 from .backbones import *  # noqa: F401, F403
+from .distillations import *  # noqa: F401, F403
 from .embedders import *  # noqa: F401, F403
 from .generators import *  # noqa: F401, F403
 from .heads import *  # noqa: F401, F403

@@ -7,7 +7,7 @@ from .partition import ActiveLearner, Partition
 from .progress import Progress
 from .row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, ColumnReader, RowFacts
 from .rows import Rows
-from .step_context import LearnerProvider, RowReceiver, StepContext
+from .step_context import LearnerProvider, RowReceiver, StepContext, TeacherReceiver
 
 __all__ = [
     'GALLERY',
@@ -28,5 +28,6 @@ __all__ = [
     'Rows',
     'Space',
     'StepContext',
+    'TeacherReceiver',
     'Triplets',
 ]

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+from torch import nn
+
 from .partition import ActiveLearner
 from .progress import Progress
 from .rows import Rows
@@ -46,6 +48,14 @@ class LearnerProvider(Protocol):
 
     def learner_of_step(self, runner: Any, batch_idx: int, data_batch: Any) -> int | None:
         """Index of the learner that the batch trains, None for the whole embedding."""
+
+
+@runtime_checkable
+class TeacherReceiver(Protocol):
+    """A part of the model that learns from another model; ``MeanTeacherHook`` finds it."""
+
+    def set_teacher(self, teacher: nn.Module) -> None:
+        """Use a model of the same kind."""
 
 
 @runtime_checkable

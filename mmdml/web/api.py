@@ -16,6 +16,8 @@ from mmdml.web.search_request import SearchRequest, parse_number
 from mmdml.web.service import Service
 from mmdml.web.uploads import read_upload
 
+# Seconds that a request waits for a map before it is answered without.
+_MAP_SECONDS = 2.0
 _LAST_ID = (1 << 62) - 1
 
 
@@ -37,6 +39,7 @@ class Api:
             Route('/openapi.json', self.document),
             Route('/stores', self.stores),
             Route('/stores/{store}/labels', self.labels),
+            Route('/stores/{store}/map', self.map),
             Route('/stores/{store}/search', self.search, methods=['POST']),
             Route('/stores/{store}/rows/{id}', self.row),
             Route('/stores/{store}/rows/{id}/similar', self.similar),
@@ -63,6 +66,14 @@ class Api:
         gallery = self.service.gallery(request.path_params['store'])
         labels = await run_in_threadpool(gallery.labels)
         return JSONResponse(dict(labels=[dict(label=label, count=count) for label, count in labels.counts.items()]))
+
+    async def map(self, request: Request) -> Response:
+        """Return rows of a store as points in the plane."""
+        gallery, method = self.service.gallery(request.path_params['store']), request.query_params.get('method', 'pca')
+        found = await run_in_threadpool(self.service.maps.get, gallery, method, _MAP_SECONDS)
+        if found is None:
+            return JSONResponse(dict(state='computing'), 202)
+        return JSONResponse(found)
 
     async def search(self, request: Request) -> Response:
         """Return the rows nearest to a picture."""

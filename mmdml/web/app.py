@@ -61,11 +61,18 @@ def create_app(
     async def failed(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         detail = error.detail if isinstance(error, HTTPException) else 'the server failed; its log has the reason'
+        # The rest of an upload that was cut off is not waited for.
+        headers = {'Connection': 'close'} if status in (408, 413) else {}
         if request.url.path.startswith('/api/'):
-            return JSONResponse(dict(error=detail), status)
-        part = 'hx-request' in request.headers
-        name = '_error.html' if part else 'error.html'
-        return templates.TemplateResponse(request, name, dict(detail=detail, status=status), status_code=status)
+            return JSONResponse(dict(error=detail), status, headers)
+        context = dict(detail=detail, status=status)
+        if 'hx-request' not in request.headers:
+            return templates.TemplateResponse(request, 'error.html', context, status, headers)
+        # A refused upload leaves the page as it is.
+        place = '#upload-error' if request.url.path == '/queries' else 'main'
+        headers |= {'HX-Retarget': place, 'HX-Reswap': 'innerHTML', 'HX-Push-Url': 'false'}
+        name = '_refused.html' if request.url.path == '/queries' else '_error.html'
+        return templates.TemplateResponse(request, name, context, status, headers)
 
     app = Starlette(
         routes=[

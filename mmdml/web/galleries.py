@@ -149,16 +149,14 @@ def spread(ids: np.ndarray, number: int) -> np.ndarray:
 def open_galleries(
     addresses: Sequence[str | Path],
     model: str | None = None,
-    pretrained: bool | str = True,
     device: str | None = None,
 ) -> list[Gallery]:
     """Open stores to read, each named after its folder; stores of one model share it.
 
     Args:
         addresses: of the stores.
-        model: of all of them, as :class:`~mmdml.apis.ImageEmbeddingInferencer` takes it. Default: the one that each
-            store names.
-        pretrained: weights, likewise.
+        model: of all of them, as :func:`~mmdml.apis.model_names.find_model` takes it. Default: the one that each store
+            names.
         device: where to compute. Default: the GPU where there is one.
 
     Raises:
@@ -175,17 +173,22 @@ def open_galleries(
         for address, store in zip(addresses, stores, strict=True):
             named = model or store.model
             if not named:
-                raise ValueError(f'{printable(address)} does not name its model; name it with --model and --weights')
+                raise ValueError(f'{printable(address)} does not name its model; name it with --model')
             if named not in embedders:
-                embedders[named] = ImageEmbeddingInferencer(named, pretrained, device=device, progress=False, workers=1)
+                embedders[named] = ImageEmbeddingInferencer(named, device=device, progress=False, workers=1)
             folder = Path(address).absolute()
             name = unused_name(folder.name, [each.name for each in galleries])
-            galleries.append(Gallery(name, store, embedders[named], str(folder), Path(named).name))
+            galleries.append(Gallery(name, store, embedders[named], str(folder), _short(named)))
     except BaseException:
         for each in stores:
             each.close()
         raise
     return galleries
+
+
+def _short(model: str) -> str:
+    """Name of a model without folders, checkpoint and ending."""
+    return Path(model.partition(':')[0]).name.removesuffix('.py')
 
 
 def unused_name(name: str, taken: Sequence[str]) -> str:

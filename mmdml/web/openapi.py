@@ -34,6 +34,7 @@ _RESULT = {
 
 def _answer(schema: dict[str, Any], *errors: str) -> dict[str, Any]:
     reasons = {'400': 'A parameter is wrong.', '404': 'No such store or row.', '413': 'The upload is too large.'}
+    reasons['202'] = 'The map is being computed: come again.'
     reasons['422'] = 'The picture cannot be read.'
     answers = {'200': {'description': 'Found.', 'content': {'application/json': {'schema': schema}}}}
     failed = {'application/json': {'schema': {'$ref': '#/components/schemas/Error'}}}
@@ -45,6 +46,19 @@ def _list(name: str, item: dict[str, Any]) -> dict[str, Any]:
     return {'type': 'object', 'properties': {name: {'type': 'array', 'items': item}}}
 
 
+_MAP = {
+    'type': 'object',
+    'properties': {
+        'store': {'type': 'string'},
+        'count': {'type': 'integer', 'description': 'Rows of the store.'},
+        'labels': {'type': 'array', 'items': {'type': 'string'}},
+        'points': {
+            'type': 'array',
+            'items': {'type': 'array', 'items': {'type': 'number'}},
+            'description': 'Id, x and y in 0..1, and number of the label, -1 for none.',
+        },
+    },
+}
 _RESULTS = _list('results', {'$ref': '#/components/schemas/Result'})
 _SEARCH_FORM = {
     'type': 'object',
@@ -76,6 +90,13 @@ def openapi() -> dict[str, Any]:
                     'summary': 'List the labels of a store.',
                     'parameters': [_STORE],
                     'responses': _answer(_list('labels', label), '404'),
+                }
+            },
+            '/api/stores/{store}/map': {
+                'get': {
+                    'summary': 'Return up to 4,000 rows as points in the plane.',
+                    'parameters': [_STORE, _parameter('method', 'query', 'string', '"pca" (default) or "umap".')],
+                    'responses': _answer(_MAP, '202', '400', '404'),
                 }
             },
             '/api/stores/{store}/search': {

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
+from mmdml.web.map_points import available_methods
 from mmdml.web.search_request import PAGE_SIZES, SearchRequest, parse_number
 from mmdml.web.service import PICTURE_SIDES, Service
 from mmdml.web.uploads import read_form, read_upload
@@ -103,7 +104,8 @@ class Pages:
         """Return the page with the map of a gallery."""
         galleries = list(self.service.galleries.values())
         gallery = self.service.gallery(request.query_params.get('store', galleries[0].name))
-        return self.templates.TemplateResponse(request, 'map.html', dict(gallery=gallery, galleries=galleries))
+        context = dict(gallery=gallery, galleries=galleries, methods=available_methods())
+        return self.templates.TemplateResponse(request, 'map.html', context)
 
     async def marks(self, request: Request) -> Response:
         """Return the page with the marks."""

@@ -16,6 +16,7 @@ from mmdml.utils.image_files import require_regular
 from mmdml.utils.names import printable
 from mmdml.web.decoder import Decoder, UnreadablePicture
 from mmdml.web.galleries import Gallery, Hit
+from mmdml.web.map_points import MapPoints
 from mmdml.web.marks import Mark, Marks
 from mmdml.web.recent import Recent
 from mmdml.web.search_request import SearchRequest, chosen
@@ -62,7 +63,7 @@ class Service:
         self.galleries = {each.name: each for each in galleries}
         if len(self.galleries) != len(galleries) or not galleries:
             raise ValueError(f'{len(galleries)} stores need as many names, at least one; got {list(self.galleries)}')
-        self.decoder, self.marks = decoder, marks
+        self.decoder, self.marks, self.maps = decoder, marks, MapPoints()
         self._uploads: Recent[Upload] = Recent(upload_bytes)
         self._vectors: Recent[np.ndarray] = Recent(16 << 20)
         self._pictures: Recent[bytes] = Recent(128 << 20)
@@ -221,6 +222,7 @@ class Service:
     def close(self) -> None:
         """Close stores and end processes."""
         self.decoder.close()
+        self.maps.close()
         self.marks.close()
         for each in self.galleries.values():
             each.close()

@@ -1,5 +1,6 @@
 """``mmdml evaluate``, ``prepare`` and ``verify``: the functions of the tools, with one way to end."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mmdml.cli.evaluate import CHOICES, _words
+from mmdml.cli.embedding_scores import parse_args
+from mmdml.cli.evaluate import CHOICES, _words, evaluate
 from mmdml.cli.main import main
 from mmdml.evaluation.functional.options import CHOICES as KNOWN
 from mmdml.evaluation.functional.options import SearchOptions
@@ -34,6 +36,14 @@ def test_choices_of_the_command_are_those_of_the_search():
     assert CHOICES == {name: tuple(known) for name, known in KNOWN.items()}
     defaults = SearchOptions()
     assert all(getattr(defaults, name) == known[0] for name, known in CHOICES.items())
+
+
+def test_the_command_has_every_option_of_the_tool(monkeypatch):
+    parsers = []
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', lambda parser, arguments: parsers.append(parser))
+    parse_args([])
+    flags = {flag for action in parsers[0]._actions for flag in action.option_strings} - {'-h', '--help'}
+    assert flags == {flag for option in evaluate.params for flag in option.opts if flag.startswith('-')}
 
 
 def test_evaluate_prints_what_the_tool_prints(embeddings):

@@ -79,8 +79,9 @@ def gradients(model):
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def global_loss_on_a_rank(rank, world_size, loss, out):
+def global_loss_on_a_rank(rank, world_size, loss, chunk_size, out):
     model = model_with(loss)
+    model.chunk_size = chunk_size
     model.step = StepContext(Progress(3, 10, 5, rank=rank, world_size=world_size))
     wrapped = DistributedDataParallel(model)
     inputs, samples = global_batch()
@@ -90,9 +91,12 @@ def global_loss_on_a_rank(rank, world_size, loss, out):
     torch.save((value.detach(), gradients(model)), osp.join(out, f'{rank}.pth'))
 
 
-@pytest.mark.parametrize('loss', ['ContrastiveLoss', 'TripletLoss', 'MultiSimilarityLoss'])
-def test_gathered_loss_and_gradient_with_iaa_equal_one_process_on_the_global_batch(tmp_path, loss):
-    in_two_processes(global_loss_on_a_rank, dict(type=loss), str(tmp_path))
+@pytest.mark.parametrize(
+    'loss, chunk_size',
+    [('ContrastiveLoss', None), ('TripletLoss', None), ('MultiSimilarityLoss', None), ('MultiSimilarityLoss', 3)],
+)
+def test_gathered_loss_and_gradient_with_iaa_equal_one_process_on_the_global_batch(tmp_path, loss, chunk_size):
+    in_two_processes(global_loss_on_a_rank, dict(type=loss), chunk_size, str(tmp_path))
     model = model_with(dict(type=loss))
     model.step = StepContext(Progress(3, 10, 5))
     value = model(*global_batch(), mode='loss')['loss']

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmdml.index import FaissStore, Item, LocalStore, Row
+from mmdml.index.milvus_store import MilvusStore
 
 
 class WithGraph(FaissStore):
@@ -35,6 +36,7 @@ STORES = {
     'faiss': (FaissStore, lambda folder: folder / 'store'),
     'faiss hnsw': (WithGraph, lambda folder: folder / 'store'),
     'faiss int8': (WithCodes, lambda folder: folder / 'store'),
+    'milvus-lite': (MilvusStore, lambda folder: folder / 'store.db'),
 }
 
 
@@ -51,6 +53,8 @@ def items(number, start=0):
 def opened(request, tmp_path, monkeypatch):
     """Opens the store of a test, to write unless told otherwise."""
     monkeypatch.setattr('mmdml.index.faiss_store._FEWEST', 2)
+    if request.param == 'milvus-lite':
+        pytest.importorskip('milvus_lite', reason='milvus-lite has no package for this platform')
     kind, address = STORES[request.param]
     stores = []
 

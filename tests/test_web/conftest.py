@@ -59,7 +59,7 @@ def store_folder(embed, color_pictures, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def server(embed, store_folder, tmp_path_factory):
     """The address of a server with two galleries, ``toys`` and ``toys-2``."""
     galleries = [Gallery(name, LocalStore.open(store_folder), embed, f'/{name}', 'tiny') for name in ('toys', 'toys 2')]

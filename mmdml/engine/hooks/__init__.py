@@ -6,6 +6,7 @@ from .dataset_columns_hook import DatasetColumnsHook
 from .division_hook import DivisionHook
 from .finite_loss_hook import FiniteLossHook
 from .freeze_backbone_hook import FreezeBackboneHook
+from .mean_teacher_hook import MeanTeacherHook
 from .norm_statistics_hook import NormStatisticsHook
 from .resumed_evaluation_hook import ResumedEvaluationHook
 from .run_state_hook import RunStateHook
@@ -23,6 +24,7 @@ __all__ = [
     'EpochSeedHook',
     'FiniteLossHook',
     'FreezeBackboneHook',
+    'MeanTeacherHook',
     'NormStatisticsHook',
     'ResumedEvaluationHook',
     'RunStateHook',

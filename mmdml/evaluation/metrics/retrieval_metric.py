@@ -10,9 +10,9 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from mmdml.dist import all_reduce, get_world_size, is_main_process, on_main_process
+from mmdml.evaluation.prefix_scoring import PrefixScoring
 from mmdml.evaluation.protocols import Protocol
 from mmdml.evaluation.score_units import as_percent
-from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import write_embeddings
 from mmdml.registry import METRICS
 from mmdml.structures.row_facts import RowFacts, check_one_label_per_image
@@ -69,7 +69,8 @@ class RetrievalMetric(BaseMetric):
             :class:`~mmdml.evaluation.scoring.RetrievalScoring`, each a dict of settings: ``clustering`` and
             ``verification``, which take longer than a search (for ``test_evaluator``), ``consistency``, ``whitening``,
             ``query_expansion``, and ``graded``, whose columns are sample fields, to be named in the ``meta_keys`` of
-            ``PackInputs``.
+            ``PackInputs``. ``widths`` and ``slices`` of :class:`~mmdml.evaluation.prefix_scoring.PrefixScoring` score
+            prefixes of the embedding as well.
 
     Raises:
         ValueError: if an option is unknown, out of range, or does not go with another.
@@ -95,11 +96,7 @@ class RetrievalMetric(BaseMetric):
         **options: Any,
     ) -> None:
         super().__init__(prefix=prefix)
-        self.scoring = RetrievalScoring(
-            protocol,
-            values_out=values_out,
-            **options,
-        )
+        self.scoring = PrefixScoring(protocol, values_out=values_out, **options)
         self.device = device
         self.groups = groups
         self.score = score

@@ -10,6 +10,8 @@ from mmdml.compat.safe_checkpoint import explain_missing_weights
 from mmdml.registry import MODELS
 from mmdml.structures import StepContext
 
+from .chunks import in_chunks
+
 
 @MODELS.register_module()
 class ImageEmbedder(BaseModel):
@@ -22,6 +24,10 @@ class ImageEmbedder(BaseModel):
         pooling: config of the pooling. Default: global average.
         freeze_bn_stats: keep the running statistics of all batch norms as loaded, while scale and shift train
             (IAA's recipe: small P x K batches give poor statistics).
+        chunk_size: embed a training batch in parts of so many images, in the memory of one part, so that the loss can
+            have batches of thousands (GradCache, :func:`~mmdml.models.embedders.chunks.in_chunks`): the backbone runs
+            twice, the gradient is that of one pass. Batch norms with the statistics of their batch would see one part
+            at a time: freeze them (``freeze_bn_stats``). Default: all at once.
         flip_test: predict the mean of the unit embeddings of an image and of its mirror image, normalized again: twice
             the work, as Wang et al., ACM MM 2018 (MGN) do at test time. Not for images that mean something else
             mirrored, such as letters.
@@ -44,12 +50,15 @@ class ImageEmbedder(BaseModel):
         head: dict[str, Any] | None = None,
         pooling: dict[str, Any] | None = None,
         freeze_bn_stats: bool = False,
+        chunk_size: int | None = None,
         flip_test: bool = False,
         data_preprocessor: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         if data_preprocessor is not None and isinstance(data_preprocessor, dict):
             data_preprocessor = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **data_preprocessor})
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f'chunk_size must be at least 1, got {chunk_size}')
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.backbone = MODELS.build(backbone)
         self.pooling = MODELS.build(pooling or dict(type='GlobalAveragePooling'))
@@ -57,7 +66,14 @@ class ImageEmbedder(BaseModel):
         self.head = MODELS.build(head) if head else None
         if self.head is not None:
             self.head.bind(self.neck)
+        # Parts of parameters that differ between ranks: DistributedDataParallel neither copies nor averages them.
+        self._ddp_params_and_buffers_to_ignore = [
+            f'{name}.{own}'
+            for name, module in self.named_modules()
+            for own in getattr(module, 'sharded_parameters', {})
+        ]
         self.freeze_bn_stats = freeze_bn_stats
+        self.chunk_size = chunk_size
         self.flip_test = flip_test
         #: What the training step belongs to, set by ``StepContextHook``.
         self.step: StepContext | None = None
@@ -106,8 +122,9 @@ class ImageEmbedder(BaseModel):
         device = inputs.device
         labels = torch.cat([sample.gt_label for sample in data_samples]).to(device)
         indices = torch.tensor([sample.get('sample_idx', -1) for sample in data_samples], device=device)
-        raw = self.neck(self.extract_feat(inputs), self.step.learner_index if self.step else None)
-        return self.head.loss(raw, labels, indices, self.neck, self.step)
+        features = in_chunks(self.extract_feat, inputs, self.chunk_size or len(inputs), self)
+        raw = self.neck(features, self.step.learner_index if self.step else None)
+        return self.head.loss(raw, labels, indices, self.neck, self.step, features, inputs)
 
     def predict(self, inputs: Tensor, data_samples: list[Any] | None = None) -> list[Any]:
         """Embed images.

@@ -7,9 +7,11 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdml.dist import gather_rows
+from mmdml.models.distillations.base import EmbeddedBatch
 from mmdml.models.generators import Generator
 from mmdml.models.losses import ProxyLoss
 from mmdml.models.necks import EmbeddingNeck
+from mmdml.models.necks.base import at_least_fp32
 from mmdml.registry import MODELS, TASK_UTILS
 from mmdml.structures import Mined, PairBatch, Rows, StepContext
 from mmdml.utils.seeding import Stream, torch_generator
@@ -39,6 +41,9 @@ class EmbeddingHead(BaseModule):
         regularizers: configs by name of terms beside the loss, each with its ``weight`` >= 0, called as
             ``regularizer(rows: Rows, neck, step) -> scalar | None`` with the real rows, and logged as ``loss_{name}``.
             Switch an inherited one off with ``None``.
+        distillations: configs by name of a :class:`~mmdml.models.distillations.Distillation`, terms that pull the
+            embedding towards another view of the batch, logged as ``loss_{name}_{term}``. Switch an inherited one off
+            with ``None``.
 
     Raises:
         ValueError: for a missing or negative weight, a regularizer with the name of a source, or proxies of another
@@ -63,11 +68,13 @@ class EmbeddingHead(BaseModule):
         space: dict[str, Any] | None = None,
         targets: dict[str, Any] | None = None,
         regularizers: dict[str, dict[str, Any] | None] | None = None,
+        distillations: dict[str, dict[str, Any] | None] | None = None,
     ) -> None:
         super().__init__()
         self.loss_fn = MODELS.build(loss)
         self.miner = TASK_UTILS.build(miner) if miner else None
-        self.sources = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in (sources or {}).items() if cfg})
+        self.sources = _build_by_name(sources)
+        self.distillations = _build_by_name(distillations)
         self.space = TASK_UTILS.build(space) if space else None
         self.targets = TASK_UTILS.build(targets) if targets else None
         self.regularizers = nn.ModuleDict()
@@ -100,6 +107,8 @@ class EmbeddingHead(BaseModule):
                 f'head.loss.embed_dim is {self.loss_fn.embed_dim}, but neck.embed_dim is {neck.embed_dim}: '
                 'proxies are as wide as the embedding'
             )
+        if getattr(self.loss_fn, 'sharded', False) and not self.gather:
+            raise ValueError('sharded proxies meet the rows of all ranks: head.gather must be True')
 
     def loss(
         self,
@@ -108,6 +117,8 @@ class EmbeddingHead(BaseModule):
         indices: Tensor | None,
         neck: EmbeddingNeck,
         step: StepContext | None = None,
+        features: Tensor | None = None,
+        inputs: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compute loss and diagnostics of one batch.
 
@@ -117,10 +128,12 @@ class EmbeddingHead(BaseModule):
             indices: ``(B,)`` dataset indices, None if unknown.
             neck: normalizes.
             step: position of the run and active learner. Default: outside a run, the whole embedding.
+            features: ``(B, C)`` pooled features and
+            inputs: ``(B, ...)`` preprocessed images, where a distillation needs them.
 
         Returns:
-            ``loss``, ``loss_{regularizer}``, ``loss_{source}`` of generators that train a part of their own, and, at
-            diagnostics steps, ``{source}_*`` scalars.
+            ``loss``, ``loss_{regularizer}``, ``loss_{distillation}_{term}``, ``loss_{source}`` of generators that train
+            a part of their own, and, at diagnostics steps, ``{source}_*`` scalars.
 
         Raises:
             RuntimeError: if there are sources, but no step context.
@@ -134,12 +147,17 @@ class EmbeddingHead(BaseModule):
         with torch.autocast(embeddings.device.type, enabled=False):
             if embeddings.dtype.itemsize < 4:
                 embeddings = embeddings.float()
-            return self._loss(Rows.of_batch(embeddings, labels, indices), neck, step)
+            rows = Rows.of_batch(embeddings, labels, indices)
+            anchors = gather_rows(rows) if self.gather else rows
+            losses = self._loss(anchors, neck, step.with_shared_rows() if step and self.gather else step)
+            if self.distillations:
+                features = features if features is None else at_least_fp32(features)
+                batch = EmbeddedBatch(rows, anchors, features, inputs, neck, step, self.gather)
+                for name, distillation in self.distillations.items():
+                    losses.update({f'loss_{name}_{key}': term for key, term in distillation(batch).items()})
+            return losses
 
     def _loss(self, anchors: Rows, neck: EmbeddingNeck, step: StepContext | None) -> dict[str, Tensor]:
-        if self.gather:
-            anchors = gather_rows(anchors)
-            step = step and step.with_shared_rows()
         if step is not None:
             step.publish(anchors)
         added = {name: source(anchors, step) for name, source in self.sources.items()}
@@ -214,6 +232,10 @@ class EmbeddingHead(BaseModule):
             if hasattr(source, 'diagnostics'):
                 log.update({f'{name}_{key}': torch.as_tensor(value) for key, value in source.diagnostics().items()})
         return log
+
+
+def _build_by_name(configs: dict[str, dict[str, Any] | None] | None) -> nn.ModuleDict:
+    return nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in (configs or {}).items() if cfg})
 
 
 def _gradient_norms(loss: Tensor, rows: Tensor) -> Tensor:

@@ -8,10 +8,7 @@ const byId = (id) => document.getElementById(id);
 
 function problem(text) {
   const line = byId('upload-error');
-  if (line) {
-    line.textContent = text;
-    line.hidden = !text;
-  }
+  if (line) line.textContent = text;
 }
 
 function send(form) {
@@ -71,6 +68,9 @@ document.addEventListener('drop', (event) => {
   give(event.dataTransfer.files);
 });
 
+document.addEventListener('htmx:responseError', () => {
+  if (byId('picture')) byId('picture').value = '';
+});
 document.addEventListener('htmx:sendError', () => problem('The server cannot be reached.'));
 
 // --- A region of it ---------------------------------------------------------------------------------------------------

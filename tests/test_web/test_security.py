@@ -1,0 +1,60 @@
+"""Headers, tokens, and requests of other pages."""
+
+import httpx2
+import pytest
+from serving import serving
+
+from mmdml.index import LocalStore
+from mmdml.web import Gallery, create_app
+
+
+@pytest.fixture(scope='module')
+def client(server):
+    with httpx2.Client(base_url=server) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    'address', ['/', '/map', '/api/stores', '/pictures/toys/0', '/static/page.js', '/nothing', '/?row=x:1']
+)
+def test_every_answer_allows_nothing_from_elsewhere_and_no_inline_script(client, address):
+    answer = client.get(address)
+    policy = dict(part.split(' ', 1) for part in answer.headers['content-security-policy'].split('; '))
+    assert (
+        policy['default-src'] == "'none'" and policy['script-src'] == "'self'" and policy['frame-ancestors'] == "'none'"
+    )
+    assert 'unsafe' not in answer.headers['content-security-policy']
+    assert answer.headers['x-content-type-options'] == 'nosniff'
+    assert 'server' not in answer.headers or 'mmdml' not in answer.headers['server']
+    if answer.headers['content-type'].startswith('text/html'):
+        assert '<script>' not in answer.text and ' style=' not in answer.text and 'onclick' not in answer.text
+
+
+def test_requests_under_another_host_name_are_refused(client):
+    assert client.get('/', headers={'Host': 'evil.example'}).status_code == 400
+    assert client.get('/', headers={'Host': 'localhost:1234'}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    'headers', [{'Origin': 'http://evil.example'}, {'Origin': 'null'}, {'Sec-Fetch-Site': 'cross-site'}]
+)
+def test_forms_of_other_pages_are_refused(client, headers):
+    mark = dict(row='toys:0', gallery='toys', id='1', mark='right')
+    assert client.post('/marks', data=mark, headers=headers).status_code == 403
+    own = {'Origin': str(client.base_url).rstrip('/')}
+    assert client.post('/marks', data=mark, headers=own).status_code == 303
+
+
+def test_only_what_brings_the_token_is_answered(embed, store_folder, tmp_path):
+    app = create_app([Gallery('toys', LocalStore.open(store_folder), embed)], tmp_path / 'marks.db', token='secret')
+    with serving(app) as server:
+        for headers in ({}, {'Authorization': 'Bearer wrong'}, {'Cookie': 'mmdml_token=wrong'}):
+            for address in ('/', '/api/stores', '/pictures/toys/0', '/static/page.js', '/?token=wrong'):
+                assert httpx2.get(server + address, headers=headers).status_code == 401
+        assert httpx2.get(f'{server}/api/stores', headers={'Authorization': 'Bearer secret'}).status_code == 200
+        with httpx2.Client(base_url=server) as client:
+            answer = client.get('/?row=toys:1&token=secret')
+            assert (answer.status_code, answer.headers['location']) == (303, '/?row=toys%3A1')
+            cookie = answer.headers['set-cookie'].lower()
+            assert 'httponly' in cookie and 'samesite=strict' in cookie
+            assert client.get('/?row=toys:1', headers={'Host': 'other.example'}).status_code == 200
