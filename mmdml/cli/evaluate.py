@@ -18,6 +18,7 @@ Example:
 _NAMES = {
     'metrics': ('NAMES', 'Scores, e.g. Recall@K,MAP@R,mAP.'),
     'recall_at': ('K,...', 'K of Recall@K. Default: 1,2,4,8.'),
+    'widths': ('D,...', 'Score the first D columns, too.'),
     'protocol': (
         'NAME SETTINGS',
         'Which rows search which, e.g. "SingleGalleryShot repeats=10". Default: roles decide.',
