@@ -2,7 +2,14 @@
 
 from .base import EmbeddingNeck
 from .divide_and_conquer_embedding import DivideAndConquerEmbedding
+from .hyperbolic_embedding import HyperbolicEmbedding
 from .identity_embedding import IdentityEmbedding
 from .linear_embedding import LinearEmbedding
 
-__all__ = ['DivideAndConquerEmbedding', 'EmbeddingNeck', 'IdentityEmbedding', 'LinearEmbedding']
+__all__ = [
+    'DivideAndConquerEmbedding',
+    'EmbeddingNeck',
+    'HyperbolicEmbedding',
+    'IdentityEmbedding',
+    'LinearEmbedding',
+]
