@@ -5,10 +5,15 @@ from .divide_and_conquer_embedding import DivideAndConquerEmbedding
 from .hyperbolic_embedding import HyperbolicEmbedding
 from .identity_embedding import IdentityEmbedding
 from .linear_embedding import LinearEmbedding
+from .mlp_embedding import MLPEmbedding, ResidualEmbedding
 
 __all__ = [
     'DivideAndConquerEmbedding',
     'EmbeddingNeck',
+    'IdentityEmbedding',
+    'LinearEmbedding',
+    'MLPEmbedding',
+    'ResidualEmbedding',
     'HyperbolicEmbedding',
     'IdentityEmbedding',
     'LinearEmbedding',
