@@ -27,8 +27,10 @@ sys.path.insert(0, str(REPO / 'tests'))
 _INDEX = """
 import sys
 from mmdml.apis import ImageEmbeddingInferencer, update_gallery
+from mmdml.cli.options import quiet_loading
 from mmdml.index import open_store
 
+quiet_loading()
 model, folder, address = sys.argv[1:]
 embed = ImageEmbeddingInferencer(model, device='cpu', batch_size=8, workers=2, progress=False)
 with open_store(address, embed.dimensions, embed.model_hash, write=True, model=model) as store:

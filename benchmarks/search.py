@@ -71,9 +71,9 @@ def embed_section(pictures: int, rounds: int) -> Table:
     """`ImageEmbeddingInferencer` beside the forward pass alone, and beside reading and resizing alone.
 
     Where the model is the limit: ResNet-50 at 224 x 224 on photographs of 112 pixels. Where decoding is: a network of
-    four thin convolutions at 28 x 28 on JPEGs of 2000 x 1500 and of 500 x 375. The bare forward pass has the inputs in memory, the bare
-    decoding is `cv2.imread` and `cv2.resize`. A share of 1 means that the other work costs nothing; one thread does
-    all, so that nothing hides behind anything. Aim: 95 % of the one that is the limit.
+    four thin convolutions at 28 x 28 on JPEGs of 2000 x 1500 and of 500 x 375. The bare forward pass has the inputs in
+    memory, the bare decoding is `cv2.imread` and `cv2.resize`. One thread does all, so that nothing hides behind
+    anything. Aim: 95 % of the one that is the limit.
     """
     lines = []
     thin = dict(
