@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 #: Version of the format.
 FORMAT = 1
 _SETTINGS, _WEIGHTS, _CARD = 'model.json', 'weights.pth', 'README.md'
+_FIELDS = ('model', 'pipeline', 'model_hash', 'weights_hash', 'classes', 'training')
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -42,6 +43,7 @@ class ModelFolder:
         pipeline: transforms from a file to the model's input.
         model_hash: of weights, layers and pre-processing, as
             :attr:`~mmdml.apis.ImageEmbeddingInferencer.model_hash` has it.
+        weights_hash: SHA-256 of the file of weights.
         classes: names of the classes that it was trained on.
         training: how it was trained, such as ``data``, ``command``, ``commit`` and ``scores``.
     """
@@ -50,6 +52,7 @@ class ModelFolder:
     model: dict[str, Any]
     pipeline: list[dict[str, Any]]
     model_hash: str
+    weights_hash: str
     classes: list[str] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -75,18 +78,18 @@ class ModelFolder:
         if not isinstance(content, dict) or content.get('format') != FORMAT:
             found = content.get('format') if isinstance(content, dict) else None
             raise ValueError(f'{shown} has format {found!r}, and this version of mmdml reads {FORMAT}; update mmdml')
-        kinds = dict(model=dict, pipeline=list, model_hash=str, classes=list, training=dict, weights_sha256=str)
+        kinds = dict(model=dict, pipeline=list, model_hash=str, classes=list, training=dict, weights_hash=str)
         for key, kind in kinds.items():
             if not isinstance(content.get(key), kind):
                 raise ValueError(f'{shown}/{_SETTINGS}: {key} is missing or of the wrong kind')
         if not (path / _WEIGHTS).is_file():
             raise FileNotFoundError(f'{shown} has no {_WEIGHTS}: copy the whole folder')
-        if _sha256(path / _WEIGHTS) != content['weights_sha256']:
+        if _sha256(path / _WEIGHTS) != content['weights_hash']:
             raise ValueError(
                 f'{shown}/{_WEIGHTS} are not the weights that {_SETTINGS} belongs to; copy the folder again'
             )
         check_settings(content['model'], content['pipeline'], f'{shown}/{_SETTINGS}')
-        return cls(path, *(content[key] for key in ('model', 'pipeline', 'model_hash', 'classes', 'training')))
+        return cls(path, *(content[key] for key in _FIELDS))
 
     @property
     def weights(self) -> Path:
@@ -157,7 +160,7 @@ def write_model_folder(
         model=model,
         pipeline=pipeline,
         model_hash=embedding_hash(embedder, pipeline),
-        weights_sha256=_sha256(path / _WEIGHTS),
+        weights_hash=_sha256(path / _WEIGHTS),
         classes=list(classes),
         training=dict(training or {}),
     )

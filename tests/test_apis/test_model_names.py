@@ -142,7 +142,7 @@ def test_finding_a_model_loads_no_torch(small):
         dict(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='{mark}')))),
         dict(pipeline=[dict(type='mmdml.cli.main.main')]),
         dict(format=2),
-        dict(weights_sha256='0' * 64),
+        dict(weights_hash='0' * 64),
     ],
     ids=lambda settings: str(settings)[:40],
 )
