@@ -17,6 +17,7 @@ COMMANDS = {
     'info': ('mmdml.cli.info', 'Show what a model is.'),
     'index': ('mmdml.cli.index', 'Bring the pictures of a folder into a store.'),
     'search': ('mmdml.cli.search', 'Print the pictures of a store that are nearest to a picture.'),
+    'duplicates': ('mmdml.cli.duplicates', 'List pictures that are in a store twice, or in two stores.'),
     'serve': ('mmdml.cli.serve', 'Serve stores as a search page in the browser.'),
     'browse': ('mmdml.cli.browse', 'Draw pictures of a dataset as the model will see them.'),
     'draw': ('mmdml.cli.draw', 'Draw what a file of embeddings retrieves, maps and confuses.'),
