@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmdml.utils.files import replaced_when_whole, write_atomically
+from mmdml.utils.files import write_atomically
 from mmdml.utils.names import printable
 
 if TYPE_CHECKING:
     import torch
     from mmengine.config import Config
+
+    from mmdml.models import ImageEmbedder
 
 #: Version of the format.
 FORMAT = 1
@@ -107,7 +110,7 @@ class ModelFolder:
 def write_model_folder(
     path: str | Path,
     config: Config,
-    weights: Mapping[str, torch.Tensor],
+    model: ImageEmbedder,
     classes: Sequence[str] = (),
     training: Mapping[str, Any] | None = None,
     card: str = '',
@@ -118,7 +121,7 @@ def write_model_folder(
     Args:
         path: of the folder, new or without a model.
         config: with ``model`` and ``test_dataloader.dataset.pipeline``.
-        weights: state dict of the model; what belongs to the head is left out.
+        model: built from it, with the weights to write; the head is left out.
         classes: names of the classes that it was trained on.
         training: facts on how it was trained, plain values.
         card: text of ``README.md``.
@@ -141,23 +144,28 @@ def write_model_folder(
     there = [name for name in (_SETTINGS, _WEIGHTS, _CARD) if os.path.lexists(path / name)]
     if there:
         raise FileExistsError(f'{printable((path / there[0]).absolute())} exists already; choose another folder')
-    model = plain_settings(config.model.to_dict())
-    model.pop('head', None)
+    layers = plain_settings(config.model.to_dict())
+    layers.pop('head', None)
     pipeline = [plain_settings(each) for each in config.test_dataloader.dataset.pipeline]
-    check_settings(model, pipeline, 'the config')
-    state = {key: value.detach().cpu().clone() for key, value in weights.items() if not key.startswith('head.')}
+    check_settings(layers, pipeline, 'the config')
+    # The state dict of a backbone with adapters lacks what is frozen.
+    whole = {**dict(model.named_parameters()), **model.state_dict()}
+    state = {key: value.detach().cpu().clone() for key, value in whole.items() if not key.startswith('head.')}
     if half:
-        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    embedder = MODELS.build(json.loads(json.dumps(model)))
+        state = rounded(state)
+    embedder = MODELS.build(json.loads(json.dumps(layers)))
     load_weights(embedder, state)
     path.mkdir(parents=True, exist_ok=True)
-    with replaced_when_whole(path / _WEIGHTS) as beside:
-        torch.save(dict(state_dict=state), beside)
+    # Written to a file, an archive holds the name of the file; like this the same weights have the same hash.
+    archive = io.BytesIO()
+    torch.save(dict(state_dict=state), archive)
+    with write_atomically(path / _WEIGHTS) as file:
+        file.write(archive.getvalue())
     with write_atomically(path / _CARD, 'w', encoding='utf-8') as file:
         file.write(card)
     content = dict(
         format=FORMAT,
-        model=model,
+        model=layers,
         pipeline=pipeline,
         model_hash=embedding_hash(embedder, pipeline),
         weights_hash=_sha256(path / _WEIGHTS),
@@ -167,6 +175,11 @@ def write_model_folder(
     with write_atomically(path / _SETTINGS, 'w', encoding='utf-8') as file:
         file.write(json.dumps(content, indent=1) + '\n')
     return ModelFolder.read(path)
+
+
+def rounded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a state dict with its floating-point weights as fp16."""
+    return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
 
 
 def plain_settings(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import mmdml
 from mmdml.apis import ImageEmbeddingInferencer, get_model
 from mmdml.apis.model_card import LIMITS, model_card
-from mmdml.apis.model_folder import ModelFolder, write_model_folder
+from mmdml.apis.model_folder import ModelFolder, rounded, write_model_folder
 from mmdml.apis.model_names import NamedModel, find_model
 from mmdml.cli.folder_scores import folder_scores
 from mmdml.cli.own_data import read_own_data
@@ -39,7 +39,7 @@ def publish_model(options: dict[str, Any]) -> Path:
     classes = source.classes if source else []
     model = get_model(options['model'], True, head=None)
     if options['half']:
-        model.half().float()
+        model.load_state_dict(rounded(model.state_dict()), strict=False)
     facts = _facts(named, source, options)
     embed = ImageEmbeddingInferencer(model, pipeline=config.test_dataloader.dataset.pipeline)
     facts['tests'] = [_test(embed, path, classes, facts['name']) for path in options['tested']]
@@ -48,7 +48,7 @@ def publish_model(options: dict[str, Any]) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix='.publishing-') as beside:
         folder = Path(beside) / 'model'
-        written = write_model_folder(folder, config, model.state_dict(), classes, facts, text, options['half'])
+        written = write_model_folder(folder, config, model, classes, facts, text, options['half'])
         for name, path in licenses.items():
             (folder / _LICENSES).mkdir(exist_ok=True)
             shutil.copyfile(path, folder / _LICENSES / f'{name}.txt')

@@ -13,6 +13,9 @@ from mmdml.apis.model_names import find_model, shipped_models
 from mmdml.evaluation.functional import retrieval_scores
 
 NAME = 'iaa_ms_mobilenet-v2_grocery'
+# Two pictures of each class of the demo gallery, noted down when the weights were published: each finds the other one
+# among 81, or not.
+RECORDED = dict(pictures=82, first=[-0.06847, -0.0087, 0.05172, 0.041], recall=37.80)
 
 
 @pytest.fixture(scope='module')
@@ -42,13 +45,14 @@ def test_the_card_states_data_command_commit_figures_limits_and_licenses():
 def test_the_default_embeds_photographs_as_recorded(embed):
     (path,) = shipped_models().values()
     assert embed.model_hash == ModelFolder.read(path).model_hash and embed.dimensions == 128
-    files = [str(file) for folder in sorted(DEMO_GALLERY.iterdir()) for file in sorted(folder.glob('*.jpg'))[:2]]
+    folders = sorted(folder for folder in DEMO_GALLERY.iterdir() if folder.is_dir())
+    files = [str(file) for folder in folders for file in sorted(folder.glob('*.jpg'))[:2]]
     found = embed(files)
     assert len(found.names) == len(files) == RECORDED['pictures'] and found.unreadable == []
     np.testing.assert_allclose(found.embeddings[0, :4], RECORDED['first'], atol=2e-3)
     labels = [file.split('/')[-2] for file in files]
     scores = retrieval_scores(found.embeddings, np.unique(labels, return_inverse=True)[1], recall_at=(1,))
-    assert 100 * scores['Recall@1'] == pytest.approx(RECORDED['Recall@1'], abs=1.5)
+    assert 100 * scores['Recall@1'] == pytest.approx(RECORDED['recall'], abs=1.5)
 
 
 def test_the_name_of_its_config_has_its_weights():
