@@ -1,6 +1,7 @@
 """The command ``mmdml``: it finds its commands by name and imports the one that runs."""
 
 import importlib
+import warnings
 
 import click
 
@@ -9,9 +10,17 @@ import click
 COMMANDS = {
     'demo': ('mmdml.cli.demo', 'Search a gallery that comes with mmdml, on a page in the browser.'),
     'embed': ('mmdml.cli.embed', 'Embed the pictures of a folder into files.'),
+    'train': ('mmdml.cli.train', 'Train a model on a folder of pictures.'),
+    'test': ('mmdml.cli.test', 'Score a model on a folder of pictures.'),
+    'list': ('mmdml.cli.list', 'Show the models by what they need.'),
+    'info': ('mmdml.cli.info', 'Show what a model is.'),
     'index': ('mmdml.cli.index', 'Bring the pictures of a folder into a store.'),
     'search': ('mmdml.cli.search', 'Print the pictures of a store that are nearest to a picture.'),
+    'duplicates': ('mmdml.cli.duplicates', 'List pictures that are in a store twice, or in two stores.'),
     'serve': ('mmdml.cli.serve', 'Serve stores as a search page in the browser.'),
+    'evaluate': ('mmdml.cli.evaluate', 'Score finished embeddings.'),
+    'prepare': ('mmdml.cli.prepare', 'Lay out a benchmark from its official files.'),
+    'verify': ('mmdml.cli.verify', 'Check that a dataset is whole.'),
     'browse': ('mmdml.cli.browse', 'Draw pictures of a dataset as the model will see them.'),
     'draw': ('mmdml.cli.draw', 'Draw what a file of embeddings retrieves, maps and confuses.'),
     'export': ('mmdml.cli.export', 'Write a model as ONNX, OpenVINO or torch.export file.'),
@@ -37,6 +46,8 @@ class _Commands(click.Group):
 @click.command(cls=_Commands, context_settings=dict(help_option_names=['-h', '--help']))
 def main() -> None:
     """Deep metric learning: pictures to embeddings. ``mmdml COMMAND --help`` explains a command."""
+    # mmcv misses compiled operators that no model here uses.
+    warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
 
 
 if __name__ == '__main__':
