@@ -13,6 +13,7 @@ COMMANDS = {
     'train': ('mmdml.cli.train', 'Train a model on a folder of pictures.'),
     'test': ('mmdml.cli.test', 'Score a model on a folder of pictures.'),
     'list': ('mmdml.cli.list', 'Show the models by what they need.'),
+    'publish': ('mmdml.cli.publish', 'Write a model as a folder to pass on.'),
     'info': ('mmdml.cli.info', 'Show what a model is.'),
     'index': ('mmdml.cli.index', 'Bring the pictures of a folder into a store.'),
     'search': ('mmdml.cli.search', 'Print the pictures of a store that are nearest to a picture.'),
