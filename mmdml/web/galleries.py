@@ -163,12 +163,13 @@ def open_galleries(
         FileNotFoundError: there is no store.
         ValueError: a store names no model, or is another model's.
     """
-    from mmdml.apis import ImageEmbeddingInferencer
-
     galleries: list[Gallery] = []
-    stores = []
+    stores: list[VectorStore] = []
     try:
-        stores += [open_store(address) for address in addresses]
+        for address in addresses:
+            stores.append(_opened(address))
+        from mmdml.apis import ImageEmbeddingInferencer
+
         embedders: dict[str, ImageEmbeddingInferencer] = {}
         for address, store in zip(addresses, stores, strict=True):
             named = model or store.model
@@ -176,14 +177,22 @@ def open_galleries(
                 raise ValueError(f'{printable(address)} does not name its model; name it with --model')
             if named not in embedders:
                 embedders[named] = ImageEmbeddingInferencer(named, device=device, progress=False, workers=1)
-            folder = Path(address).absolute()
-            name = unused_name(folder.name, [each.name for each in galleries])
-            galleries.append(Gallery(name, store, embedders[named], str(folder), _short(named)))
+            place = str(address) if '://' in str(address) else str(Path(address).absolute())
+            name = unused_name(Path(place).name, [each.name for each in galleries])
+            galleries.append(Gallery(name, store, embedders[named], place, _short(named)))
     except BaseException:
         for each in stores:
             each.close()
         raise
     return galleries
+
+
+def _opened(address: str | Path) -> VectorStore:
+    try:
+        return open_store(address)
+    except FileNotFoundError:
+        shown = printable(address)
+        raise FileNotFoundError(f'there is no store in {shown}; make one: mmdml index FOLDER --store {shown}') from None
 
 
 def _short(model: str) -> str:
