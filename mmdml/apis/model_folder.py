@@ -14,12 +14,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmdml.utils.files import replaced_when_whole, write_atomically
 from mmdml.utils.names import printable
 
 if TYPE_CHECKING:
@@ -110,10 +110,10 @@ def write_model_folder(
     card: str = '',
     half: bool = False,
 ) -> ModelFolder:
-    """Write a model as a folder, whole or not at all.
+    """Write a model as a folder; ``model.json``, which makes it one, comes last.
 
     Args:
-        path: of the new folder.
+        path: of the folder, new or without a model.
         config: with ``model`` and ``test_dataloader.dataset.pipeline``.
         weights: state dict of the model; what belongs to the head is left out.
         classes: names of the classes that it was trained on.
@@ -125,7 +125,7 @@ def write_model_folder(
         The folder, read.
 
     Raises:
-        FileExistsError: there is something at ``path``.
+        FileExistsError: there is a model, or part of one, at ``path``.
         ValueError: the config holds what is no plain setting, or the weights do not fit.
     """
     import torch
@@ -135,8 +135,9 @@ def write_model_folder(
     from mmdml.registry import MODELS
 
     path = Path(path)
-    if os.path.lexists(path):
-        raise FileExistsError(f'{printable(path.absolute())} exists already; choose another folder')
+    there = [name for name in (_SETTINGS, _WEIGHTS, _CARD) if os.path.lexists(path / name)]
+    if there:
+        raise FileExistsError(f'{printable((path / there[0]).absolute())} exists already; choose another folder')
     model = plain_settings(config.model.to_dict())
     model.pop('head', None)
     pipeline = [plain_settings(each) for each in config.test_dataloader.dataset.pipeline]
@@ -146,26 +147,22 @@ def write_model_folder(
         state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     embedder = MODELS.build(json.loads(json.dumps(model)))
     load_weights(embedder, state)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    beside.mkdir()
-    try:
-        torch.save(dict(state_dict=state), beside / _WEIGHTS)
-        content = dict(
-            format=FORMAT,
-            model=model,
-            pipeline=pipeline,
-            model_hash=embedding_hash(embedder, pipeline),
-            weights_sha256=_sha256(beside / _WEIGHTS),
-            classes=list(classes),
-            training=dict(training or {}),
-        )
-        (beside / _SETTINGS).write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-        (beside / _CARD).write_text(card, encoding='utf-8')
-        beside.rename(path)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+    path.mkdir(parents=True, exist_ok=True)
+    with replaced_when_whole(path / _WEIGHTS) as beside:
+        torch.save(dict(state_dict=state), beside)
+    with write_atomically(path / _CARD, 'w', encoding='utf-8') as file:
+        file.write(card)
+    content = dict(
+        format=FORMAT,
+        model=model,
+        pipeline=pipeline,
+        model_hash=embedding_hash(embedder, pipeline),
+        weights_sha256=_sha256(path / _WEIGHTS),
+        classes=list(classes),
+        training=dict(training or {}),
+    )
+    with write_atomically(path / _SETTINGS, 'w', encoding='utf-8') as file:
+        file.write(json.dumps(content, indent=1) + '\n')
     return ModelFolder.read(path)
 
 
@@ -176,7 +173,8 @@ def plain_settings(value: Any) -> Any:
         ValueError: something is neither a dict, a list, a text, a number nor a truth value.
     """
     if isinstance(value, Mapping):
-        return {str(key): plain_settings(each) for key, each in value.items() if key != 'init_cfg'}
+        dropped = {'init_cfg', *(['_scope_'] if value.get('_scope_') == 'mmdml' else [])}
+        return {str(key): plain_settings(each) for key, each in value.items() if key not in dropped}
     if isinstance(value, list | tuple):
         return [plain_settings(each) for each in value]
     if isinstance(value, _PLAIN):
@@ -199,11 +197,12 @@ def check_settings(model: Mapping[str, Any], pipeline: Sequence[Any], where: str
 
     for settings, parts, kind in ((model, registry.MODELS, 'layer'), (pipeline, registry.TRANSFORMS, 'transform')):
         for entry in _dicts(settings):
-            if 'init_cfg' in entry:
-                raise ValueError(f'{where}: a model folder has its own weights, and no init_cfg')
+            foreign = {'init_cfg', '_scope_'} & set(entry)
+            if foreign:
+                raise ValueError(f'{where}: {min(foreign)} is no setting of a model folder: its weights are its own')
             name = entry.get('type')
             if name is not None and not _is_part(name, parts):
-                raise ValueError(f'{where}: {printable(str(name))} is no {kind} that mmdml, mmpretrain or mmcv has')
+                raise ValueError(f'{where}: {printable(str(name))} is no {kind} of mmdml, mmpretrain or mmcv')
     if model.get('type') not in ('ImageEmbedder', 'mmdml.ImageEmbedder'):
         raise ValueError(f'{where}: the model is a {printable(str(model.get("type")))}, not an ImageEmbedder')
 
@@ -218,12 +217,15 @@ def _is_part(name: Any, registry: Any) -> bool:
     A registry also takes the dotted path of anything that can be imported, so that it cannot be asked.
     """
     scope, _, short = name.rpartition('.') if isinstance(name, str) else ('', '', '')
-    if scope not in ('', 'mmdml', 'mmpretrain', 'mmcv', 'mmengine') or not short.isidentifier():
+    if scope not in ('', 'mmdml', 'mmpretrain') or not short.isidentifier():
         return False
-    own = registry.parent.children.get(scope or 'mmdml', registry.parent)
+    if scope == 'mmpretrain':
+        import mmpretrain.registry  # noqa: F401  (it adds its registries to MMEngine's)
+    own = registry.parent.children[scope or 'mmdml']
     own.import_from_location()
-    registry.parent.import_from_location()
-    part = own.module_dict.get(short) or (registry.parent.module_dict.get(short) if not scope else None)
+    part = own.module_dict.get(short)
+    if part is None and not scope:  # MMEngine's and MMCV's
+        part = registry.parent.module_dict.get(short)
     if not isinstance(part, type):
         return False
     module = part.__module__

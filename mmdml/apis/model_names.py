@@ -6,8 +6,10 @@ from __future__ import annotations
 import copy
 import difflib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,6 +47,7 @@ class NamedModel:
         weights: path or address of the weights that belong to the name; '' for none.
         initialized: in place of those, the pretrained weights that the parts of the config name belong to it.
         exported: path of an exported file; '' for a model of torch.
+        folder: path of a model folder; '' for anything else.
     """
 
     name: str
@@ -53,6 +56,20 @@ class NamedModel:
     weights: str = ''
     initialized: bool = False
     exported: str = ''
+    folder: str = ''
+
+    def require_weights(self) -> None:
+        """Check that the name says with which weights.
+
+        Raises:
+            ValueError: otherwise.
+        """
+        if not (self.weights or self.initialized or self.exported):
+            raise ValueError(
+                f'no weights were published for {self.name}; write MODEL:CHECKPOINT, or pass '
+                'pretrained="/path/to/checkpoint.pth", for weights of your own; MODEL:untrained, or pretrained=False, '
+                'takes the model without training'
+            )
 
     @property
     def absolute(self) -> str:
@@ -159,7 +176,7 @@ def _find_folder(name: str) -> NamedModel:
     from mmdml.apis.model_folder import ModelFolder
 
     folder = ModelFolder.read(name)
-    return NamedModel(name, 'folder', folder.config, str(folder.weights))
+    return NamedModel(name, 'folder', folder.config, str(folder.weights), folder=str(folder.path))
 
 
 def _find_timm(name: str) -> NamedModel:
@@ -207,6 +224,39 @@ KINDS: tuple[ModelKind, ...] = (
 def shipped_models() -> dict[str, Path]:
     """Model folders inside the package, by name; the first is the default."""
     return {path.parent.name: path.parent for path in sorted(SHIPPED.glob('*/model.json'))}
+
+
+def available_models(pattern: str | None = None) -> dict[str, list[str]]:
+    """Names by what they need: ``offline`` for nothing, ``downloaded``, and ``own_weights``.
+
+    Args:
+        pattern: shell-style pattern of whole names. Default: all; of timm, whose models are many, one line.
+    """
+    published = {name: entry.get('Weights') for name, entry in _sorted_index() if name not in shipped_models()}
+    timm = sorted(_timm_names(pattern)) if pattern and pattern.startswith('timm/') else ['timm/NAME']
+    groups = dict(
+        offline=[*([DEFAULT] if shipped_models() else []), *shipped_models()],
+        downloaded=[*(name for name, weights in published.items() if weights), *timm],
+        own_weights=[name for name, weights in published.items() if not weights],
+    )
+    if pattern is None:
+        return groups
+    return {group: [name for name in names if fnmatchcase(name, pattern)] for group, names in groups.items()}
+
+
+def _sorted_index() -> list[tuple[str, dict[str, Any]]]:
+    return sorted(model_index().items(), key=lambda each: natural_order(each[0]))
+
+
+def _timm_names(pattern: str) -> list[str]:
+    import timm
+
+    return [f'timm/{name}' for name in timm.list_models(pattern.removeprefix('timm/'), pretrained=True)]
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Return the key of a name by which digits sort as numbers."""
+    return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', name)]
 
 
 @cache

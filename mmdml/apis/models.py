@@ -3,12 +3,11 @@
 # Nothing here imports torch before a model is built: listing names takes no seconds.
 from __future__ import annotations
 
-import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmdml.apis.model_names import NamedModel, find_model, model_index
+from mmdml.apis.model_names import NamedModel, find_model, model_index, natural_order
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +32,7 @@ def list_models(pattern: str | None = None) -> list[str]:
         ['iaa_ms_bninception_cub', 'iaa_ms_googlenet_cub', 'iaa_ms_r50_cub']
     """
     names = [name for name in model_index() if pattern is None or fnmatchcase(name, pattern)]
-    return sorted(names, key=_natural)
+    return sorted(names, key=natural_order)
 
 
 def get_config(model: str | Path | Config) -> Config:
@@ -97,12 +96,8 @@ def build_named(
     config = named.config
     if 'model' not in config:
         raise ValueError(f'{named.name} has no entry "model"')
-    if pretrained is True and not (named.weights or named.initialized):
-        raise ValueError(
-            f'no weights were published for {named.name}; write MODEL:CHECKPOINT, or pass '
-            'pretrained="/path/to/checkpoint.pth", for weights of your own; MODEL:untrained, or pretrained=False, '
-            'takes the model without training'
-        )
+    if pretrained is True:
+        named.require_weights()
     own = pretrained is None or pretrained is True
     weights = named.weights if own else str(pretrained or '')
 
@@ -122,8 +117,3 @@ def build_named(
     if device is not None:
         embedder.to(device)
     return embedder.eval()
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key that takes digits as numbers."""
-    return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', name)]

@@ -48,7 +48,7 @@ class TorchEmbedder:
         if not built:
             named = find_model(model)
             pipeline = _test_pipeline(named.config, named.name) if pipeline is None else pipeline
-            model = build_named(named, pretrained)
+            model = build_named(named, pretrained, overrides=dict(head=None))
             if not pretrained:
                 model.init_weights()
         if device is not None or not built:

@@ -142,8 +142,13 @@ def describe_interruption() -> str:
 
 def command_line(flag: str) -> str:
     """Return the command of this process with one more flag."""
-    command = os.environ.get('MMDML_COMMAND') or shlex.join(['python', *sys.argv])
+    command = os.environ.get('MMDML_COMMAND') or shlex.join(_program() + sys.argv[1:])
     return command if f' {flag}' in command else f'{command} {flag}'
+
+
+def _program() -> list[str]:
+    """Return how this process was started, without its arguments."""
+    return ['mmdml'] if os.path.basename(sys.argv[0]) == 'mmdml' else ['python', sys.argv[0]]
 
 
 def _runner() -> Any:

@@ -1,6 +1,7 @@
 """The command ``mmdml``: it finds its commands by name and imports the one that runs."""
 
 import importlib
+import warnings
 
 import click
 
@@ -9,6 +10,10 @@ import click
 COMMANDS = {
     'demo': ('mmdml.cli.demo', 'Search a gallery that comes with mmdml, on a page in the browser.'),
     'embed': ('mmdml.cli.embed', 'Embed the pictures of a folder into files.'),
+    'train': ('mmdml.cli.train', 'Train a model on a folder of pictures.'),
+    'test': ('mmdml.cli.test', 'Score a model on a folder of pictures.'),
+    'list': ('mmdml.cli.list', 'Show the models by what they need.'),
+    'info': ('mmdml.cli.info', 'Show what a model is.'),
     'index': ('mmdml.cli.index', 'Bring the pictures of a folder into a store.'),
     'search': ('mmdml.cli.search', 'Print the pictures of a store that are nearest to a picture.'),
     'serve': ('mmdml.cli.serve', 'Serve stores as a search page in the browser.'),
@@ -37,6 +42,8 @@ class _Commands(click.Group):
 @click.command(cls=_Commands, context_settings=dict(help_option_names=['-h', '--help']))
 def main() -> None:
     """Deep metric learning: pictures to embeddings. ``mmdml COMMAND --help`` explains a command."""
+    # mmcv misses compiled operators that no model here uses.
+    warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
 
 
 if __name__ == '__main__':

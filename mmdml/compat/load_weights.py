@@ -104,7 +104,17 @@ def load_weights(module: 'nn.Module', weights: Mapping[str, 'Tensor']) -> Load:
     def optional(key: str) -> bool:
         return partial or (whole and key.startswith('head.'))
 
-    other_shape = [key for key, value in weights.items() if key in own and own[key].shape != value.shape]
+    # Of these a rank takes its part while it loads.
+    whole_rows = {
+        f'{name}.{each}'.lstrip('.'): rows
+        for name, part in module.named_modules()
+        for each, rows in getattr(part, 'sharded_parameters', {}).items()
+    }
+
+    def shape_of(key: str) -> tuple[int, ...]:
+        return (whole_rows[key], *own[key].shape[1:]) if key in whole_rows else tuple(own[key].shape)
+
+    other_shape = [key for key, value in weights.items() if key in own and shape_of(key) != tuple(value.shape)]
     left_out = [key for key in other_shape if optional(key)]
     missing, left_over, shapes = _load(module, weights, left_out)
     missing = [key for key in missing if not optional(key) and 'num_batches_tracked' not in key]

@@ -20,6 +20,7 @@ from .samplers import ClusterPKSampler, Draw, PKSampler, WeightedPKSampler
 from .samples import DatasetSummary, Samples
 from .stanford_dogs import StanfordDogs
 from .stanford_online_products import StanfordOnlineProducts
+from .tar_shards import TarShards
 from .transforms import LoadImageFromFile, RandomAffine
 from .vehicle_id import VehicleID
 
@@ -49,6 +50,7 @@ __all__ = [
     'Samples',
     'StanfordDogs',
     'StanfordOnlineProducts',
+    'TarShards',
     'UnreadableImageError',
     'VehicleID',
     'WeightedPKSampler',

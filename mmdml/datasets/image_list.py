@@ -117,7 +117,7 @@ class ImageList(RetrievalDataset):
         if self.class_file:
             columns = {**columns, **self._class_columns(names)}
         try:
-            classes, labels = _number(names)
+            classes, labels = number_classes(names)
         except ValueError as error:
             raise ValueError(f'{osp.abspath(self.ann_file)}: {error}') from None
         return Samples(paths, labels, classes, roles, columns)
@@ -210,8 +210,8 @@ def _values(texts: Sequence[str]) -> np.ndarray:
     return np.array(texts, dtype=np.str_)
 
 
-def _number(names: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Ordered class names, and the position of each image's class among them."""
+def number_classes(names: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Order class names, by number where all are numbers, and return the position of each image's class."""
     classes = sorted(set(names))
     numbers = {name: whole_number(name) for name in classes}
     if None not in numbers.values():

@@ -162,6 +162,13 @@ class PairBatch:
         dense = weight.new_zeros(len(self.anchors), len(self.candidates))
         return dense.index_put_((anchor, candidate), weight, accumulate=True)
 
+    def with_candidates(self, candidates: Rows) -> 'PairBatch':
+        """Return the same pairs with other embeddings of the candidates; similarities are computed anew."""
+        twin = copy.copy(self)
+        twin.candidates = candidates
+        twin.__dict__.pop('similarity', None)
+        return twin
+
     def detach(self) -> 'PairBatch':
         """Return the same pairs without a graph, for miners; similarity and masks are shared, not computed again."""
         # Filled here, so that they are in both copies.

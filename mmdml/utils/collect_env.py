@@ -24,7 +24,7 @@ def collect_env() -> dict[str, str]:
         'faiss': _module_version('faiss'),
         'opencv': _module_version('cv2'),
         'mmdml': mmdml.__version__,
-        'git commit': _git_commit(),
+        'git commit': git_commit(),
     }
 
 
@@ -54,7 +54,8 @@ def _distributions(maintained: str) -> str:
     return ', '.join(f'{version(name)} (from {name})' for name in present) or 'not installed'
 
 
-def _git_commit() -> str:
+def git_commit() -> str:
+    """Return the commit of the checkout that runs, or why there is none."""
     root = Path(mmdml.__file__).resolve().parent.parent
     # Without this, a package installed inside some other repository would report that repository's commit.
     if not (root / '.git').exists():

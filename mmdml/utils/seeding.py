@@ -37,6 +37,8 @@ class Stream(Enum):
     KMEANS = 'k-means'
     #: Tuples that a miner draws; keys: iteration, rank (0 where ranks share their rows).
     MINING = 'mining'
+    #: First proxies of classes that are sharded over the ranks; key: number of the block of classes.
+    PROXIES = 'proxies'
     #: Noise of IAA for the rows of all ranks; key: iteration.
     IAA_NOISE = 'iaa noise'
     #: Noise of IAA with full covariances; keys: iteration, rank (0 where ranks share their rows).

@@ -58,7 +58,7 @@ def test_a_folder_says_what_it_is_and_is_never_overwritten(small):
     folder = ModelFolder.read(small / 'model')
     assert folder.classes == ['a', 'b'] and folder.training == dict(data='letters')
     assert (folder.path / 'README.md').read_text() == '# Small\n'
-    with pytest.raises(FileExistsError, match='model exists already'):
+    with pytest.raises(FileExistsError, match='exists already'):
         write_model_folder(small / 'model', get_config(small / 'small.py'), {})
     assert not list(small.glob('.*'))
 
@@ -152,6 +152,8 @@ def test_settings_that_are_no_layers_are_refused_before_anything_is_built(small,
     for key, value in json.loads(json.dumps(settings).replace('{mark}', str(tmp_path / 'mark'))).items():
         content[key] = content[key] | value if isinstance(value, dict) else value
     (tmp_path / 'model/model.json').write_text(json.dumps(content))
-    with pytest.raises(ValueError, match='is no layer|is no transform|no init_cfg|reads 1|not the weights'):
+    with pytest.raises(
+        ValueError, match='is no layer|is no transform|no setting of a model folder|reads 1|not the weights'
+    ):
         get_model(tmp_path / 'model')
     assert not (tmp_path / 'mark').exists()

@@ -55,7 +55,7 @@ def unpack(path: str, folder: str, target: str, max_bytes: int = MAX_UNPACKED_BY
     try:
         with _open_members(path, max_bytes) as members:
             for name, source in members:
-                parts = _checked_parts(path, name)
+                parts = checked_parts(path, name)
                 seen.update(parts[:1])
                 below = _below(parts, folder)
                 if not below:
@@ -98,7 +98,7 @@ def _open_members(path: str, max_bytes: int) -> Iterator[Iterator[Member]]:
             with zipfile.ZipFile(raw) as archive:
                 yield _noting(raw, progress, _zip_members(archive, path, max_bytes))
         else:
-            with tarfile.open(fileobj=raw, tarinfo=_checked_headers(path)) as archive:
+            with tarfile.open(fileobj=raw, tarinfo=checked_headers(path)) as archive:
                 yield _noting(raw, progress, _tar_members(archive, path, max_bytes))
 
 
@@ -140,7 +140,7 @@ def _within(path: str, total: int, max_bytes: int) -> int:
     return total
 
 
-def _checked_headers(path: str) -> type[tarfile.TarInfo]:
+def checked_headers(path: str) -> type[tarfile.TarInfo]:
     """Entries of one tar archive, whose extended headers have limits."""
 
     class CheckedInfo(tarfile.TarInfo):
@@ -166,7 +166,7 @@ def _checked_headers(path: str) -> type[tarfile.TarInfo]:
     return CheckedInfo
 
 
-def _checked_parts(path: str, name: str) -> tuple[str, ...]:
+def checked_parts(path: str, name: str) -> tuple[str, ...]:
     """Folders and file of an entry, which must stay inside, on every system."""
     parts = PurePosixPath(name).parts
     # On Windows a backslash parts folders, and a drive leaves the folder it is in.

@@ -23,8 +23,8 @@ class LoadImageFromFile(_LoadImageFromFile):
       OpenCV takes the upper 8 of 16 bits, which leaves data of 12 bits nearly black; where that is likely (16 bits are
       assumed, and no value of an image reaches 2**12) a warning says so once.
 
-    Required key: ``img_path``. Added keys: ``img`` ``(H, W, C)`` uint8 BGR, or ``(H, W)`` for ``'grayscale'``,
-    ``img_shape``, ``ori_shape``.
+    Required key: ``img_path``; ``img_bytes``, if it is there, has the content of the file. Added keys: ``img``
+    ``(H, W, C)`` uint8 BGR, or ``(H, W)`` for ``'grayscale'``, ``img_shape``, ``ori_shape``.
 
     Args:
         max_pixels: limit of width times height; None for none.
@@ -54,9 +54,13 @@ class LoadImageFromFile(_LoadImageFromFile):
     def transform(self, results: dict) -> dict | None:
         """Add the image at ``results['img_path']``."""
         path = results['img_path']
+        # Datasets whose images are no files of their own bring the bytes.
+        data = results.pop('img_bytes', None)
         try:
-            require_regular(path)
-            image = self.decode(get(path, backend_args=self.backend_args), path)
+            if data is None:
+                require_regular(path)
+                data = get(path, backend_args=self.backend_args)
+            image = self.decode(data, path)
         except Exception:
             if self.ignore_empty:
                 return None

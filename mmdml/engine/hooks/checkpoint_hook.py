@@ -11,6 +11,7 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmdml.compat.safe_checkpoint import UnsafeCheckpointError, safe_torch_load
 from mmdml.dist import is_main_process, on_main_process
 from mmdml.engine.checkpoints import CheckpointFolder
+from mmdml.engine.sharded_state import OptimizerState, check_sharding, take_own_part, whole_on_saving
 from mmdml.registry import HOOKS
 from mmdml.utils.files import replaced_when_whole
 from mmdml.utils.near_names import did_you_mean
@@ -77,10 +78,12 @@ class CheckpointHook(MMEngineCheckpointHook):
         if name.count('{}') != 1 or osp.basename(name) != name or not name.endswith('.pth') or name[0] in '.{':
             raise ValueError(f"filename_tmpl must be the name of a .pth file with one '{{}}' inside, got {name!r}")
         self._proven = False
+        self._whole_optimizer_state: OptimizerState = {}
         self._kept: list[int] = []
         self._best: dict[str, dict[str, Any]] = {}
 
     def before_train(self, runner) -> None:
+        check_sharding(runner)
         self.out_dir = runner.work_dir
         for key in [key for key in runner.message_hub.runtime_info if key.startswith(_PATHS_OF_OTHERS)]:
             runner.message_hub.pop_info(key)
@@ -151,7 +154,20 @@ class CheckpointHook(MMEngineCheckpointHook):
                     f'{osp.join(self.out_dir, name)} could not be written: {error.strerror or error}. {kept}'
                 ) from error
 
-        on_main_process(save)
+        with whole_on_saving(runner) as self._whole_optimizer_state:
+            on_main_process(save)
+        self._whole_optimizer_state = {}
+
+    def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
+        for index, entries in self._whole_optimizer_state.items():
+            if entries and 'optimizer' in checkpoint:
+                # A new dict: that of the optimizer goes on with this rank's part.
+                state = checkpoint['optimizer']['state']
+                state[index] = {**state[index], **entries}
+
+    def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
+        if runner._resume and 'optimizer' in checkpoint:
+            take_own_part(runner, checkpoint['optimizer'])
 
     def _prove(self, path: Path) -> None:
         """Refuse to go on if the first checkpoint of a run could not be loaded to resume it."""

@@ -14,6 +14,9 @@ from mmdml.engine.run_facts import test_facts, training_facts
 from mmdml.registry import HOOKS
 from mmdml.utils.console import SignOfLife, duration, show
 
+#: Where the message hub of a run has the scores of the model before its first update.
+SCORES_BEFORE = 'scores_before_training'
+
 
 @HOOKS.register_module()
 class ConsoleHook(Hook):
@@ -46,7 +49,10 @@ class ConsoleHook(Hook):
             show(line)
         if self.score_first and runner.val_loop is not None and runner.iter == 0:
             self._life.begin('scoring the model before training')
-            self._life.say(f'before training: {scores_as_text(_score(runner.val_loop, runner.model))}')
+            scores = _score(runner.val_loop, runner.model)
+            # Kept in checkpoints, so that a resumed run has them.
+            runner.message_hub.update_info(SCORES_BEFORE, scores)
+            self._life.say(f'before training: {scores_as_text(scores)}')
         self._start, self._first_iter = time.monotonic(), runner.iter
         self._life.begin('preparing the first update')
         self._life.start()

@@ -66,6 +66,12 @@ class ImageEmbedder(BaseModel):
         self.head = MODELS.build(head) if head else None
         if self.head is not None:
             self.head.bind(self.neck)
+        # Parts of parameters that differ between ranks: DistributedDataParallel neither copies nor averages them.
+        self._ddp_params_and_buffers_to_ignore = [
+            f'{name}.{own}'
+            for name, module in self.named_modules()
+            for own in getattr(module, 'sharded_parameters', {})
+        ]
         self.freeze_bn_stats = freeze_bn_stats
         self.chunk_size = chunk_size
         self.flip_test = flip_test

@@ -107,6 +107,8 @@ class EmbeddingHead(BaseModule):
                 f'head.loss.embed_dim is {self.loss_fn.embed_dim}, but neck.embed_dim is {neck.embed_dim}: '
                 'proxies are as wide as the embedding'
             )
+        if getattr(self.loss_fn, 'sharded', False) and not self.gather:
+            raise ValueError('sharded proxies meet the rows of all ranks: head.gather must be True')
 
     def loss(
         self,

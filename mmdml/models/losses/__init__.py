@@ -32,6 +32,7 @@ from .roadmap_loss import RoadmapLoss
 from .sigmoid_loss import SigmoidLoss
 from .smooth_ap_loss import SmoothAPLoss
 from .soft_triple_loss import SoftTripleLoss
+from .softmax_proxy_loss import SoftmaxProxyLoss
 from .sup_con_loss import SupConLoss
 from .tcm_loss import TCMLoss
 from .triplet_loss import TripletLoss
@@ -71,6 +72,7 @@ __all__ = [
     'SigmoidLoss',
     'SmoothAPLoss',
     'SoftTripleLoss',
+    'SoftmaxProxyLoss',
     'SupConLoss',
     'TCMLoss',
     'TripletLoss',

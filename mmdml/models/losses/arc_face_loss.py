@@ -1,17 +1,18 @@
 """Additive angular margin loss, ArcFace, with sub-centers."""
 
+import math
+
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from mmdml.registry import MODELS
 
 from .checks import check_positive
-from .proxy_loss import ProxyLoss
+from .softmax_proxy_loss import SoftmaxProxyLoss
 
 
 @MODELS.register_module()
-class ArcFaceLoss(ProxyLoss):
+class ArcFaceLoss(SoftmaxProxyLoss):
     r"""ArcFace: a softmax over scaled cosines, in which the angle to the own proxy is enlarged by a margin.
 
     Deng et al., *ArcFace: Additive Angular Margin Loss for Deep Face Recognition*, CVPR 2019, equation 3; sub-centers
@@ -32,6 +33,7 @@ class ArcFaceLoss(ProxyLoss):
         margin: m in [0, pi], in radians; 0.5 in the paper.
         scale: s > 0; 64 in the paper.
         sub_centers: proxies of a class; 3 in the paper on sub-centers.
+        sharded: divide the proxies among the ranks, see :class:`SoftmaxProxyLoss`.
 
     Raises:
         ValueError: for a value out of range; in the forward pass, what :class:`ProxyLoss` refuses.
@@ -42,21 +44,28 @@ class ArcFaceLoss(ProxyLoss):
     """
 
     def __init__(
-        self, num_classes: int, embed_dim: int, margin: float = 0.5, scale: float = 64.0, sub_centers: int = 1
+        self,
+        num_classes: int,
+        embed_dim: int,
+        margin: float = 0.5,
+        scale: float = 64.0,
+        sub_centers: int = 1,
+        sharded: bool = False,
     ) -> None:
-        super().__init__(num_classes, embed_dim, proxies_per_class=sub_centers)
+        super().__init__(num_classes, embed_dim, proxies_per_class=sub_centers, sharded=sharded)
         check_positive(scale=scale)
         if not 0 <= margin <= torch.pi:
             raise ValueError(f'margin is an angle in radians, in [0, pi], got {margin}')
         self.margin = margin
         self.scale = scale
 
-    def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
-        """``(R, C * sub_centers)`` cosines and ``(R,)`` class ids -> ``(R,)``."""
-        cosine, own = cosine.unflatten(1, (-1, self.proxies_per_class)).amax(2), labels[:, None]
-        target = cosine.gather(1, own)
+    def class_cosines(self, cosine: Tensor) -> Tensor:
+        """Cosines to the nearest sub-centers of the classes."""
+        return cosine.unflatten(1, (-1, self.proxies_per_class)).amax(2)
+
+    def target_cosine(self, target: Tensor) -> Tensor:
+        """Cosine of the enlarged angle."""
         # The derivative of the angle is unbounded at 0 and pi.
         angle = target.clamp(-1 + 5e-7, 1 - 5e-7).acos()
-        beyond = target - self.margin * torch.tensor(self.margin, dtype=torch.float64).sin().item()
-        enlarged = torch.where(angle <= torch.pi - self.margin, (angle + self.margin).cos(), beyond)
-        return cross_entropy(self.scale * cosine.scatter(1, own, enlarged), labels, reduction='none')
+        beyond = target - self.margin * math.sin(self.margin)
+        return torch.where(angle <= torch.pi - self.margin, (angle + self.margin).cos(), beyond)

@@ -1,16 +1,15 @@
 """Large-margin cosine loss, CosFace."""
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
 
 from mmdml.registry import MODELS
 
 from .checks import check_positive
-from .proxy_loss import ProxyLoss
+from .softmax_proxy_loss import SoftmaxProxyLoss
 
 
 @MODELS.register_module()
-class CosFaceLoss(ProxyLoss):
+class CosFaceLoss(SoftmaxProxyLoss):
     r"""CosFace: a softmax over scaled cosines, of which that to the own proxy is lowered by a margin.
 
     Wang et al., *CosFace: Large Margin Cosine Loss for Deep Face Recognition*, CVPR 2018, equation 4. With unit rows x
@@ -26,6 +25,7 @@ class CosFaceLoss(ProxyLoss):
         embed_dim: width D of the embedding. A ``DivideAndConquerHead`` puts in the width of each slice.
         margin: m >= 0, in units of the cosine.
         scale: s > 0.
+        sharded: divide the proxies among the ranks, see :class:`SoftmaxProxyLoss`.
 
     Raises:
         ValueError: for a value out of range; in the forward pass, what :class:`ProxyLoss` refuses.
@@ -35,15 +35,16 @@ class CosFaceLoss(ProxyLoss):
         loss=dict(type='CosFaceLoss', num_classes=100, embed_dim=512, margin=0.35, scale=64)
     """
 
-    def __init__(self, num_classes: int, embed_dim: int, margin: float = 0.35, scale: float = 64.0) -> None:
-        super().__init__(num_classes, embed_dim)
+    def __init__(
+        self, num_classes: int, embed_dim: int, margin: float = 0.35, scale: float = 64.0, sharded: bool = False
+    ) -> None:
+        super().__init__(num_classes, embed_dim, sharded=sharded)
         check_positive(scale=scale)
         if margin < 0:
             raise ValueError(f'margin must be 0 or more, got {margin}')
         self.margin = margin
         self.scale = scale
 
-    def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
-        """``(R, C)`` cosines and ``(R,)`` class ids -> ``(R,)``."""
-        own = one_hot(labels, cosine.shape[1]).to(cosine)
-        return cross_entropy(self.scale * (cosine - self.margin * own), labels, reduction='none')
+    def target_cosine(self, target: Tensor) -> Tensor:
+        """Cosine less the margin."""
+        return target - self.margin

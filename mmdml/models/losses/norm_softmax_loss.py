@@ -1,16 +1,13 @@
 """Normalized softmax loss."""
 
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-
 from mmdml.registry import MODELS
 
 from .checks import check_positive
-from .proxy_loss import ProxyLoss
+from .softmax_proxy_loss import SoftmaxProxyLoss
 
 
 @MODELS.register_module()
-class NormSoftmaxLoss(ProxyLoss):
+class NormSoftmaxLoss(SoftmaxProxyLoss):
     r"""Normalized softmax: a classifier without bias whose inputs and weights have length 1.
 
     Zhai and Wu, *Classification is a Strong Baseline for Deep Metric Learning*, BMVC 2019, section 3.1. With unit rows
@@ -25,6 +22,7 @@ class NormSoftmaxLoss(ProxyLoss):
         num_classes: number C of training classes.
         embed_dim: width D of the embedding. A ``DivideAndConquerHead`` puts in the width of each slice.
         temperature: T > 0; 0.05 in the paper.
+        sharded: divide the proxies among the ranks, see :class:`SoftmaxProxyLoss`.
 
     Raises:
         ValueError: for a value out of range; in the forward pass, what :class:`ProxyLoss` refuses.
@@ -34,11 +32,8 @@ class NormSoftmaxLoss(ProxyLoss):
         loss=dict(type='NormSoftmaxLoss', num_classes=100, embed_dim=512, temperature=0.05)
     """
 
-    def __init__(self, num_classes: int, embed_dim: int, temperature: float = 0.05) -> None:
-        super().__init__(num_classes, embed_dim)
+    def __init__(self, num_classes: int, embed_dim: int, temperature: float = 0.05, sharded: bool = False) -> None:
+        super().__init__(num_classes, embed_dim, sharded=sharded)
         check_positive(temperature=temperature)
         self.temperature = temperature
-
-    def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
-        """``(R, C)`` cosines and ``(R,)`` class ids -> ``(R,)``."""
-        return cross_entropy(cosine / self.temperature, labels, reduction='none')
+        self.scale = 1 / temperature

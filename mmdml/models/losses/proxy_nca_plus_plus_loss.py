@@ -1,16 +1,13 @@
 """ProxyNCA++ loss."""
 
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-
 from mmdml.registry import MODELS
 
 from .checks import check_positive
-from .proxy_loss import ProxyLoss
+from .softmax_proxy_loss import SoftmaxProxyLoss
 
 
 @MODELS.register_module()
-class ProxyNCAPlusPlusLoss(ProxyLoss):
+class ProxyNCAPlusPlusLoss(SoftmaxProxyLoss):
     r"""ProxyNCA++: probability that a row is assigned to the proxy of its class, at a low temperature.
 
     Teh, DeVries and Taylor, ECCV 2020, section 3. With unit rows x and proxies p,
@@ -27,6 +24,7 @@ class ProxyNCAPlusPlusLoss(ProxyLoss):
         num_classes: number C of training classes.
         embed_dim: width D of the embedding. A ``DivideAndConquerHead`` puts in the width of each slice.
         temperature: T > 0; 1/9 in the paper, which is unit vectors times 3.
+        sharded: divide the proxies among the ranks, see :class:`SoftmaxProxyLoss`.
 
     Raises:
         ValueError: for a value out of range; in the forward pass, what :class:`ProxyLoss` refuses.
@@ -36,12 +34,9 @@ class ProxyNCAPlusPlusLoss(ProxyLoss):
         loss=dict(type='ProxyNCAPlusPlusLoss', num_classes=100, embed_dim=512, temperature=1 / 9)
     """
 
-    def __init__(self, num_classes: int, embed_dim: int, temperature: float = 1 / 9) -> None:
-        super().__init__(num_classes, embed_dim)
+    def __init__(self, num_classes: int, embed_dim: int, temperature: float = 1 / 9, sharded: bool = False) -> None:
+        super().__init__(num_classes, embed_dim, sharded=sharded)
         check_positive(temperature=temperature)
         self.temperature = temperature
-
-    def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
-        """``(R, C)`` cosines and ``(R,)`` class ids -> ``(R,)``."""
         # The squared distance is 2 - 2 cos; its constant cancels in the quotient.
-        return cross_entropy(2 * cosine / self.temperature, labels, reduction='none')
+        self.scale = 2 / temperature

@@ -1,17 +1,16 @@
 """SoftTriple loss."""
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
 
 from .checks import check_positive
-from .proxy_loss import ProxyLoss
+from .softmax_proxy_loss import SoftmaxProxyLoss
 
 
 @MODELS.register_module()
-class SoftTripleLoss(ProxyLoss):
+class SoftTripleLoss(SoftmaxProxyLoss):
     r"""SoftTriple: a softmax over classes of several centers each, which a regularizer merges if they are not needed.
 
     Qian et al., *SoftTriple Loss: Deep Metric Learning Without Triplet Sampling*, ICCV 2019, equations 6 to 8. With
@@ -32,6 +31,7 @@ class SoftTripleLoss(ProxyLoss):
         gamma: > 0, temperature among the centers of a class; 0.1 in the paper.
         margin: delta >= 0; 0.01 in the paper.
         tau: >= 0, weight of the regularizer; 0.2 in the paper.
+        sharded: divide the proxies among the ranks, see :class:`SoftmaxProxyLoss`.
 
     Raises:
         ValueError: for a value out of range; in the forward pass, what :class:`ProxyLoss` refuses.
@@ -50,8 +50,9 @@ class SoftTripleLoss(ProxyLoss):
         gamma: float = 0.1,
         margin: float = 0.01,
         tau: float = 0.2,
+        sharded: bool = False,
     ) -> None:
-        super().__init__(num_classes, embed_dim, proxies_per_class=centers_per_class)
+        super().__init__(num_classes, embed_dim, proxies_per_class=centers_per_class, sharded=sharded)
         check_positive(scale=scale, gamma=gamma)
         for name, value in dict(margin=margin, tau=tau).items():
             if value < 0:
@@ -61,18 +62,20 @@ class SoftTripleLoss(ProxyLoss):
         self.margin = margin
         self.tau = tau
 
-    def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
-        """``(R, C * K)`` cosines and ``(R,)`` class ids -> ``(R,)``."""
+    def class_cosines(self, cosine: Tensor) -> Tensor:
+        """Relaxed cosines: means over the centers of a class, weighted by their softmax."""
         cosine = cosine.unflatten(1, (-1, self.proxies_per_class))
-        relaxed = ((cosine / self.gamma).softmax(2) * cosine).sum(2)
-        own = one_hot(labels, relaxed.shape[1]).to(cosine)
-        return cross_entropy(self.scale * (relaxed - self.margin * own), labels, reduction='none')
+        return ((cosine / self.gamma).softmax(2) * cosine).sum(2)
+
+    def target_cosine(self, target: Tensor) -> Tensor:
+        """Relaxed cosine less the margin."""
+        return target - self.margin
 
     def further_terms(self, pairs: PairBatch, unit_proxies: Tensor) -> Tensor:
         """Regularizer: mean distance of the centers of a class, halved, times tau."""
         number = self.proxies_per_class
         if number == 1 or self.tau == 0:
             return super().further_terms(pairs, unit_proxies)
-        centers = unit_proxies.unflatten(0, (self.num_classes, number))
+        centers = unit_proxies.unflatten(0, (-1, number))
         distance = ((2 - 2 * centers @ centers.mT).relu() + 1e-12).sqrt().triu(1)
-        return self.tau * distance.sum() / (self.num_classes * number * (number - 1))
+        return self.tau * self.over_all_classes(distance.sum()) / (self.num_classes * number * (number - 1))

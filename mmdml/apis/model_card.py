@@ -1,0 +1,47 @@
+"""The card of a model: what it was trained on, how, and what to expect of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmdml.utils.tables import markdown_table
+
+#: What a reader is told of every model that was trained here.
+LIMITS = (
+    'Scores hold for pictures like those that were scored: other subjects, cameras or crops need a test of their own '
+    '(`mmdml test FOLDER --model MODEL`).',
+    'Near pictures are similar to the model, not the same thing by proof. Not for decisions about people.',
+)
+
+
+def model_card(facts: Mapping[str, Any], limits: Sequence[str] = LIMITS, licenses: Sequence[str] = ()) -> str:
+    """Return the text of a model card in Markdown.
+
+    Args:
+        facts: ``name``, ``data``, ``command``, ``commit`` and whatever else is known; ``scores`` are names with
+            ``[before, after]`` the training or one number, in percent, and ``scored_on`` says of what.
+        limits: sentences.
+        licenses: sentences.
+    """
+    lines = [
+        f'# {facts["name"]}',
+        '',
+        'An embedding model of mmdml: pictures to vectors of length 1, near for alike.',
+        '',
+    ]
+    if 'scores' in facts:
+        lines += [f'Scores on {facts["scored_on"]}, in percent:', '', _scores(facts['scores']), '']
+    told = {key: value for key, value in facts.items() if key not in ('name', 'scores', 'scored_on', 'command')}
+    lines += [f'- {key.replace("_", " ")}: {value}' for key, value in told.items()]
+    if 'command' in facts:
+        lines += ['', '```shell', str(facts['command']), '```']
+    lines += ['', '## Limits', '', *(f'- {each}' for each in limits)]
+    if licenses:
+        lines += ['', '## Licenses', '', *(f'- {each}' for each in licenses)]
+    return '\n'.join(lines) + '\n'
+
+
+def _scores(scores: Mapping[str, Any]) -> str:
+    pairs = {name: value if isinstance(value, list | tuple) else [value] for name, value in scores.items()}
+    before = any(len(each) > 1 for each in pairs.values())
+    header = ['', 'before training', 'after'] if before else ['', 'score']
+    return markdown_table(header, [[name, *(f'{value:.2f}' for value in each)] for name, each in pairs.items()])

@@ -1,0 +1,33 @@
+"""Commands that take a folder with a few options, or a config file with the flags of MMEngine."""
+
+import importlib
+from typing import Any
+
+import click
+
+
+class FolderOrConfig(click.Command):
+    """A command whose arguments, where they begin with the path of a config, go to a function for configs.
+
+    Args:
+        on_config: ``'module:function'``; it is imported and called with the arguments and the name of the command.
+    """
+
+    def __init__(self, *args: Any, on_config: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.on_config = on_config
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0].endswith('.py'):
+            ctx.obj = list(args)
+            return []
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if ctx.obj is None:
+            return super().invoke(ctx)
+        from mmdml.cli.errors import run_command
+
+        module, _, function = self.on_config.partition(':')
+        run = getattr(importlib.import_module(module), function)
+        return run_command(lambda: run(ctx.obj, ctx.command_path))

@@ -1,0 +1,55 @@
+"""Scores of a model on a folder or list of one's own pictures."""
+
+from typing import Any
+
+import numpy as np
+
+from mmdml.apis import ImageEmbeddingInferencer
+from mmdml.cli.own_data import read_own_data
+from mmdml.evaluation.score_units import as_percent
+from mmdml.evaluation.scoring import RetrievalScoring
+from mmdml.registry import DATASETS
+from mmdml.structures import RowFacts
+from mmdml.utils.names import printable
+
+
+def folder_scores(embed: ImageEmbeddingInferencer, path: str, trained_on: list[str] | tuple = ()) -> dict[str, Any]:
+    """Embed the pictures of a folder with a folder a class, or of a list, and score how they find each other.
+
+    Args:
+        embed: what embeds.
+        path: of the folder, or of a list or table.
+        trained_on: names of the classes of the training.
+
+    Returns:
+        ``pictures``, ``classes``, ``unreadable`` (path and reason), ``trained_on`` (number of classes) and ``scores``
+        in percent.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`~mmdml.cli.own_data.read_own_data`; ValueError also for one class, or
+            no picture that can be read.
+    """
+    data = read_own_data(path)
+    if len(data.classes) < 2:
+        raise ValueError(f'{printable(path)} has one class: every picture would be right; make a folder for each class')
+    dataset = DATASETS.build(dict(**data.settings, split='test', test_mode=True))
+    infos = [dataset.get_data_info(number) for number in range(len(dataset))]
+    found = embed([info['img_path'] for info in infos])
+    rows = {info['img_path']: info for info in infos}
+    kept = [rows[name] for name in found.names]
+    if not kept:
+        first = found.unreadable[0]
+        raise ValueError(f'no picture of {printable(path)} can be read; {printable(first.name)}: {first.reason}')
+    facts = RowFacts.of(
+        np.array([info['gt_label'] for info in kept]),
+        roles=np.array([info['role'] for info in kept]),
+        paths=found.names,
+        class_names=data.classes,
+    )
+    return dict(
+        pictures=len(kept),
+        classes=len(data.classes),
+        unreadable=[f'{printable(each.name)}: {each.reason}' for each in found.unreadable],
+        trained_on=len({*trained_on} & {*data.classes}),
+        scores=as_percent(RetrievalScoring(recall_at=[1, 2, 4, 8])(found.embeddings, facts)),
+    )

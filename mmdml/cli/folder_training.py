@@ -1,0 +1,198 @@
+"""From a folder of pictures to a model folder: a recipe, a run, a card."""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from mmengine.config import Config
+
+import mmdml
+from mmdml.apis.model_card import model_card
+from mmdml.apis.model_folder import ModelFolder, plain_settings, write_model_folder
+from mmdml.apis.model_names import NamedModel, find_model
+from mmdml.cli.config_paths import watch_config
+from mmdml.cli.console import ToolRunner, take_console
+from mmdml.cli.launch import read_config
+from mmdml.cli.own_data import OwnData, held_out_classes, read_own_data, require_trainable
+from mmdml.cli.recipe_file import with_values
+from mmdml.cli.run_folders import new_run, newest_run
+from mmdml.engine.hooks.console_hook import SCORES_BEFORE
+from mmdml.engine.model_of import model_of
+from mmdml.engine.runner import build_runner
+from mmdml.utils.collect_env import git_commit
+from mmdml.utils.machine import available_cores, describe_machine
+
+#: Recipes by name.
+RECIPES = Path(mmdml.__file__).parent / '.mim/configs/custom'
+_RECIPE, _TRAINING = 'recipe.py', 'training'
+# Settings of a recipe that options of the same name set.
+_SETTINGS = ('image_size', 'batch_size', 'epochs', 'lr', 'seed')
+_MOST_WORKERS = 8
+
+
+def train_folder(options: dict[str, Any]) -> Path:
+    """Train on a folder of pictures, and return the folder of the model.
+
+    Args:
+        options: of ``mmdml train``, by name.
+
+    Raises:
+        ValueError: too few classes or pictures, an option that does not fit, or a run that is finished.
+        FileNotFoundError: there is no such folder, model or recipe, or nothing to resume.
+    """
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise ValueError(
+            'a folder is trained on by one process; several take the config that a run has written: '
+            f'bash tools/dist_train.sh runs/NAME-1/{_RECIPE} PROCESSES'
+        )
+    take_console()
+    data = read_own_data(options['data'])
+    require_trainable(data, options['data'])
+    base = options['out'] or os.path.join('runs', data.name)
+    run = _stopped_run(base, options) if options['resume'] else _started_run(base, data, options)
+    cfg = _config(run, options['resume'])
+    runner = build_runner(cfg, ToolRunner)
+    runner.train()
+    folder = _write_model(run, cfg, runner, data)
+    click.echo(_next_steps(folder, options['data'], data.name))
+    return run
+
+
+def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
+    named = find_model(options['model'])
+    named.require_weights()
+    name = options['recipe']
+    recipe = Path(name) if name.endswith('.py') else RECIPES / f'{name}.py'
+    if not recipe.is_file():
+        known = ', '.join(sorted(path.stem for path in RECIPES.glob('*.py')))
+        raise FileNotFoundError(f'there is no recipe {name}; there are {known}, and paths of configs')
+    values = _model_values(named) | {key: options[key] for key in _SETTINGS if options[key] is not None}
+    held_out = held_out_classes(data, options['hold_out'])
+    values.update(data=data.settings, val_classes=held_out)
+    values['num_workers'] = options['workers']
+    if options['workers'] is None:
+        values['num_workers'] = min(_MOST_WORKERS, available_cores())
+    defaults = Config.fromfile(recipe)
+    values['batch_size'] = _batch_size(options['batch_size'], defaults, len(data.classes) - held_out)
+    text = with_values(recipe, values)
+    run = new_run(base)
+    (run / _RECIPE).write_text(text, encoding='utf-8')
+    return run
+
+
+def _stopped_run(base: str, options: Mapping[str, Any]) -> Path:
+    run = newest_run(base)
+    if (run / 'model.json').exists():
+        raise ValueError(f'{run} is finished; leave --resume out to begin another run')
+    began = Config.fromfile(run / _RECIPE)
+    for key in _SETTINGS:
+        if options[key] not in (None, began[key]):
+            flag = f'--{key.replace("_", "-")}'
+            raise ValueError(f'{flag} {options[key]}: {run} began with {began[key]}, and goes on as it began')
+    return run
+
+
+def _model_values(named: NamedModel) -> dict[str, Any]:
+    """Return the values of a recipe that say what the training starts from."""
+    config = named.config
+    layers = config.model.to_dict()
+    layers.pop('head', None)
+    layers.pop('freeze_bn_stats', None)
+    pipeline = config.test_dataloader.dataset.pipeline
+    values = dict(
+        model_name=named.absolute,
+        embedder=_without_scope(layers) if named.initialized else plain_settings(layers),
+        load_from=named.weights and os.path.abspath(named.weights) or None,
+        color_type='grayscale' if layers['backbone'].get('in_channels') == 1 else 'color',
+    )
+    sizes = [each.get('crop_size', each.get('scale')) for each in pipeline]
+    size = next((each for each in reversed(sizes) if isinstance(each, int)), None)
+    return values if size is None else dict(values, image_size=size)
+
+
+def _without_scope(settings: Any) -> Any:
+    if isinstance(settings, dict):
+        return {key: _without_scope(each) for key, each in settings.items() if (key, each) != ('_scope_', 'mmdml')}
+    return [_without_scope(each) for each in settings] if isinstance(settings, list | tuple) else settings
+
+
+def _batch_size(given: int | None, defaults: Config, classes: int) -> int:
+    each = defaults.images_per_class
+    if given is None:
+        return min(defaults.batch_size, each * classes)
+    if given % each or given > each * classes:
+        raise ValueError(
+            f'--batch-size {given} must be a multiple of {each}, the pictures of a class in a batch, and at most '
+            f'{each * classes}: there are {classes} classes to train on'
+        )
+    return given
+
+
+def _config(run: Path, resume: bool) -> Config:
+    cfg = read_config(str(run / _RECIPE), {})
+    watch_config(cfg)
+    cfg.launcher, cfg.work_dir = 'none', str(run / _TRAINING)
+    cfg.resume = resume
+    if resume:
+        cfg.load_from = None
+    if cfg.val_classes:
+        cfg.default_hooks.console.score_first = True
+    else:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    return cfg
+
+
+def _write_model(run: Path, cfg: Config, runner: ToolRunner, data: OwnData) -> ModelFolder:
+    hub = runner.message_hub
+    trained = runner.train_dataloader.dataset
+    held_out = None if runner.val_loop is None else runner.val_dataloader.dataset
+    facts = dict(
+        name=run.name,
+        starts_from=cfg.model_name,
+        data=f'{data.name}: {len(trained):,} pictures of {len(trained.metainfo["classes"]):,} classes',
+        command=shlex.join(['mmdml', *sys.argv[1:]]),
+        commit=git_commit(),
+        version=mmdml.__version__,
+        machine=describe_machine(),
+        loss=cfg.model.head.loss.type,
+        image_size=cfg.image_size,
+        epochs=runner.epoch,
+        updates=runner.iter,
+    )
+    if held_out is not None:
+        last = {key.removeprefix('val/'): hub.get_scalar(key).current() for key in hub.log_scalars if '/Recall' in key}
+        last |= {key.removeprefix('val/'): hub.get_scalar(key).current() for key in hub.log_scalars if '/MAP' in key}
+        before = hub.get_info(SCORES_BEFORE)
+        facts['scored_on'] = f'{len(held_out):,} pictures of {len(held_out.metainfo["classes"]):,} held-out classes'
+        facts['scores'] = {
+            key.removeprefix('retrieval/'): [round(float(before[key]), 2), round(float(value), 2)]
+            for key, value in last.items()
+        }
+    classes = trained.metainfo['classes']
+    weights = model_of(runner).state_dict()
+    return write_model_folder(run, cfg, weights, classes, facts, model_card(facts))
+
+
+def _next_steps(folder: ModelFolder, path: str, name: str) -> str:
+    facts, model = folder.training, folder.path
+    lines = [f'The model is the folder {model}']
+    if 'scores' in facts:
+        before, after = facts['scores']['Recall@1']
+        lines[0] += f': Recall@1 {before:.1f} before, {after:.1f} after the training, on {facts["scored_on"]}'
+        if after < before:
+            lines.append(
+                'The training did not help. More epochs, a lower --lr or more classes may; keep the first model.'
+            )
+    store = shlex.quote(f'{name}.store')
+    return '\n'.join(
+        [
+            *lines,
+            'Next, a page that searches your pictures:',
+            f'  mmdml index {shlex.quote(path)} --store {store} --model {shlex.quote(str(model))}',
+            f'  mmdml serve {store}',
+        ]
+    )

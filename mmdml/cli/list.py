@@ -1,0 +1,56 @@
+"""``mmdml list``: the models that can be named."""
+
+import json
+from typing import Any
+
+import click
+
+from mmdml.cli.options import debug_option
+
+_EXAMPLE = """\b
+Example:
+  mmdml list
+  mmdml list 'iaa_*_cub'
+  mmdml list --json
+"""
+# Names of the index that are shown where no pattern is given.
+_SHOWN = 5
+
+
+@click.command(epilog=_EXAMPLE)
+@click.argument('pattern', required=False)
+@click.option('--json', 'as_json', is_flag=True, help='Print the models as JSON.')
+@debug_option
+def list(pattern: str | None, as_json: bool, **options: Any) -> None:
+    """Show the models by what they need: nothing, a download, or weights of your own.
+
+    PATTERN limits the names, with * and ?.
+    """
+    from mmdml.cli.errors import run_command
+
+    run_command(lambda: _list(pattern, as_json))
+
+
+def _list(pattern: str | None, as_json: bool) -> None:
+    from mmdml.apis.model_names import available_models
+
+    found = available_models(pattern)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    titles = dict(
+        offline='Work at once, offline:',
+        downloaded='Weights are downloaded at first use:',
+        own_weights='Need weights of your own, as NAME:CHECKPOINT; train them with the config of that name:',
+    )
+    for group, title in titles.items():
+        click.echo(title)
+        names = found[group] if pattern or group != 'own_weights' else found[group][:_SHOWN]
+        for name in names:
+            click.echo(f'  {name}')
+        left = len(found[group]) - len(names)
+        if left:
+            click.echo(f"  and {left} more: mmdml list '*' shows them all")
+        elif not names:
+            click.echo('  none')
+    click.echo('Also: a model folder, CONFIG.py:CHECKPOINT, FILE.onnx. mmdml info MODEL says more.')

@@ -1,0 +1,84 @@
+"""A folder or a list of one's own pictures as the data of a run."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmdml.registry import DATASETS
+from mmdml.utils.names import printable
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """Pictures with classes.
+
+    Attributes:
+        settings: of the dataset, without split and pipeline; paths are absolute.
+        name: of the folder or list, without ending.
+        classes: names.
+        sizes: ``(C,)`` pictures of each class.
+    """
+
+    settings: dict[str, Any]
+    name: str
+    classes: list[str]
+    sizes: np.ndarray
+
+    def __str__(self) -> str:
+        return f'{self.sizes.sum():,} pictures of {len(self.classes):,} classes'
+
+
+def read_own_data(path: str) -> OwnData:
+    """List the pictures of a folder with a folder a class, or of a list.
+
+    Args:
+        path: of the folder, or of a list or table; paths in a list are relative to its folder.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or no picture.
+        ValueError: a list that cannot be read, or images that cannot be had; see the datasets.
+    """
+    path = os.path.abspath(path)
+    if os.path.isdir(path):
+        if not any(each.is_dir() and each.name[0] != '.' for each in os.scandir(path)):
+            raise ValueError(
+                f'{printable(path)} has no folders in it: make one for each class, named as the class is, or name a '
+                'list with lines "path label"'
+            )
+        settings = dict(type='ImageFolder', data_root=path)
+    elif os.path.isfile(path):
+        settings = dict(type='ImageList', data_root=os.path.dirname(path), ann_file=path)
+    else:
+        raise FileNotFoundError(f'there is no folder or list {printable(path)}')
+    dataset = DATASETS.build(dict(**settings, split='test', test_mode=True))
+    classes = dataset.metainfo['classes']
+    name = os.path.splitext(os.path.basename(path))[0] if os.path.isfile(path) else os.path.basename(path)
+    return OwnData(settings, name, classes, np.bincount(dataset.labels, minlength=len(classes)))
+
+
+def require_trainable(data: OwnData, path: str) -> None:
+    """Check that there is something to learn.
+
+    Raises:
+        ValueError: fewer than two classes, or fewer than two that have two pictures.
+    """
+    path = printable(path)
+    if len(data.classes) < 2:
+        raise ValueError(
+            f'{path} has one class, {printable(data.classes[0])}: a model learns from pictures of different classes. '
+            'Make a folder for each class, or name the folder above'
+        )
+    learnable = int((data.sizes > 1).sum())
+    if learnable < 2:
+        raise ValueError(
+            f'{path} has {learnable} classes with two pictures or more, and {len(data.classes) - learnable} with one: '
+            'a model learns from pictures of the same class. Add pictures to two classes at least'
+        )
+
+
+def held_out_classes(data: OwnData, share: float) -> int:
+    """Return how many classes to hold out: at least two, and none where fewer than two would be left."""
+    number = max(2, round(share * len(data.classes))) if share else 0
+    return number if len(data.classes) - number >= 2 else 0

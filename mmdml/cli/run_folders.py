@@ -1,0 +1,43 @@
+"""Numbered folders of runs."""
+
+import os
+import re
+from pathlib import Path
+
+from mmdml.utils.names import printable
+
+
+def new_run(base: str) -> Path:
+    """Make the folder of the next run: ``base-1``, ``base-2``, ...
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    number = max(_numbers(base), default=0)
+    while True:
+        number += 1
+        folder = Path(f'{base}-{number}')
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another command was faster
+            continue
+        return folder
+
+
+def newest_run(base: str) -> Path:
+    """Return the run with the highest number.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    numbers = _numbers(base)
+    if not numbers:
+        raise FileNotFoundError(f'there is no run {printable(base)}-1 to go on with; leave --resume out')
+    return Path(f'{base}-{max(numbers)}')
+
+
+def _numbers(base: str) -> list[int]:
+    folder, name = os.path.split(base)
+    found = os.listdir(folder or '.') if os.path.isdir(folder or '.') else []
+    return [int(match[1]) for match in (re.fullmatch(re.escape(name) + r'-(\d+)', each) for each in found) if match]

@@ -1,0 +1,38 @@
+"""``mmdml list`` and ``mmdml info``: what a model needs and what it is, without a download."""
+
+import json
+
+from click.testing import CliRunner
+
+from mmdml.apis import list_models
+from mmdml.cli.main import main
+
+
+def mmdml(*arguments):
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_models_are_listed_by_what_they_need():
+    found = json.loads(mmdml('list', '--json'))
+    assert list(found) == ['offline', 'downloaded', 'own_weights']
+    names = [name for group in found.values() for name in group]
+    assert set(list_models()) <= set(names) and 'timm/NAME' in found['downloaded']
+    assert json.loads(mmdml('list', 'iaa_ms_*_cub', '--json'))['own_weights'] == list_models('iaa_ms_*_cub')
+    text = mmdml('list').splitlines()
+    assert text[0] == 'Work at once, offline:' and any(line.endswith("mmdml list '*' shows them all") for line in text)
+
+
+def test_models_of_timm_are_listed_by_a_pattern():
+    found = json.loads(mmdml('list', 'timm/vit_small_patch14_dinov2*', '--json'))['downloaded']
+    assert 'timm/vit_small_patch14_dinov2.lvd142m' in found
+
+
+def test_info_names_layers_and_input_without_weights():
+    facts = json.loads(mmdml('info', 'ms_conv4_omniglot', '--json'))
+    assert facts['layers'] == 'Conv4 + GlobalAveragePooling + LinearEmbedding' and facts['dimensions'] == 128
+    assert facts['weights'].startswith('none') and facts['kind'] == 'indexed'
+    assert 'pretrained backbone' in mmdml('info', 'timm/test_vit') and 'CenterCrop 160' in mmdml(
+        'info', 'timm/test_vit'
+    )

@@ -1,0 +1,155 @@
+"""``mmdml train`` and ``mmdml test`` on a folder: one folder comes out that is the model; mistakes end in a line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from mmengine.config import Config
+from tiny import REPO, tiny_config
+
+from mmdml.apis import ImageEmbeddingInferencer
+from mmdml.apis.model_folder import ModelFolder
+from mmdml.cli.main import main
+from mmdml.cli.own_data import held_out_classes, read_own_data
+from mmdml.cli.recipe_file import with_values
+from mmdml.cli.run_folders import new_run, newest_run
+
+RECIPE = Path(REPO, 'configs/custom/iaa_ms.py')
+
+
+@pytest.fixture(scope='module')
+def start(pictures, tmp_path_factory):
+    """Name of a small model that was not trained."""
+    path = tmp_path_factory.mktemp('start') / 'tiny.py'
+    tiny_config(pictures, path.parent).dump(str(path))
+    return f'{path}:untrained'
+
+
+def mmdml(*arguments, status=1):
+    """Run a command that ends before any training, in this process."""
+    done = CliRunner().invoke(main, [str(each) for each in arguments])
+    assert done.exit_code == status, done.output
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_folder_becomes_a_model_that_is_scored_resumed_and_never_overwritten(pictures, start, tmp_path):
+    def run(*arguments):
+        command = [sys.executable, '-m', 'mmdml.cli.main', *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    shutil.copytree(pictures, tmp_path / 'my photos')
+    train = ('train', 'my photos', '--model', start, '--image-size', 28, '--epochs', 2, '--workers', 0, '--seed', 3)
+    text = run(*train)
+    assert 'before training: Recall@1' in text and 'Env' not in text and 'Hooks' not in text
+    assert 'The model is the folder runs/my photos-1: Recall@1' in text and '2 held-out classes' in text
+    assert "  mmdml index 'my photos' --store 'my photos.store' --model 'runs/my photos-1'" in text
+    model = tmp_path / 'runs/my photos-1'
+    folder = ModelFolder.read(model)
+    assert len(folder.classes) == 6 and folder.training['epochs'] == 2
+    before, after = folder.training['scores']['Recall@1']
+    assert f'| Recall@1 | {before:.2f} | {after:.2f} |' in (model / 'README.md').read_text()
+    recipe = Config.fromfile(model / 'recipe.py')
+    assert recipe.train_dataloader.batch_size == recipe.train_dataloader.sampler.batch_size == 24
+    assert recipe.randomness.seed == 3 and recipe.train_cfg.max_epochs == 2
+
+    # The scores of the card are those of the folder on the same pictures.
+    held_out = set(read_own_data(pictures).classes) - set(folder.classes)
+    for name in held_out:
+        shutil.copytree(Path(pictures, name), tmp_path / 'held out' / name)
+    found = json.loads(run('test', 'held out', '--model', 'runs/my photos-1', '--json'))
+    assert found['scores']['Recall@1'] == pytest.approx(after, abs=0.01) and found['classes'] == 2
+
+    # Killed before the folder was written: the same command writes it.
+    for name in ('model.json', 'weights.pth', 'README.md'):
+        (model / name).unlink()
+    run(*train, '--resume')
+    again = ModelFolder.read(model)
+    assert again.model_hash == folder.model_hash and again.training['scores'] == folder.training['scores']
+    assert ImageEmbeddingInferencer(model, progress=False).dimensions == 6
+
+
+def test_too_little_to_learn_from_ends_in_a_line(pictures, start, tmp_path):
+    def photos(*classes):
+        folder = tmp_path / f'photos{len(list(tmp_path.iterdir()))}'
+        for name, number in classes:
+            (folder / name).mkdir(parents=True)
+            for each in range(number):
+                cv2.imwrite(str(folder / name / f'{each}.png'), np.full((8, 8), each, np.uint8))
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    one, single = photos(('beech', 3)), photos(('beech', 3), ('oak', 1), ('elm', 1))
+    assert 'has one class, beech: a model learns from pictures of different' in mmdml('train', one, '--model', start)
+    assert '1 classes with two pictures or more, and 2 with one' in mmdml('train', single, '--model', start)
+    assert 'has no folders in it: make one for each class' in mmdml('train', one / 'beech', '--model', start)
+    assert 'there is no folder or list' in mmdml('train', tmp_path / 'nowhere', '--model', start)
+    assert 'every picture would be right' in mmdml('test', one, '--model', start)
+
+
+def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start, tmp_path):
+    train = ('train', pictures, '--out', tmp_path / 'run', '--model')
+    assert '--batch-size 30 must be a multiple of 4' in mmdml(*train, start, '--batch-size', 30)
+    assert 'at most 24: there are 6 classes' in mmdml(*train, start, '--batch-size', 28)
+    assert 'there is no recipe best; there are iaa_ms' in mmdml(*train, start, '--recipe', 'best')
+    assert 'no weights were published' in mmdml(*train, start.removesuffix(':untrained'))
+    assert 'there is no run' in mmdml(*train, start, '--resume')
+    assert '--lr' in mmdml(*train, start, '--lr', 0, status=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_goes_on_only_as_it_began(pictures, start, tmp_path):
+    run = new_run(str(tmp_path / 'run'))
+    (run / 'recipe.py').write_text(with_values(RECIPE, dict(epochs=5)))
+    resume = ('train', pictures, '--model', start, '--out', tmp_path / 'run', '--resume')
+    assert '--epochs 6: ' in mmdml(*resume, '--epochs', 6) and 'began with 5' in mmdml(*resume, '--epochs', 6)
+    (run / 'model.json').write_text('{}')
+    assert 'run-1 is finished' in mmdml(*resume)
+
+
+def test_runs_are_numbered_and_none_is_used_twice(tmp_path):
+    base = str(tmp_path / 'runs/photos')
+    assert [new_run(base).name for _ in range(2)] == ['photos-1', 'photos-2']
+    (tmp_path / 'runs/photos-12').mkdir()
+    (tmp_path / 'runs/photos-x').mkdir()
+    assert newest_run(base).name == 'photos-12' and new_run(base).name == 'photos-13'
+
+
+def test_a_value_of_a_recipe_is_set_once_and_used_everywhere(tmp_path):
+    (tmp_path / 'recipe.py').write_text(with_values(RECIPE, dict(image_size=56, embedder=dict(type='X', neck=[1, 2]))))
+    config = Config.fromfile(tmp_path / 'recipe.py')
+    crop, resized = config.train_pipeline[1].scale, config.test_pipeline[1].scale
+    assert (crop, resized, config.test_pipeline[2].crop_size) == (56, 64, 56) and config.model.type == 'X'
+    assert config.batch_size == Config.fromfile(RECIPE).batch_size
+    with pytest.raises(ValueError, match="assigns no 'image_sise' at its top level.*did you mean 'image_size'"):
+        with_values(RECIPE, dict(image_sise=1))
+
+
+def test_a_list_is_as_good_as_a_folder(pictures, tmp_path):
+    files = sorted(Path(pictures).rglob('*.png'))
+    (tmp_path / 'mine.csv').write_text('path,label\n' + ''.join(f'{file},{file.parent.name}\n' for file in files))
+    listed, folder = read_own_data(tmp_path / 'mine.csv'), read_own_data(pictures)
+    assert listed.classes == folder.classes and listed.sizes.tolist() == folder.sizes.tolist()
+    assert (listed.name, str(listed)) == ('mine', '36 pictures of 8 classes')
+
+
+@pytest.mark.parametrize('classes, share, expected', [(2, 0.2, 0), (3, 0.2, 0), (4, 0.2, 2), (8, 0.5, 4), (8, 0, 0)])
+def test_two_classes_at_least_are_held_out_and_two_are_left(pictures, classes, share, expected):
+    data = read_own_data(pictures)
+    assert (
+        held_out_classes(type(data)(data.settings, '', data.classes[:classes], data.sizes[:classes]), share) == expected
+    )
+
+
+def test_the_config_form_of_the_command_is_that_of_the_tools(tmp_path):
+    (tmp_path / 'empty.py').write_text('x = 1\n')
+    assert "has no entry 'model'" in mmdml('train', tmp_path / 'empty.py')
+    assert "has no entry 'model'" in mmdml('test', tmp_path / 'empty.py', 'epoch_1.pth')
