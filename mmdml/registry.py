@@ -20,6 +20,8 @@ TASK_UTILS = _child(roots.TASK_UTILS, 'mmdml.models')
 DATASETS = _child(roots.DATASETS, 'mmdml.datasets')
 DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'mmdml.datasets')
 TRANSFORMS = _child(roots.TRANSFORMS, 'mmdml.datasets')
+#: Ways to make a batch of items.
+FUNCTIONS = _child(roots.FUNCTIONS, 'mmdml.datasets')
 METRICS = _child(roots.METRICS, 'mmdml.evaluation.metrics')
 #: Which images of a test set are queries, which are their gallery. MMEngine has no such parts.
 PROTOCOLS = Registry('protocol', scope='mmdml', locations=['mmdml.evaluation.protocols'])

@@ -40,8 +40,11 @@ def without_pretrained_weights(model):
 def assert_learns(model):
     """A model without pretrained weights takes a finite step on four images of two classes and embeds them."""
     embedder = registry.MODELS.build(model)
-    channels = len(model['data_preprocessor']['mean'])
-    inputs = list(torch.randint(0, 256, (4, channels, 64, 64), dtype=torch.uint8))
+    if model['backbone']['type'] == 'Identity':
+        inputs = torch.randn(4, model['neck']['in_channels'])
+    else:
+        channels = len(model['data_preprocessor']['mean'])
+        inputs = list(torch.randint(0, 256, (4, channels, 64, 64), dtype=torch.uint8))
     samples = [DataSample(metainfo=dict(sample_idx=at)).set_gt_label(at // 2) for at in range(4)]
     data = embedder.data_preprocessor(dict(inputs=inputs, data_samples=samples), True)
     for part in embedder.modules():
@@ -54,4 +57,4 @@ def assert_learns(model):
     assert torch.isfinite(losses['loss'])
     found = torch.stack([sample.embedding for sample in embedder.eval()(**data, mode='predict')])
     torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
-    assert found.shape[1] == model['neck']['embed_dim']
+    assert found.shape[1] == embedder.neck.embed_dim == model['neck'].get('embed_dim', embedder.neck.embed_dim)

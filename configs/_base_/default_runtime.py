@@ -1,6 +1,7 @@
 default_scope = 'mmdml'
 
 default_hooks = dict(
+    runtime_info=dict(type='RuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     # Evaluations are logged at the number of updates, as training is.
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),

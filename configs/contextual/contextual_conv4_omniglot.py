@@ -5,4 +5,4 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(head=dict(loss=dict(type='ContextualLoss', k=4, epsilon=0.05, context=0.2)))
+model = dict(head=dict(loss=dict(type='ContextualLoss', k=4, epsilon=0.05, context=0.4)))

@@ -12,13 +12,16 @@ LIMITS = (
     'Near pictures are similar to the model, not the same thing by proof. Not for decisions about people.',
 )
 
+_TOLD_ELSEWHERE = ('name', 'scores', 'scored_on', 'tests', 'command')
+
 
 def model_card(facts: Mapping[str, Any], limits: Sequence[str] = LIMITS, licenses: Sequence[str] = ()) -> str:
     """Return the text of a model card in Markdown.
 
     Args:
         facts: ``name``, ``data``, ``command``, ``commit`` and whatever else is known; ``scores`` are names with
-            ``[before, after]`` the training or one number, in percent, and ``scored_on`` says of what.
+            ``[before, after]`` the training or one number, in percent, and ``scored_on`` says of what; ``tests`` has
+            more of both, each with its ``command``.
         limits: sentences.
         licenses: sentences.
     """
@@ -28,12 +31,14 @@ def model_card(facts: Mapping[str, Any], limits: Sequence[str] = LIMITS, license
         'An embedding model of mmdml: pictures to vectors of length 1, near for alike.',
         '',
     ]
-    if 'scores' in facts:
-        lines += [f'Scores on {facts["scored_on"]}, in percent:', '', _scores(facts['scores']), '']
-    told = {key: value for key, value in facts.items() if key not in ('name', 'scores', 'scored_on', 'command')}
+    for test in [facts, *facts.get('tests', [])]:
+        if 'scores' in test:
+            by = '' if test is facts else f' by `{test["command"]}`'
+            lines += [f'Scores on {test["scored_on"]}{by}, in percent:', '', _scores(test['scores']), '']
+    told = {key: value for key, value in facts.items() if key not in _TOLD_ELSEWHERE}
     lines += [f'- {key.replace("_", " ")}: {value}' for key, value in told.items()]
     if 'command' in facts:
-        lines += ['', '```shell', str(facts['command']), '```']
+        lines += ['', 'Trained by', '', '```shell', str(facts['command']), '```']
     lines += ['', '## Limits', '', *(f'- {each}' for each in limits)]
     if licenses:
         lines += ['', '## Licenses', '', *(f'- {each}' for each in licenses)]

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,16 +20,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmdml.utils.files import replaced_when_whole, write_atomically
+from mmdml.utils.files import write_atomically
 from mmdml.utils.names import printable
 
 if TYPE_CHECKING:
     import torch
     from mmengine.config import Config
 
+    from mmdml.models import ImageEmbedder
+
 #: Version of the format.
 FORMAT = 1
 _SETTINGS, _WEIGHTS, _CARD = 'model.json', 'weights.pth', 'README.md'
+_FIELDS = ('model', 'pipeline', 'model_hash', 'weights_hash', 'classes', 'training')
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -42,6 +46,7 @@ class ModelFolder:
         pipeline: transforms from a file to the model's input.
         model_hash: of weights, layers and pre-processing, as
             :attr:`~mmdml.apis.ImageEmbeddingInferencer.model_hash` has it.
+        weights_hash: SHA-256 of the file of weights.
         classes: names of the classes that it was trained on.
         training: how it was trained, such as ``data``, ``command``, ``commit`` and ``scores``.
     """
@@ -50,6 +55,7 @@ class ModelFolder:
     model: dict[str, Any]
     pipeline: list[dict[str, Any]]
     model_hash: str
+    weights_hash: str
     classes: list[str] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -75,18 +81,18 @@ class ModelFolder:
         if not isinstance(content, dict) or content.get('format') != FORMAT:
             found = content.get('format') if isinstance(content, dict) else None
             raise ValueError(f'{shown} has format {found!r}, and this version of mmdml reads {FORMAT}; update mmdml')
-        kinds = dict(model=dict, pipeline=list, model_hash=str, classes=list, training=dict, weights_sha256=str)
+        kinds = dict(model=dict, pipeline=list, model_hash=str, classes=list, training=dict, weights_hash=str)
         for key, kind in kinds.items():
             if not isinstance(content.get(key), kind):
                 raise ValueError(f'{shown}/{_SETTINGS}: {key} is missing or of the wrong kind')
         if not (path / _WEIGHTS).is_file():
             raise FileNotFoundError(f'{shown} has no {_WEIGHTS}: copy the whole folder')
-        if _sha256(path / _WEIGHTS) != content['weights_sha256']:
+        if _sha256(path / _WEIGHTS) != content['weights_hash']:
             raise ValueError(
                 f'{shown}/{_WEIGHTS} are not the weights that {_SETTINGS} belongs to; copy the folder again'
             )
         check_settings(content['model'], content['pipeline'], f'{shown}/{_SETTINGS}')
-        return cls(path, *(content[key] for key in ('model', 'pipeline', 'model_hash', 'classes', 'training')))
+        return cls(path, *(content[key] for key in _FIELDS))
 
     @property
     def weights(self) -> Path:
@@ -104,7 +110,7 @@ class ModelFolder:
 def write_model_folder(
     path: str | Path,
     config: Config,
-    weights: Mapping[str, torch.Tensor],
+    model: ImageEmbedder,
     classes: Sequence[str] = (),
     training: Mapping[str, Any] | None = None,
     card: str = '',
@@ -115,7 +121,7 @@ def write_model_folder(
     Args:
         path: of the folder, new or without a model.
         config: with ``model`` and ``test_dataloader.dataset.pipeline``.
-        weights: state dict of the model; what belongs to the head is left out.
+        model: built from it, with the weights to write; the head is left out.
         classes: names of the classes that it was trained on.
         training: facts on how it was trained, plain values.
         card: text of ``README.md``.
@@ -138,32 +144,42 @@ def write_model_folder(
     there = [name for name in (_SETTINGS, _WEIGHTS, _CARD) if os.path.lexists(path / name)]
     if there:
         raise FileExistsError(f'{printable((path / there[0]).absolute())} exists already; choose another folder')
-    model = plain_settings(config.model.to_dict())
-    model.pop('head', None)
+    layers = plain_settings(config.model.to_dict())
+    layers.pop('head', None)
     pipeline = [plain_settings(each) for each in config.test_dataloader.dataset.pipeline]
-    check_settings(model, pipeline, 'the config')
-    state = {key: value.detach().cpu().clone() for key, value in weights.items() if not key.startswith('head.')}
+    check_settings(layers, pipeline, 'the config')
+    # The state dict of a backbone with adapters lacks what is frozen.
+    whole = {**dict(model.named_parameters()), **model.state_dict()}
+    state = {key: value.detach().cpu().clone() for key, value in whole.items() if not key.startswith('head.')}
     if half:
-        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    embedder = MODELS.build(json.loads(json.dumps(model)))
+        state = rounded(state)
+    embedder = MODELS.build(json.loads(json.dumps(layers)))
     load_weights(embedder, state)
     path.mkdir(parents=True, exist_ok=True)
-    with replaced_when_whole(path / _WEIGHTS) as beside:
-        torch.save(dict(state_dict=state), beside)
+    # Written to a file, an archive holds the name of the file; like this the same weights have the same hash.
+    archive = io.BytesIO()
+    torch.save(dict(state_dict=state), archive)
+    with write_atomically(path / _WEIGHTS) as file:
+        file.write(archive.getvalue())
     with write_atomically(path / _CARD, 'w', encoding='utf-8') as file:
         file.write(card)
     content = dict(
         format=FORMAT,
-        model=model,
+        model=layers,
         pipeline=pipeline,
         model_hash=embedding_hash(embedder, pipeline),
-        weights_sha256=_sha256(path / _WEIGHTS),
+        weights_hash=_sha256(path / _WEIGHTS),
         classes=list(classes),
         training=dict(training or {}),
     )
     with write_atomically(path / _SETTINGS, 'w', encoding='utf-8') as file:
         file.write(json.dumps(content, indent=1) + '\n')
     return ModelFolder.read(path)
+
+
+def rounded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a state dict with its floating-point weights as fp16."""
+    return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
 
 
 def plain_settings(value: Any) -> Any:

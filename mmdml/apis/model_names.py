@@ -223,7 +223,9 @@ KINDS: tuple[ModelKind, ...] = (
 
 def shipped_models() -> dict[str, Path]:
     """Model folders inside the package, by name; the first is the default."""
-    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob('*/model.json'))}
+    folders = [path.parent for path in sorted(SHIPPED.glob('*/model.json'))]
+    # The hash of the weights ends the name of the folder.
+    return {folder.name.rpartition('-')[0]: folder for folder in folders}
 
 
 def available_models(pattern: str | None = None) -> dict[str, list[str]]:

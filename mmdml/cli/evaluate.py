@@ -1,206 +1,101 @@
-"""Score saved embeddings of any origin.
+"""``mmdml evaluate``: scores of finished embeddings."""
 
-    python tools/analysis_tools/eval_embeddings.py test.npz
-    python tools/analysis_tools/eval_embeddings.py test.npy --labels labels.txt --recall-at 1 10 100 --json scores.json
-    python tools/analysis_tools/eval_embeddings.py test.npz --protocol SingleGalleryShot repeats=10 --clustering NMI F1
-
-FILE comes first. What it may hold is described in ``mmdml/functional/embedding_files.py``, every option in
-``docs/evaluation.md``; ``tools/test.py --out`` writes such files. Scores are percentages. Options that take settings
-take them as ``key=value``, lists with commas.
-"""
-
-import argparse
-import ast
-import json
-import logging
-import sys
-from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
-import torch
+import click
 
-import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
-from mmdml.evaluation.functional.options import CHOICES, SearchOptions
-from mmdml.evaluation.prefix_scoring import PrefixScoring
-from mmdml.evaluation.protocols import PerPart
-from mmdml.evaluation.score_units import as_percent, score_text
-from mmdml.functional.embedding_files import read_embeddings
-from mmdml.utils.files import prepare_output, write_atomically
-from mmdml.utils.tables import plain_table
+from mmdml.cli.options import debug_option, quiet_loading
 
-_DEFAULTS = {field.name: field.default for field in fields(SearchOptions)}
-# What input can be at fault for; everything else is a fault of ours, and worth a traceback.
-_EXPECTED = (ValueError, TypeError, KeyError, OSError, ImportError)
+_EXAMPLE = """\b
+Example:
+  mmdml evaluate test.npz
+  mmdml evaluate test.npy --labels labels.txt --recall-at 1,10,100 --json scores.json
+  mmdml evaluate test.npz --protocol "SingleGalleryShot repeats=10" --clustering "NMI F1"
+  mmdml evaluate test.npz --rerank --expand "k=10 alpha=3"
+"""
 
-
-def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Command-line flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition('\n')[0], epilog='KEY=VALUE settings: see docs/evaluation.md'
-    )
-    parser.add_argument('file', help='.npz, .npy or .parquet file of embeddings')
-    parser.add_argument('--labels', metavar='FILE', help='.npy, .txt, .csv or .tsv file of labels, if FILE has none')
-    parser.add_argument('--metrics', nargs='+', help=f'default: {" ".join(_DEFAULTS["metrics"])}')
-    parser.add_argument('--recall-at', nargs='+', type=int, metavar='K', help='K of Recall@K; default: 1 2 4 8')
-    for name, known in CHOICES.items():
-        flag = '--' + name.replace('_', '-')
-        parser.add_argument(flag, choices=known, default=_DEFAULTS[name], help=f'default: {_DEFAULTS[name]}')
-    parser.add_argument('--protocol', nargs='+', metavar=('NAME', 'KEY=VALUE'), help='default: roles decide')
-    parser.add_argument('--rerank', nargs='*', metavar='KEY=VALUE', help='re-ranking: k1=20 k2=6 weight=0.3')
-    parser.add_argument('--expand', nargs='*', metavar='KEY=VALUE', help='query expansion: k=10 alpha=3.0')
-    parser.add_argument('--whiten', nargs='*', metavar='KEY=VALUE', help='PCA-whitening: dim=128 fit=train.npz')
-    parser.add_argument('--clustering', nargs='*', metavar='NAME or KEY=VALUE', help='NMI AMI F1 restarts=1 repeats=1')
-    parser.add_argument('--verification', nargs='*', metavar='KEY=VALUE', help='EER, TPR at FPR: fpr=0.001,0.01')
-    parser.add_argument('--consistency', nargs='*', metavar='KEY=VALUE', help='OPIS: fpr_range=0.01,0.1 points=101')
-    parser.add_argument('--graded', nargs='*', metavar='KEY=VALUE', help='GradedNDCG: levels=coarse label_sets=labels')
-    parser.add_argument('--widths', nargs='+', type=int, default=[], metavar='D', help='score the first D columns, too')
-    parser.add_argument('--slices', type=int, default=0, metavar='K', help='score each of K slices, too')
-    parser.add_argument('--values', metavar='FILE', help='.csv file for every query, and NAME.classes.csv by class')
-    parser.add_argument('--device', help='default: cpu')
-    parser.add_argument('--block-size', type=int, default=_DEFAULTS['block_size'], help='queries searched at a time')
-    parser.add_argument('--json', metavar='FILE', help='write scores and settings there; - for the terminal, no table')
-    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
-    return parser.parse_args(arguments)
+#: Options that hold lists or settings, their form, and what they are; a bare flag takes the defaults where it may.
+_NAMES = {
+    'metrics': ('NAMES', 'Scores, e.g. Recall@K,MAP@R,mAP.'),
+    'recall_at': ('K,...', 'K of Recall@K. Default: 1,2,4,8.'),
+    'widths': ('D,...', 'Score the first D columns, too.'),
+    'protocol': (
+        'NAME SETTINGS',
+        'Which rows search which, e.g. "SingleGalleryShot repeats=10". Default: roles decide.',
+    ),
+}
+_SETTINGS = {
+    'rerank': 'Re-ranking, e.g. "k1=20 k2=6 weight=0.3".',
+    'expand': 'Query expansion, e.g. "k=10 alpha=3.0".',
+    'whiten': 'PCA-whitening, e.g. "dim=128 fit=train.npz".',
+    'clustering': 'Clustering scores, e.g. "NMI AMI F1 restarts=1".',
+    'verification': 'EER, and TPR at FPR, e.g. "fpr=0.001,0.01".',
+    'consistency': 'OPIS, e.g. "fpr_range=0.01,0.1 points=101".',
+    'graded': 'Graded NDCG, e.g. "levels=coarse".',
+}
+CHOICES = {
+    'distance': ('cosine', 'dot', 'euclidean'),
+    'ties': ('pessimistic', 'optimistic'),
+    'no_positive': ('skip', 'miss'),
+    'backend': ('torch', 'faiss'),
+}
 
 
-def settings(words: Sequence[str] | None) -> dict[str, Any] | None:
-    """``['k=5', 'alpha=0.5']`` -> ``{'k': 5, 'alpha': 0.5}``; None stays None."""
-    if words is None:
-        return None
-    pairs = {}
-    for word in words:
-        key, equals, value = word.partition('=')
-        if not key or not equals:
-            raise ValueError(f'expected key=value, got {word!r}')
-        if key in pairs:
-            raise ValueError(f'{key} is given twice')
-        pairs[key] = [_value(item) for item in value.split(',')] if ',' in value else _value(value)
-    return pairs
+def _flag(name: str) -> str:
+    return '--' + name.replace('_', '-')
 
 
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _lists(command: Any) -> Any:
+    """Add the options of the tables above."""
+    for name, help in reversed(_SETTINGS.items()):
+        command = click.option(_flag(name), is_flag=False, flag_value='', metavar='[SETTINGS]', help=help)(command)
+    for name, known in reversed(CHOICES.items()):
+        command = click.option(_flag(name), type=click.Choice(known), help=f'Default: {known[0]}.')(command)
+    for name, (metavar, help) in reversed(_NAMES.items()):
+        command = click.option(_flag(name), metavar=metavar, help=help)(command)
+    return command
 
 
-def build_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of :class:`PrefixScoring`; of files with parts the protocol is that of each part."""
-    clustering = None
-    if args.clustering is not None:
-        names = [word for word in args.clustering if '=' not in word]
-        clustering = settings([word for word in args.clustering if '=' in word])
-        if names:
-            clustering['metrics'] = names
-    protocol = None
-    if args.protocol is not None:
-        protocol = dict(type=args.protocol[0], **settings(args.protocol[1:]))
-    metrics = list(args.metrics or _DEFAULTS['metrics'])
-    if args.recall_at and 'Recall@K' not in metrics:
-        # A K that is named is scored, whatever else is.
-        metrics.insert(0, 'Recall@K')
-    return dict(
-        protocol=protocol,
-        clustering=clustering,
-        whitening=settings(args.whiten),
-        query_expansion=settings(args.expand),
-        verification=_pairwise(args.verification, 'fpr'),
-        consistency=settings(args.consistency),
-        graded=settings(args.graded),
-        widths=args.widths,
-        slices=args.slices,
-        values_out=args.values,
-        reranking=settings(args.rerank),
-        recall_at=args.recall_at or list(_DEFAULTS['recall_at']),
-        metrics=metrics,
-        block_size=args.block_size,
-        **{name: getattr(args, name) for name in CHOICES},
-    )
+@click.command(epilog=_EXAMPLE)
+@click.argument('file')
+@click.option('--labels', metavar='FILE', help='.npy, .txt, .csv or .tsv file of labels, if FILE has none.')
+@_lists
+@click.option('--slices', type=int, help='Score each of so many slices, too.')
+@click.option('--values', metavar='FILE', help='.csv file for every query, and NAME.classes.csv by class.')
+@click.option('--device', help='Where to search. Default: the CPU.')
+@click.option('--block-size', type=int, help='Queries searched at a time.')
+@click.option('--json', metavar='FILE', help='Write scores and settings there; - prints them, without the table.')
+@debug_option
+def evaluate(**options: Any) -> None:
+    """Score the embeddings in FILE (.npz, .npy or .parquet), of mmdml or of any other origin, in percent.
 
-
-def _pairwise(words: Sequence[str] | None, name: str) -> dict[str, Any] | None:
-    """Read settings of which one is a list, also where it has one entry."""
-    given = settings(words)
-    if given is not None and not isinstance(given.get(name, []), list):
-        given[name] = [given[name]]
-    return given
-
-
-def table(scores: dict[str, float]) -> str:
-    """One line a part, one column a score: ``mean`` or ``mean ± standard deviation``."""
-    lines: dict[str, dict[str, str]] = {}
-    for key, value in scores.items():
-        if not key.endswith('_std'):
-            part, _, name = key.rpartition('/')
-            std = scores.get(f'{key}_std')
-            lines.setdefault(part, {})[name] = score_text(name, value) + (
-                '' if std is None else f' ± {score_text(name, std)}'
-            )
-    names = list(dict.fromkeys(name for line in lines.values() for name in line))
-    return plain_table(['', *names], [[part, *(line.get(name, '') for name in names)] for part, line in lines.items()])
-
-
-def _check_device(name: str | None) -> None:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        # torch has a kind of error for each way in which a device is missing.
-        raise ValueError(f'--device {name} cannot be used: {str(error).partition(chr(10))[0]}') from error
-
-
-def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what goes to ``--json``: the file, its sizes, the options, and the scores in percent.
-
-    Raises:
-        ValueError, TypeError, KeyError, OSError, ImportError: for input that cannot be read or scored.
+    Every option is explained in docs/evaluation.md. Settings are key=value with blanks between them, in quotes; without
+    any, an option takes its defaults.
     """
-    if args.json and args.json != '-':
-        prepare_output(args.json)
-    options = build_options(args)
-    _check_device(args.device)
-    PrefixScoring(**options)  # before a large file is read
-    saved = read_embeddings(args.file, args.labels)
-    facts = saved.facts
-    protocol = options['protocol'] if facts.parts is None else PerPart(options['protocol'])
-    scoring = PrefixScoring(**{**options, 'protocol': protocol})
-    scores = scoring(saved.embeddings, facts, args.device)
-    rows, width = saved.embeddings.shape
-    return dict(
-        file=args.file,
-        model_hash=saved.model_hash,
-        embeddings=rows,
-        dimensions=width,
-        classes=len(set(facts.labels.tolist())),
-        search=scoring.description(facts),
-        options=options,
-        scores=as_percent(scores),
-    )
+    from mmdml.cli.errors import run_command
+
+    run_command(lambda: _evaluate(options))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run."""
-    args = parse_args(arguments)
-    logging.basicConfig(format='%(message)s', stream=sys.stderr)
-    logging.getLogger('mmdml').setLevel(logging.INFO)
-    try:
-        result = evaluate(args)
-    except _EXPECTED as error:
-        if args.debug:
-            raise
-        sys.exit(f'eval_embeddings: {error.args[0] if isinstance(error, KeyError) else error}')
-    text = json.dumps(result, indent=2)
-    if args.json == '-':
-        print(text)
-        return
-    print('{embeddings} embeddings of {dimensions} dimensions, {classes} classes; percent'.format(**result))
-    print(result['search'])
-    print(table(result['scores']))
-    if args.json:
-        with write_atomically(args.json, 'w', encoding='utf-8') as file:
-            file.write(text + '\n')
+def _evaluate(options: dict[str, Any]) -> None:
+    from mmdml.cli.embedding_scores import evaluate_file, parse_args, report, show_progress
+
+    quiet_loading()
+    show_progress()
+    report(evaluate_file(parse_args(_words(options))), options['json'])
 
 
-if __name__ == '__main__':
-    main()
+def _words(options: dict[str, Any]) -> list[str]:
+    """Return the options as the words of tools/analysis_tools/eval_embeddings.py, which has one word a value."""
+    words = [options['file']]
+    for name, value in options.items():
+        if name in ('file', 'debug') or value is None:
+            continue
+        words.append(_flag(name))
+        if name in ('metrics', 'recall_at', 'widths'):
+            words += value.replace(',', ' ').split()
+        elif name in _NAMES or name in _SETTINGS:
+            words += value.split()
+        else:
+            words.append(str(value))
+    return words

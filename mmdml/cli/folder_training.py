@@ -58,7 +58,7 @@ def train_folder(options: dict[str, Any]) -> Path:
     runner = build_runner(cfg, ToolRunner)
     runner.train()
     folder = _write_model(run, cfg, runner, data)
-    click.echo(_next_steps(folder, options['data'], data.name))
+    click.echo(_next_steps(folder, options['data']))
     return run
 
 
@@ -173,11 +173,10 @@ def _write_model(run: Path, cfg: Config, runner: ToolRunner, data: OwnData) -> M
             for key, value in last.items()
         }
     classes = trained.metainfo['classes']
-    weights = model_of(runner).state_dict()
-    return write_model_folder(run, cfg, weights, classes, facts, model_card(facts))
+    return write_model_folder(run, cfg, model_of(runner), classes, facts, model_card(facts))
 
 
-def _next_steps(folder: ModelFolder, path: str, name: str) -> str:
+def _next_steps(folder: ModelFolder, path: str) -> str:
     facts, model = folder.training, folder.path
     lines = [f'The model is the folder {model}']
     if 'scores' in facts:
@@ -187,7 +186,8 @@ def _next_steps(folder: ModelFolder, path: str, name: str) -> str:
             lines.append(
                 'The training did not help. More epochs, a lower --lr or more classes may; keep the first model.'
             )
-    store = shlex.quote(f'{name}.store')
+    # A store of its own: one of another model refuses the vectors of this one.
+    store = shlex.quote(f'{model.name}.store')
     return '\n'.join(
         [
             *lines,

@@ -6,6 +6,8 @@ from .base import RetrievalDataset
 from .cars196 import Cars196
 from .concat import RetrievalConcatDataset
 from .cub200 import CUB200
+from .feature_augmentation import FeatureMixup, FeatureNoise
+from .feature_file import FeatureFile, collate_features
 from .fgvc_aircraft import FGVCAircraft
 from .food101 import Food101
 from .image_folder import ImageFolder
@@ -31,6 +33,9 @@ __all__ = [
     'DatasetSummary',
     'Draw',
     'FGVCAircraft',
+    'FeatureFile',
+    'FeatureMixup',
+    'FeatureNoise',
     'Food101',
     'GALLERY',
     'ImageFolder',
@@ -54,4 +59,5 @@ __all__ = [
     'UnreadableImageError',
     'VehicleID',
     'WeightedPKSampler',
+    'collate_features',
 ]

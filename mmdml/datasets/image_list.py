@@ -210,9 +210,24 @@ def _values(texts: Sequence[str]) -> np.ndarray:
     return np.array(texts, dtype=np.str_)
 
 
-def number_classes(names: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Order class names, by number where all are numbers, and return the position of each image's class."""
+def number_classes(names: Sequence[str], order: Sequence[str] = ()) -> tuple[list[str], np.ndarray]:
+    """Order class names, and number them.
+
+    Args:
+        names: class of each image.
+        order: all class names, in an order that is known. Default: by number if all are whole numbers, else by name.
+
+    Returns:
+        The names that occur, and the position of each image's class among them.
+
+    Raises:
+        ValueError: two names are one number, such as 1 and 01.
+    """
     classes = sorted(set(names))
+    if set(classes) <= set(order):
+        classes = [name for name in order if name in set(classes)]
+        position = {name: label for label, name in enumerate(classes)}
+        return classes, np.array([position[name] for name in names], dtype=np.int64)
     numbers = {name: whole_number(name) for name in classes}
     if None not in numbers.values():
         classes.sort(key=numbers.get)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from mmdml.dist import gather_uneven, get_rank, get_world_size, shard
-from mmdml.structures import Embeddings
+from mmdml.structures import Embeddings, indices_of
 from mmdml.utils.processes import worker_options
 from mmdml.utils.seeding import Stream, torch_generator
 
@@ -54,13 +54,16 @@ def sweep(
     for batch in loader:
         batch = model.data_preprocessor(batch, False)
         pooled = model.extract_feat(batch['inputs'])
-        indices += [sample.sample_idx for sample in batch['data_samples']]
+        indices.append(indices_of(batch['data_samples']))
         raw.append(model.neck(pooled).float())
         if with_features:
             features.append(pooled.float())
     model.train(was_training)
 
-    found = gather_uneven(torch.tensor(indices, device=device))
+    found = torch.cat(indices)
+    if len(found) and int(found.min()) < 0:
+        raise ValueError('a sweep needs the sample_idx of every image; does the pipeline end with PackInputs?')
+    found = gather_uneven(found.to(device))
     indices, position = _first_occurrences(found)
     return Embeddings(
         raw=gather_uneven(torch.cat(raw))[position],

@@ -89,8 +89,8 @@ class RetrievalScoring:
             if self.options.reranking is not None:
                 raise ValueError('graded relevance is scored by plain distances: leave out reranking')
         self.tables = None if values_out is None else ValueTables(values_out)
-        # Two near rows of each of two classes: nothing ties.
-        rows, labels = torch.eye(4) + torch.eye(4)[[1, 0, 3, 2]] / 2, [0, 0, 1, 1]
+        # Two near rows of each of two classes, inside the unit ball: nothing ties.
+        rows, labels = torch.eye(4) / 2 + torch.eye(4)[[1, 0, 3, 2]] / 4, [0, 0, 1, 1]
         retrieval_scores(rows, labels, options=self.options)
 
     def description(self, facts: RowFacts) -> str:

@@ -231,6 +231,47 @@ class EuclideanSpace(Space):
         return tree_sum((query * self.scale - gallery * self.scale).square_()).neg_()
 
 
+class HyperbolicSpace(Space):
+    r"""Points of the unit ball by their hyperbolic distance; a curvature other than -1 changes it by a factor.
+
+    :math:`d = \operatorname{arcosh}(1 + 2 |q - g|^2 / ((1 - |q|^2) (1 - |g|^2)))` falls for one q as the product
+
+    .. math:: \frac{k^T g - 1}{1 - |g|^2}, \qquad k = \frac{2 q}{1 + |q|^2}
+
+    rises. The factors of rows are computed in fp64.
+    """
+
+    def _prepare(self, query: Tensor, gallery: Tensor, gather: Gather) -> None:
+        for rows in (*query.split(ROWS_AT_ONCE), *gallery.split(ROWS_AT_ONCE)):
+            squared = (rows.cpu() if rows.device.type == 'mps' else rows).double().square().sum(1)
+            if not (squared < 1).all():
+                raise ValueError(
+                    "distance='hyperbolic' takes points inside the unit ball, as HyperbolicEmbedding gives them, "
+                    f'got a row of length {squared.amax().sqrt().item():.6g}'
+                )
+
+    def gallery_rows(self, rows: Tensor) -> Tensor:
+        """As :meth:`Space.gallery_rows`; the last column is that of the -1."""
+        wide = rows if rows.device.type == 'mps' else rows.double()
+        factor = 1 / (1 - wide.square().sum(1, keepdim=True))
+        return torch.cat([wide * factor, -factor], 1).to(rows.dtype)
+
+    def query_rows(self, rows: Tensor) -> Tensor:
+        """As :meth:`Space.query_rows`."""
+        wide = rows if rows.device.type == 'mps' else rows.double()
+        klein = 2 * wide / (1 + wide.square().sum(1, keepdim=True))
+        return torch.cat([klein, torch.ones_like(klein[:, :1])], 1).to(rows.dtype)
+
+    def _length(self, rows: Tensor) -> Tensor:
+        # With the longest l = r / (1 - r^2), 1 / (1 - r^2) is at most 1 + l, by which fp64 rows err more.
+        norms = torch.linalg.vector_norm(rows[:, :-1], dim=1, keepdim=True)
+        return (norms * self.longest + 1 + self.longest) * (1 + self.longest if rows.dtype == torch.float64 else 1)
+
+    def _score(self, query: Tensor, gallery: Tensor) -> Tensor:
+        room = (1 - tree_sum(query.square())) * (1 - tree_sum(gallery.square()))
+        return (tree_sum((query - gallery).square_()) / room).neg_()
+
+
 def _largest(rows: Tensor, gather: Gather) -> Tensor:
     """Return the largest magnitude in all rows of all processes."""
     own = torch.maximum(rows.amax(), -rows.amin()) if rows.numel() else rows.new_zeros(())
@@ -239,4 +280,9 @@ def _largest(rows: Tensor, gather: Gather) -> Tensor:
 
 #: name -> space of query and gallery embeddings. Where the rows are parts that several processes hold, a third argument
 #: gathers rows of all parts.
-DISTANCES: dict[str, type[Space]] = {'cosine': CosineSpace, 'dot': DotSpace, 'euclidean': EuclideanSpace}
+DISTANCES: dict[str, type[Space]] = {
+    'cosine': CosineSpace,
+    'dot': DotSpace,
+    'euclidean': EuclideanSpace,
+    'hyperbolic': HyperbolicSpace,
+}

@@ -5,7 +5,17 @@ from torch import Tensor
 
 from mmdml.utils.seeding import Stream, torch_generator
 
-from .distances import FEW_ROUNDINGS, PAIR_ENTRIES, ROWS_AT_ONCE, WINDOW, CosineSpace, DotSpace, EuclideanSpace, Space
+from .distances import (
+    FEW_ROUNDINGS,
+    PAIR_ENTRIES,
+    ROWS_AT_ONCE,
+    WINDOW,
+    CosineSpace,
+    DotSpace,
+    EuclideanSpace,
+    HyperbolicSpace,
+    Space,
+)
 
 # Pairs of a query that are worth a product of their own.
 _LONG_RUN = 16
@@ -26,6 +36,11 @@ def _euclidean_terms(space: Space, rows: Tensor) -> tuple[Tensor, Tensor]:
     return torch.full_like(rows[:, 0], space.scale), space.gallery_rows(rows)[:, -1]
 
 
+def _hyperbolic_terms(space: Space, rows: Tensor) -> tuple[Tensor, Tensor]:
+    factors = 1 / (1 - rows.square().sum(1))
+    return factors, -factors
+
+
 def _length(rows: Tensor, longest: Tensor) -> Tensor:
     return torch.linalg.vector_norm(rows, dim=1, keepdim=True) * longest
 
@@ -36,10 +51,20 @@ def _euclidean_length(rows: Tensor, longest: Tensor) -> Tensor:
     return norms * rows.shape[1] ** 0.5 + longest.square() / 2
 
 
+def _hyperbolic_length(rows: Tensor, longest: Tensor) -> Tensor:
+    # As of the space: factors are at most 1 + longest, by which they err more.
+    return (torch.linalg.vector_norm(rows, dim=1, keepdim=True) * longest + 1 + longest) * (1 + longest)
+
+
 # Factors and offsets of given rows in fp64, ``(N,)`` each, that turn their products with queries into scores.
-_TERMS = {CosineSpace: _cosine_terms, DotSpace: _dot_terms, EuclideanSpace: _euclidean_terms}
+_TERMS = {
+    CosineSpace: _cosine_terms,
+    DotSpace: _dot_terms,
+    EuclideanSpace: _euclidean_terms,
+    HyperbolicSpace: _hyperbolic_terms,
+}
 # Bounds ``(Q, 1)`` of the partial sums of those scores.
-_LENGTHS = {EuclideanSpace: _euclidean_length}
+_LENGTHS = {EuclideanSpace: _euclidean_length, HyperbolicSpace: _hyperbolic_length}
 
 
 class DoubleScores:

@@ -1,5 +1,6 @@
 """Saved embeddings of any origin: reading them with what is known of their images, and writing them."""
 
+import os.path as osp
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from .embedding_readers import (
     SIDES,
     Columns,
     read_file,
+    read_shards,
 )
 
 
@@ -47,6 +49,7 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
                 and ``model_hash``; further columns by names such as ``column_camera``. Others are not looked at
     .npy        embeddings ``(N, D)`` alone
     .parquet    columns of the same names, embeddings as lists of numbers or tensors of one axis (needs pyarrow)
+    a folder    shards of ``mmdml embed``: embeddings and paths
     ==========  ========================================================================================
 
     Names in the singular are as good (``label``). Roles are 0 (both), 1 (query) or 2 (gallery), or these names.
@@ -65,7 +68,7 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
         ValueError: if a file is of another kind, or does not hold what it should.
         ImportError: if a .parquet file is to be read without pyarrow.
     """
-    columns = _join_sides(path, read_file(path, EMBEDDING_READERS))
+    columns = read_shards(path) if osp.isdir(path) else _join_sides(path, read_file(path, EMBEDDING_READERS))
     embeddings = columns['embeddings']
     if embeddings.ndim != 2 or embeddings.dtype.kind not in 'fiu':
         raise ValueError(

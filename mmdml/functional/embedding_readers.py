@@ -1,8 +1,10 @@
 """Columns of the kinds of files that embeddings and labels come in: .npz, .npy, .parquet, .txt, .csv and .tsv."""
 
+import json
 import os.path as osp
 import zipfile
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,31 @@ def read_file(path: str, readers: dict[str, Callable[[str], Columns]]) -> Column
     if not osp.isfile(path):
         raise FileNotFoundError(f'there is no file {osp.abspath(path)}')
     return readers[kind](path)
+
+
+def read_shards(folder: str) -> Columns:
+    """``embeddings`` and ``paths`` of a folder that ``mmdml embed`` wrote, without pictures that could not be read.
+
+    Raises:
+        ValueError: if it holds no shards, or one of them is damaged.
+    """
+    tables = sorted(Path(folder).glob('*.jsonl'))
+    if not tables:
+        raise ValueError(f'{folder} holds no shards NNNNN.jsonl and NNNNN.npy, as mmdml embed writes them')
+    rows, paths = [], []
+    for table in tables:
+        try:
+            facts = [json.loads(line) for line in table.read_text(encoding='ascii').splitlines()]
+            numbers = {fact['row']: fact['path'] for fact in facts if 'row' in fact}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f'{table} cannot be read, it is damaged ({error})') from error
+        rows.append(_read_npy(str(table.with_suffix('.npy')), 'embeddings')['embeddings'])
+        if sorted(numbers) != [*range(len(rows[-1]))]:
+            raise ValueError(f'{table} names {len(numbers)} pictures, its .npy file has {len(rows[-1])} rows')
+        paths += [numbers[row] for row in range(len(rows[-1]))]
+    if len({each.shape[1:] for each in rows}) > 1:
+        raise ValueError(f'{folder} holds embeddings of several shapes, {sorted({each.shape[1:] for each in rows})}')
+    return {'embeddings': np.concatenate(rows), 'paths': np.array(paths, dtype=np.str_)}
 
 
 def _known(names: Collection[str], prefix: str = '') -> dict[str, str]:

@@ -10,4 +10,5 @@ from .memories import *  # noqa: F401, F403
 from .miners import *  # noqa: F401, F403
 from .necks import *  # noqa: F401, F403
 from .poolings import *  # noqa: F401, F403
+from .spaces import *  # noqa: F401, F403
 from .targets import *  # noqa: F401, F403

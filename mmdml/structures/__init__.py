@@ -7,6 +7,7 @@ from .partition import ActiveLearner, Partition
 from .progress import Progress
 from .row_facts import GALLERY, QUERY, QUERY_AND_GALLERY, ColumnReader, RowFacts
 from .rows import Rows
+from .sample_batch import SampleBatch, indices_of, labels_of
 from .step_context import LearnerProvider, RowReceiver, StepContext, TeacherReceiver
 
 __all__ = [
@@ -26,8 +27,11 @@ __all__ = [
     'RowFacts',
     'RowReceiver',
     'Rows',
+    'SampleBatch',
     'Space',
     'StepContext',
     'TeacherReceiver',
     'Triplets',
+    'indices_of',
+    'labels_of',
 ]

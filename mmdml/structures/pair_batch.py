@@ -2,6 +2,7 @@
 
 import copy
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,13 @@ class Space:
     finite there, too.
     """
 
+    def bind(self, neck: Any) -> None:
+        """Check that the neck gives points of this space; called once, when the model is built.
+
+        Raises:
+            ValueError: if it does not.
+        """
+
     def similarity(self, anchors: Tensor, candidates: Tensor) -> Tensor:
         """Similarities of all pairs, larger for nearer rows: ``(A, D)`` and ``(X, D)`` -> ``(A, X)``."""
         return anchors @ candidates.t()
@@ -31,7 +39,7 @@ class Space:
 
 
 class PairBatch:
-    """Unit anchors and candidates with labels and identities.
+    """Anchors and candidates, unit vectors or points of another space, with labels and identities.
 
     A pair of anchor and candidate is *positive* if the labels agree, *negative* if they differ, and *neither* if the
     two rows share a view id: the anchor itself, its own synthetic copies, and rows it is a parent of. No row order is

@@ -43,6 +43,8 @@ class Stream(Enum):
     IAA_NOISE = 'iaa noise'
     #: Noise of IAA with full covariances; keys: iteration, rank (0 where ranks share their rows).
     IAA_FULL_NOISE = 'iaa full noise'
+    #: Images of each class that enter an estimate of IAA; key: iteration.
+    IAA_IMAGES = 'iaa images'
     #: Partners and shares of rows that are mixed; keys: iteration, rank (0 where ranks share their rows).
     MIXTURES = 'mixtures'
     #: Samples of a learned prior; keys: iteration, rank (0 where ranks share their rows).

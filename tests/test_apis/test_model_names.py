@@ -29,8 +29,8 @@ def small(tmp_path_factory):
     model = get_model(config)
     torch.save(dict(state_dict=model.state_dict()), folder / 'small.pth')
     facts = dict(classes=['a', 'b'], training=dict(data='letters'), card='# Small\n')
-    write_model_folder(folder / 'model', config, model.state_dict(), **facts)
-    write_model_folder(folder / 'half', config, model.state_dict(), half=True)
+    write_model_folder(folder / 'model', config, model, **facts)
+    write_model_folder(folder / 'half', config, model, half=True)
     return folder
 
 
@@ -47,6 +47,16 @@ def test_a_folder_is_the_model_that_its_config_and_checkpoint_are(small):
     assert get_model(small / 'model').head is None
 
 
+def test_a_backbone_with_adapters_is_written_with_what_is_frozen_in_it(tmp_path):
+    config = get_config('timm/test_vit')
+    config.model.backbone = dict(type='LoRABackbone', backbone=config.model.backbone)
+    torch.manual_seed(0)
+    model = get_model(config, pretrained=False)
+    write_model_folder(tmp_path / 'model', config, model)
+    pictures = torch.rand(1, 3, 160, 160)
+    assert torch.equal(get_model(tmp_path / 'model')(pictures), model(pictures))
+
+
 def test_half_precision_is_another_model_that_embeds_nearly_the_same(small):
     whole, half = embedder(small / 'model'), embedder(small / 'half')
     assert half.model_hash == ModelFolder.read(small / 'half').model_hash != whole.model_hash
@@ -59,7 +69,7 @@ def test_a_folder_says_what_it_is_and_is_never_overwritten(small):
     assert folder.classes == ['a', 'b'] and folder.training == dict(data='letters')
     assert (folder.path / 'README.md').read_text() == '# Small\n'
     with pytest.raises(FileExistsError, match='exists already'):
-        write_model_folder(small / 'model', get_config(small / 'small.py'), {})
+        write_model_folder(small / 'model', get_config(small / 'small.py'), get_model(small / 'small.py'))
     assert not list(small.glob('.*'))
 
 
@@ -142,7 +152,7 @@ def test_finding_a_model_loads_no_torch(small):
         dict(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='{mark}')))),
         dict(pipeline=[dict(type='mmdml.cli.main.main')]),
         dict(format=2),
-        dict(weights_sha256='0' * 64),
+        dict(weights_hash='0' * 64),
     ],
     ids=lambda settings: str(settings)[:40],
 )

@@ -76,11 +76,30 @@ def test_labels_and_metadata_come_from_a_table_and_follow_it(model, folder, tmp_
     assert mmdml(*query, '--where', 'camera=9').stdout == 'no picture of the store fits\n'
 
 
+def test_duplicates_are_listed_in_groups_and_leaks_between_a_folder_and_a_store_in_pairs(model, folder, tmp_path):
+    shutil.copy(folder / 'class_0/0.png', folder / 'class_1/copy.png')
+    store = tmp_path / 'store'
+    mmdml('index', folder, '--store', store, *model)
+    lines = mmdml('duplicates', store, '--near', 1).stdout.splitlines()
+    assert lines[0] == '2 alike, with 2 labels:' and lines[-1] == '1 groups; 1 pictures more than one of each'
+    assert [line.split() for line in lines[1:3]] == [
+        [f'{folder}/class_0/0.png', 'class_0'],
+        [f'{folder}/class_1/copy.png', 'class_1'],
+    ]
+    (tmp_path / 'test').mkdir()
+    shutil.copy(folder / 'class_3/1.png', tmp_path / 'test/query.png')
+    found = json.loads(mmdml('duplicates', tmp_path / 'test', store, '--near', 1, '--json', *model).stdout)
+    assert [(pair['first']['path'], pair['second']['path'], pair['same']) for pair in found] == [
+        (f'{tmp_path}/test/query.png', f'{folder}/class_3/1.png', True)
+    ]
+
+
 def test_an_address_that_ends_in_db_is_a_milvus_store(model, folder, tmp_path):
     pytest.importorskip('milvus_lite', reason='milvus-lite has no package for this platform')
     address = tmp_path / 'photos.db'
     for outcome in ('36 added', '36 unchanged'):
-        assert mmdml('index', folder, '--store', address, *model).stdout == f'{address} holds 36 pictures: {outcome}\n'
+        done = mmdml('index', folder, '--store', address, *model)
+        assert done.stdout == f'{address} holds 36 pictures: {outcome}\n' and done.stderr == ''
     lines = mmdml('search', folder / 'class_5/2.png', '--store', address, '-k', 1, *model).stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [['1.000', 'class_5']]
     error = mmdml('index', folder, '--store', address, '--structure', 'int8', *model, status=1).stderr

@@ -51,7 +51,7 @@ def test_a_folder_becomes_a_model_that_is_scored_resumed_and_never_overwritten(p
     text = run(*train)
     assert 'before training: Recall@1' in text and 'Env' not in text and 'Hooks' not in text
     assert 'The model is the folder runs/my photos-1: Recall@1' in text and '2 held-out classes' in text
-    assert "  mmdml index 'my photos' --store 'my photos.store' --model 'runs/my photos-1'" in text
+    assert "  mmdml index 'my photos' --store 'my photos-1.store' --model 'runs/my photos-1'" in text
     model = tmp_path / 'runs/my photos-1'
     folder = ModelFolder.read(model)
     assert len(folder.classes) == 6 and folder.training['epochs'] == 2

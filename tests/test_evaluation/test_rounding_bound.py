@@ -9,7 +9,13 @@ from mmdml.functional.double_scores import DoubleScores
 from mmdml.functional.exact_products import exact_products
 
 
-def rows_of(kind, number, dim):
+def rows_of(kind, number, dim, distance=None):
+    rows = any_rows(kind, number, dim)
+    # Points of the unit ball, the longest of length 0.9.
+    return rows / rows.norm(dim=1).max() * 0.9 if distance == 'hyperbolic' else rows
+
+
+def any_rows(kind, number, dim):
     random = torch.Generator().manual_seed(dim)
     rows = torch.randn(number, dim, generator=random)
     if kind == 'one sign':
@@ -25,7 +31,7 @@ def rows_of(kind, number, dim):
 @pytest.mark.parametrize('distance', DISTANCES)
 @pytest.mark.parametrize('dim', [1, 2, 17, 128, 512, 2048])
 def test_differences_of_scores_err_by_less_than_the_window(kind, distance, dim):
-    rows = rows_of(kind, 192, dim)
+    rows = rows_of(kind, 192, dim, distance)
     space = DISTANCES[distance](rows, rows)
     prepared, window = space.queries(rows)
     with exact_products(rows.device):
@@ -45,7 +51,7 @@ def test_differences_of_scores_err_by_less_than_the_window(kind, distance, dim):
 
 @pytest.mark.parametrize('distance', DISTANCES)
 def test_double_scores_have_the_order_of_exact_scores(distance):
-    rows = rows_of('nearly equal', 60, 24)
+    rows = rows_of('nearly equal', 60, 24, distance)
     space = DISTANCES[distance](rows, rows)
     double = DoubleScores(space)
     directions, window = double.directions(rows)

@@ -15,6 +15,8 @@ from mmdml.evaluation.functional.sharded import sharded_retrieval_scores
 
 ALL = ('Recall@K', 'MAP@R', 'RP', 'mAP', 'MRR', 'mAP@1', 'mAP@3', 'CMC@1', 'CMC@2', 'Precision@1', 'Precision@5')
 KEYS = ('labels', 'ids', 'groups')
+#: Distances of rows of any length.
+FLAT = [name for name in DISTANCES if name != 'hyperbolic']
 
 
 class Side:
@@ -86,14 +88,19 @@ def texts(prefix, values):
 def scores_cases():
     random = np.random.default_rng(5)
     cases = {}
-    for distance in DISTANCES:
+    for distance in FLAT:
         cases[f'self {distance}'] = Case(side(), distance=distance, block_size=7)
         cases[f'gallery {distance}'] = Case(side(20, seed=1), side(45, seed=2), distance=distance)
+    ball = [side(seed=20), side(20, seed=21), side(45, seed=22)]
+    for part in ball:
+        part.rows /= 2 * part.rows.norm(dim=1).max()
+    cases['self hyperbolic'] = Case(ball[0], distance='hyperbolic', block_size=7)
+    cases['gallery hyperbolic'] = Case(*ball[1:], distance='hyperbolic')
     shifted = side(seed=3)
     shifted.rows += 300
     cases['a large common offset'] = Case(shifted, distance='euclidean')
     for ties in ('pessimistic', 'optimistic'):
-        for distance in DISTANCES:
+        for distance in FLAT:
             cases[f'lattice {ties} {distance}'] = Case(
                 lattice(30, 1, np.arange(30) % 2), lattice(40, 2, halves(40)), ties=ties, distance=distance
             )
@@ -150,7 +157,7 @@ def scores_cases():
         )
     far = side(20, seed=1)
     far.rows *= torch.logspace(-6, 6, 20)[:, None]
-    for distance in DISTANCES:
+    for distance in FLAT:
         cases[f'queries whose norms differ {distance}'] = Case(far, side(45, seed=2), distance=distance, block_size=3)
     vast = side(30, seed=16)
     vast.rows *= 2.0 ** torch.linspace(-100, 100, 30).round()[:, None]

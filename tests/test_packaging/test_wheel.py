@@ -67,7 +67,7 @@ def names_below(folder: str) -> set[str]:
 def test_wheel_holds_every_config_tool_and_default_data_file(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f'mmdml/.mim/{link}{name}' for link in ('configs/', 'tools/') for name in names_below(link)} | {
-        f'mmdml/datasets/data/{name}' for name in names_below('mmdml/datasets/data/')
+        f'mmdml/{data}{name}' for data in ('datasets/data/', 'shipped/') for name in names_below(f'mmdml/{data}')
     }
     assert f'mmdml/.mim/configs/{CONFIG}' in expected
     assert expected <= names

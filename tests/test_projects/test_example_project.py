@@ -15,8 +15,8 @@ import torch
 from mmengine.config import Config
 from tiny import REPO, tiny_config, train
 
-from mmdml.registry import DATA_SAMPLERS, MODELS
-from mmdml.structures import PairBatch, Pairs, Triplets
+from mmdml.registry import DATA_SAMPLERS, MODELS, TASK_UTILS
+from mmdml.structures import PairBatch, Pairs, Progress, Rows, StepContext, Triplets
 
 PROJECT = os.path.join(REPO, 'projects/example_project')
 CONFIG = os.path.join(PROJECT, 'configs/soft-margin_conv4_omniglot.py')
@@ -26,6 +26,8 @@ PARTS = {
     'soft_margin_triplet_loss': (MODELS, 'SoftMarginTripletLoss'),
     'normalized_softmax_loss': (MODELS, 'NormalizedSoftmaxLoss'),
     'class_uniform_sampler': (DATA_SAMPLERS, 'ClassUniformSampler'),
+    'random_negative_miner': (TASK_UTILS, 'RandomNegativeMiner'),
+    'midpoint_generator': (MODELS, 'MidpointGenerator'),
 }
 
 
@@ -150,7 +152,42 @@ def test_the_config_of_the_proxy_loss_builds_a_model_that_learns():
     assert raw.grad.abs().sum() > 0
 
 
+def test_random_negatives_are_drawn_evenly_from_those_within_reach():
+    angle = torch.deg2rad(torch.tensor([0.0, 10.0, 40.0, 60.0, 170.0]))
+    rows = Rows.of_batch(torch.stack([angle.cos(), angle.sin()], 1), torch.tensor([0, 0, 1, 1, 2]))
+    random = torch.Generator().manual_seed(0)
+    miner = TASK_UTILS.build(dict(type='RandomNegativeMiner', farthest=1.2))
+    drawn = [miner(PairBatch(rows, rows, random=random)) for _ in range(400)]
+    assert all(mined.anchor.tolist() == [0, 1, 2, 3] and mined.positive.tolist() == [1, 0, 3, 2] for mined in drawn)
+    # 170 degrees is beyond 1.2 of all; each of the two others is drawn half of the time, 200 with a deviation of 10.
+    negatives = torch.stack([mined.negative for mined in drawn])
+    for column, within in enumerate(([2, 3], [2, 3], [0, 1], [0, 1])):
+        assert all(160 < int((negatives[:, column] == row).sum()) < 240 for row in within)
+    state = random.get_state()
+    again = [miner(PairBatch(rows, rows, random=torch.Generator().manual_seed(7))) for _ in range(2)]
+    assert torch.equal(again[0].negative, again[1].negative) and torch.equal(state, random.get_state())
+    alone = miner(PairBatch.from_embeddings(torch.eye(3), torch.arange(3)))
+    assert [len(part) for part in alone] == [0, 0, 0]
+
+
+def test_midpoints_lie_between_an_anchor_and_the_nearest_row_of_its_class():
+    raw = torch.tensor([[0.0, 0.0], [4.0, 0.0], [1.0, 1.0], [9.0, 9.0]], requires_grad=True)
+    anchors = Rows.of_batch(raw, torch.tensor([0, 0, 0, 1]))
+    generator = MODELS.build(dict(type='MidpointGenerator', start=1))
+    assert generator(anchors, StepContext(Progress(4, 10, 5))) is None
+    rows = generator(anchors, StepContext(Progress(5, 10, 5)))
+    assert rows.embeddings.tolist() == [[0.5, 0.5], [2.5, 0.5], [0.5, 0.5]]
+    assert rows.labels.tolist() == [0, 0, 0] and rows.views.tolist() == [[0, 2], [1, 2], [2, 0]]
+    pairs = PairBatch(anchors, Rows.cat([anchors, rows]))
+    # The first midpoint is no positive of its parents 0 and 2, but one of 1, and a negative of 3.
+    assert pairs.positive_mask[:, 4].tolist() == [False, True, False, False] and pairs.negative_mask[3, 4]
+    rows.embeddings.sum().backward()
+    assert raw.grad[3].abs().sum() == 0 and (raw.grad[:3].abs().sum(1) > 0).all()
+
+
 OPTIONS = {
+    'random_negative_miner': {'model.head.miner': dict(type='RandomNegativeMiner')},
+    'midpoint_generator': {'model.head.sources': dict(midpoints=dict(type='MidpointGenerator'))},
     'soft_margin_triplet_loss': {'model.head.loss': dict(type='SoftMarginTripletLoss')},
     'normalized_softmax_loss': {'model.head.loss': dict(type='NormalizedSoftmaxLoss', num_classes=8, embed_dim=6)},
     'class_uniform_sampler': {
@@ -176,7 +213,12 @@ def test_each_part_trains_from_a_folder_that_holds_its_one_file(file, pictures, 
         cfg.custom_imports = dict(imports=[file], allow_failed_imports=False)
         runner = train(Config.fromstring(cfg.dump(), '.py'))
         assert runner.iter == len(runner.train_dataloader) >= 4
-        used = runner.model.head.loss_fn if registry is MODELS else runner.train_dataloader.sampler
+        head = runner.model.head
+        used = dict(
+            class_uniform_sampler=runner.train_dataloader.sampler,
+            random_negative_miner=head.miner,
+            midpoint_generator=next(iter(head.sources.values()), None),
+        ).get(file, head.loss_fn)
         assert type(used).__module__ == file and type(used).__name__ == name
     finally:
         registry.module_dict[name] = part

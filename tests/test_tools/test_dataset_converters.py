@@ -759,7 +759,7 @@ def test_help_lists_every_recipe_with_its_files_and_page():
 
 
 def test_unknown_recipe_names_the_nearest_and_all():
-    with pytest.raises(SystemExit, match="no recipe 'Cars169'; did you mean Cars196.* CUB200, "):
+    with pytest.raises(SystemExit, match=r"no recipe 'Cars169'; did you mean 'Cars196'\? .* CUB200, "):
         prepare_tool.main(['Cars169', 'downloads', 'tree'])
 
 

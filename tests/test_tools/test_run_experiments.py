@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -476,3 +478,75 @@ def test_a_real_training_that_is_killed_in_its_last_evaluation_gets_its_row_from
     assert driver.main(command) == 0
     (row,) = read_rows('results.csv')
     assert 0 < float(row['retrieval/Recall@1']) <= 100 and int(row['updates']) > 0
+
+
+# ---- forked runs -----------------------------------------------------------------------------------------------------
+
+
+def test_forked_runs_leave_the_rows_and_logs_of_started_ones(project, capfd):
+    write_plan(project, seeds=[13, 1, 2])
+    assert run_driver('--fork', '--jobs', '2', '--threads', '3') == 1
+    assert [row['seed'] for row in read_rows('results.csv')] == ['1', '2']
+    logs = [log.read_text() for log in project.glob('runs/*/attempt_*.log')]
+    assert len(logs) == 3 and all('threads 3\n' in log for log in logs)
+    assert read_rows('results.csv')[0]['command'].startswith('OMP_NUM_THREADS=3 python train.py config.py ')
+    assert 'exit code 1: no luck (log: runs/' in capfd.readouterr().out
+
+
+def test_an_interrupted_driver_stops_its_forks(project):
+    write_plan(project, seeds=[4], options={'hang': 1})
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, 'plan.yml', '--train-script', 'train.py', '--fork'],
+        env={**os.environ, 'PYTHONPATH': str(SCRIPT.parents[2])},
+    )
+    deadline = time.time() + 60
+    while not (pids := list(project.glob('runs/*/pid'))):
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pids[0].read_text()), 0)
+    assert run_driver('--fork') == 0
+    assert [float(row['retrieval/Recall@1']) for row in read_rows('results.csv')] == [24.0]
+
+
+@pytest.mark.slow
+def test_a_forked_run_on_features_has_the_figures_of_its_printed_command(tmp_path, monkeypatch):
+    rows = np.random.default_rng(0).standard_normal((80, 6)).astype(np.float32)
+    np.savez(tmp_path / 'f.npz', embeddings=rows, labels=np.repeat(np.arange(20), 4))
+    monkeypatch.chdir(SCRIPT.parents[2])
+    options = {f'{name}_dataloader.dataset.data_root': str(tmp_path) for name in ('train', 'val', 'test')}
+    options |= {f'{name}_dataloader.dataset.ann_file': 'f.npz' for name in ('train', 'val', 'test')}
+    options |= {'model.neck.in_channels': 6, 'train_dataloader.sampler.batch_size': 16}
+    options |= {'train_dataloader.batch_size': 16, 'train_cfg.max_epochs': 2, 'train_cfg.val_interval': 2}
+    options |= {'default_hooks.checkpoint.interval': 2}
+    plan = {
+        'csv': str(tmp_path / 'results.csv'),
+        'work_root': str(tmp_path / 'runs'),
+        'options': options,
+        'items': [{'name': 'f', 'config': 'configs/features/iaa_ms_linear_features.py', 'seeds': [3]}],
+    }
+    (tmp_path / 'plan.yml').write_text(yaml.safe_dump(plan))
+    # A process of its own: a fork of this one would have the threads of torch that other tests started.
+    command = [sys.executable, str(SCRIPT), str(tmp_path / 'plan.yml'), '--fork', '--threads', '1']
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    (row,) = read_rows(tmp_path / 'results.csv')
+    command = row['command'].replace(str(tmp_path / 'runs'), str(tmp_path / 'again'))
+    prefix, _, command = command.partition(' python ')
+    name, _, threads = prefix.partition('=')
+    arguments = [sys.executable, *shlex.split(command)]
+    assert subprocess.run(arguments, env={**os.environ, name: threads}, capture_output=True).returncode == 0
+    _, metrics = final_metrics(next((tmp_path / 'again').iterdir()))
+    assert {key: float(row[key]) for key in metrics} == metrics
+
+
+def test_seeds_may_be_outermost_and_a_mapping_sets_several_options(project):
+    path = write_plan(project, matrix={'data': [{}, {'a': 1, 'b': 2}]})
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, 'order': 'seeds'}))
+    expected = [(0, {}), (0, {'a': 1, 'b': 2}), (1, {}), (1, {'a': 1, 'b': 2})]
+    assert [(run.seed, run.options) for run in load_plan(path).runs] == expected
+    path.write_text(yaml.safe_dump({**content, 'order': 'random'}))
+    with pytest.raises(ValueError, match="order must be items or seeds, got 'random'"):
+        load_plan(path)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from mmdml.cli.dataset_report import sources_of
 from mmdml.datasets.preparation.counts import load_split, official_splits
 from mmdml.datasets.preparation.image_check import image_problem
 from mmdml.registry import DATASETS
@@ -230,7 +231,7 @@ def test_class_that_has_no_image_is_not_found(tmp_path):
 
 def test_official_config_is_understood(market, capsys):
     config = ROOT / 'configs/_base_/datasets/vehicleid.py'
-    sources = verify_dataset.sources_of(str(config), None, None)
+    sources = sources_of(str(config), None, None)
     assert [(each.type_name, each.options) for each in sources] == [('VehicleID', {'data_root': 'data/VehicleID_V1.0'})]
     assert list(sources[0].splits) == ['train', 'small', 'medium', 'large', 'full']
 

@@ -5,15 +5,19 @@ A plan is a YAML file::
     csv: experiments/results.csv            # where finished runs go (default)
     work_root: work_dirs/experiments        # one folder per run below it (default)
     options: {}                             # config overrides of every item
+    order: items                            # seeds innermost (default); or seeds: every item with the first seed, ...
     items:
       - name: iaa_ms
         config: configs/iaa/iaa_ms_conv4_omniglot.py
         seeds: [0, 1, 2]
         options: {train_cfg.max_epochs: 15}             # overrides of this item
-        matrix: {model.head.loss.beta: [40, 50]}        # one run per combination and seed
+        matrix: {model.head.loss.beta: [40, 50]}        # one run per combination and seed; a value that is a mapping
+                                                        # sets several options at once: {data: [{a: 1, b: 2}]}
         estimate_minutes: 5                             # of one run, until a finished run gives a better estimate
 """
 
+import copy
+import functools
 import hashlib
 import itertools
 import json
@@ -82,6 +86,7 @@ def _is_seed(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+_ORDER = Kind('items or seeds', lambda value: value in ('items', 'seeds'))
 _ITEM_NAME = Kind(
     'letters, digits and the signs _ . + -, as it becomes the name of a folder',
     lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
@@ -93,7 +98,7 @@ _MATRIX = Kind(
 )
 _MINUTES = Kind('a number above 0', lambda value: _is_number(value) and value > 0)
 
-_PLAN = {'csv': TEXT, 'work_root': TEXT, 'options': MAPPING, 'items': LIST}
+_PLAN = {'csv': TEXT, 'work_root': TEXT, 'options': MAPPING, 'order': _ORDER, 'items': LIST}
 _ITEM = {
     'name': _ITEM_NAME,
     'config': TEXT,
@@ -111,7 +116,7 @@ def load_plan(path: str | Path) -> Plan:
         path: YAML file as described at the top of this module.
 
     Returns:
-        Its runs in the order written, seeds innermost.
+        Its runs in the order written, seeds innermost, or outermost with ``order: seeds``.
 
     Raises:
         ValueError: for unknown or missing keys, a value of the wrong kind, a name that leads out of ``work_root``, an
@@ -131,8 +136,11 @@ def load_plan(path: str | Path) -> Plan:
             if run.id in runs:
                 raise ValueError(f'{where}: the run "{run}" is listed twice')
             runs[run.id] = run
+    ordered = list(runs.values())
+    if content.get('order') == 'seeds':
+        ordered.sort(key=lambda run: run.seed)  # keeps the order written among runs of a seed
     return Plan(
-        tuple(runs.values()),
+        tuple(ordered),
         Path(content.get('csv') or 'experiments/results.csv'),
         Path(content.get('work_root') or 'work_dirs/experiments'),
     )
@@ -142,7 +150,9 @@ def _runs(item: dict[str, Any], shared_options: dict[str, Any], where: str) -> I
     """Yield the runs of one item."""
     matrix = item.get('matrix') or {}
     for values in itertools.product(*matrix.values()):
-        options = {**shared_options, **(item.get('options') or {}), **dict(zip(matrix, values, strict=True))}
+        options = {**shared_options, **(item.get('options') or {})}
+        for key, value in zip(matrix, values, strict=True):
+            options.update(value if isinstance(value, dict) else {key: value})
         for key, value in options.items():
             if key == 'randomness.seed':
                 raise ValueError(f'{where}: option {key}: the seeds of an item stand under "seeds"')
@@ -185,11 +195,17 @@ def train_arguments(run: Run, work_dir: str | Path | None = None, resume: bool =
 
 def merged_config(run: Run) -> Any:
     """Return the run's config with its options, as ``tools/train.py`` sees it."""
-    from mmengine.config import Config
-
-    config = Config.fromfile(run.config)
+    config = copy.deepcopy(_read_config(run.config, Path(run.config).stat().st_mtime_ns))
     config.merge_from_dict(run.options)
     return config
+
+
+@functools.cache
+def _read_config(path: str, changed: int) -> Any:
+    """Read a config once: a plan names it for many runs."""
+    from mmengine.config import Config
+
+    return Config.fromfile(path)
 
 
 def config_hash(config: Any) -> str:

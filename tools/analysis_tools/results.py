@@ -214,12 +214,20 @@ def estimate_seconds(run: Run, rows: Sequence[Row]) -> float | None:
     such a run the plan's ``estimate_minutes``; None if that is not given either. A run that shared the machine with
     others counts with its share, so the sum over a plan holds for any number of runs at a time.
     """
-    planned = run_length(merged_config(run))
+    lengths: dict[str, float] = {}
+
+    def length(of: Run) -> float:
+        options = json.dumps(of.options, sort_keys=True)
+        if options not in lengths:
+            lengths[options] = run_length(merged_config(of))
+        return lengths[options]
+
+    planned = length(run)
     known = []
     for row in rows:
         if row['config'] == run.config and all(float(row[column] or 0) > 0 for column in _NUMBERS):
             done = Run(row['name'], row['config'], int(row['seed']), json.loads(row['options']))
-            updates = float(row['updates']) * planned / run_length(merged_config(done))
+            updates = float(row['updates']) * planned / length(done)
             known.append(float(row['seconds']) / float(row['jobs']) / float(row['updates']) * updates)
     if known:
         return statistics.median(known)

@@ -2,9 +2,9 @@
 
     python tools/analysis_tools/run_experiments.py experiments/omniglot_iaa.yml --jobs 2
 
-Every run is one ``tools/train.py`` process with its own folder and log. A run whose row is in the CSV is skipped, an
-interrupted one goes on from its last checkpoint. Ctrl-C stops the runs this script started, and nothing else. The
-format of a plan is described in ``tools/analysis_tools/experiments.py``.
+Every run is one ``tools/train.py`` process with its own folder and log; ``--fork`` saves its start. A run whose row is
+in the CSV is skipped, an interrupted one goes on from its last checkpoint. Ctrl-C stops the runs this script
+started, and nothing else. The format of a plan is described in ``tools/analysis_tools/experiments.py``.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from forked_process import import_everything
 from results import append_row, estimate_seconds, read_rows
 from training_job import Job
 
@@ -66,6 +67,8 @@ def run_all(
     jobs: int = 1,
     train_script: Path = TRAIN_SCRIPT,
     replace: bool = False,
+    fork: bool = False,
+    threads: int | None = None,
 ) -> list[str]:
     """Train every given run, ``jobs`` at a time, and add a row for each that succeeds.
 
@@ -83,7 +86,7 @@ def run_all(
             while waiting and len(running) < jobs:
                 run = waiting.pop(0)
                 try:
-                    running.append(Job(run, work_root, train_script, jobs))
+                    running.append(Job(run, work_root, train_script, jobs, fork, threads))
                 except BlockingIOError:
                     fail(run, 'another process is training it')
                     continue
@@ -104,7 +107,7 @@ def run_all(
                     scores = ', '.join(f'{key} {value:.2f}' for key, value in row.items() if '/' in key)
                     print(f'finished  {job.run} in {row["seconds"] / 60:.1f} min: {scores}', flush=True)
                     print(f'          {finished + len(failures)} of {len(runs)} done', flush=True)
-            time.sleep(0.2)
+            time.sleep(0.02 if fork else 0.2)
     finally:
         for job in running:
             job.stop()
@@ -123,11 +126,16 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='run again, and replace, what was measured with another version of its config',
     )
+    parser.add_argument(
+        '--fork', action='store_true', help='train in copies of this process: for runs of seconds, on the CPU'
+    )
+    parser.add_argument('--threads', type=int, help='of torch in every run; default: the cores, shared among the jobs')
     parser.add_argument('--only', default='', metavar='REGEX', help='runs whose printed line matches')
     parser.add_argument('--train-script', type=Path, default=TRAIN_SCRIPT, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
-    if args.jobs < 1:
-        parser.error(f'--jobs must be at least 1, got {args.jobs}')
+    for name in ('jobs', 'threads'):
+        if (value := getattr(args, name)) is not None and value < 1:
+            parser.error(f'--{name} must be at least 1, got {value}')
     return args
 
 
@@ -157,7 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     try:
-        failures = run_all(missing, plan.work_root, csv, args.jobs, args.train_script, args.stale)
+        if args.fork:
+            import_everything()
+        failures = run_all(
+            missing, plan.work_root, csv, args.jobs, args.train_script, args.stale, args.fork, args.threads
+        )
     except KeyboardInterrupt:
         print('interrupted; the same command goes on from the last checkpoints')
         return 130

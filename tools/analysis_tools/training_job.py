@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from forked_process import ForkedProcess
 from results import locked_folder
 from run_folder import final_metrics
 
@@ -66,12 +67,16 @@ class Job:
         work_root: folder that holds the run's folder.
         train_script: script that takes the arguments of ``tools/train.py``.
         jobs: how many processes share the cores.
+        fork: copy this process in place of starting one.
+        threads: of torch. Default: the cores, shared among the jobs.
 
     Raises:
         BlockingIOError: if another process is training this run.
     """
 
-    def __init__(self, run: Run, work_root: Path, train_script: Path, jobs: int) -> None:
+    def __init__(
+        self, run: Run, work_root: Path, train_script: Path, jobs: int, fork: bool = False, threads: int | None = None
+    ) -> None:
         self.run = run
         self.jobs = jobs
         self.config_hash = config_hash(merged_config(run))
@@ -83,15 +88,22 @@ class Job:
         arguments = [str(train_script), *train_arguments(run, self.work_dir, resume)]
         start = time.time()
         self.log = self.work_dir / f'attempt_{start:.3f}.log'
-        header = {'command': shlex.join(['python', *arguments]), 'commit': code_version(), 'start': start}
+        # A number that was asked for belongs to the command: sums of other threads are rounded otherwise.
+        prefix = f'OMP_NUM_THREADS={threads} ' if threads else ''
+        header = {'command': prefix + shlex.join(['python', *arguments]), 'commit': code_version(), 'start': start}
         self.log.write_text(json.dumps(header) + '\n')
-        threads = str(max(1, available_cores() // jobs))
+        threads = threads or max(1, available_cores() // jobs)
+        output = self._resources.enter_context(open(self.log, 'a'))
+        self.process: subprocess.Popen | ForkedProcess
+        if fork:
+            self.process = ForkedProcess(train_script, arguments[1:], output, threads, keep=[lock])
+            return
         self.process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=self._resources.enter_context(open(self.log, 'a')),
+            stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads},
+            env={**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads)},
             # A session of its own, so that stopping it also stops its data-loading workers and reaches nobody else.
             start_new_session=True,
             # Keeps the folder locked as long as the training lives, even if this script is killed.

@@ -8,27 +8,13 @@ interrupted download continues where it stopped. TARGET appears when it is compl
 """
 
 import argparse
-import difflib
-import os.path as osp
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from mmdml.cli.prepare import prepare_dataset, recipes_as_text
 from mmdml.datasets.preparation.archives import MAX_UNPACKED_BYTES, ArchiveError
-from mmdml.datasets.preparation.prepare import prepare
-from mmdml.datasets.preparation.recipes import RECIPES
-
-
-def recipes_as_text() -> str:
-    """One paragraph a recipe: its name, official files, page and default target."""
-    lines = ['recipes:']
-    for name, recipe in RECIPES.items():
-        files = ', '.join(file.name for file in recipe.files)
-        fetched = 'downloaded where missing' if all(file.address for file in recipe.files) else 'to be got by hand'
-        lines += [f'  {name}', f'    {files} ({fetched})', f'    {recipe.page}', f'    -> {recipe.target}']
-    return '\n'.join(lines)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -56,18 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help='refuse an archive that unpacks to more. Default: %(default).0f',
     )
     args = parser.parse_args(arguments)
-    recipe = RECIPES.get(args.recipe)
-    if recipe is None:
-        near = difflib.get_close_matches(args.recipe, RECIPES, n=1)
-        meant = f'; did you mean {near[0]}?' if near else '.'
-        raise SystemExit(f'there is no recipe {args.recipe!r}{meant} The recipes are {", ".join(RECIPES)}')
     signal.signal(signal.SIGTERM, _end)
     try:
-        print(prepare(recipe, args.sources, args.target, not args.skip_checks, int(args.max_gigabytes * 1e9)))
+        done, check = prepare_dataset(args.recipe, args.sources, args.target, args.skip_checks, args.max_gigabytes)
     except (ArchiveError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    root = shlex.quote(osp.join(args.target, recipe.root) if recipe.root else args.target)
-    print(f'open every image: python tools/misc/verify_dataset.py {recipe.dataset} --data-root {root}')
+    print(done)
+    print(f'open every image: python tools/misc/verify_dataset.py {check}')
 
 
 if __name__ == '__main__':

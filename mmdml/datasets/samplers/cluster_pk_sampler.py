@@ -48,8 +48,9 @@ class ClusterPKSampler(PKSampler):
     ``PKSampler(preset='independent')``, the preset of the same length and without a rule about coverage, so that a
     baseline without division is the same run. ``unreached`` is the share that an epoch leaves out.
 
-    One loader serves all clusters. An epoch has ``floor(N / (W batch_size))`` batches whatever the clusters are,
-    ``cluster_order`` decides how they are shared out. Ranks, epochs, ``skip`` and ``Draw`` are as in ``PKSampler``.
+    One loader serves all clusters. An epoch has ``floor(N / (W batch_size))`` batches, at most ``num_batches``,
+    whatever the clusters are; ``cluster_order`` decides how they are shared out. Ranks, epochs, ``skip`` and ``Draw``
+    are as in ``PKSampler``.
 
     A batch takes ``min(K, n_c)`` images from random classes of its cluster, all distinct, until it is full; only its
     last class may be ragged. A cluster that cannot fill a batch that way (fewer than P classes, or many with fewer than
@@ -68,6 +69,7 @@ class ClusterPKSampler(PKSampler):
         batch_size: images per batch and rank.
         images_per_class: K, at least 1.
         cluster_order: ``'uniform'``, ``'proportional'`` or ``'round_robin'``.
+        num_batches: upper limit of the batches of an epoch. Default: none.
         seed: of the order. Default: a random one, the same on all ranks.
         rank: default: of this process.
         world_size: W. Default: of the running job.
@@ -88,15 +90,14 @@ class ClusterPKSampler(PKSampler):
         batch_size: int,
         images_per_class: int,
         cluster_order: str = 'uniform',
+        num_batches: int | None = None,
         seed: int | None = None,
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
         if cluster_order not in CLUSTER_ORDERS:
             raise ValueError(f'cluster_order must be one of {sorted(CLUSTER_ORDERS)}, got {cluster_order!r}')
-        super().__init__(
-            dataset, batch_size, images_per_class, preset='independent', seed=seed, rank=rank, world_size=world_size
-        )
+        super().__init__(dataset, batch_size, images_per_class, 'independent', num_batches, seed, rank, world_size)
         self.cluster_order = cluster_order
         self.set_assignment(np.zeros(len(self.table.codes), dtype=np.int64), num_clusters=1)
 

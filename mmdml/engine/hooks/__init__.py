@@ -10,6 +10,7 @@ from .mean_teacher_hook import MeanTeacherHook
 from .norm_statistics_hook import NormStatisticsHook
 from .resumed_evaluation_hook import ResumedEvaluationHook
 from .run_state_hook import RunStateHook
+from .runtime_info_hook import RuntimeInfoHook
 from .seed_hook import EpochSeedHook
 from .selection_guard_hook import SelectionGuardHook
 from .step_context_hook import StepContextHook
@@ -28,6 +29,7 @@ __all__ = [
     'NormStatisticsHook',
     'ResumedEvaluationHook',
     'RunStateHook',
+    'RuntimeInfoHook',
     'SelectionGuardHook',
     'StepContextHook',
     'SummaryHook',

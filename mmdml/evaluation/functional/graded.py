@@ -93,7 +93,7 @@ def graded_ndcg(
         query_ids: ``(Q,)`` ints or strings; a query does not find rows of its id. Default: ``arange(Q)`` where the
             queries search each other, none otherwise.
         gallery_ids: ``(G,)``, only with ``gallery``.
-        distance: 'cosine', 'dot' or 'euclidean'.
+        distance: 'cosine', 'dot', 'euclidean' or 'hyperbolic'.
         block_size: queries scored at a time.
         device: where to compute. Default: where ``query`` is.
 

@@ -13,6 +13,15 @@ from mmdml.utils.near_names import did_you_mean
 
 from .arguments import Keys
 
+
+def hyperbolic_similarity(query: Tensor, gallery: Tensor) -> Tensor:
+    """Minus the hyperbolic distances (curvature -1) of points in the unit ball: ``(B, D)``, ``(G, D)``."""
+    room = (1 - query.square().sum(1))[:, None] * (1 - gallery.square().sum(1))
+    apart = torch.cdist(query, gallery, compute_mode='donot_use_mm_for_euclid_dist')
+    # arcosh(1 + 2 a^2 / b) = 2 arsinh(a / sqrt(b)).
+    return torch.asinh(apart / room.sqrt()).mul_(-2)
+
+
 #: distance -> embeddings ready for comparison, and what compares ``(B, D)`` with ``(G, D)``; larger is nearer.
 SIMILARITIES: dict[str, Callable[[Tensor], tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]]] = {
     'cosine': lambda rows: (unit_rows(rows), lambda query, gallery: query @ gallery.t()),
@@ -21,6 +30,7 @@ SIMILARITIES: dict[str, Callable[[Tensor], tuple[Tensor, Callable[[Tensor, Tenso
         rows,
         lambda query, gallery: torch.cdist(query, gallery, compute_mode='donot_use_mm_for_euclid_dist').neg_(),
     ),
+    'hyperbolic': lambda rows: (rows, hyperbolic_similarity),
 }
 
 
@@ -31,7 +41,7 @@ class PairScores:
         embeddings: ``(N, D)``.
         labels: ``(N,)`` int64 values or strings.
         ids: ``(N,)``; rows of one id form no pair. None: all differ.
-        distance: 'cosine', 'dot' or 'euclidean'.
+        distance: 'cosine', 'dot', 'euclidean' or 'hyperbolic'.
         block_size: rows compared with all others at a time.
         device: where to compute. Default: where ``embeddings`` are.
 

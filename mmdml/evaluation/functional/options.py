@@ -64,7 +64,7 @@ class SearchOptions:
         metrics: 'Recall@K' (all of ``recall_at``), 'MAP@R', 'RP', 'mAP', 'MRR', 'mINP', 'NDCG', and with any K
             'Recall@10', 'CMC@1', 'IRRecall@10', 'mAP@10', 'Precision@5', 'NDCG@10'; see
             :data:`~mmdml.evaluation.functional.measures.FIXED` and ``AT_K``.
-        distance: 'cosine', 'dot' (larger is nearer) or 'euclidean'.
+        distance: 'cosine', 'dot' (larger is nearer), 'euclidean', or 'hyperbolic' (points of the unit ball).
         ties: 'pessimistic' (of equal scores negatives come first) or 'optimistic' (positives do).
         no_positive: 'skip' or 'miss': queries without a positive are left out, or score 0.
         backend: 'torch', or 'faiss' for its exact search on the CPU in fp32, which finds the nearest rows only: it

@@ -40,7 +40,7 @@ def threshold_consistency(
         fpr_range: false positive rates between which thresholds are of interest.
         points: thresholds.
         ids: ``(N,)`` ints or strings; rows of one id are one image, and form no pair. Default: all differ.
-        distance: 'cosine', 'dot' or 'euclidean'.
+        distance: 'cosine', 'dot', 'euclidean' or 'hyperbolic'.
         block_size: rows compared with all others at a time.
         device: where to compute. Default: where ``embeddings`` are.
 

@@ -44,7 +44,7 @@ def verification_scores(
         labels: ``(N,)`` int64 values or strings.
         fpr: rates in (0, 1] at which TPR and threshold are given.
         ids: ``(N,)`` ints or strings; rows of one id are one image, and form no pair. Default: all differ.
-        distance: 'cosine', 'dot' or 'euclidean'.
+        distance: 'cosine', 'dot', 'euclidean' or 'hyperbolic'.
         block_size: rows compared with all others at a time; changes memory, not results.
         device: where to compute. Default: where ``embeddings`` are.
 

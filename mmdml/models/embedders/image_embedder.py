@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmdml.compat.safe_checkpoint import explain_missing_weights
 from mmdml.registry import MODELS
-from mmdml.structures import StepContext
+from mmdml.structures import StepContext, indices_of, labels_of
 
 from .chunks import in_chunks
 
@@ -117,11 +117,10 @@ class ImageEmbedder(BaseModel):
         """
         if self.head is None:
             raise ValueError("mode='loss' needs a head, but the model was built without one")
-        if not data_samples or any('gt_label' not in sample for sample in data_samples):
+        labels = labels_of(data_samples)
+        if labels is None:
             raise ValueError("mode='loss' needs data samples with 'gt_label'; does the pipeline end with PackInputs?")
-        device = inputs.device
-        labels = torch.cat([sample.gt_label for sample in data_samples]).to(device)
-        indices = torch.tensor([sample.get('sample_idx', -1) for sample in data_samples], device=device)
+        labels, indices = labels.to(inputs.device), indices_of(data_samples).to(inputs.device)
         features = in_chunks(self.extract_feat, inputs, self.chunk_size or len(inputs), self)
         raw = self.neck(features, self.step.learner_index if self.step else None)
         return self.head.loss(raw, labels, indices, self.neck, self.step, features, inputs)
@@ -140,6 +139,7 @@ class ImageEmbedder(BaseModel):
             from mmpretrain.structures import DataSample
 
             data_samples = [DataSample() for _ in range(len(inputs))]
+        data_samples = [*data_samples]  # of saved features they are made one by one
         for sample, embedding in zip(data_samples, self.embed(inputs), strict=True):
             sample.set_field(embedding, 'embedding')
         return data_samples

@@ -24,8 +24,8 @@ class ProxySynthesis(Generator):
     among the rows of other classes; in the authors' code it is the next row of the batch.
 
     Args:
-        ratio: mu in (0, 1], synthetic rows for each real one; 1 in the paper's experiments is not confirmed.
-        alpha: > 0, of the Beta distribution; 0.4 in the paper's experiments is not confirmed.
+        ratio: mu in (0, 1], synthetic rows for each real one; 1 in the authors' commands.
+        alpha: > 0, of the Beta distribution; 0.4 in the authors' commands.
 
     Raises:
         ValueError: for a value out of range.

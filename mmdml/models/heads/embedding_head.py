@@ -46,8 +46,8 @@ class EmbeddingHead(BaseModule):
             with ``None``.
 
     Raises:
-        ValueError: for a missing or negative weight, a regularizer with the name of a source, or proxies of another
-            width than the embedding.
+        ValueError: for a missing or negative weight, a regularizer with the name of a source, proxies of another
+            width than the embedding, or a space that does not fit the neck.
 
     Config::
 
@@ -100,8 +100,15 @@ class EmbeddingHead(BaseModule):
         """Build and check what depends on the neck; called once, when the model is built.
 
         Raises:
-            ValueError: if the proxies of a class-based loss have another width than the embedding.
+            ValueError: if the proxies of a class-based loss have another width than the embedding, or the neck gives no
+                points of the space.
         """
+        if self.space is not None:
+            self.space.bind(neck)
+        elif not neck.is_spherical:
+            raise ValueError(
+                f'{type(neck).__name__} gives no unit vectors to take cosines of: set head.space as its docstring says'
+            )
         if isinstance(self.loss_fn, ProxyLoss) and self.loss_fn.embed_dim != neck.embed_dim:
             raise ValueError(
                 f'head.loss.embed_dim is {self.loss_fn.embed_dim}, but neck.embed_dim is {neck.embed_dim}: '

@@ -25,7 +25,8 @@ class NTXentLoss(PairLoss):
     mined pairs, and soft targets t and 1 - t, multiply the terms of positives and the exponentials of negatives.
 
     Args:
-        temperature: :math:`\tau`, above 0. 0.07 is that of pytorch-metric-learning, not confirmed as SimCLR's.
+        temperature: :math:`\tau`, above 0. 0.07 is that of pytorch-metric-learning; SimCLR's code has 0.1
+            (ImageNet; 0.5 for CIFAR-10).
 
     Raises:
         ValueError: if ``temperature`` is not positive.

@@ -34,6 +34,11 @@ def weighted_mean(terms: Tensor, weight: Tensor) -> Tensor:
     return (terms * weight).sum() / torch.where(total > 0, total, 1)
 
 
+def mean_of_hinges(terms: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of the terms above 0; 0 where there is none. Both of one shape."""
+    return weighted_mean(terms, weight * (terms > 0))
+
+
 def mean_of_positive_pairs(terms: Callable[[Tensor], Tensor], positive: Tensor) -> Tensor:
     """Weighted mean of a term of each positive pair whose computation needs a row of X entries.
 

@@ -1,7 +1,8 @@
 """Proxy-Anchor loss."""
 
+import torch
 from torch import Tensor
-from torch.nn.functional import one_hot, pad
+from torch.nn.functional import pad
 
 from mmdml.registry import MODELS
 
@@ -45,7 +46,7 @@ class ProxyAnchorLoss(ProxyLoss):
 
     def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """``(R, C)`` cosines and ``(R,)`` class ids -> ``(R,)``, the batch's value for every row."""
-        own = one_hot(labels, cosine.shape[1]).bool()
+        own = labels[:, None] == torch.arange(cosine.shape[1], device=labels.device)
         pull = _log_one_plus_sum(-self.alpha * (cosine - self.margin), own)
         push = _log_one_plus_sum(self.alpha * (cosine + self.margin), ~own)
         # Proxies without rows have a pull of ln 1 = 0.

@@ -8,7 +8,7 @@ from mmdml.structures import Mined, PairBatch
 
 from .base import PairLoss
 from .checks import check_positive
-from .pair_sums import count_above, mean_per_anchor, weighted_mean
+from .pair_sums import count_above, mean_of_hinges, mean_per_anchor
 
 
 @MODELS.register_module()
@@ -25,9 +25,8 @@ class RoadmapLoss(PairLoss):
         \quad \rho (x - \delta) + o \; (x > \delta)
 
     :math:`H^-` is nowhere below the true step, and negatives that are ranked too high have a gradient however high
-    they are; the count of positives has none. The second is the mean of :math:`[m_p - s_{ij}]_+` over the positive plus
-    the mean of :math:`[s_{ik} - m_n]_+` over the negative pairs, those without a loss included (not confirmed: the
-    release may leave those out).
+    they are; the count of positives has none. The second is the mean of :math:`m_p - s_{ij}` over the positive plus the
+    mean of :math:`s_{ik} - m_n` over the negative pairs for which it is above 0, as in the authors' code.
 
     Weights of mined pairs, and soft targets t and 1 - t, are counts in the sums. Costs X numbers for every positive
     pair, by blocks.
@@ -80,8 +79,8 @@ class RoadmapLoss(PairLoss):
         nearer, wrong = count_above(similarity, positive, negative, _true_step, self._upper_step).unbind(1)
         average, has_positive = mean_per_anchor((1 + nearer) / (1 + nearer + wrong), positive)
         ranking = ((1 - average) * has_positive).sum() / has_positive.sum().clamp_min(1)
-        apart = weighted_mean((self.pos_margin - similarity).relu(), positive)
-        apart = apart + weighted_mean((similarity - self.neg_margin).relu(), negative)
+        apart = mean_of_hinges((self.pos_margin - similarity).relu(), positive)
+        apart = apart + mean_of_hinges((similarity - self.neg_margin).relu(), negative)
         return (1 - self.calibration) * ranking + self.calibration * apart
 
     def _upper_step(self, difference: Tensor) -> Tensor:

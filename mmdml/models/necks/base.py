@@ -49,6 +49,9 @@ class EmbeddingNeck(BaseModule, metaclass=ABCMeta):
         self.num_learners = num_learners
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
+    #: :meth:`unit` gives unit vectors. Else the head needs the space of its points.
+    is_spherical = True
+
     #: Can be divided among several learners.
     has_learners = False
 

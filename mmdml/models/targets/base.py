@@ -17,7 +17,7 @@ class ColumnTargets(nn.Module, metaclass=ABCMeta):
 
     Before training ``DatasetColumnsHook`` passes the columns of the training set to :meth:`read_columns`. A row's image
     is that of its data-set index (real rows, remembered ones, copies); a row without one takes the mean over its
-    parents, which are anchors.
+    parents, which are anchors, weighted by their shares if it is mixed from two classes.
     """
 
     def __init__(self) -> None:
@@ -54,10 +54,9 @@ class ColumnTargets(nn.Module, metaclass=ABCMeta):
             raise ValueError(
                 f'{type(self).__name__} needs an image or a parent of each candidate, but a source gives rows of none'
             )
-        total = sum(
-            self.between(anchors.indices, own.clamp_min(0)) * (own >= 0).to(torch.float32) for own in images.unbind(1)
-        )
-        return total / (images >= 0).sum(1)
+        weights = _weights(candidates, images)
+        parts = zip(images.unbind(1), weights.unbind(1), strict=True)
+        return sum(self.between(anchors.indices, own.clamp_min(0)) * weight for own, weight in parts).clamp(0, 1)
 
     def extra_repr(self) -> str:
         return constructor_arguments(self)
@@ -86,3 +85,14 @@ def _images(anchors: Rows, candidates: Rows) -> Tensor:
     parents = torch.where(views >= 0, anchors.indices[views.clamp_min(0)], -1)
     first = torch.where(own >= 0, own, parents[:, :1])
     return torch.cat([first, torch.where(own >= 0, -1, parents[:, 1:])], dim=1)
+
+
+def _weights(candidates: Rows, images: Tensor) -> Tensor:
+    """``(X, V)`` share of each image in its candidate, of sum 1."""
+    known = (images >= 0).to(torch.float32)
+    weights = known / known.sum(1, keepdim=True)
+    if candidates.shares is not None and images.shape[1] > 1:
+        mixed = (candidates.second_labels != candidates.labels) & (images[:, 1] >= 0)
+        pair = torch.stack([candidates.shares, 1 - candidates.shares], dim=1).to(weights)
+        weights[:, :2] = torch.where(mixed[:, None], pair, weights[:, :2])
+    return weights

@@ -1,13 +1,17 @@
+import pytest
 import timm
 import torch
 from waves import shapes_of, wave_picture, wave_weights
 
-from mmdml.models import EfficientNetLite0
+from mmdml.models import EfficientNetLite0, EfficientNetLite2
 
 
-def test_the_last_map_is_that_of_timm():
+@pytest.mark.parametrize(
+    ('backbone', 'name'), [(EfficientNetLite0, 'tf_efficientnet_lite0'), (EfficientNetLite2, 'tf_efficientnet_lite2')]
+)
+def test_the_last_map_is_that_of_timm(backbone, name):
     """The picture has an even side at each halving, where padding all around and TensorFlow's padding differ."""
-    network, reference = EfficientNetLite0().eval(), timm.create_model('tf_efficientnet_lite0').eval()
+    network, reference = backbone().eval(), timm.create_model(name).eval()
     network.load_state_dict(wave_weights(shapes_of(network)))
     # The layers have other names there, and the same order.
     names = [name for name in reference.state_dict() if not name.startswith('classifier')]
@@ -19,10 +23,10 @@ def test_the_last_map_is_that_of_timm():
 
 
 def test_the_layout_of_the_package_loads_strictly_under_a_prefix():
-    # The file of the package: 296 entries, 3.37 million parameters without the classifier.
+    # The file of the package: 296 entries, 3.37 million parameters without the classifier; Lite2's has 386.
     network = torch.nn.Sequential(EfficientNetLite0())
     public = wave_weights({**shapes_of(network), '0._fc.weight': (10, 1280), '0._fc.bias': (10,)})
-    assert len(public) == 296
+    assert len(public) == 296 and len(EfficientNetLite2().state_dict()) == 386 - 2
     network.load_state_dict(public)
     assert torch.equal(network[0]._blocks[15]._project_conv.weight, public['0._blocks.15._project_conv.weight'])
     assert sum(parameter.numel() for parameter in network.parameters()) == 3_371_008

@@ -34,7 +34,8 @@ def build(kind, **options):
     sizes = dict(num_classes=CLASSES, embed_dim=WIDTH)
     takes = inspect.signature(kind).parameters
     torch.manual_seed(0)
-    return MODELS.build(dict(type=kind.__name__, **{key: sizes[key] for key in sizes if key in takes}, **options))
+    options.update({key: sizes[key] for key in sizes if key in takes}, **({'onset': 0} if 'onset' in takes else {}))
+    return MODELS.build(dict(type=kind.__name__, **options))
 
 
 def raw_rows(labels=LABELS, dtype=torch.float32, seed=0):

@@ -18,7 +18,7 @@ def raw_rows(seed=0):
 def neighbors(s, i, k, epsilon):
     ranked = sorted((x for j, x in enumerate(s[i]) if j != i), reverse=True)
     kth = ranked[k - 2] if k > 1 else 1.0
-    return {i} | {j for j, x in enumerate(s[i]) if x >= kth - epsilon}
+    return {i} | {j for j, x in enumerate(s[i]) if 2 - 2 * x <= 2 - 2 * kth + epsilon}
 
 
 def loop(s, labels, k, epsilon, context, mean_weight):
@@ -27,7 +27,9 @@ def loop(s, labels, k, epsilon, context, mean_weight):
     few = [neighbors(s, i, k // 2, epsilon) for i in n]
 
     def likeness(i, j):
-        return len(near[i] & near[j]) / len(near[i]) if j in near[i] else 0.0
+        far = [set(n) - near[i], set(n) - near[j]]
+        shares = len(near[i] & near[j]) / len(near[i]) + len(far[0] & far[1]) / max(len(far[0]), 1)
+        return shares / 2 if j in near[i] else 0.0
 
     def expanded(i, j):
         mutual = [r for r in few[i] if i in few[r]]
@@ -37,10 +39,12 @@ def loop(s, labels, k, epsilon, context, mean_weight):
     positive = [(i, j) for i, j in pairs if labels[i] == labels[j]]
     negative = [(i, j) for i, j in pairs if labels[i] != labels[j]]
     errors = [(float(labels[i] == labels[j]) - (expanded(i, j) + expanded(j, i)) / 2) ** 2 for i, j in pairs]
-    apart = sum(max(0.75 - s[i][j], 0) for i, j in positive) / len(positive)
-    apart += sum(max(s[i][j] - 0.6, 0) for i, j in negative) / len(negative)
-    mean = sum(s[i][j] for i, j in pairs) / len(pairs)
-    return context * sum(errors) / len(errors) + (1 - context) * apart + mean_weight * mean**2
+    hinges = [0.75 - s[i][j] for i, j in positive], [s[i][j] - 0.6 for i, j in negative]
+    active = [[x for x in side if x > 0] for side in hinges]
+    apart = sum(sum(side) / max(len(side), 1) for side in active)
+    mean = sum(map(sum, s)) / len(s) ** 2
+    rest = 1 - context - mean_weight
+    return context * sum(errors) / len(s) ** 2 + rest * apart + mean_weight * (mean - 0.25) ** 2
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -62,15 +66,23 @@ def test_the_gradient_of_the_steps_is_that_of_lines():
     similarity = PairBatch.from_embeddings(normalize(raw), LABELS).similarity
     fixed = similarity.tolist()
     member = [[float(j in neighbors(fixed, i, 3, 0.01)) for j in range(8)] for i in range(8)]
-    line = 7.0 * (similarity - similarity.detach()) * (1 - torch.eye(8))
+    # The slope is over squared distances, 2 - 2s.
+    line = 2 * 7.0 * (similarity - similarity.detach()) * (1 - torch.eye(8))
     near = torch.tensor(member, dtype=torch.float64) + line
-    total = 0.0
+    # k / 2 is 1: nobody but the row itself, unless it is as good as equal.
+    assert all(neighbors(fixed, i, 1, 0.01) == {i} for i in range(8))
+    few = torch.eye(8, dtype=torch.float64) + line
+    size = [sum(row) for row in member]
+    likeness = torch.zeros(8, 8, dtype=torch.float64)
     for i in range(8):
         for j in range(8):
-            # k / 2 is 1: nobody but the row itself, unless it is as good as equal.
-            assert neighbors(fixed, i, 1, 0.01) == {i}
-            both = [(near[a] * near[b]).sum() / sum(member[a]) * near[a, b] for a, b in ((i, j), (j, i))]
-            total = total + weight[i, j] * sum(both) / 2
+            shares = (near[i] * near[j]).sum() / size[i] + ((1 - near[i]) * (1 - near[j])).sum() / (8 - size[i])
+            likeness[i, j] = shares / 2 * near[i, j]
+    total = 0.0
+    for i in range(8):
+        mutual = few[i] * few[:, i]
+        expanded = (mutual[:, None] * likeness).sum(0) / mutual.sum()
+        total = total + (weight[i] + weight[:, i]) @ expanded / 2
     (expected,) = torch.autograd.grad(total, raw)
     torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-10)
     assert actual.abs().sum() > 0
@@ -91,7 +103,8 @@ def test_what_it_cannot_use_is_refused_by_name():
     for options, message in (
         (dict(k=1), 'k must be 2 or more, got 1'),
         (dict(slope=0.0), 'slope must be positive, got 0.0'),
-        (dict(context=2.0), r'context must lie in \[0, 1\] and mean_weight be >= 0, got 2.0 and 0.1'),
+        (dict(context=2.0), 'context and mean_weight must be >= 0, of sum 1 at most, got 2.0 and 0.1'),
+        (dict(context=0.5, mean_weight=0.6), 'of sum 1 at most, got 0.5 and 0.6'),
     ):
         with pytest.raises(ValueError, match=message):
             ContextualLoss(**options)

@@ -191,8 +191,10 @@ def roadmap(s, p, n, temperature=0.05, slope=100.0, offset=1.44, delta=0.05, cal
             total += w * right / (right + wrong)
         return 1 - total / sum(p[i])
 
-    apart = mean_over_positives(p, lambda i, j: max(0.9 - s[i][j], 0))
-    apart += mean_over_positives(n, lambda i, j: max(s[i][j] - 0.6, 0))
+    apart = 0.0
+    for weights, hinge in ((p, lambda x: 0.9 - x), (n, lambda x: x - 0.6)):
+        active = [(w, hinge(s[i][j])) for i, row in enumerate(weights) for j, w in enumerate(row) if hinge(s[i][j]) > 0]
+        apart += sum(w * x for w, x in active) / (sum(w for w, _ in active) or 1)
     return (1 - calibration) * mean_over_anchors(p, term) + calibration * apart
 
 

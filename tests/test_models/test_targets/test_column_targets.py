@@ -75,6 +75,9 @@ def test_candidates_without_an_image_take_the_mean_of_their_parents():
                       torch.tensor([-1, 3, 4]))  # fmt: skip
     expected = [[(1 + 0.5) / 2, 0, 0], [(0.5 + 1) / 2, 0, 0], [0, 1, 0.5]]
     torch.testing.assert_close(targets(anchors, candidates), torch.tensor(expected))
+    mixed = Rows.cat([anchors, Rows(torch.zeros(1, 2), torch.tensor([0]), torch.tensor([[0, 2]]), None,
+                                    torch.tensor([2]), torch.tensor([0.75]))])  # fmt: skip
+    torch.testing.assert_close(targets(anchors, mixed)[:, 3], torch.tensor([0.75, 0.75 * 0.5, 0.25]))
     orphan = candidates.with_embeddings(candidates.embeddings)
     orphan.views, orphan.indices = torch.full((3, 1), -1), torch.full((3,), -1)
     with pytest.raises(ValueError, match='needs an image or a parent of each candidate'):

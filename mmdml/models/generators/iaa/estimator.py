@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmdml.structures import ActiveLearner, Embeddings, Progress
+from mmdml.utils.seeding import Stream, torch_generator
 
 from .checks import check
 from .class_statistics import ClassStatistics, class_statistics, update_statistics
@@ -32,6 +33,7 @@ class IAAEstimator(BaseModule):
         full_covariance: also keep what full-covariance noise is drawn from.
         correction: arguments of :func:`correct_variance` by name, None for the uncorrected variance.
         momentum: weight of the old statistics in an update, None to estimate afresh.
+        images_per_class: images of each class that enter an estimate, drawn at random; None for all.
 
     Raises:
         ValueError: for values out of range.
@@ -44,8 +46,10 @@ class IAAEstimator(BaseModule):
         full_covariance: bool = False,
         correction: dict[str, Any] | None = None,
         momentum: float | None = None,
+        images_per_class: int | None = None,
     ) -> None:
         super().__init__()
+        check('images_per_class', images_per_class, images_per_class is None or images_per_class >= 2, 'None or >= 2')
         check('transform', transform, transform in _TRANSFORMS, f'one of {list(_TRANSFORMS)}')
         self.schedule = schedule
         self.embedding_source = 'bank' if schedule.from_bank else 'sweep'
@@ -53,6 +57,7 @@ class IAAEstimator(BaseModule):
         self.full_covariance = full_covariance
         self.correction = correction
         self.momentum = momentum
+        self.images_per_class = images_per_class
         #: What full-covariance noise is drawn from.
         self.covariances: CovarianceBank | None = None
         #: Whether embeddings were ever received.
@@ -91,6 +96,7 @@ class IAAEstimator(BaseModule):
     def receive_embeddings(self, embeddings: Embeddings, progress: Progress) -> None:
         """Estimate class statistics and correct the variances (Eq. 7-16)."""
         self.received = True
+        embeddings = self._some(embeddings, progress)
         fresh = class_statistics(embeddings.raw, embeddings.labels, embeddings.num_classes)
         if not bool((fresh.count >= 2).any()):
             print_log(
@@ -119,6 +125,20 @@ class IAAEstimator(BaseModule):
             f'IAA statistics of {int(fresh.count.sum())} images in {int((fresh.count > 0).sum())} classes: {log}',
             logger='current',
         )
+
+    def _some(self, embeddings: Embeddings, progress: Progress) -> Embeddings:
+        """Return random images of each class, as many as there should be."""
+        if self.images_per_class is None:
+            return embeddings
+        random = torch_generator(Stream.IAA_IMAGES, progress.seed, progress.iter)
+        order = torch.randperm(len(embeddings.labels), generator=random).to(embeddings.labels.device)
+        order = order[embeddings.labels[order].argsort(stable=True)]
+        labels = embeddings.labels[order]
+        # Of sorted labels, the place of each within its class.
+        place = torch.arange(len(labels), device=labels.device) - torch.searchsorted(labels, labels)
+        chosen = order[place < self.images_per_class].sort().values
+        columns = {name: getattr(embeddings, name)[chosen] for name in ('raw', 'labels', 'indices')}
+        return dataclasses.replace(embeddings, features=None, **columns)
 
     def _prepare(self) -> None:
         """Derive standard deviations and diagnostics from the statistics."""

@@ -29,7 +29,8 @@ LAM_SCHEDULES: dict[str, Callable[[float], float]] = {'released': _released_sche
 #: Exponent of copy m = 1, 2, ... on the standard deviation. 'released': the square root is taken anew for every copy.
 COPY_EXPONENTS: dict[str, Callable[[int], float]] = {'paper': lambda m: 1.0, 'released': lambda m: 0.5 ** (m - 1)}
 
-_NOISES = ('diagonal', 'full')
+_NOISES = ('diagonal', 'full', 'identity')
+_CENTERS = ('sample', 'mean')
 
 
 @MODELS.register_module()
@@ -42,7 +43,8 @@ class IAAGenerator(Generator):
     from the bank. Copies inherit the view of their source: they are no positives of it.
 
     Defaults follow the paper where the released code differs from it; ``copy_exponent='released'``,
-    ``correction=False`` and ``momentum=0.2`` bring the released code back.
+    ``correction=False`` and ``momentum=0.2`` bring the released code back. The ablations of the paper are options, too:
+    see configs/iaa/README.md.
 
     Args:
         num_copies: M >= 1.
@@ -54,8 +56,10 @@ class IAAGenerator(Generator):
         source: 'sweep' (a pass over the training set, the paper) or 'bank' (no extra pass, rows up to an epoch old;
             the onset is then at least one epoch, in which the bank fills).
         transform: of the sweep: 'train', 'test', or None: 'train' unless another subscriber needs 'test'.
-        noise: 'diagonal' (the paper's experiments) or 'full', exact class covariances drawn from the bank without
-            forming them (needs ``source='bank'``).
+        noise: 'diagonal' (the paper's experiments), 'full', exact class covariances drawn from the bank without
+            forming them (needs ``source='bank'``), or 'identity', the same noise for all (Table IX).
+        center: 'sample', or 'mean' (Table XII): copies lie around the mean of the class, without a gradient.
+        images_per_class: random images of each class that enter an estimate (Table XI). Default: all.
         correction: True, False for the uncorrected variance, or arguments of :func:`correct_variance` by name.
         momentum: weight of the old statistics in an update (released code: 0.2). Default: estimate afresh.
         copy_exponent: 'paper', or 'released': copy m has the standard deviation ``sqrt(lambda) Sigma^(1/2^m)``.
@@ -80,6 +84,8 @@ class IAAGenerator(Generator):
         source: str = 'sweep',
         transform: str | None = None,
         noise: str = 'diagonal',
+        center: str = 'sample',
+        images_per_class: int | None = None,
         correction: bool | dict[str, Any] = True,
         momentum: float | None = None,
         copy_exponent: str = 'paper',
@@ -92,6 +98,7 @@ class IAAGenerator(Generator):
             ('lam_schedule', lam_schedule, LAM_SCHEDULES),
             ('source', source, _SOURCES),
             ('noise', noise, _NOISES),
+            ('center', center, _CENTERS),
             ('copy_exponent', copy_exponent, COPY_EXPONENTS),
             ('own_copies', own_copies, ('exclude', 'positive')),
         )
@@ -105,12 +112,18 @@ class IAAGenerator(Generator):
         self.lam = lam
         self.lam_schedule = lam_schedule
         self.noise = noise
+        self.center = center
         self.copy_exponent = copy_exponent
         self.own_copies = own_copies
         self.schedule = Schedule(onset, warmup, update_interval, source == 'bank')
         options = {} if correction is True else correction
         self.estimator = IAAEstimator(
-            self.schedule, transform, noise == 'full', None if options is False else dict(options), momentum
+            self.schedule,
+            transform,
+            noise == 'full',
+            None if options is False else dict(options),
+            momentum,
+            images_per_class,
         )
 
     def active(self, progress: Progress) -> bool:
@@ -140,7 +153,9 @@ class IAAGenerator(Generator):
         raw = anchors.embeddings if anchors.embeddings.dtype.itemsize >= 4 else anchors.embeddings.float()
         with torch.no_grad():
             noise = self._draw(anchors.labels, raw, progress, step.learner)
-        copies = (raw[None] + self.lam_at(progress) ** 0.5 * noise).flatten(0, 1)
+        means = self.estimator.statistics['mean']
+        center = raw if self.center == 'sample' else means.to(raw)[anchors.labels]
+        copies = (center[None] + self.lam_at(progress) ** 0.5 * noise).flatten(0, 1)
         views = anchors.views.repeat(self.num_copies, 1)
         return Rows(
             copies,
@@ -171,6 +186,8 @@ class IAAGenerator(Generator):
         noise = torch.randn(shape, generator=random, device=raw.device)
         noise = noise[:, rank * rows : (rank + 1) * rows]
         std = self.estimator.std_of(learner).to(raw.device)[labels]
+        if self.noise == 'identity':
+            std = torch.ones_like(std) if learner is None else (learner.scale > 0).to(std).expand_as(std)
         exponent = COPY_EXPONENTS[self.copy_exponent]
         return torch.stack([noise[m] * std ** exponent(m + 1) for m in range(self.num_copies)])
 

@@ -1,4 +1,4 @@
-"""mmdml/cli/evaluate.py: every kind of file, every option, and what it says of bad input."""
+"""mmdml/cli/embedding_scores.py: every kind of file, every option, and what it says of bad input."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from mmdml.cli import evaluate as tool
+from mmdml.cli import embedding_scores as tool
 from mmdml.evaluation import (
     RetrievalScoring,
     RowFacts,

@@ -1,0 +1,93 @@
+"""Write a model as a folder to pass on: weights only, scores of what is written, licenses."""
+
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mmdml
+from mmdml.apis import ImageEmbeddingInferencer, get_model
+from mmdml.apis.model_card import LIMITS, model_card
+from mmdml.apis.model_folder import ModelFolder, rounded, write_model_folder
+from mmdml.apis.model_names import NamedModel, find_model
+from mmdml.cli.folder_scores import folder_scores
+from mmdml.cli.own_data import read_own_data
+
+_LICENSES = 'licenses'
+
+
+def publish_model(options: dict[str, Any]) -> Path:
+    """Write the folder and return its path, ``OUT/NAME-<first 8 hex digits of the SHA-256 of the weights>``.
+
+    Args:
+        options: of ``mmdml publish``, by name.
+
+    Raises:
+        FileExistsError: the folder is there.
+        FileNotFoundError: a license, or what is to be scored on, is not there.
+        ValueError: the model has no weights, or is an exported file; a license that is not ``NAME=FILE``.
+    """
+    named = find_model(options['model'])
+    named.require_weights()
+    config, licenses = named.config, _licenses(options['licenses'])
+    for path in options['tested']:
+        read_own_data(path)  # mistakes end here, before any work
+    source = ModelFolder.read(named.folder) if named.folder else None
+    classes = source.classes if source else []
+    model = get_model(options['model'], True, head=None)
+    if options['half']:
+        model.load_state_dict(rounded(model.state_dict()), strict=False)
+    facts = _facts(named, source, options)
+    embed = ImageEmbeddingInferencer(model, pipeline=config.test_dataloader.dataset.pipeline)
+    facts['tests'] = [_test(embed, path, classes, facts['name']) for path in options['tested']]
+    text = model_card(facts, [*options['limits'], *LIMITS], [f'{name}: `{_LICENSES}/{name}.txt`' for name in licenses])
+    out = Path(options['out'])
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix='.publishing-') as beside:
+        folder = Path(beside) / 'model'
+        written = write_model_folder(folder, config, model, classes, facts, text, options['half'])
+        for name, path in licenses.items():
+            (folder / _LICENSES).mkdir(exist_ok=True)
+            shutil.copyfile(path, folder / _LICENSES / f'{name}.txt')
+        target = out / f'{facts["name"]}-{written.weights_hash[:8]}'
+        if os.path.lexists(target):
+            raise FileExistsError(f'{target} exists already: the same weights were published under this name')
+        folder.rename(target)
+    return target
+
+
+def _licenses(given: Sequence[str]) -> dict[str, str]:
+    pairs = [each.partition('=')[::2] for each in given]
+    for name, path in pairs:
+        if not name or not path or os.path.basename(name) != name:
+            raise ValueError(f'--license {name}={path}: write NAME=FILE')
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f'--license {name}={path}: there is no such file')
+    return dict(pairs)
+
+
+def _facts(named: NamedModel, source: ModelFolder | None, options: dict[str, Any]) -> dict[str, Any]:
+    base = named.folder or named.name.partition(':')[0]
+    given = dict(
+        name=options['name'] or Path(base).stem,
+        data=options['data'],
+        command=options['command'],
+        commit=options['commit'],
+        precision='fp16' if options['half'] else 'fp32',
+        published_with=f'mmdml {mmdml.__version__}',
+    )
+    return (source.training if source else {}) | {key: value for key, value in given.items() if value is not None}
+
+
+def _test(embed: ImageEmbeddingInferencer, path: str, classes: Sequence[str], name: str) -> dict[str, Any]:
+    found = folder_scores(embed, path, classes)
+    words = f'{found["pictures"]:,} pictures of {found["classes"]:,} classes ({read_own_data(path).name})'
+    if found['trained_on']:
+        words += f', {found["trained_on"]} of them trained on'
+    command = shlex.join(['mmdml', 'test', path, '--model', name])
+    return dict(
+        scored_on=words, command=command, scores={name: round(value, 2) for name, value in found['scores'].items()}
+    )

@@ -1,0 +1,228 @@
+"""Features of a frozen backbone as a dataset: training without images."""
+
+import os
+import os.path as osp
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmdml.datasets.base import RetrievalDataset
+from mmdml.datasets.feature_augmentation import FeatureRows
+from mmdml.datasets.image_list import number_classes
+from mmdml.datasets.samples import Samples
+from mmdml.functional.embedding_files import read_columns
+from mmdml.registry import DATASETS, FUNCTIONS
+from mmdml.utils.seeding import Stream, numpy_generator
+
+
+class FeatureSamples(Sequence):
+    """Data samples of a batch of features: labels and indices as arrays, samples made when one is taken.
+
+    Args:
+        labels: ``(B,)`` int64.
+        indices: ``(B,)`` int64 dataset indices.
+        facts: B values by name, such as ``img_path`` and ``role``.
+    """
+
+    def __init__(self, labels: Tensor, indices: Tensor, facts: dict[str, Sequence]) -> None:
+        self.labels, self.indices, self.facts = labels, indices, facts
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, number: int) -> Any:
+        from mmpretrain.structures import DataSample
+
+        known = {name: values[number] for name, values in self.facts.items()}
+        sample = DataSample(metainfo=dict(sample_idx=int(self.indices[number]), **known))
+        return sample.set_gt_label(int(self.labels[number]))
+
+
+@FUNCTIONS.register_module()
+def collate_features(batch: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a batch of a :class:`FeatureFile` as it is; make one of the items of a concatenation."""
+    if isinstance(batch, dict):
+        return batch
+    return dict(
+        inputs=torch.stack([item['inputs'] for item in batch]), data_samples=[item['data_samples'] for item in batch]
+    )
+
+
+@DATASETS.register_module()
+class FeatureFile(RetrievalDataset):
+    """Rows of a file of features or embeddings, with their labels, roles and paths.
+
+    A batch is fetched at once (``__getitems__``), as ``dict(inputs=(B, C), data_samples=FeatureSamples)``: the loader
+    needs ``collate_fn=dict(type='mmdml.collate_features')`` and no workers. Images are not opened, and need not be
+    there.
+
+    What a file may hold is described in :func:`mmdml.functional.embedding_files.read_columns`: ``.npz`` as
+    ``tools/test.py --out`` and ``tools/dataset_converters/extract_features.py`` write them, ``.npy`` with a table of
+    labels, ``.parquet``, or a folder that ``mmdml embed`` wrote. Rows of such a folder are labeled by ``labels``, or by
+    the first folder of their paths. Classes are in the order of the file's ``class_names``; without these, by number
+    if all labels are whole numbers, else by name.
+
+    Args:
+        ann_file: the file or folder, relative to ``data_root`` or absolute.
+        label_file: labels of a file that has none: ``.npy``, ``.txt``, ``.csv`` or ``.tsv``, one a row.
+        test_classes: share (a float in 0..1) or number (an int) of the file's last classes that are test classes:
+            ``split='test'`` has these, 'train' and 'val' the others. 0: the whole file is of one side, as with
+            :class:`ImageList`.
+        pipeline: :class:`FeatureNoise`, :class:`FeatureMixup`, or callables of the same kind. Default: none.
+        kwargs: see :class:`mmdml.datasets.base.RetrievalDataset`.
+
+    Raises:
+        FileNotFoundError, ImportError: see ``read_columns``.
+        ValueError: a file without labels, rows without one, rows that are not finite, or a class split that leaves no
+            class.
+
+    Config::
+
+        train_dataloader = dict(
+            batch_size=128,
+            collate_fn=dict(type='mmdml.collate_features'),
+            sampler=dict(type='PKSampler', batch_size=128, images_per_class=4),
+            dataset=dict(type='FeatureFile', ann_file='features/mobilenet-v2/grocery/train.npz'))
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        label_file: str | None = None,
+        test_classes: int | float = 0,
+        pipeline: Sequence[dict | Callable] = (),
+        **kwargs,
+    ) -> None:
+        self.label_file = label_file
+        self.test_classes = test_classes
+        self._table: np.ndarray | None = None
+        self._rows: np.ndarray | None = None
+        self._sample_facts: dict[str, np.ndarray] | None = None
+        super().__init__(ann_file=ann_file, data_prefix={}, pipeline=pipeline, **kwargs)
+
+    def load_samples(self) -> Samples:
+        """Read the file."""
+        label_file = self.label_file and osp.join(self.data_root, self.label_file)
+        columns = read_columns(self.ann_file, label_file)
+        where, features = osp.abspath(self.ann_file), columns['embeddings']
+        if 'labels' not in columns and osp.isdir(self.ann_file):
+            columns['labels'] = np.array([path.partition(os.sep)[0] for path in columns['paths']])
+        if 'labels' not in columns:
+            raise ValueError(f'{where} has no labels, only {sorted(columns)}: name a file of them as label_file')
+        names = [str(label) for label in columns['labels']]
+        if '' in names or '-1' in names:
+            raise ValueError(f'{where}: row {names.index("" if "" in names else "-1")} has no label')
+        bad = np.flatnonzero(~np.isfinite(features).all(1))
+        if len(bad):
+            raise ValueError(f'{where}: {len(bad)} of {len(features)} rows are not finite, the first is row {bad[0]}')
+        try:
+            classes, labels = number_classes(names, [str(name) for name in columns.get('class_names', ())])
+            rows, classes, labels = self._cut_test_classes(classes, labels)
+        except ValueError as error:
+            raise ValueError(f'{where}: {error}') from None
+        self._table = np.ascontiguousarray(features[rows], dtype=np.float32)
+        paths = columns.get('paths', np.full(len(features), ''))[rows].tolist()
+        roles = columns['roles'][rows] if 'roles' in columns else None
+        more = {name: columns[name][rows] for name in ('groups', 'parts') if name in columns}
+        return Samples(paths, labels, classes, roles, {'feature_row': np.arange(len(rows)), **more})
+
+    def _cut_test_classes(self, classes: list[str], labels: np.ndarray) -> tuple[np.ndarray, list[str], np.ndarray]:
+        """Return the rows of this side, its classes, and the labels of these rows."""
+        number = self.test_classes
+        if isinstance(number, float) and number > 0:
+            number = max(1, round(number * len(classes)))
+        if not number:
+            return np.arange(len(labels)), classes, labels
+        if not 0 < number < len(classes):
+            raise ValueError(f'test_classes={self.test_classes} must leave classes on both sides of {len(classes)}')
+        first = len(classes) - number
+        rows = np.flatnonzero(labels >= first if self.split == 'test' else labels < first)
+        if self.split == 'test':
+            return rows, classes[first:], labels[rows] - first
+        return rows, classes[:first], labels[rows]
+
+    def _check_some_exist(self, paths: Sequence[str]) -> None:
+        """Images are not opened."""
+
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
+        super().get_subset_(indices)
+        self._forget()
+
+    def get_subset(self, indices: int | Sequence[int]) -> 'FeatureFile':
+        subset = super().get_subset(indices)
+        subset._forget()
+        return subset
+
+    def _forget(self) -> None:
+        """Drop what was derived from the rows."""
+        self._rows = self._sample_facts = None
+        for name in ('deviation', 'class_rows'):
+            vars(self).pop(name, None)
+
+    def features_at(self, positions: np.ndarray) -> Tensor:
+        """``(B, C)`` features as the file has them, of positions ``(B,)`` in the dataset."""
+        if self._rows is None:
+            self._rows = np.asarray(self.columns['feature_row'], dtype=np.int64)
+        # numpy, because torch would start threads for some rows.
+        return torch.from_numpy(self._table[self._rows[positions]])
+
+    @cached_property
+    def deviation(self) -> Tensor:
+        """``(C,)`` standard deviation of every feature over the dataset."""
+        return self.features_at(np.arange(len(self))).std(0, correction=0)
+
+    @cached_property
+    def class_rows(self) -> dict[int, np.ndarray]:
+        """Positions of every class, by label."""
+        order = np.argsort(self.labels, kind='stable')
+        labels, starts = np.unique(self.labels[order], return_index=True)
+        return dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True))
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Return a batch; an index may be a :class:`mmdml.datasets.samplers.Draw`."""
+        self.full_init()
+        positions = np.fromiter(map(int, indices), np.int64, len(indices))
+        if len(positions) and not -len(self) <= positions.min() <= positions.max() < len(self):
+            raise IndexError(f'FeatureFile has {len(self)} rows, got the index {positions.max()}')
+        positions %= max(len(self), 1)
+        features = self.features_at(positions)
+        if getattr(self.pipeline, 'transforms', ()):
+            rows = FeatureRows(features, positions, self._generators(indices, positions), self)
+            features = self.pipeline(rows).features
+        return dict(inputs=features, data_samples=self._samples(positions))
+
+    def read(self, idx: int, repeat: int = 0) -> dict[str, Any]:
+        """Return one row as an item: ``inputs (C,)`` and its data sample."""
+        from mmdml.datasets.samplers import Draw
+
+        batch = self.__getitems__([Draw(idx, repeat) if repeat else idx])
+        return dict(inputs=batch['inputs'][0], data_samples=batch['data_samples'][0])
+
+    def _generators(self, indices: Sequence[int], positions: np.ndarray) -> list[np.random.Generator]:
+        if self.seed is None:
+            return [np.random.default_rng(np.random.randint(2**31)) for _ in indices]
+        keys = zip((positions + self._index_offset).tolist(), indices, strict=True)
+        return [
+            numpy_generator(Stream.AUGMENTATION, self.seed, self.epoch, number, getattr(index, 'repeat', 0))
+            for number, index in keys
+        ]
+
+    def _samples(self, positions: np.ndarray) -> FeatureSamples:
+        facts = {name: values[positions].tolist() for name, values in self._facts.items()}
+        if self._role is not None:
+            facts['role'] = [self._role] * len(positions)
+        labels = torch.from_numpy(self.labels[positions])
+        return FeatureSamples(labels, torch.from_numpy(positions + self._index_offset), facts)
+
+    @property
+    def _facts(self) -> dict[str, np.ndarray]:
+        """What the samples carry besides label and index, by name."""
+        if self._sample_facts is None:
+            infos = [RetrievalDataset.get_data_info(self, row) for row in range(len(self))]
+            names = ('img_path', 'role', *(name for name in self.columns if name != 'feature_row'))
+            self._sample_facts = {name: np.array([info[name] for info in infos], dtype=object) for name in names}
+        return self._sample_facts

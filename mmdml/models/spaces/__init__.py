@@ -1,0 +1,5 @@
+"""Spaces other than the sphere: how similar two embeddings are."""
+
+from .poincare_ball import PoincareBall
+
+__all__ = ['PoincareBall']

@@ -1,0 +1,95 @@
+"""``mmdml evaluate``, ``prepare`` and ``verify``: the functions of the tools, with one way to end."""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mmdml.cli.embedding_scores import parse_args
+from mmdml.cli.evaluate import CHOICES, _words, evaluate
+from mmdml.cli.main import main
+from mmdml.evaluation.functional.options import CHOICES as KNOWN
+from mmdml.evaluation.functional.options import SearchOptions
+
+
+def run(*arguments, code=0):
+    done = CliRunner().invoke(main, [*map(str, arguments)])
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture
+def embeddings(tmp_path):
+    random = np.random.default_rng(0)
+    labels = np.arange(30) % 3
+    np.savez(
+        tmp_path / 'x.npz', embeddings=random.normal(size=(3, 6))[labels] + random.normal(size=(30, 6)), labels=labels
+    )
+    return tmp_path / 'x.npz'
+
+
+def test_choices_of_the_command_are_those_of_the_search():
+    assert CHOICES == {name: tuple(known) for name, known in KNOWN.items()}
+    defaults = SearchOptions()
+    assert all(getattr(defaults, name) == known[0] for name, known in CHOICES.items())
+
+
+def test_the_command_has_every_option_of_the_tool(monkeypatch):
+    parsers = []
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', lambda parser, arguments: parsers.append(parser))
+    parse_args([])
+    flags = {flag for action in parsers[0]._actions for flag in action.option_strings} - {'-h', '--help'}
+    assert flags == {flag for option in evaluate.params for flag in option.opts if flag.startswith('-')}
+
+
+def test_evaluate_prints_what_the_tool_prints(embeddings):
+    arguments = (embeddings, '--metrics', 'MAP@R', '--clustering', 'NMI', '--rerank', '--expand', 'k=3 alpha=1.0')
+    found = run('evaluate', *arguments, '--recall-at', '1,5', '--json', '-').stdout
+    tool = [sys.executable, 'tools/analysis_tools/eval_embeddings.py', embeddings, '--recall-at', '1', '5']
+    tool += ['--metrics', 'MAP@R', '--clustering', 'NMI', '--rerank', '--expand', 'k=3', 'alpha=1.0', '--json', '-']
+    done = subprocess.run(list(map(str, tool)), capture_output=True, text=True, check=True)
+    assert json.loads(found) == json.loads(done.stdout)
+    assert {'Recall@1', 'Recall@5', 'MAP@R', 'NMI'} <= set(json.loads(found)['scores'])
+    assert 'Recall@8' in run('evaluate', embeddings).stdout
+
+
+def test_evaluate_ends_in_one_line_with_the_remedy(embeddings):
+    done = run('evaluate', embeddings, '--metrics', 'Recal@K', code=1)
+    assert done.stderr.startswith('error: ') and "did you mean 'Recall@K'?" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert 'no file' in run('evaluate', 'nowhere.npz', code=1).stderr
+    run('evaluate', embeddings, '--ties', 'random', code=2)
+
+
+def test_bare_settings_take_defaults_and_lists_may_have_commas_or_blanks():
+    assert _words(dict(file='x', rerank='', recall_at='1, 2 4', debug=False, labels=None)) == [
+        *('x', '--rerank', '--recall-at', '1', '2', '4')
+    ]
+
+
+def test_verify_says_what_is_off_and_leaves_with_it(pictures, tmp_path):
+    dataset = dict(type='ImageFolder', data_root=pictures)
+    config = tmp_path / 'mine.py'
+    config.write_text(f'train_dataloader = dict(dataset={dataset!r})\n')
+    (report,) = json.loads(run('verify', config, '--json').stdout)
+    assert report['ok'] and report['images']['opened'] == 36
+    assert '36 images open, 0 do not' in run('verify', config).stdout
+    (tmp_path / 'pictures/a').mkdir(parents=True)
+    (tmp_path / 'pictures/a/1.jpg').write_text('no picture')
+    config.write_text(f'train_dataloader = dict(dataset={dict(dataset, data_root=str(tmp_path / "pictures"))!r})\n')
+    assert '1 do not' in run('verify', config, code=1).stdout
+    done = run('verify', 'CUB20', code=1)
+    assert done.stderr.startswith('error: CUB20: ') and 'CUB200' in done.stderr
+
+
+def test_prepare_lists_recipes_and_names_the_nearest(tmp_path):
+    assert 'CUB_200_2011.tgz' in run('prepare', '--list').stdout
+    done = run('prepare', 'CUB20', tmp_path, tmp_path / 'out', code=1)
+    assert done.stderr.startswith("error: there is no recipe 'CUB20'") and "did you mean 'CUB200'?" in done.stderr
+    assert '--list' in run('prepare', 'CUB200', code=2).stderr
+    done = run('prepare', 'CUB200', tmp_path / 'nothing.tgz', tmp_path / 'out', code=1)
+    assert done.stderr.startswith('error: ') and not (tmp_path / 'out').exists()

@@ -1,0 +1,64 @@
+"""``mmdml publish``: weights only, named by their hash, with the scores of what was written."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from tiny import tiny_config
+
+from mmdml.apis import get_model
+from mmdml.apis.model_folder import ModelFolder
+from mmdml.cli.main import main
+
+
+def mmdml(*arguments, status=0):
+    done = CliRunner().invoke(main, [str(each) for each in arguments])
+    assert done.exit_code == status, done.output
+    return done
+
+
+@pytest.fixture(scope='module')
+def source(pictures, tmp_path_factory):
+    """Name of a small model with a head, an optimizer and paths of this machine in its checkpoint."""
+    folder = tmp_path_factory.mktemp('source')
+    cfg = tiny_config(pictures, folder)
+    cfg.dump(str(folder / 'tiny.py'))
+    torch.manual_seed(0)
+    state = get_model(cfg).state_dict()
+    torch.save(dict(state_dict=state, optimizer=dict(a=torch.ones(9)), meta=dict(path='/home/me')), folder / 'e.pth')
+    return f'{folder}/tiny.py:{folder}/e.pth'
+
+
+def test_what_is_published_is_small_named_by_its_weights_and_scored_as_written(source, pictures, tmp_path):
+    (tmp_path / 'MIT').write_text('Permission is hereby granted')
+    arguments = ['publish', source, '--name', 'blobs', '--out', tmp_path / 'out', '--test', pictures]
+    arguments += ['--license', f'pictures={tmp_path}/MIT', '--data', 'blobs on black', '--limit', 'Blobs only.']
+    path = Path(mmdml(*arguments).stdout.strip())
+    digest = hashlib.sha256((path / 'weights.pth').read_bytes()).hexdigest()
+    assert path == tmp_path / f'out/blobs-{digest[:8]}' and [each.name for each in path.parent.iterdir()] == [path.name]
+    saved = torch.load(path / 'weights.pth')
+    assert set(saved) == {'state_dict'} and '/home/me' not in (path / 'weights.pth').read_bytes().decode('latin-1')
+    assert {each.dtype for each in saved['state_dict'].values()} == {torch.float16, torch.int64}
+    assert (path / 'licenses/pictures.txt').read_text().startswith('Permission')
+
+    folder = ModelFolder.read(path)
+    (test,) = folder.training['tests']
+    found = json.loads(mmdml('test', pictures, '--model', path, '--json').stdout)
+    assert test['scores'] == {name: round(value, 2) for name, value in found['scores'].items()}
+    card = (path / 'README.md').read_text()
+    for text in ('# blobs\n', '36 pictures of 8 classes', 'blobs on black', 'Blobs only.', 'licenses/pictures.txt'):
+        assert text in card
+    assert f'| MAP@R | {test["scores"]["MAP@R"]:.2f} |' in card and f'mmdml test {pictures} --model blobs' in card
+    assert 'published under this name' in mmdml(*arguments, status=1).stderr
+
+
+def test_mistakes_end_in_a_line_before_anything_is_written(source, tmp_path):
+    publish = ('publish', source, '--out', tmp_path / 'out')
+    assert 'write NAME=FILE' in mmdml(*publish, '--license', 'LICENSE', status=1).stderr
+    assert 'there is no such file' in mmdml(*publish, '--license', 'a=none', status=1).stderr
+    assert 'there is no folder or list' in mmdml(*publish, '--test', 'none', status=1).stderr
+    bare = mmdml('publish', source.partition(':')[0], '--out', tmp_path / 'out', status=1).stderr
+    assert 'no weights were published' in bare and not (tmp_path / 'out').exists()

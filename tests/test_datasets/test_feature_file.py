@@ -1,0 +1,248 @@
+"""Saved features as a dataset: where they may come from, what a batch is, and runs on them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from tiny import REPO, train, weights
+
+from mmdml.apis.embedding_shards import write_shards
+from mmdml.datasets import Draw, FeatureFile, RetrievalConcatDataset, collate_features
+from mmdml.engine.runner import MetricLearningRunner
+from mmdml.functional.embedding_files import write_embeddings
+from mmdml.structures import RowFacts
+
+LABELS = np.repeat([3, 10, 7, 20, 5, 1], 6)
+
+
+def features(rows=36, width=5, seed=0):
+    noise = np.random.default_rng(seed).standard_normal((rows, width))
+    return (noise + 4 * LABELS[:rows, None] % 9).astype(np.float32)
+
+
+@pytest.fixture
+def npz(tmp_path):
+    np.savez(tmp_path / 'some.npz', embeddings=features(), labels=LABELS)
+    return str(tmp_path / 'some.npz')
+
+
+def batch_of(dataset, indices):
+    return dataset.__getitems__(indices)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_labels_and_classes_are_those_of_the_file(npz):
+    dataset = FeatureFile(npz)
+    assert dataset.metainfo['classes'] == ['1', '3', '5', '7', '10', '20']
+    batch = batch_of(dataset, [0, 35, 7])
+    assert np.array_equal(batch['inputs'], features()[[0, 35, 7]])
+    assert batch['data_samples'].labels.tolist() == [1, 0, 4] and batch['data_samples'].indices.tolist() == [0, 35, 7]
+    sample = batch['data_samples'][1]
+    assert (int(sample.gt_label), sample.sample_idx, sample.role, sample.img_path) == (0, 35, 0, '')
+
+
+def test_a_file_of_the_test_tool_keeps_roles_paths_groups_and_the_order_of_classes(tmp_path):
+    facts = RowFacts.of(
+        labels=np.array([1, 0, 1]), roles=[1, 2, 2], groups=['a', 'b', 'a'], paths=['x/1.jpg', 'y/2.jpg', 'x/3.jpg'],
+        class_names=('wren', 'robin'),
+    )  # fmt: skip
+    write_embeddings(str(tmp_path / 'f.npz'), features(3), facts)
+    dataset = FeatureFile('f.npz', data_root=str(tmp_path))
+    assert dataset.metainfo['classes'] == ['wren', 'robin'] and dataset.metainfo['has_roles']
+    samples = list(batch_of(dataset, [0, 1])['data_samples'])
+    assert [(int(each.gt_label), each.role, each.groups, each.img_path) for each in samples] == [
+        (1, 1, 'a', 'x/1.jpg'),
+        (0, 2, 'b', 'y/2.jpg'),
+    ]
+
+
+def test_npy_with_a_table_and_parquet_hold_the_same(tmp_path, npz):
+    pyarrow = pytest.importorskip('pyarrow')
+    from pyarrow import parquet
+
+    np.save(tmp_path / 'f.npy', features())
+    (tmp_path / 'table.csv').write_text(
+        'label,path\n' + ''.join(f'{label},{n}.jpg\n' for n, label in enumerate(LABELS))
+    )
+    columns = {'embedding': features().tolist(), 'label': LABELS}
+    parquet.write_table(pyarrow.table(columns), tmp_path / 'f.parquet')
+    by_table = FeatureFile('f.npy', label_file='table.csv', data_root=str(tmp_path))
+    for dataset in (by_table, FeatureFile(str(tmp_path / 'f.parquet'))):
+        batch, expected = batch_of(dataset, range(36)), batch_of(FeatureFile(npz), range(36))
+        assert torch.equal(batch['inputs'], expected['inputs'])
+        assert torch.equal(batch['data_samples'].labels, expected['data_samples'].labels)
+    assert by_table.get_data_info(2)['img_path'] == '2.jpg'
+
+
+def test_a_folder_of_embed_is_labeled_by_the_folders_of_its_pictures(tmp_path, pictures):
+    from mmdml.apis import ImageEmbeddingInferencer
+
+    embed = ImageEmbeddingInferencer('ms_conv4_omniglot', pretrained=False, workers=1, progress=False)
+    write_shards(embed, pictures, tmp_path / 'shards', shard_size=7)
+    dataset = FeatureFile('shards', data_root=str(tmp_path))
+    paths = [dataset.get_data_info(row)['img_path'] for row in range(len(dataset))]
+    assert len(dataset) > 7 and dataset.metainfo['classes'] == sorted({path.split('/')[0] for path in paths})
+    first = embed([f'{pictures}/{paths[8]}']).embeddings
+    np.testing.assert_allclose(batch_of(dataset, [8])['inputs'], first, atol=1e-5)
+    lines = (tmp_path / 'shards/00001.jsonl').read_text().splitlines()
+    (tmp_path / 'shards/00001.jsonl').write_text('\n'.join(lines[1:]))
+    with pytest.raises(ValueError, match=r'00001.jsonl names \d pictures, its .npy file has \d rows'):
+        FeatureFile('shards', data_root=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('arrays', 'message'),
+    [
+        ({'embeddings': features(3)}, r'has no labels, only \[.embeddings.\]: name a file of them as label_file'),
+        ({'embeddings': features(3), 'labels': ['a', '', 'b']}, 'row 1 has no label'),
+        ({'embeddings': features(3) / np.array([[1], [1], [0]]), 'labels': [1, 1, 2]}, '1 of 3 rows are not finite.*2'),
+        ({'embeddings': features(3), 'labels': ['1', '01', '2']}, "'01' and '1' are the same number"),
+    ],
+)
+@pytest.mark.filterwarnings('ignore:divide by zero')
+def test_faulty_files_are_named(tmp_path, arrays, message):
+    np.savez(tmp_path / 'f.npz', **arrays)
+    with pytest.raises(ValueError, match=f'f.npz.*{message}'):
+        FeatureFile(str(tmp_path / 'f.npz'))
+
+
+def test_one_file_is_cut_into_training_validation_and_test_classes(npz):
+    parts = {
+        split: FeatureFile(npz, split=split, test_classes=2, val_classes=0.25) for split in ('train', 'val', 'test')
+    }
+    assert {split: part.metainfo['classes'] for split, part in parts.items()} == {
+        'train': ['1', '3', '5'],
+        'val': ['7'],
+        'test': ['10', '20'],
+    }
+    expected = features()[LABELS == 7]
+    assert np.array_equal(batch_of(parts['val'], range(6))['inputs'], expected)
+    assert np.array_equal(batch_of(parts['test'], range(6, 12))['inputs'], features()[LABELS == 20])
+    with pytest.raises(ValueError, match='test_classes=6 must leave classes on both sides of 6'):
+        FeatureFile(npz, test_classes=6)
+
+
+# ---- batches ---------------------------------------------------------------------------------------------------------
+
+
+def test_subsets_and_concatenations_keep_their_rows(npz):
+    whole = FeatureFile(npz)
+    subset = whole.get_subset([30, 2, 4])
+    assert np.array_equal(batch_of(subset, [0, 2])['inputs'], features()[[30, 4]])
+    assert subset[1]['data_samples'].gt_label.tolist() == [1]
+    joined = RetrievalConcatDataset([whole, subset], 'shared', roles=['gallery', 'query'])
+    batch = collate_features([joined[0], joined[36]])
+    assert np.array_equal(batch['inputs'], features()[[0, 30]])
+    assert [(each.sample_idx, each.role) for each in batch['data_samples']] == [(0, 2), (36, 1)]
+    with pytest.raises(IndexError, match='has 36 rows, got the index 36'):
+        batch_of(whole, [36])
+
+
+def test_noise_and_mixup_depend_on_seed_epoch_row_and_repeat_alone(npz):
+    options = dict(seed=5, pipeline=[dict(type='FeatureMixup', weight=0.5), dict(type='FeatureNoise', std=0.1)])
+    dataset = FeatureFile(npz, **options)
+    batch = batch_of(dataset, [4, 9, 20])['inputs']
+    assert torch.equal(batch[1:2], batch_of(FeatureFile(npz, **options), [9])['inputs'])
+    assert torch.equal(batch[2], dataset[20]['inputs'])
+    assert not torch.equal(batch[1], batch_of(dataset, [Draw(9, 1)])['inputs'][0])
+    dataset.set_epoch(1)
+    assert not torch.equal(batch, batch_of(dataset, [4, 9, 20])['inputs'])
+    assert np.array_equal(batch_of(dataset.with_pipeline([]), [4])['inputs'], features()[[4]])
+
+
+def test_mixup_stays_between_two_rows_of_a_class_and_noise_has_its_deviation(npz):
+    mixed = batch_of(FeatureFile(npz, seed=0, pipeline=[dict(type='FeatureMixup', weight=1.0)]), range(36))['inputs']
+    for row, (own, label) in enumerate(zip(features(), LABELS, strict=True)):
+        others = features()[(LABELS == label) & (np.arange(36) != row)]
+        # On the segment to one of the others: both parts add up to its length.
+        parts = np.linalg.norm(mixed[row] - own) + np.linalg.norm(mixed[row].numpy() - others, axis=1)
+        assert np.isclose(parts, np.linalg.norm(own - others, axis=1), rtol=1e-4).any()
+    noisy = FeatureFile(npz, seed=0, pipeline=[dict(type='FeatureNoise', std=0.5)])
+    draws = []
+    for epoch in range(30):
+        noisy.set_epoch(epoch)
+        draws.append(batch_of(noisy, range(36))['inputs'] - torch.from_numpy(features()))
+    ratio = torch.cat(draws).std(0) / torch.from_numpy(features()).std(0, correction=0)
+    torch.testing.assert_close(ratio, torch.full((5,), 0.5), atol=0.05, rtol=0)
+
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+def run_config(npz, work_dir, config, **options):
+    cfg = Config.fromfile(f'{REPO}/configs/features/{config}_features.py')
+    options = {
+        'work_dir': str(work_dir),
+        'train_dataloader.batch_size': 6,
+        'train_dataloader.sampler.batch_size': 6,
+        'train_dataloader.sampler.images_per_class': 2,
+        'model.neck.in_channels': 5,
+        'model.neck.embed_dim': 4,
+        'train_cfg.max_epochs': 4,
+        'train_cfg.val_interval': 2,
+        'default_hooks.checkpoint.interval': 1,
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+        'log_level': 'WARNING',
+        **options,
+    }
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        options[f'{name}.dataset.data_root'] = ''
+        options[f'{name}.dataset.ann_file'] = npz
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+DIVIDED = {
+    'custom_hooks.0.divide_until': 2,
+    'custom_hooks.0.fine_tune_from': 3,
+    'custom_hooks.0.interval': 1,
+    'model.neck.num_learners': 2,
+}
+RUNS = {
+    'iaa_sweep': ('iaa_ms_mlp', {'train_dataloader.dataset.pipeline': [dict(type='FeatureNoise', std=0.1)]}),
+    'iaa_bank': ('iaa_triplet_linear', {'model.head.sources.iaa.source': 'bank'}),
+    'slices_with_iaa': ('iaa_dc-k4_margin_linear', DIVIDED),
+}
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_a_run_on_features_resumes_bit_equal(npz, tmp_path, name):
+    config, options = RUNS[name]
+    whole = train(run_config(npz, tmp_path / 'whole', config, **options))
+    cfg = run_config(npz, tmp_path / 'part', config, **options)
+    cfg.load_from, cfg.resume = str(tmp_path / 'whole/epoch_2.pth'), True
+    resumed = train(cfg)
+    assert resumed.iter == whole.iter
+    for key, value in weights(whole).items():
+        assert torch.equal(weights(resumed)[key], value), key
+    log = next((tmp_path / 'whole').glob('*/vis_data/scalars.json')).read_text().splitlines()
+    scores = [json.loads(line) for line in log if 'Recall@1' in line]
+    assert len(scores) == 2 and 0 <= scores[-1]['retrieval/Recall@1'] <= 100
+
+
+def test_loader_workers_and_ranks_see_the_same_batches(npz):
+    def batches(workers, rank=0, ranks=1):
+        sampler = dict(
+            type='mmdml.PKSampler', batch_size=6 // ranks, images_per_class=1, seed=1, rank=rank, world_size=ranks
+        )
+        loader = MetricLearningRunner.build_dataloader(
+            dict(
+                batch_size=6 // ranks,
+                num_workers=workers,
+                collate_fn=dict(type='mmdml.collate_features'),
+                sampler=sampler,
+                dataset=dict(
+                    type='mmdml.FeatureFile', ann_file=npz, seed=3, pipeline=[dict(type='FeatureNoise', std=1)]
+                ),
+            )
+        )
+        return [batch['inputs'] for batch in loader]
+
+    alone = batches(0)
+    assert all(torch.equal(a, b) for a, b in zip(alone, batches(2), strict=True))
+    first, second = batches(0, 0, 2), batches(0, 1, 2)
+    assert all(torch.equal(torch.cat(pair), one) for *pair, one in zip(first, second, alone, strict=True))
