@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import mmengine.registry
+import nbformat
 import pytest
 from mmengine.config import Config
 from mmengine.registry import Registry
+from nbclient import NotebookClient
 from tiny import REPO
 
 import mmdml.datasets
@@ -101,3 +103,23 @@ def test_every_link_of_a_page_leads_somewhere(page):
             headings = re.findall(r'^#+ (.+)$', target.read_text(encoding='utf-8'), flags=re.MULTILINE)
             anchors = {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
             assert anchor in anchors, link
+
+
+def texts_of(outputs):
+    return [output['data'].get('text/plain') for output in outputs if 'data' in output]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', sorted(ROOT.glob('docs/notebooks/*.ipynb')), ids=lambda path: path.name)
+def test_every_notebook_runs_and_prints_what_it_keeps(path):
+    notebook = nbformat.read(path, as_version=4)
+    kept = [cell.outputs for cell in notebook.cells if cell.cell_type == 'code']
+    NotebookClient(notebook, timeout=300, resources={'metadata': {'path': str(path.parent)}}).execute()
+    run = [cell.outputs for cell in notebook.cells if cell.cell_type == 'code']
+    assert [len(outputs) for outputs in kept] == [len(outputs) for outputs in run]
+    for before, after in zip(kept, run, strict=True):
+        assert [set(output.get('data', {})) for output in before] == [set(output.get('data', {})) for output in after]
+        texts = [
+            [output['data'].get('text/plain') for output in outputs if 'data' in output] for outputs in (before, after)
+        ]
+        assert texts[0] == texts[1]
