@@ -10,39 +10,21 @@ a run that was not killed.
 """
 
 import argparse
+import multiprocessing
+import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / 'tests'))
-
-# The process that is killed: mmdml index with a tiny model, which prints the paths of each batch that is stored.
-_INDEX = """
-import sys
-from mmdml.apis import ImageEmbeddingInferencer, update_gallery
-from mmdml.index import open_store
-
-model, folder, address = sys.argv[1:]
-embed = ImageEmbeddingInferencer(model, device='cpu', batch_size=8, workers=2, progress=False)
-with open_store(address, embed.dimensions, embed.model_hash, write=True, model=model) as store:
-    add = store.add
-
-    def add_and_say(vectors, items):
-        ids = add(vectors, items)
-        print(*(item.path for item in items), sep='\\n', flush=True)
-        return ids
-
-    store.add = add_and_say
-    print('open', flush=True)
-    update_gallery(store, embed, folder)
-"""
 
 
 def draw_pictures(root: Path) -> Path:
@@ -72,17 +54,65 @@ def tiny_model(pictures: Path, folder: Path) -> str:
     return f'{folder}/tiny.py:{folder}/model.pth'
 
 
-def start(model: str, pictures: Path, address: Path) -> subprocess.Popen:
-    """Start an index run, up to its first batch."""
-    command = [sys.executable, '-c', _INDEX, model, str(pictures), str(address)]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if run.stdout.readline() != 'open\n':
-        sys.exit(run.stderr.read())
-    return run
+class Run:
+    """A forked process that indexes, as ``mmdml index`` does; it writes the paths of each batch that is stored."""
+
+    def __init__(self, model: str, pictures: Path, address: Path) -> None:
+        self._lines, end = os.pipe()
+        self.process = os.fork()
+        if self.process == 0:
+            try:
+                index(model, pictures, address, end)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        os.close(end)
+        while not os.read(self._lines, 1):  # the store is about to be opened
+            pass
+
+    def wait(self, seconds: float | None = None) -> tuple[list[str], bool]:
+        """Return the paths that are stored, and whether the process was killed, which it is after some seconds."""
+        if seconds is not None:
+            time.sleep(seconds)
+            os.kill(self.process, signal.SIGKILL)
+        data = b''
+        while part := os.read(self._lines, 1 << 16):
+            data += part
+        os.close(self._lines)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        if status not in (0, -signal.SIGKILL):
+            raise AssertionError(f'the run ended by {status}')
+        return [os.fsdecode(line) for line in data.split(b'\n')[:-1]], status != 0
+
+
+def index(model: str, pictures: Path, address: Path, output: int) -> None:
+    """Index the pictures into a store."""
+    from mmdml.apis import ImageEmbeddingInferencer, update_gallery
+    from mmdml.index import open_store
+
+    embed = ImageEmbeddingInferencer(model, device='cpu', batch_size=8, workers=2, progress=False)
+    os.write(output, b'!')
+    with open_store(address, embed.dimensions, embed.model_hash, write=True, model=model) as store:
+        add = store.add
+
+        def add_and_say(vectors, items):
+            ids = add(vectors, items)
+            os.write(output, b''.join(os.fsencode(item.path) + b'\n' for item in items))
+            return ids
+
+        store.add = add_and_say
+        update_gallery(store, embed, pictures)
 
 
 def rows_of(address: Path) -> dict:
-    """Path -> item and vector of each row; each is found by its own vector."""
+    """Path -> item and vector of each row; each is found by its own vector. Read by a process of its own."""
+    # A client of Milvus starts threads, which no process that forks may have.
+    with ProcessPoolExecutor(1, multiprocessing.get_context('fork')) as pool:
+        return pool.submit(_rows_of, address).result()
+
+
+def _rows_of(address: Path) -> dict:
     from mmdml.index import LocalStore, open_store
 
     with open_store(address) as store:
@@ -110,6 +140,12 @@ def differences(found: dict, whole: dict) -> str:
     return f'{len(items)} items differ' * bool(items) or f'a vector differs by {far:.1e}' * (far > 1e-5)
 
 
+def complete(model: str, pictures: Path, address: Path, whole: dict) -> str:
+    """What is wrong with a store after one more run, empty if nothing is."""
+    Run(model, pictures, address).wait()
+    return differences(rows_of(address), whole)
+
+
 def main() -> int:
     """Run all kills and print what came of them; the exit status is the number of failures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,38 +153,46 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
     parser.add_argument('--store', choices=('local', 'milvus-lite'), default='local', help='kind of the store')
     args = parser.parse_args()
+    # What the forked processes have in common; nothing is computed here, which would start threads.
+    import torch
+
+    import mmdml.datasets
+    import mmdml.engine
+    import mmdml.models  # noqa: F401
+    from mmdml.cli.options import quiet_loading
+
+    torch.set_num_threads(1)
+    quiet_loading()
     moments, failures = random.Random(args.seed), 0
     ending = '' if args.store == 'local' else '.db'
     with tempfile.TemporaryDirectory() as root:
         root = Path(root)
         pictures = draw_pictures(root / 'pictures')
         model = tiny_model(pictures, root)
-        run = start(model, pictures, root / f'whole{ending}')
+        Run(model, pictures, root / f'first{ending}').wait()  # the first one warms the machine up
+        run = Run(model, pictures, root / f'whole{ending}')
         began = time.monotonic()
-        run.communicate()
+        run.wait()
         seconds, whole = time.monotonic() - began, rows_of(root / f'whole{ending}')
         assert len(whole) == 400
         for number in range(args.kills):
             address = root / f'store_{number}{ending}'
             after = moments.uniform(0, seconds)
-            run = start(model, pictures, address)
+            acknowledged, problem = [], ''
             try:
-                acknowledged = run.communicate(timeout=after)[0].splitlines()
-                outcome = 'ended before'
-            except subprocess.TimeoutExpired:
-                run.send_signal(signal.SIGKILL)
-                acknowledged, outcome = run.communicate()[0].splitlines(), 'killed'
-            try:
-                rows = rows_of(address)
+                acknowledged, _ = Run(model, pictures, address).wait(after)
+                rows = rows_of(address) if address.exists() else {}
                 lost = [path for path in acknowledged if path not in rows]
-                problem = f'{len(lost)} acknowledged rows are lost' if lost else ''
-                start(model, pictures, address).communicate()
-                problem = problem or differences(rows_of(address), whole)
+                problem = complete(model, pictures, address, whole)
+                problem = f'{len(lost)} acknowledged rows are lost' if lost else problem
+            except FileNotFoundError as error:
+                # Killed before the store was one.
+                problem = str(error) if acknowledged else complete(model, pictures, address, whole)
             except (AssertionError, OSError, ValueError, RuntimeError) as error:
                 problem = str(error)
             failures += bool(problem)
             print(
-                f'{number + 1:3} {outcome} after {after:.2f} s, {len(acknowledged):3} of 400 rows acknowledged: '
+                f'{number + 1:3} killed after {after:.2f} s, {len(acknowledged):3} of 400 rows acknowledged: '
                 f'{problem or "all found, completed"}',
                 flush=True,
             )

@@ -63,8 +63,8 @@ def connect(address: MilvusAddress) -> Any:
     except ImportError as error:
         raise ImportError(f"a Milvus store needs {error.name}: pip install 'mmdml[milvus]'") from None
     # Each failure is raised here, in a line; their logs would show it with a traceback of their own.
-    for name in list(logging.root.manager.loggerDict):
-        if name.partition('.')[0] in ('pymilvus', 'milvus_lite'):
+    for name in ('pymilvus', 'milvus_lite', 'grpc', *logging.root.manager.loggerDict):
+        if name.partition('.')[0] in ('pymilvus', 'milvus_lite', 'grpc'):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         return pymilvus.MilvusClient(address.uri, token=os.environ.get('MILVUS_TOKEN', ''))
@@ -100,8 +100,14 @@ def _create_collections(client: Any, address: MilvusAddress, dimensions: int) ->
     facts.add_field('id', DataType.INT64, is_primary=True)
     facts.add_field('facts', DataType.JSON)
     facts.add_field('nothing', DataType.FLOAT_VECTOR, dim=2)  # a collection must have a vector
-    if client.has_collection(address.collection):
-        client.drop_collection(address.collection)  # what a killed process left before there were facts
+    for name in (address.collection, f'{address.collection}_facts'):
+        if client.has_collection(name):
+            if client.get_collection_stats(name)['row_count']:
+                raise ValueError(
+                    f'{printable(address.uri)} has a collection {name} that is not part of a store; choose another '
+                    'with ADDRESS#COLLECTION'
+                )
+            client.drop_collection(name)  # what a killed process left before there were facts
     for name, schema, vector in (
         (address.collection, rows, 'vector'),
         (f'{address.collection}_facts', facts, 'nothing'),
@@ -136,10 +142,11 @@ def create_index(client: Any, collection: str, field: str, kind: str, options: M
 
 def read_facts(client: Any, address: MilvusAddress) -> dict[str, Any]:
     """Return what is true of a store; nothing if there is none."""
-    if not client.has_collection(f'{address.collection}_facts'):
+    name = f'{address.collection}_facts'
+    if not client.has_collection(name) or not client.list_indexes(name):
         return {}
-    client.load_collection(f'{address.collection}_facts')
-    found = client.get(f'{address.collection}_facts', [0])
+    client.load_collection(name)
+    found = client.get(name, [0])
     return dict(found[0]['facts']) if found else {}
 
 

@@ -98,7 +98,8 @@ def test_an_address_that_ends_in_db_is_a_milvus_store(model, folder, tmp_path):
     pytest.importorskip('milvus_lite', reason='milvus-lite has no package for this platform')
     address = tmp_path / 'photos.db'
     for outcome in ('36 added', '36 unchanged'):
-        assert mmdml('index', folder, '--store', address, *model).stdout == f'{address} holds 36 pictures: {outcome}\n'
+        done = mmdml('index', folder, '--store', address, *model)
+        assert done.stdout == f'{address} holds 36 pictures: {outcome}\n' and done.stderr == ''
     lines = mmdml('search', folder / 'class_5/2.png', '--store', address, '-k', 1, *model).stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [['1.000', 'class_5']]
     error = mmdml('index', folder, '--store', address, '--structure', 'int8', *model, status=1).stderr

@@ -1,6 +1,7 @@
 """Search structures: candidates by faiss, scores and order by the exact search."""
 
 import logging
+import resource
 
 import numpy as np
 import pytest
@@ -138,3 +139,16 @@ def test_a_damaged_structure_is_left_aside_with_a_warning_and_made_anew(store, t
                 np.testing.assert_array_equal(reader.search(queries, 5).ids, exact(store, queries, 5).ids)
         assert [message in record.getMessage() for record in caplog.records] == [True]
     assert store.refresh('int8') and store.structure.kind == 'int8'
+
+
+def test_a_full_disk_leaves_the_structure_that_was_there(store):
+    facts = store.build('int8')
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match='File too large'):
+            store.build('hnsw')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert store.structure == facts
+    assert sorted(path.name for path in store.folder.iterdir() if path.name.startswith('.')) == []

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import writer
 
-from mmdml.index import LocalStore
+from mmdml.index import Item, LocalStore
 from mmdml.index.exact_search import exact_neighbors
 
 MOMENTS = ['before writing', 'half written', 'written, not on the disk', 'rows half inserted', 'before the commit']
@@ -131,19 +132,37 @@ def test_a_folder_with_other_files_does_not_become_a_store(tmp_path):
         LocalStore.open(tmp_path, 16, 'model', write=True)
 
 
+@contextmanager
+def files_limited_to(size):
+    """Writing further than this into any file fails, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def test_a_full_disk_is_refused_with_the_store_whole(filled):
     with LocalStore.open(filled, write=True) as store:
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         size = (filled / 'vectors.f32').stat().st_size
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
-        try:
-            with pytest.raises(OSError, match='the store is as before; make room on the disk'):
-                store.add(writer.vectors_of(range(20, 30)), [writer.item_of(number) for number in range(20, 30)])
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        with files_limited_to(size + 100), pytest.raises(OSError, match='store is as before; make room on the disk'):
+            store.add(writer.vectors_of(range(20, 30)), [writer.item_of(number) for number in range(20, 30)])
+        assert store.count() == 20 and (filled / 'vectors.f32').stat().st_size == size
+        # The vectors fit, their rows do not.
+        long = [Item(f'{number}' * 2000) for number in range(20)]
+        with files_limited_to(size + 20 * 4 * writer.DIMENSIONS + 1000):
+            with pytest.raises(OSError, match='nothing was changed, the store is as before'):
+                store.add(writer.vectors_of(range(20)), long)
+            with pytest.raises(OSError, match='the store is as before'):
+                store.delete([1])
         assert store.count() == 20 and (filled / 'vectors.f32').stat().st_size == size
         store.add(writer.vectors_of(range(20, 30)), [writer.item_of(number) for number in range(20, 30)])
-    assert_holds(filled, list(range(30)))
+        store.delete([29])
+        with files_limited_to(1000), pytest.raises(OSError, match='the store is as before; make room on the disk'):
+            store.compact()
+        assert [path.name for path in filled.glob('*.f32')] == ['vectors.f32']
+    assert_holds(filled, list(range(29)))
 
 
 def test_a_compaction_frees_space_keeps_ids_and_leaves_readers_and_later_rows_right(filled):
