@@ -167,7 +167,7 @@ def section(loss: type[Loss], cost: str | None, configs: Sequence[str]) -> str:
     lines += [f'- cost, forward and backward on one core: {cost}'] if cost else []
     lines += [f'- configs: {", ".join(configs)}'] if configs else []
     lines += ['', 'Options:', '', *options(text)] if options(text) else []
-    lines += ['', '```python', config_of(text), '```'] if config_of(text) else []
+    lines += ['', '```', config_of(text), '```'] if config_of(text) else []
     return '\n'.join(lines)
 
 
