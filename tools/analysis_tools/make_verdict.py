@@ -18,7 +18,11 @@ NAME of ``experiments/comparisons.yml``::
       iaa-linear-mean:
         mean_of: iaa-linear                      # one row a label: the mean over the sets, seed by seed
 
-A base and an arm are names of runs; runs are compared that share set and seed. The set is the folder of the features.
+Inside a sentence, ``<!-- gain: NAME; LABEL; METRIC -->`` to ``<!-- /gain -->`` becomes the gain of one row over the
+sets, with interval and signs; ``; SET`` at the end names one set.
+
+A base and an arm are names of runs; runs are compared that share set and seed. The set is the folder of the features. A
+base called ``frozen`` is the features' own score.
 """
 
 import argparse
@@ -41,19 +45,22 @@ MARKDOWN = ('docs/*.md', 'configs/*/README.md', 'README.md')
 METRICS = {'Recall@1': 'retrieval/Recall@1', 'MAP@R': 'retrieval/MAP@R'}
 #: The set of runs whose options name none: that of configs/_base_/datasets/features.py.
 DEFAULT_SET = 'features/mobilenet-v2/grocery'
+_GAIN = re.compile(r'<!-- gain: (?P<which>[^>]+) -->.*?<!-- /gain -->', flags=re.DOTALL)
 _BLOCK = re.compile(r'<!-- paired: (?P<name>\S+) -->\n(?P<body>.*?)<!-- /paired -->', flags=re.DOTALL)
 
 #: Score by seed, of a metric, a set and a name of runs.
 Scores = dict[tuple[str, str, str], dict[int, float]]
 
 
-def read_scores(rows: Sequence[Row]) -> Scores:
-    """Arrange the CSV."""
+def read_scores(rows: Sequence[Row], frozen: dict[str, dict[str, str]]) -> Scores:
+    """Arrange the CSV; the features themselves are runs called ``frozen`` with the same score for every seed."""
     scores: Scores = defaultdict(dict)
     for row in rows:
         where = json.loads(row['options']).get('val_dataloader.dataset.data_root', DEFAULT_SET)
         for metric in METRICS.values():
             scores[metric, where, row['name']][int(row['seed'])] = float(row[metric])
+            if where in frozen:
+                scores[metric, where, 'frozen'][int(row['seed'])] = float(frozen[where][metric.rpartition('/')[2]])
     return dict(scores)
 
 
@@ -161,7 +168,28 @@ def fill(text: str, definitions: dict[str, Any], scores: Scores, frozen: dict[st
         name = match['name']
         return f'<!-- paired: {name} -->\n\n{render(name, definitions, scores, frozen)}\n\n<!-- /paired -->'
 
-    return _BLOCK.sub(block, text)
+    def gain(match: 're.Match[str]') -> str:
+        return f'<!-- gain: {match["which"]} -->{sentence(match["which"], definitions, scores)}<!-- /gain -->'
+
+    return _GAIN.sub(gain, _BLOCK.sub(block, text))
+
+
+def sentence(which: str, definitions: dict[str, Any], scores: Scores) -> str:
+    """Write the gain of a row as part of a sentence.
+
+    Raises:
+        ValueError: for a comparison, row or metric that is not there.
+    """
+    name, label, metric, *where = (each.strip() for each in which.split(';'))
+    comparison = definitions['comparisons'].get(name, {})
+    rows = [row for row in comparison.get('rows', ()) if row['label'] == label]
+    if not rows or metric not in METRICS:
+        raise ValueError(f'there is no gain {which!r}: name a comparison, the label of a row and one of {[*METRICS]}')
+    sets = where or comparison.get('sets') or sets_of(scores)
+    found = compare_means(scores, METRICS[metric], sets, rows[0]['base'], rows[0]['arm'])
+    if found is None:
+        return 'not run'
+    return f'{found.mean:+.2f}{" " * bool(found.t)}{interval(found.t)}, a gain for {found.positive} of {found.n} seeds'
 
 
 # ---- plots -----------------------------------------------------------------------------------------------------------
@@ -204,9 +232,10 @@ def read_frozen(path: Path) -> dict[str, dict[str, str]]:
         return {row['set']: row for row in csv.DictReader(file)}
 
 
-def updated_files(root: Path, definitions: dict[str, Any], scores: Scores) -> Iterator[tuple[Path, str]]:
+def updated_files(
+    root: Path, definitions: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]]
+) -> Iterator[tuple[Path, str]]:
     """Yield the files whose tables differ from the CSV, with their right content."""
-    frozen = read_frozen(root / definitions['frozen'])
     for path in sorted({path for pattern in MARKDOWN for path in root.glob(pattern)}):
         old = path.read_text(encoding='utf-8')
         new = fill(old, definitions, scores, frozen)
@@ -222,8 +251,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         definitions = read_yaml(args.root / 'experiments/comparisons.yml')
-        scores = read_scores(read_rows(args.root / definitions['csv']))
-        outdated = list(updated_files(args.root, definitions, scores))
+        frozen = read_frozen(args.root / definitions['frozen'])
+        scores = read_scores(read_rows(args.root / definitions['csv']), frozen)
+        outdated = list(updated_files(args.root, definitions, scores, frozen))
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

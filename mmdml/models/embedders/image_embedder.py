@@ -31,7 +31,12 @@ class ImageEmbedder(BaseModel):
         flip_test: predict the mean of the unit embeddings of an image and of its mirror image, normalized again: twice
             the work, as Wang et al., ACM MM 2018 (MGN) do at test time. Not for images that mean something else
             mirrored, such as letters.
-        data_preprocessor: config, e.g. ``dict(type='mmpretrain.ClsDataPreprocessor', mean=..., std=..., to_rgb=True)``.
+        data_preprocessor: config, e.g. ``dict(mean=..., std=..., to_rgb=True)``; an :class:`ImagePreprocessor` where it
+            has no type.
+        channels_last: keep the maps and convolutions of the backbone channels-last, in which half precision on a GPU is
+            fastest. Values differ by rounding.
+        compile_backbone: compile the backbone by ``torch.compile``: True, or its arguments, e.g. ``dict(mode=...)``.
+            The names of the weights stay.
         init_cfg: MMEngine's initialization config.
 
     Config::
@@ -53,14 +58,20 @@ class ImageEmbedder(BaseModel):
         chunk_size: int | None = None,
         flip_test: bool = False,
         data_preprocessor: dict[str, Any] | None = None,
+        channels_last: bool = False,
+        compile_backbone: bool | dict[str, Any] = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         if data_preprocessor is not None and isinstance(data_preprocessor, dict):
-            data_preprocessor = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **data_preprocessor})
+            data_preprocessor = MODELS.build({'type': 'ImagePreprocessor', **data_preprocessor})
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f'chunk_size must be at least 1, got {chunk_size}')
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.backbone = MODELS.build(backbone)
+        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.backbone.to(memory_format=self.memory_format)
+        if compile_backbone:
+            self.backbone.compile(**(compile_backbone if isinstance(compile_backbone, dict) else {}))
         self.pooling = MODELS.build(pooling or dict(type='GlobalAveragePooling'))
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(head) if head else None
@@ -99,7 +110,7 @@ class ImageEmbedder(BaseModel):
         # Without a graph there is nothing to go back through, and parameters without gradient are left alone by the
         # optimizer, whatever its momentum and weight decay; their own flags are not touched.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_frozen_by):
-            maps = self.backbone(inputs)
+            maps = self.backbone(inputs.to(memory_format=self.memory_format))
         return self.pooling(maps)
 
     def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
@@ -120,7 +131,9 @@ class ImageEmbedder(BaseModel):
         labels = labels_of(data_samples)
         if labels is None:
             raise ValueError("mode='loss' needs data samples with 'gt_label'; does the pipeline end with PackInputs?")
-        labels, indices = labels.to(inputs.device), indices_of(data_samples).to(inputs.device)
+        # Small copies, which the host does not wait for.
+        labels = labels.to(inputs.device, non_blocking=True)
+        indices = indices_of(data_samples).to(inputs.device, non_blocking=True)
         features = in_chunks(self.extract_feat, inputs, self.chunk_size or len(inputs), self)
         raw = self.neck(features, self.step.learner_index if self.step else None)
         return self.head.loss(raw, labels, indices, self.neck, self.step, features, inputs)

@@ -10,11 +10,9 @@ from .mlp_embedding import MLPEmbedding, ResidualEmbedding
 __all__ = [
     'DivideAndConquerEmbedding',
     'EmbeddingNeck',
+    'HyperbolicEmbedding',
     'IdentityEmbedding',
     'LinearEmbedding',
     'MLPEmbedding',
     'ResidualEmbedding',
-    'HyperbolicEmbedding',
-    'IdentityEmbedding',
-    'LinearEmbedding',
 ]

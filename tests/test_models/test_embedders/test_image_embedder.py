@@ -97,3 +97,30 @@ def test_missing_pretrained_weights_say_what_to_do():
     )
     with pytest.raises(RuntimeError, match=r'/nowhere/weights.pth(.|\n)*init_cfg'):
         model.init_weights()
+
+
+def test_channels_last_and_a_compiled_backbone_change_nothing_but_rounding():
+    torch.manual_seed(0)
+    inputs, values = torch.randn(4, 1, 28, 28), []
+    for options in ({}, dict(channels_last=True), dict(compile_backbone=dict(backend='eager'))):
+        torch.manual_seed(1)
+        model = ImageEmbedder(**SMALL, **options)
+        seen = []
+        model.backbone.register_forward_hook(lambda module, args, maps, seen=seen: seen.append((args[0], maps[0])))
+        loss = model(inputs, samples(0, 0, 1, 1), mode='loss')['loss']
+        loss.backward()
+        values.append((loss.detach(), *(weight.grad for weight in model.parameters())))
+        if 'channels_last' in options:
+            assert all(each.is_contiguous(memory_format=torch.channels_last) for each in seen[0])
+        names = list(model.state_dict())
+        assert names == list(ImageEmbedder(**SMALL).state_dict())
+    torch.testing.assert_close(values[1], values[0])
+    torch.testing.assert_close(values[2], values[0])
+
+
+def test_labels_stay_where_they_are_and_images_are_normalized():
+    preprocessor = MODELS.build(dict(type='ImagePreprocessor', mean=[1.0], std=[2.0]))
+    given = samples(3, 4)
+    found = preprocessor(dict(inputs=torch.full((2, 1, 2, 2), 5, dtype=torch.uint8), data_samples=given))
+    assert torch.equal(found['inputs'], torch.full((2, 1, 2, 2), 2.0))
+    assert found['data_samples'] is given and [sample.gt_label.item() for sample in given] == [3, 4]

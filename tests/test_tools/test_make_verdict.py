@@ -1,0 +1,108 @@
+"""Tables of paired differences: values worked out by hand, and those of the docs against the CSV."""
+
+import json
+import re
+from pathlib import Path
+
+import cluster_semantics
+import make_verdict
+import numpy as np
+import pytest
+import torch
+from results import read_rows
+
+ROOT = Path(__file__).parents[2]
+
+
+def row(name, seed, recall, where=None):
+    options = {'val_dataloader.dataset.data_root': where} if where else {}
+    scores = {'retrieval/Recall@1': str(recall), 'retrieval/MAP@R': str(recall / 2)}
+    return {'name': name, 'seed': str(seed), 'options': json.dumps(options), **scores}
+
+
+ROWS = [
+    *(row('a', seed, 50 + seed) for seed in range(3)),
+    *(row('b', seed, 51 + 2 * seed) for seed in range(3)),
+    row('a', 0, 30, 'features/x/y'),
+    row('b', 0, 28, 'features/x/y'),
+]
+DEFINITIONS = {
+    'comparisons': {
+        'one': {
+            'caption': 'Words.',
+            'command': 'python run',
+            'rows': [{'label': 'B', 'base': 'a', 'arm': 'b'}, {'label': 'C', 'base': 'a', 'arm': 'c'}],
+        },
+        'one-mean': {'mean_of': 'one', 'caption': 'Means.'},
+    }
+}
+FROZEN = {make_verdict.DEFAULT_SET: {'Recall@1': '60.00', 'MAP@R': '20.00'}}
+
+
+def cells_of(text, label):
+    return [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines() if f' {label} ' in line]
+
+
+def test_a_row_has_means_differences_intervals_and_signs_of_shared_seeds():
+    scores = make_verdict.read_scores(ROWS, FROZEN)
+    text = make_verdict.render('one', DEFINITIONS, scores, FROZEN)
+    assert text.startswith('Words.\n') and text.endswith('From: `python run`')
+    first, second = cells_of(text, 'B')
+    # Differences 1, 2, 3: mean 2, t interval 2 ± 4.3027 / sqrt(3).
+    assert first[:7] == ['grocery, mobilenet-v2', 'B', '60.00', '51.00', '53.00', '+2.00', '[-0.48, +4.48]']
+    assert first[8:11] == ['3/3', '+1.00', '[-0.24, +2.24]']
+    assert second == ['y, x', 'B', '', '30.00', '28.00', '-2.00', '', '', '0/1', '-1.00', '', '', '0/1']
+    assert all(cells[5] == 'not run' for cells in cells_of(text, 'C'))
+
+
+def test_the_features_themselves_are_a_base():
+    scores = make_verdict.read_scores(ROWS, FROZEN)
+    found = make_verdict.compare(scores, 'retrieval/Recall@1', make_verdict.DEFAULT_SET, 'frozen', 'a')
+    assert (found.n, found.mean, found.positive) == (3, -9.0, 0)
+
+
+def test_a_sentence_has_the_gain_of_a_row():
+    scores, which = make_verdict.read_scores(ROWS, FROZEN), f'one; B; Recall@1; {make_verdict.DEFAULT_SET}'
+    text = f'So: <!-- gain: {which} -->old<!-- /gain -->.'
+    found = make_verdict.fill(text, DEFINITIONS, scores, FROZEN)
+    assert found == text.replace('old', '+2.00 [-0.48, +4.48], a gain for 3 of 3 seeds')
+    with pytest.raises(ValueError, match="there is no gain 'one; D; Recall@1'"):
+        make_verdict.sentence('one; D; Recall@1', DEFINITIONS, scores)
+
+
+def test_means_over_sets_take_the_seeds_that_all_sets_have():
+    scores = make_verdict.read_scores(ROWS, FROZEN)
+    ((label, mean, interval, _, signs, *_),) = cells_of(make_verdict.render('one-mean', DEFINITIONS, scores, {}), 'B')
+    assert (label, mean, interval, signs) == ('B', '-0.50', '', '0/1')
+
+
+def test_a_comparison_that_is_not_defined_is_named():
+    with pytest.raises(ValueError, match="no comparison 'two'; .* defines"):
+        make_verdict.fill('<!-- paired: two -->\n<!-- /paired -->', DEFINITIONS, {}, {})
+
+
+def test_the_tables_of_the_docs_are_those_of_the_csv():
+    assert make_verdict.main(['--check']) == 0
+
+
+def test_every_interval_in_the_sentences_of_the_verdict_is_made_from_the_csv():
+    text = (ROOT / 'docs/verdict.md').read_text(encoding='utf-8')
+    prose = re.sub(r'<!-- (gain|paired): .*?<!-- /(gain|paired) -->', '', text, flags=re.DOTALL)
+    assert '<!-- gain: ' in text and not re.search(r'\[[+-]?\d+\.\d+, [+-]?\d+\.\d+\]', prose)
+
+
+def test_every_measured_row_of_features_names_its_command_machine_and_commit():
+    rows = read_rows(ROOT / 'experiments/results_features.csv')
+    assert rows and all(each['command'] and each['machine'] and 'dirty' not in each['commit'] for each in rows)
+    assert all('val_classes' not in each['options'] for each in rows)
+
+
+def test_clusters_that_are_the_coarse_classes_agree_and_shuffled_ones_do_not(tmp_path):
+    (tmp_path / 'coarse.txt').write_text('0 0 x\n1 0 x\n2 1 y\n3 1 y\n')
+    labels = np.repeat(np.arange(4), 10)
+    coarse = cluster_semantics.coarse_labels(str(tmp_path / 'coarse.txt'), labels)
+    rows = torch.eye(2)[torch.from_numpy(labels // 2)] + 0.01 * torch.randn(40, 2, generator=torch.Generator())
+    nmi, ami, fine, shuffled = cluster_semantics.agreement(rows, labels, coarse, 2, 2)
+    assert nmi == pytest.approx(1) and ami == pytest.approx(1) and 0.5 < fine < 0.8 and shuffled < 0.2
+    with pytest.raises(ValueError, match='coarse.txt has no line for the label 7'):
+        cluster_semantics.coarse_labels(str(tmp_path / 'coarse.txt'), np.array([7]))

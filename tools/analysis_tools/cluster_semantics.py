@@ -1,0 +1,71 @@
+"""Whether clusters of features are semantic: how well they agree with coarse labels, fine ones, and with chance.
+
+    python tools/analysis_tools/cluster_semantics.py features/mobilenet-v2/grocery/train.npz data/grocery/coarse.txt
+
+COARSE has a line ``label coarse_label ...`` for each fine label. K-means runs on unit rows, as divide and conquer does.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
+from mmdml.cli.errors import run_command
+from mmdml.evaluation.functional.partitions import adjusted_mutual_information, normalized_mutual_information
+from mmdml.functional.embedding_files import read_embeddings
+from mmdml.functional.kmeans import kmeans
+from mmdml.utils.tables import markdown_table, read_lines
+
+
+def coarse_labels(path: str, labels: np.ndarray) -> np.ndarray:
+    """``(N,)`` coarse labels of fine ones.
+
+    Raises:
+        ValueError: a fine label has no line.
+    """
+    coarse = dict(line.split()[:2] for line in read_lines(path) if line.strip())
+    missing = sorted({str(label) for label in labels} - coarse.keys())
+    if missing:
+        raise ValueError(f'{path} has no line for the label {missing[0]}')
+    return np.array([coarse[str(label)] for label in labels])
+
+
+def agreement(rows: torch.Tensor, labels: np.ndarray, coarse: np.ndarray, clusters: int, seeds: int) -> list[float]:
+    """NMI and AMI with coarse labels, NMI with fine ones, and NMI of shuffled clusters; means over seeds of k-means."""
+    found = []
+    for seed in range(seeds):
+        assignment = kmeans(rows, clusters, seed)[0].numpy()
+        shuffled = np.random.default_rng(seed).permutation(assignment)
+        found.append(
+            [
+                normalized_mutual_information(coarse, assignment),
+                adjusted_mutual_information(coarse, assignment),
+                normalized_mutual_information(labels, assignment),
+                normalized_mutual_information(coarse, shuffled),
+            ]
+        )
+    return np.mean(found, axis=0).tolist()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('file', help='embeddings with labels')
+    parser.add_argument('coarse', help='text file of fine and coarse labels')
+    parser.add_argument('--clusters', nargs='+', type=int, default=[4, 8], help='default: 4 8')
+    parser.add_argument('--seeds', type=int, default=5, help='of k-means; default: %(default)s')
+    args = parser.parse_args(arguments)
+    saved = read_embeddings(args.file)
+    rows = torch.nn.functional.normalize(torch.from_numpy(saved.embeddings).float())
+    coarse = coarse_labels(args.coarse, saved.facts.labels)
+    lines = [
+        [str(number), *(f'{value:.3f}' for value in agreement(rows, saved.facts.labels, coarse, number, args.seeds))]
+        for number in args.clusters
+    ]
+    print(markdown_table(['K', 'NMI, coarse', 'AMI, coarse', 'NMI, fine', 'NMI, coarse, shuffled'], lines))
+
+
+if __name__ == '__main__':
+    run_command(main)
