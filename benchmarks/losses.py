@@ -1,4 +1,4 @@
-"""What losses over pairs cost on one core, beside pytorch-metric-learning.
+"""What losses over pairs and miners cost on one core, beside pytorch-metric-learning.
 
     python benchmarks/losses.py                          # all sections, into docs/benchmarks/losses.md
     python benchmarks/losses.py --sections pairs         # only some; the other sections of the page stay
@@ -96,11 +96,54 @@ def pairs_section() -> Table:
     return ('loss', 'B', 'mmdml', 'PML', 'in PML', 'ratio (aim <= 1)'), lines
 
 
+def miners_section() -> Table:
+    """A miner alone, from unit embeddings (D = 512, 4 images a class); without the cube of AngularMiner at B = 512."""
+    from pytorch_metric_learning import miners
+
+    cases = [
+        (dict(type='EasyHardMiner', positives='hard'), miners.BatchEasyHardMiner('hard', 'semihard')),
+        (dict(type='PairMarginMiner'), miners.PairMarginMiner()),
+        (dict(type='TripletMarginMiner'), miners.TripletMarginMiner()),
+        (dict(type='TripletMarginMiner', kind='semi-hard'), miners.TripletMarginMiner(type_of_triplets='semihard')),
+        (dict(type='AngularMiner'), miners.AngularMiner()),
+        (dict(type='HardFractionMiner'), miners.HDCMiner()),
+    ]
+    lines = []
+    for config, other in cases:
+        miner = TASK_UTILS.build(config)
+        for batch in BATCHES[:1] if type(other).__name__ == 'AngularMiner' else BATCHES:
+            random = torch.Generator().manual_seed(0)
+            labels = torch.arange(batch // 4).repeat_interleave(4)
+            centers = torch.randn(batch // 4, DIM, generator=random)
+            unit = F.normalize(centers[labels] + 2 * torch.randn(batch, DIM, generator=random))
+            times = alternating_cpu_seconds(
+                {
+                    'own': lambda miner=miner, unit=unit, labels=labels: miner(PairBatch.from_embeddings(unit, labels)),
+                    'theirs': lambda other=other, unit=unit, labels=labels: other(unit, labels),
+                },
+                ROUNDS,
+            )
+            own, theirs = (statistics.median(times[name]) for name in ('own', 'theirs'))
+            options = ' '.join(f'{value}' for key, value in config.items() if key != 'type')
+            lines.append(
+                (
+                    f'`{config["type"]}` {options}'.strip(),
+                    batch,
+                    milliseconds(own),
+                    milliseconds(theirs),
+                    f'`{type(other).__name__}`',
+                    f'{own / theirs:.2f}',
+                )
+            )
+            print(*lines[-1], file=sys.stderr, flush=True)
+    return ('miner', 'B', 'mmdml', 'PML', 'in PML', 'ratio (aim <= 1)'), lines
+
+
 HEADING = '# What losses cost\n\nMedian process CPU time of five runs on one core, random data.\n'
 
 
 def main() -> int:
-    page = Page('losses', HEADING, {'pairs': pairs_section})
+    page = Page('losses', HEADING, {'pairs': pairs_section, 'miners': miners_section})
     args = page.parser(__doc__).parse_args()
     page.measure(args.sections, args.output)
     return 0

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import mmengine.registry
+import nbformat
 import pytest
 from mmengine.config import Config
 from mmengine.registry import Registry
+from nbclient import NotebookClient
 from tiny import REPO
 
 import mmdml.datasets
@@ -101,3 +103,19 @@ def test_every_link_of_a_page_leads_somewhere(page):
             headings = re.findall(r'^#+ (.+)$', target.read_text(encoding='utf-8'), flags=re.MULTILINE)
             anchors = {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
             assert anchor in anchors, link
+
+
+def shown_by(notebook):
+    """Kinds and text of what the cells return, without warnings that another machine may have."""
+    cells = [cell.outputs for cell in notebook.cells if cell.cell_type == 'code']
+    shown = [[output['data'] for output in outputs if 'data' in output] for outputs in cells]
+    return [[(sorted(data), data.get('text/plain')) for data in outputs] for outputs in shown]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', sorted(ROOT.glob('docs/notebooks/*.ipynb')), ids=lambda path: path.name)
+def test_every_notebook_runs_and_shows_what_it_keeps(path):
+    notebook = nbformat.read(path, as_version=4)
+    kept = shown_by(notebook)
+    NotebookClient(notebook, timeout=300, resources={'metadata': {'path': str(path.parent)}}).execute()
+    assert all(kept) and shown_by(notebook) == kept

@@ -40,17 +40,4 @@ def _demo(options: dict[str, Any]) -> None:
     with open_demo_store(embed) as store:
         embed.progress = False
         gallery = Gallery('groceries', store, embed, str(store.folder), options['model'])
-        serve([gallery], port=options['port'] or _free_port(), open_browser=options['open_browser'])
-
-
-def _free_port(wanted: int = 8000) -> int:
-    """Return the port if nobody has it, else 0 for any."""
-    import socket
-
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            tried.bind(('127.0.0.1', wanted))
-        except OSError:
-            return 0
-    return wanted
+        serve([gallery], port=options['port'], open_browser=options['open_browser'])

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from mmdml.compat.memory import keep_freed_memory
 from mmdml.utils.console import FILE_ONLY
 
 # Exit status after SIGINT and SIGTERM, as shells have it.
@@ -35,6 +36,7 @@ def run_command(command: Callable[[], None]) -> NoReturn:
     config.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    keep_freed_memory()
     try:
         command()
     except KeyboardInterrupt as stop:

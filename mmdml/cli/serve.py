@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from mmdml.cli.options import debug_option, store_model_option
+from mmdml.cli.options import debug_option, quiet_loading, store_model_option
 
 _EXAMPLE = """\b
 Example:
@@ -19,7 +19,7 @@ Example:
 @click.option(
     '--host', default='127.0.0.1', show_default=True, help='Address to listen at; elsewhere a token is needed.'
 )
-@click.option('--port', default=8000, show_default=True, help='0 for any that is free.')
+@click.option('--port', type=int, help='Of the page, 0 for any that is free. Default: 8000, or any if that is taken.')
 @click.option('--open/--no-open', 'open_browser', default=False, help='Open the page in a browser.')
 @click.option(
     '--token', envvar='MMDML_TOKEN', help='That visitors must bring. Default: a random one where one is needed.'
@@ -36,13 +36,11 @@ def serve(**options: Any) -> None:
 
 
 def _serve(options: dict[str, Any]) -> None:
-    from mmengine.logging import MMLogger
-
     from mmdml.web import open_galleries
     from mmdml.web import serve as serve_galleries
     from mmdml.web.uploads import UploadLimits
 
-    MMLogger.get_instance('mmdml', log_level='WARNING')  # what was loaded is no news here
+    quiet_loading()
     galleries = open_galleries(options['stores'], options['model'], options['device'])
     serve_galleries(
         galleries,

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from mmdml.index import Row, VectorStore, open_store
 from mmdml.utils.names import printable
 
-# Seconds for which lists of ids and labels are kept.
+# Seconds for which lists of ids and labels are kept at least.
 _FRESH = 10.0
 
 
@@ -73,7 +74,9 @@ class Gallery:
         self.model_hash = store.model_hash
         self._labels: tuple[float, Labels] | None = None
         self._ids: tuple[float, np.ndarray] | None = None
-        self._listing, self._embedding = threading.Lock(), threading.Lock()
+        self._listing = threading.Lock()
+        # One thread computes: torch and BLAS have workers of their own, which many callers at once would only hinder.
+        self._computing = ThreadPoolExecutor(1, thread_name_prefix='compute')
 
     def vector(self, pixels: np.ndarray) -> np.ndarray:
         """Return the ``(1, D)`` embedding of an ``(H, W, 3)`` picture in the order red, green, blue.
@@ -81,8 +84,7 @@ class Gallery:
         Raises:
             ValueError: the pipeline does not take it.
         """
-        with self._embedding:
-            found = self.embed(np.ascontiguousarray(pixels[:, :, ::-1]))
+        found = self._computing.submit(self.embed, np.ascontiguousarray(pixels[:, :, ::-1])).result()
         if not len(found.embeddings):
             raise ValueError(found.unreadable[0].reason)
         return found.embeddings
@@ -97,7 +99,7 @@ class Gallery:
             without: id of a row to leave out.
         """
         where = self._where(labels) if labels else None
-        found = self.store.search(vector, k + (without is not None), where)
+        found = self._computing.submit(self.store.search, vector, k + (without is not None), where).result()
         near = [(id, score) for id, score in zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True)]
         near = [(id, score) for id, score in near if id not in (-1, without)][:k]
         rows = self.store.get([id for id, _ in near])
@@ -120,8 +122,10 @@ class Gallery:
         """Return the ids of all rows, ``(N,)`` int64; a writer's changes show after some seconds."""
         with self._listing:
             if self._ids is None or time.monotonic() > self._ids[0]:
+                start = time.monotonic()
                 found = np.fromiter((row.id for row in self.store.rows()), np.int64)
-                self._ids = time.monotonic() + _FRESH, found
+                # A list that takes long to make is kept longer.
+                self._ids = time.monotonic() + max(_FRESH, 30 * (time.monotonic() - start)), found
             return self._ids[1]
 
     def labels(self) -> Labels:
@@ -138,6 +142,7 @@ class Gallery:
 
     def close(self) -> None:
         """Close the store."""
+        self._computing.shutdown()
         self.store.close()
 
 
@@ -163,12 +168,13 @@ def open_galleries(
         FileNotFoundError: there is no store.
         ValueError: a store names no model, or is another model's.
     """
-    from mmdml.apis import ImageEmbeddingInferencer
-
     galleries: list[Gallery] = []
-    stores = []
+    stores: list[VectorStore] = []
     try:
-        stores += [open_store(address) for address in addresses]
+        for address in addresses:
+            stores.append(_opened(address))
+        from mmdml.apis import ImageEmbeddingInferencer
+
         embedders: dict[str, ImageEmbeddingInferencer] = {}
         for address, store in zip(addresses, stores, strict=True):
             named = model or store.model
@@ -176,14 +182,22 @@ def open_galleries(
                 raise ValueError(f'{printable(address)} does not name its model; name it with --model')
             if named not in embedders:
                 embedders[named] = ImageEmbeddingInferencer(named, device=device, progress=False, workers=1)
-            folder = Path(address).absolute()
-            name = unused_name(folder.name, [each.name for each in galleries])
-            galleries.append(Gallery(name, store, embedders[named], str(folder), _short(named)))
+            place = str(address) if '://' in str(address) else str(Path(address).absolute())
+            name = unused_name(Path(place).name, [each.name for each in galleries])
+            galleries.append(Gallery(name, store, embedders[named], place, _short(named)))
     except BaseException:
         for each in stores:
             each.close()
         raise
     return galleries
+
+
+def _opened(address: str | Path) -> VectorStore:
+    try:
+        return open_store(address)
+    except FileNotFoundError:
+        shown = printable(address)
+        raise FileNotFoundError(f'there is no store in {shown}; make one: mmdml index FOLDER --store {shown}') from None
 
 
 def _short(model: str) -> str:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from typing import Any
@@ -15,30 +14,12 @@ from mmdml.web.galleries import Gallery, spread
 
 #: Rows that a map shows at most, spread over the gallery.
 MAP_ROWS = 4000
-
-
-def pca(vectors: np.ndarray) -> np.ndarray:
-    """Return the coordinates ``(N, 2)`` of vectors along the two directions of most variance."""
-    centered = vectors - vectors.mean(0)
-    _, directions = np.linalg.eigh(centered.T @ centered)
-    found = centered @ directions[:, ::-1][:, :2]
-    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
-
-
-def umap(vectors: np.ndarray) -> np.ndarray:
-    """Return coordinates ``(N, 2)`` that keep neighborhoods together, by UMAP."""
-    from umap import UMAP
-
-    return UMAP(metric='cosine', n_neighbors=min(15, len(vectors) - 1), random_state=0).fit_transform(vectors)
-
-
-#: Method -> the function, and the fewest rows that it takes.
-METHODS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {'pca': (pca, 1), 'umap': (umap, 10)}
+METHODS = ('pca', 'umap')
 
 
 def available_methods() -> list[str]:
     """Return the methods that this installation has."""
-    return [name for name in METHODS if name == 'pca' or importlib.util.find_spec('umap') is not None]
+    return [name for name in METHODS if name != 'umap' or importlib.util.find_spec('umap') is not None]
 
 
 class MapPoints:
@@ -54,7 +35,7 @@ class MapPoints:
 
         Args:
             gallery: what the points are.
-            method: a name of :data:`METHODS`.
+            method: as :func:`~mmdml.visualization.charts.project` takes it.
             wait: seconds to wait for it.
 
         Raises:
@@ -64,12 +45,12 @@ class MapPoints:
             hint = "; UMAP needs umap-learn: pip install 'mmdml[umap]'" if method in METHODS else ''
             raise HTTPException(400, f'method={method[:20]!r} must be one of {", ".join(available_methods())}{hint}')
         ids = spread(gallery.ids(), MAP_ROWS)
-        if len(ids) < METHODS[method][1]:
-            raise HTTPException(400, f'{gallery.name} has {len(ids)} pictures, too few for the method {method}')
+        if len(ids) < 3:
+            raise HTTPException(400, f'{gallery.name} has {len(ids)} pictures; a map needs 3 or more')
         with self._access:
             key, content = (gallery.name, method), ids.tobytes()
             if key not in self._maps or self._maps[key][0] != content:
-                self._maps[key] = content, self._pool.submit(_map, gallery, ids, METHODS[method][0])
+                self._maps[key] = content, self._pool.submit(_map, gallery, ids, method)
             future = self._maps[key][1]
         try:
             return future.result(wait)
@@ -81,12 +62,16 @@ class MapPoints:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _map(gallery: Gallery, ids: np.ndarray, method: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
+def _map(gallery: Gallery, ids: np.ndarray, method: str) -> dict[str, Any]:
+    from mmdml.visualization.charts import project  # which loads torch
+
     rows = [row for row in gallery.store.get(ids.tolist()) if row is not None]
-    points = _in_unit_square(method(gallery.store.vectors([row.id for row in rows])))
+    points, about = project(gallery.store.vectors([row.id for row in rows]), method)
+    points = _in_unit_square(points)
     labels = {label: number for number, label in enumerate(gallery.labels().counts)}
     return dict(
         store=gallery.name,
+        about=about,
         count=gallery.store.count(),
         labels=list(labels),
         # id, x, y and number of the label, -1 for none.

@@ -50,6 +50,7 @@ _MAP = {
     'type': 'object',
     'properties': {
         'store': {'type': 'string'},
+        'about': {'type': 'string', 'description': 'What the axes are.'},
         'count': {'type': 'integer', 'description': 'Rows of the store.'},
         'labels': {'type': 'array', 'items': {'type': 'string'}},
         'points': {

@@ -1,5 +1,6 @@
 """The server process."""
 
+import errno
 import os
 import secrets
 import socket
@@ -15,11 +16,13 @@ from mmdml.web.galleries import Gallery
 from mmdml.web.security import LOOPBACK
 from mmdml.web.uploads import DEFAULT_LIMITS, UploadLimits
 
+_PORT = 8000
+
 
 def serve(
     galleries: Sequence[Gallery],
     host: str = '127.0.0.1',
-    port: int = 8000,
+    port: int | None = None,
     open_browser: bool = False,
     token: str | None = None,
     marks: str | Path | None = None,
@@ -30,7 +33,7 @@ def serve(
     Args:
         galleries: stores with their models.
         host: address to listen at. Elsewhere than on this machine's own, a token is needed and printed.
-        port: 0 for any that is free.
+        port: 0 for any that is free. Default: 8000, or any that is free where that is taken.
         open_browser: open the page in a browser.
         token: that visitors must bring. Default: a random one where one is needed.
         marks: file for what users mark as right or wrong. Default: :func:`marks_path`.
@@ -63,15 +66,17 @@ def marks_path() -> Path:
     return Path(os.environ.get('XDG_DATA_HOME') or Path.home() / '.local' / 'share') / 'mmdml' / 'marks.db'
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int | None) -> socket.socket:
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
+        listening.bind((host, _PORT if port is None else port))
     except OSError as error:
         listening.close()
+        if port is None and error.errno == errno.EADDRINUSE:
+            return _listen(host, 0)
         raise OSError(
-            f'{host}:{port} cannot be listened at: {error.strerror}; choose another --port, 0 for any'
+            f'{host}:{port} cannot be listened at: {error.strerror}; choose another port, 0 for any'
         ) from None
     return listening

@@ -2,6 +2,9 @@
 
 import shutil
 import statistics
+import subprocess
+import sys
+import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -79,19 +82,36 @@ def test_what_was_used_last_is_kept_up_to_a_size():
 def test_marks_survive_a_restart_and_keep_any_name(tmp_path):
     file = tmp_path / 'new' / 'marks.db'
     marks = Marks(file)
-    odd = Mark('/store', 'uploads/a.jpg', '/p/caf\udce9\n=1+1.jpg', False)
+    odd = Mark('/store', 'uploads/a.jpg', '/p/na\udcefve\n=1+1.jpg', False)
     marks.set(odd, b'jpeg')
     marks.set(Mark('/store', '/p/1.jpg', '/p/2.jpg', True, 'oak', 'oak'))
     marks.close()
     marks = Marks(file)
     assert marks.count() == (1, 1) and marks.of('/store', odd.query) == {odd.picture: False}
-    assert b'/p/caf\xe9\n=1+1.jpg' in marks.to_csv()
+    assert b'/p/na\xefve\n=1+1.jpg' in marks.to_csv()
     marks.remove('/store', odd.query, odd.picture)
     assert marks.count() == (1, 0) and b'uploads' not in marks.to_zip()
     marks.close()
     file.write_bytes(b'something else, of some length' * 100)
     with pytest.raises(ValueError, match='holds no marks'):
         Marks(file)
+
+
+def test_what_is_no_store_is_said_before_a_model_is_loaded(tmp_path):
+    code = f"""
+        import sys
+        from mmdml.web import open_galleries, serve
+        try:
+            open_galleries(['{tmp_path}/none'])
+        except FileNotFoundError as error:
+            print(error)
+        print('torch' in sys.modules)
+    """
+    run = subprocess.run([sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == [
+        f'there is no store in {tmp_path}/none; make one: mmdml index FOLDER --store {tmp_path}/none',
+        'False',
+    ]
 
 
 def test_names_of_stores_differ_in_addresses():

@@ -1,4 +1,4 @@
-"""Triplets that fulfil a condition, found in blocks of positive pairs instead of in a cube of all triplets."""
+"""Triplets that fulfill a condition, found in blocks of positive pairs instead of in a cube of all triplets."""
 
 from collections.abc import Callable
 

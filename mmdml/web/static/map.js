@@ -204,7 +204,7 @@
     select.value = kept;
     const shown = map.points.length.toLocaleString('en-US');
     const all = map.count.toLocaleString('en-US');
-    about.textContent = `${shown === all ? all : `${shown} of ${all}`} pictures, ${method.toUpperCase()}`;
+    about.textContent = `${shown === all ? all : `${shown} of ${all}`} pictures · ${map.about}`;
     canvas.dataset.method = method;
     choose(null);
     showAll();
