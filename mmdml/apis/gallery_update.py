@@ -166,15 +166,16 @@ def _with_facts(
     """Yield each path with the size and hash of its content, read in threads."""
     with ThreadPoolExecutor(embed.workers) as pool:
         if not embed.progress:
-            yield from zip(paths, pool.map(_facts, paths), strict=True)
+            yield from zip(paths, pool.map(file_facts, paths), strict=True)
             return
         with ProgressLine('files compared', len(paths)) as line:
-            for path, facts in zip(paths, pool.map(_facts, paths), strict=True):
+            for path, facts in zip(paths, pool.map(file_facts, paths), strict=True):
                 line.add(1)
                 yield path, facts
 
 
-def _facts(path: str) -> tuple[int, str] | UnreadableImage:
+def file_facts(path: str) -> tuple[int, str] | UnreadableImage:
+    """Return the size of a file in bytes and the hash of its content."""
     digest, size = hashlib.blake2b(digest_size=16), 0
     try:
         require_regular(path)

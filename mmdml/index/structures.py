@@ -10,6 +10,8 @@ from mmdml.utils.names import printable
 
 #: Rows of a block that is read from the file, and rows that a structure is trained on at most.
 _BLOCK, _TRAINED = 1 << 13, 1 << 17
+# Vectors for each center of a clustering, below which faiss warns.
+_A_CELL = 39
 
 
 class Structure(ABC):
@@ -43,7 +45,8 @@ class Structure(ABC):
         """
         index = cls.empty(vectors.shape[1], len(rows))
         if not index.is_trained:
-            chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _TRAINED), dtype=int))
+            number = max(_TRAINED, _A_CELL * getattr(index, 'nlist', 0))
+            chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), number), dtype=int))
             index.train(np.ascontiguousarray(vectors[rows[chosen]]))
         for start in range(0, len(rows), _BLOCK):
             index.add(np.ascontiguousarray(vectors[rows[start : start + _BLOCK]]))
@@ -112,10 +115,10 @@ class IVFPQ(Structure):
     def empty(cls, dimensions: int, count: int) -> Any:
         import faiss
 
-        cells = max(1, min(int(4 * np.sqrt(count)), count // 39))  # faiss warns below 39 vectors a cell
+        cells = max(1, min(int(4 * np.sqrt(count)), count // _A_CELL))
         # A byte for every four dimensions, or for fewer where four do not divide them.
         parts = next(parts for parts in range(max(1, dimensions // 4), dimensions + 1) if dimensions % parts == 0)
-        bits = 8 if count >= 39 * 256 else 4
+        bits = 8 if count >= _A_CELL * 256 else 4
         index = faiss.IndexIVFPQ(faiss.IndexFlatIP(dimensions), dimensions, cells, parts, bits)
         index.metric_type = faiss.METRIC_INNER_PRODUCT
         index.cp.niter = 10

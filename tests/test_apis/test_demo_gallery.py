@@ -3,6 +3,7 @@
 import csv
 import shutil
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -62,6 +63,19 @@ def test_a_second_start_embeds_nothing_and_a_store_that_was_cut_short_is_complet
     with open_demo_store(embed, cache) as store:
         assert len(embedded) == 5 and store.count() == 492
     shutil.rmtree(folder)
+
+
+def test_the_embeddings_that_come_with_the_gallery_are_those_of_the_default_model(tmp_path, monkeypatch):
+    default = ImageEmbeddingInferencer(device='cpu', progress=False)
+    monkeypatch.setattr(
+        default, 'stream', lambda paths: pytest.fail('the model changed: run python -m mmdml.apis.demo_gallery')
+    )
+    with open_demo_store(default, tmp_path) as store:
+        assert store.count() == 492
+        rows = list(store.rows())[::200]
+        kept = store.vectors([row.id for row in rows])
+    monkeypatch.undo()
+    np.testing.assert_allclose(default([row.item.path for row in rows]).embeddings, kept, atol=2e-3)
 
 
 def test_the_command_opens_the_page_of_the_gallery(embed, tmp_path, monkeypatch):

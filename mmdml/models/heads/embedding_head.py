@@ -100,15 +100,13 @@ class EmbeddingHead(BaseModule):
         """Build and check what depends on the neck; called once, when the model is built.
 
         Raises:
-            ValueError: if the proxies of a class-based loss have another width than the embedding, or the neck gives no
-                points of the space.
+            ValueError: if proxies are not as wide as the embedding, or the neck gives no points of the space.
         """
         if self.space is not None:
             self.space.bind(neck)
         elif not neck.is_spherical:
-            raise ValueError(
-                f'{type(neck).__name__} gives no unit vectors to take cosines of: set head.space as its docstring says'
-            )
+            name = type(neck).__name__
+            raise ValueError(f'{name} gives no unit vectors to take cosines of: set head.space as its docstring says')
         if isinstance(self.loss_fn, ProxyLoss) and self.loss_fn.embed_dim != neck.embed_dim:
             raise ValueError(
                 f'head.loss.embed_dim is {self.loss_fn.embed_dim}, but neck.embed_dim is {neck.embed_dim}: '

@@ -1,0 +1,41 @@
+"""The generated page of losses."""
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tiny import REPO
+
+from mmdml.models.losses import ContextualLoss, CosFaceLoss, TripletLoss
+
+
+@pytest.fixture(scope='module')
+def tool():
+    return SimpleNamespace(**runpy.run_path(f'{REPO}/tools/misc/make_loss_page.py'))
+
+
+def test_the_page_of_this_project_is_up_to_date(tool):
+    assert tool.main(['--check']) == 0, 'run python tools/misc/make_loss_page.py'
+
+
+def test_every_loss_has_a_section_with_options_and_a_config(tool):
+    text = (Path(REPO) / tool.PAGE).read_text(encoding='utf-8')
+    for loss in tool.losses():
+        section = text.split(f'### {loss.__name__}\n')[1].split('\n### ')[0]
+        assert f"type='{loss.__name__}'" in section and '- needs: ' in section and '- miners: ' in section
+        assert ':math:' not in section and ':class:' not in section and '``' not in section.replace('```', '')
+
+
+def test_formulas_options_and_miners_are_those_of_the_code(tool):
+    assert tool.markdown(
+        'One.\n\nWith :math:`a\nb` and ``x``:\n\n.. math:: a\n    + b\n\nMore.\n\nArgs:\n    a: b'
+    ) == ('One.\n\nWith $a b$ and `x`:\n\n```math\na\n+ b\n```\n\nMore.')
+    assert tool.options('One.\n\nArgs:\n    a: first\n        line.\n    b: second.\n\nRaises:\n    no') == [
+        '- `a`: first line.',
+        '- `b`: second.',
+    ]
+    assert tool.fitting_miners(TripletLoss) != tool.fitting_miners(ContextualLoss)
+    assert tool.fitting_miners(CosFaceLoss).startswith('none') and tool.fitting_miners(ContextualLoss).startswith(
+        'none'
+    )
