@@ -88,9 +88,7 @@ class EmbeddingHead(BaseModule):
                 raise ValueError(f'regularizers.{name}.weight must be >= 0, got {cfg["weight"]}')
             self.weights[name] = cfg['weight']
             if name in self.sources:
-                raise ValueError(
-                    f'{name!r} is the name of a source and of a regularizer, whose terms share one log entry'
-                )
+                raise ValueError(f'{name!r} names a source and a regularizer, whose terms would share one log entry')
             self.regularizers[name] = MODELS.build({key: cfg[key] for key in cfg if key != 'weight'})
         self.gather = gather
         self.exclude_same_image = exclude_same_image
