@@ -8,12 +8,14 @@ from mmdml.apis.models import get_config, get_model, list_models
 _LATER = {
     'ImageEmbeddingInferencer': 'embedding_inferencer',
     'ImageRetrievalInferencer': 'retrieval_inferencer',
+    'RayEmbedder': 'ray_embedder',
     'update_gallery': 'gallery_update',
 }
 
 __all__ = [
     'ImageEmbeddingInferencer',
     'ImageRetrievalInferencer',
+    'RayEmbedder',
     'get_config',
     'get_model',
     'list_models',

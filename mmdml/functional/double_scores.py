@@ -5,17 +5,8 @@ from torch import Tensor
 
 from mmdml.utils.seeding import Stream, torch_generator
 
-from .distances import (
-    FEW_ROUNDINGS,
-    PAIR_ENTRIES,
-    ROWS_AT_ONCE,
-    WINDOW,
-    CosineSpace,
-    DotSpace,
-    EuclideanSpace,
-    HyperbolicSpace,
-    Space,
-)
+from .distances import CosineSpace, DotSpace, EuclideanSpace, HyperbolicSpace
+from .space import FEW_ROUNDINGS, PAIR_ENTRIES, ROWS_AT_ONCE, WINDOW, Space
 
 # Pairs of a query that are worth a product of their own.
 _LONG_RUN = 16

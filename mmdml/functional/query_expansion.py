@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .distances import unit_rows
 from .exact_products import exact_products
 from .inputs import check_finite, encode, to_matrix
+from .space import unit_rows
 
 Keys = Tensor | np.ndarray | list[int] | list[str]
 

@@ -5,10 +5,10 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from .distances import tree_sum, unit_rows
 from .exact_products import exact_products
 from .inputs import check_finite, to_matrix
 from .neighbor_sets import add_shared, expanded_sets, indicator, to_tensors
+from .space import tree_sum, unit_rows
 
 DISTANCES = ('cosine', 'euclidean')
 

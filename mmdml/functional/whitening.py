@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .distances import unit_rows
 from .exact_products import exact_products
 from .inputs import check_finite, to_matrix
+from .space import unit_rows
 
 #: Rows in float64 at once: 64 MB at 512 dimensions.
 _ROWS = 16384

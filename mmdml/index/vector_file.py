@@ -121,8 +121,9 @@ class VectorFile:
         Raises:
             ValueError: the file was cut meanwhile.
         """
+        # Reading behind the end of a file that was cut would end the process.
+        self._check_length(count)
         if count > len(self._mapped):
-            self._check_length(count)
             memory = mmap.mmap(self._file, self._end(count), access=mmap.ACCESS_READ)
             rows = np.frombuffer(memory, np.float32, offset=_HEADER.size)
             self._mapped = rows.reshape(count, self.dimensions)

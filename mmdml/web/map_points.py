@@ -56,6 +56,8 @@ class MapPoints:
             return future.result(wait)
         except NotYet:
             return None
+        except ValueError as error:  # the store was damaged
+            raise HTTPException(422, str(error)) from None
 
     def close(self) -> None:
         """Start no further maps."""

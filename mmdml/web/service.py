@@ -136,11 +136,11 @@ class Service:
         without = request.row[1] if own and request.crop is None else None
         try:
             vector = gallery.store.vectors([without]) if without is not None else self._vector(gallery, request)
-        except ValueError as error:
-            return Found(gallery, [], f'The picture cannot be embedded: {error}')
+            return Found(gallery, gallery.nearest(vector, request.k, request.labels, without))
+        except ValueError as error:  # the model does not take the picture, or the store was damaged
+            return Found(gallery, [], f'No results: {error}')
         except HTTPException as error:
             return Found(gallery, [], error.detail)
-        return Found(gallery, gallery.nearest(vector, request.k, request.labels, without))
 
     def _vector(self, gallery: Gallery, request: SearchRequest) -> np.ndarray:
         # Uploads are equal where their pixels are.

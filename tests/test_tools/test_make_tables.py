@@ -220,7 +220,7 @@ def test_a_note_on_a_commit_stands_below_every_figure_measured_there(project):
 @pytest.mark.parametrize(
     'old, new, message',
     [
-        ('csv: results.csv', 'csv: 5', 'tables.yml: csv must be a text, got 5'),
+        ('csv: results.csv', 'csv: 5', 'tables.yml: csv must be a text or a list of texts, got 5'),
         ('caption: A caption.', 'caption: [A]', r"table small: caption must be a text, got \['A'\]"),
         ('caption: A caption.', 'title: A', r"table small: unknown keys \['title'\], missing keys \['caption'\]"),
         ('digits: 1}', 'digits: one}', "column 1: digits must be a whole number, got 'one'"),

@@ -10,7 +10,7 @@ def test_the_t_interval_is_that_of_the_textbook():
     found = paired(sleep)
     assert found.mean == pytest.approx(1.58) and (found.n, found.positive) == (10, 9)
     assert found.t == pytest.approx((0.7001142, 2.4598858), abs=1e-6) and found.clear
-    assert not paired([-1.0, 1.0, 0.5]).clear
+    assert not paired([-1.0, 1.0, 0.5]).clear and not paired([1.0, 1.0]).clear
 
 
 def test_the_bootstrap_is_that_of_scipy():

@@ -1,5 +1,6 @@
 """What is kept, pictures whose files are gone, and many users at once."""
 
+import os
 import shutil
 import statistics
 import subprocess
@@ -42,6 +43,23 @@ def test_pictures_that_are_gone_changed_or_no_files_have_a_placeholder(embed, co
         own, elsewhere = (httpx2.get(f'{server}/?row=one:0&store={name}') for name in ('one', 'two'))
         assert 'is gone or was changed' not in own.text and own.text.count('class="card"') == 12
         assert elsewhere.status_code == 200 and 'is gone or was changed' in elsewhere.text
+
+
+def test_a_store_that_is_cut_while_it_is_served_is_said_and_the_others_go_on(embed, store_folder, tmp_path):
+    shutil.copytree(store_folder, tmp_path / 'store')
+    galleries = [
+        Gallery(name, LocalStore.open(place), embed)
+        for name, place in (('cut', tmp_path / 'store'), ('whole', store_folder))
+    ]
+    with serving(create_app(galleries, tmp_path / 'marks.db')) as server:
+        assert httpx2.get(f'{server}/?row=whole:1').text.count('class="card"') == 24
+        os.truncate(tmp_path / 'store' / 'vectors.f32', 200)
+        page = httpx2.get(f'{server}/?row=whole:1')
+        assert 'was cut: it holds' in page.text and page.text.count('class="card"') == 12
+        assert httpx2.get(f'{server}/api/stores/cut/rows/1/similar').status_code == 422
+        assert httpx2.get(f'{server}/api/stores/cut/map').status_code == 422
+    with pytest.raises(ValueError, match='was cut'):
+        LocalStore.open(tmp_path / 'store')
 
 
 def test_thirty_users_at_once_get_their_own_results(server, color_pictures):

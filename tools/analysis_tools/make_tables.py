@@ -6,7 +6,7 @@
 In markdown, whatever stands between ``<!-- results: NAME -->`` and ``<!-- /results -->`` is replaced by the table NAME
 of ``experiments/tables.yml``::
 
-    csv: experiments/results.csv
+    csv: experiments/results.csv        # or a list of files
     tables:
       omniglot-iaa:
         caption: Omniglot, 659 unseen classes.
@@ -45,7 +45,10 @@ METAFILES = 'configs/*/metafile.yml'
 _BLOCK = re.compile(r'<!-- results: (?P<name>\S+) -->\n(?P<body>.*?)<!-- /results -->', flags=re.DOTALL)
 _OPENING = re.compile(r'<!-- results: \S+ -->')
 
-_FILE = {'csv': TEXT, 'tables': MAPPING, 'notes': MAPPING}
+_CSV = Kind(
+    'a text or a list of texts', lambda value: TEXT.fits(value) or (LIST.fits(value) and all(map(TEXT.fits, value)))
+)
+_FILE = {'csv': _CSV, 'tables': MAPPING, 'notes': MAPPING}
 _TABLE = {'caption': TEXT, 'command': TEXT, 'columns': LIST, 'rows': LIST}
 _COLUMN = {
     'header': TEXT,
@@ -174,7 +177,8 @@ def updated_files(root: Path, definitions: Path) -> Iterator[tuple[Path, str]]:
         ValueError: see `fill_markdown`.
     """
     content = read_definitions(definitions)
-    rows = read_rows(root / content['csv'])
+    files = [content['csv']] if isinstance(content['csv'], str) else content['csv']
+    rows = [row for file in files for row in read_rows(root / file)]
     for path in sorted({path for pattern in MARKDOWN for path in root.glob(pattern)}):
         old = path.read_text(encoding='utf-8')
         new = fill_markdown(old, content, rows, str(path))

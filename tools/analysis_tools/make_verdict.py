@@ -110,8 +110,11 @@ def short(where: str) -> str:
     return f'{name.removesuffix("_trainhalf")}, {backbone}'
 
 
-def _mean(column: dict[int, float]) -> str:
-    return f'{sum(column.values()) / len(column):.2f}' if column else ''
+def _means(base: dict[int, float], arm: dict[int, float]) -> list[str]:
+    """Means of base and arm over the seeds that both have; of one alone where there is no such seed."""
+    shared = base.keys() & arm.keys()
+    columns = [{seed: column[seed] for seed in shared} or column for column in (base, arm)]
+    return [f'{sum(column.values()) / len(column):.2f}' if column else '' for column in columns]
 
 
 def table_by_set(comparison: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]]) -> str:
@@ -122,7 +125,7 @@ def table_by_set(comparison: dict[str, Any], scores: Scores, frozen: dict[str, d
             line = [short(where), row['label'], frozen.get(where, {}).get('Recall@1', '')]
             for number, metric in enumerate(METRICS.values()):
                 if not number:
-                    line += [_mean(scores.get((metric, where, row[side]), {})) for side in ('base', 'arm')]
+                    line += _means(*(scores.get((metric, where, row[side]), {}) for side in ('base', 'arm')))
                 line += cells(compare(scores, metric, where, row['base'], row['arm']))
             lines.append(line)
     headers = ['set, backbone', 'way', 'R@1 frozen', 'base', 'arm']

@@ -71,11 +71,12 @@ def fill_metafile(text: str, rows: Sequence[Row], notes: dict[str, str], dataset
 
 
 def scored_dataset(config: str | Path) -> str:
-    """Return the name of the dataset that a run's last validation scores, with the list where there are several."""
+    """Return the name of the dataset that a run's last validation scores, with its list, or the folder of features."""
     from mmengine.config import Config
 
     dataset = next(leaf_datasets(Config.fromfile(config).val_dataloader.dataset))
-    size = f' ({dataset.size})' if 'size' in dataset else ''
+    part = dataset.get('size') or (dataset.data_root if dataset.type.endswith('FeatureFile') else '')
+    size = f' ({part})' if part else ''
     return dataset.type.rpartition('.')[2] + size
 
 

@@ -30,8 +30,8 @@ class Paired:
 
     @property
     def clear(self) -> bool:
-        """Whether the t interval leaves out 0."""
-        return self.t is not None and (self.t[0] > 0 or self.t[1] < 0)
+        """Whether the t interval leaves out 0, of three pairs or more: that of two equal ones has no width."""
+        return self.n > 2 and (self.t[0] > 0 or self.t[1] < 0)
 
 
 def paired(differences: Sequence[float], confidence: float = 0.95) -> Paired:

@@ -5,8 +5,8 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from mmdml.functional.distances import Space
 from mmdml.functional.double_scores import DoubleScores, distinct_rows
+from mmdml.functional.space import Space
 
 from .close_runs import PairScores
 from .ranks import Scores, new_scores

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdml.functional.distances import unit_rows
+from mmdml.functional.distances import check_in_ball
 from mmdml.functional.exact_products import exact_products
 from mmdml.functional.inputs import check_finite, encode, to_matrix
+from mmdml.functional.space import unit_rows
 from mmdml.utils.near_names import did_you_mean
 
 from .arguments import Keys
@@ -30,7 +31,7 @@ SIMILARITIES: dict[str, Callable[[Tensor], tuple[Tensor, Callable[[Tensor, Tenso
         rows,
         lambda query, gallery: torch.cdist(query, gallery, compute_mode='donot_use_mm_for_euclid_dist').neg_(),
     ),
-    'hyperbolic': lambda rows: (rows, hyperbolic_similarity),
+    'hyperbolic': lambda rows: (check_in_ball(rows), hyperbolic_similarity),
 }
 
 

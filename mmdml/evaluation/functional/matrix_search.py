@@ -6,7 +6,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from mmdml.functional.distances import Space
+from mmdml.functional.space import Space
 
 from .close_runs import PairScores
 from .finer_scores import FinerScores
@@ -40,7 +40,7 @@ class MatrixSearch:
     """Ranks of the positives from matrix products, on any device.
 
     Products find what may stand before a positive; pairs of scores that are closer than their rounding
-    (:class:`~mmdml.functional.distances.Space`) are compared by exact scores. Rows with many such pairs are scored
+    (:class:`~mmdml.functional.space.Space`) are compared by exact scores. Rows with many such pairs are scored
     again by products in fp64, and if there are still many, by exact scores throughout.
 
     Args:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdml.functional.distances import Space
 from mmdml.functional.reranking import DISTANCES, KReciprocalEncoding
+from mmdml.functional.space import Space
 
 from .matrix_search import ROWS_AGAIN, MatrixSearch
 from .measures import Measure

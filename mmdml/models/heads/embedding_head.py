@@ -88,9 +88,7 @@ class EmbeddingHead(BaseModule):
                 raise ValueError(f'regularizers.{name}.weight must be >= 0, got {cfg["weight"]}')
             self.weights[name] = cfg['weight']
             if name in self.sources:
-                raise ValueError(
-                    f'{name!r} is the name of a source and of a regularizer, whose terms share one log entry'
-                )
+                raise ValueError(f'{name!r} names a source and a regularizer, whose terms would share one log entry')
             self.regularizers[name] = MODELS.build({key: cfg[key] for key in cfg if key != 'weight'})
         self.gather = gather
         self.exclude_same_image = exclude_same_image
@@ -100,15 +98,13 @@ class EmbeddingHead(BaseModule):
         """Build and check what depends on the neck; called once, when the model is built.
 
         Raises:
-            ValueError: if the proxies of a class-based loss have another width than the embedding, or the neck gives no
-                points of the space.
+            ValueError: if proxies are not as wide as the embedding, or the neck gives no points of the space.
         """
         if self.space is not None:
             self.space.bind(neck)
         elif not neck.is_spherical:
-            raise ValueError(
-                f'{type(neck).__name__} gives no unit vectors to take cosines of: set head.space as its docstring says'
-            )
+            name = type(neck).__name__
+            raise ValueError(f'{name} gives no unit vectors to take cosines of: set head.space as its docstring says')
         if isinstance(self.loss_fn, ProxyLoss) and self.loss_fn.embed_dim != neck.embed_dim:
             raise ValueError(
                 f'head.loss.embed_dim is {self.loss_fn.embed_dim}, but neck.embed_dim is {neck.embed_dim}: '

@@ -168,7 +168,7 @@ def test_what_a_learner_does_not_see_plays_no_part_in_its_rows(kind):
 
 
 def test_a_source_and_a_regularizer_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="'a' is the name of a source and of a regularizer"):
+    with pytest.raises(ValueError, match="'a' names a source and a regularizer"):
         EmbeddingHead(
             dict(type='TripletLoss'),
             sources=dict(a=dict(type='SymmetricalSynthesis')),
