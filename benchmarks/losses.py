@@ -22,7 +22,7 @@ from common import Page, Table, alternating_cpu_seconds, milliseconds
 from torch.nn import functional as F
 
 from mmdml.registry import MODELS, TASK_UTILS
-from mmdml.structures import PairBatch
+from mmdml.structures import PairBatch, Rows
 
 DIM, BATCHES, ROUNDS = 512, (128, 512), 5
 #: Losses of pytorch-metric-learning whose memory at B = 512 is some gigabytes.
@@ -139,11 +139,90 @@ def miners_section() -> Table:
     return ('miner', 'B', 'mmdml', 'PML', 'in PML', 'ratio (aim <= 1)'), lines
 
 
+def large_section() -> Table:
+    """Many classes, many remembered rows, and semi-hard triplets (D = 512, 4 images a class).
+
+    Proxies of 11,318 classes, the training classes of Stanford Online Products; 8,192 candidates of a memory beside the
+    batch; in both, forward and backward from raw embeddings. Semi-hard triplets are mined and scored at B = 512.
+    """
+    from pytorch_metric_learning import losses, miners
+
+    classes, remembered, lines = 11_318, 8_192, []
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randperm(classes, generator=random)[:32].repeat_interleave(4)
+    raw = torch.randn(128, DIM, generator=random).requires_grad_()
+    old = F.normalize(torch.randn(remembered, DIM, generator=random))
+    old_labels = torch.randint(0, classes, (remembered,), generator=random)
+
+    def compare(name: str, peer: str, batch: int, aim: str, own: Callable[[], Any], theirs: Callable[[], Any]) -> None:
+        times = alternating_cpu_seconds({'own': own, 'theirs': theirs}, ROUNDS)
+        ours, other = (statistics.median(times[key]) for key in ('own', 'theirs'))
+        lines.append((name, batch, milliseconds(ours), milliseconds(other), peer, f'{ours / other:.2f}', aim))
+        print(*lines[-1], file=sys.stderr, flush=True)
+
+    peers = {
+        'NormSoftmaxLoss': losses.NormalizedSoftmaxLoss(classes, DIM, temperature=0.05),
+        'CosFaceLoss': losses.CosFaceLoss(classes, DIM),
+        'ArcFaceLoss': losses.ArcFaceLoss(classes, DIM),
+        'ProxyAnchorLoss': losses.ProxyAnchorLoss(classes, DIM),
+        'ProxyNCAPlusPlusLoss': losses.ProxyNCALoss(classes, DIM, softmax_scale=9),
+    }
+    for name, other in peers.items():
+        loss = MODELS.build(dict(type=name, num_classes=classes, embed_dim=DIM))
+
+        def own(loss: Any = loss) -> None:
+            loss.zero_grad()
+            loss(PairBatch.from_embeddings(F.normalize(raw), labels)).backward()
+
+        def theirs(other: Any = other) -> None:
+            other.zero_grad()
+            other(raw, labels).backward()
+
+        compare(f'`{name}`, {classes:,} classes', f'`{type(other).__name__}`', 128, 'half', own, theirs)
+
+    for name, other in {
+        'ContrastiveLoss': losses.ContrastiveLoss(),
+        'SupConLoss': losses.SupConLoss(),
+        'MultiSimilarityLoss': losses.MultiSimilarityLoss(),
+    }.items():
+        loss = MODELS.build(dict(type=name))
+
+        def own(loss: Any = loss) -> None:
+            raw.grad = None
+            anchors = Rows.of_batch(F.normalize(raw), labels)
+            views = torch.full((remembered, 1), -1)
+            loss(PairBatch(anchors, Rows.cat([anchors, Rows(old, old_labels, views)]))).backward()
+
+        def theirs(other: Any = other) -> None:
+            raw.grad = None
+            unit = F.normalize(raw)
+            joined, all_labels = torch.cat([unit, old]), torch.cat([labels, old_labels])
+            anchor, positive, first, negative = other_pairs(labels, all_labels)
+            other(unit, labels, (anchor, positive, first, negative), joined, all_labels).backward()
+
+        compare(f'`{name}`, {remembered:,} remembered rows', f'`{type(other).__name__}`', 128, 'half', own, theirs)
+
+    head = dict(loss=dict(type='TripletLoss', reduction='mean'), miner=dict(type='SemiHardMiner'))
+    miner = miners.TripletMarginMiner(margin=0.2, type_of_triplets='semihard')
+    ours, other = measured(head, losses.TripletMarginLoss(margin=0.2), miner, 512)
+    name, peer = '`TripletLoss` + `SemiHardMiner`', '`TripletMarginLoss` + `TripletMarginMiner`'
+    lines.append((name, 512, milliseconds(ours), milliseconds(other), peer, f'{ours / other:.2f}', 'a tenth'))
+    return ('loss', 'B', 'mmdml', 'PML', 'in PML', 'ratio', 'aim'), lines
+
+
+def other_pairs(labels: torch.Tensor, all_labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Indices of all pairs of a batch with itself and a memory, without rows paired with themselves."""
+    same = labels[:, None] == all_labels
+    different = ~same
+    same[:, : len(labels)].fill_diagonal_(False)
+    return (*same.nonzero(as_tuple=True), *different.nonzero(as_tuple=True))
+
+
 HEADING = '# What losses cost\n\nMedian process CPU time of five runs on one core, random data.\n'
 
 
 def main() -> int:
-    page = Page('losses', HEADING, {'pairs': pairs_section, 'miners': miners_section})
+    page = Page('losses', HEADING, {'pairs': pairs_section, 'miners': miners_section, 'large': large_section})
     args = page.parser(__doc__).parse_args()
     page.measure(args.sections, args.output)
     return 0

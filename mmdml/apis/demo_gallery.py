@@ -22,12 +22,13 @@ _LIST = DEMO_GALLERY / 'gallery.csv'
 EMBEDDINGS = DEMO_GALLERY / 'embeddings.npz'
 
 
-def open_demo_store(embed: ImageEmbeddingInferencer, cache: str | Path | None = None) -> VectorStore:
+def open_demo_store(embed: ImageEmbeddingInferencer, cache: str | Path | None = None, model: str = '') -> VectorStore:
     """Open the store of the demo gallery to read, made or completed if need be.
 
     Args:
         embed: the model.
         cache: folder for a store of each model. Default: ``mmdml`` in the user's cache folder (``XDG_CACHE_HOME``).
+        model: name of the model, kept in a new store.
 
     Raises:
         OSError: the store cannot be written.
@@ -35,7 +36,7 @@ def open_demo_store(embed: ImageEmbeddingInferencer, cache: str | Path | None = 
     """
     folder = Path(cache or default_cache()) / f'demo-{embed.model_hash[:16]}'
     if not _is_whole(folder):
-        with open_store(folder, embed.dimensions, embed.model_hash, write=True) as store:
+        with open_store(folder, embed.dimensions, embed.model_hash, write=True, model=model) as store:
             if not store.count():
                 _add_embeddings(store)
             update_gallery(store, embed, DEMO_GALLERY, listed(_LIST, DEMO_GALLERY), remove=True)

@@ -22,7 +22,8 @@ Example:
 def demo(**options: Any) -> None:
     """Search photographs of groceries that come with mmdml, on a page in the browser.
 
-    The first start embeds 492 pictures, later ones take them from the user's cache folder.
+    The embeddings of the default model come with the pictures; the first start with another model embeds all 492.
+    The store is kept in the user's cache folder.
     """
     from mmdml.cli.errors import run_command
 
@@ -35,9 +36,10 @@ def _demo(options: dict[str, Any]) -> None:
     quiet_loading()
     from mmdml.apis import ImageEmbeddingInferencer
     from mmdml.apis.demo_gallery import open_demo_store
+    from mmdml.apis.model_names import find_model
 
     embed = ImageEmbeddingInferencer(options['model'], device=options['device'])
-    with open_demo_store(embed) as store:
+    with open_demo_store(embed, model=find_model(options['model']).absolute) as store:
         embed.progress = False
         gallery = Gallery('groceries', store, embed, str(store.folder), options['model'])
         serve([gallery], port=options['port'], open_browser=options['open_browser'])

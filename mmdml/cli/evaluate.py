@@ -34,7 +34,7 @@ _SETTINGS = {
     'graded': 'Graded NDCG, e.g. "levels=coarse".',
 }
 CHOICES = {
-    'distance': ('cosine', 'dot', 'euclidean'),
+    'distance': ('cosine', 'dot', 'euclidean', 'hyperbolic'),
     'ties': ('pessimistic', 'optimistic'),
     'no_positive': ('skip', 'miss'),
     'backend': ('torch', 'faiss'),

@@ -106,12 +106,17 @@ def _model_values(named: NamedModel) -> dict[str, Any]:
     values = dict(
         model_name=named.absolute,
         embedder=_without_scope(layers) if named.initialized else plain_settings(layers),
-        load_from=named.weights and os.path.abspath(named.weights) or None,
+        load_from=_from_anywhere(named.weights) or None,
         color_type='grayscale' if layers['backbone'].get('in_channels') == 1 else 'color',
     )
     sizes = [each.get('crop_size', each.get('scale')) for each in pipeline]
     size = next((each for each in reversed(sizes) if isinstance(each, int)), None)
     return values if size is None else dict(values, image_size=size)
+
+
+def _from_anywhere(weights: str) -> str:
+    """Return the path of weights as an absolute one; an address stays."""
+    return os.path.abspath(weights) if weights and '://' not in weights else weights
 
 
 def _without_scope(settings: Any) -> Any:

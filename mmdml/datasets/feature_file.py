@@ -204,7 +204,7 @@ class FeatureFile(RetrievalDataset):
 
     def _generators(self, indices: Sequence[int], positions: np.ndarray) -> list[np.random.Generator]:
         if self.seed is None:
-            return [np.random.default_rng(np.random.randint(2**31)) for _ in indices]
+            return [numpy_generator(Stream.AUGMENTATION, int(np.random.randint(2**31))) for _ in indices]
         keys = zip((positions + self._index_offset).tolist(), indices, strict=True)
         return [
             numpy_generator(Stream.AUGMENTATION, self.seed, self.epoch, number, getattr(index, 'repeat', 0))

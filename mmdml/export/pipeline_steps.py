@@ -8,6 +8,7 @@ import numpy as np
 from mmdml.datasets.transforms import LoadImageFromFile
 from mmdml.export.preparation import Preparation
 from mmdml.utils.image_decoding import COLOR_TYPES
+from mmdml.utils.seeding import Stream, numpy_generator
 
 # Sizes of pictures, width and height, that a pipeline is tried on: both orientations, odd sides, small and large.
 _SIZES = ((320, 240), (241, 333), (97, 61), (640, 480), (64, 64))
@@ -64,7 +65,7 @@ def test_images(gray: bool, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray
     """
     import cv2
 
-    random, images = np.random.default_rng(0), []
+    random, images = numpy_generator(Stream.TEST_PICTURES, 0), []
     for width, height in sizes:
         coarse = random.integers(0, 256, (5, 5) if gray else (5, 5, 3), dtype=np.uint8)
         image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)

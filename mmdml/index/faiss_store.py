@@ -48,7 +48,7 @@ class FaissStore(LocalStore):
     Example:
         >>> import tempfile
         >>> import numpy as np
-        >>> vectors = np.random.default_rng(0).standard_normal((1000, 16))
+        >>> vectors = np.sin(np.arange(16000.0) ** 2).reshape(1000, 16)
         >>> vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         >>> with FaissStore.open(tempfile.mkdtemp(), dimensions=16, model_hash='m', write=True) as store:
         ...     ids = store.add(vectors, [Item(f'{number}.jpg') for number in range(1000)])

@@ -1,16 +1,29 @@
 """The bytes of a picture to its pixels, without mmcv and torch."""
 
+import io
 import re
 from collections.abc import Callable
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mmdml.utils.image_files import MAX_PIXELS, check_pixels
 
 #: What ``color_type`` may be, and OpenCV's flag for it.
 COLOR_TYPES = {'color': cv2.IMREAD_COLOR, 'grayscale': cv2.IMREAD_GRAYSCALE}
 
+#: OpenCV's flags for a JPEG file at a part of its size.
+_REDUCED = {
+    'color': {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8},
+    'grayscale': {
+        2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+        4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+        8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    },
+}
+
+_JPEG = b'\xff\xd8'
 _PNG = b'\x89PNG\r\n\x1a\n'
 # PNG, TIFF, PGM and PPM: the kinds in which images of 16 bits come.
 _DEEP_KINDS = (_PNG, b'II*\0', b'MM\0*', b'P5', b'P6')
@@ -23,6 +36,7 @@ def decode_image(
     max_pixels: int | None = MAX_PIXELS,
     significant_bits: int | None = None,
     on_dark: Callable[[int], None] | None = None,
+    least_side: int | None = None,
 ) -> np.ndarray:
     """Decode a picture with OpenCV; its EXIF orientation is applied.
 
@@ -36,11 +50,18 @@ def decode_image(
         significant_bits: bits that the values of 16-bit files use; None: as the files say, else 16.
         on_dark: called with the largest value of an image for which 16 bits are assumed and which uses 12 or fewer.
 
+        least_side: decode a JPEG file at a half, a quarter or an eighth of its size, as long as its shorter side stays
+            at least this long. None: at its own size.
+
     Raises:
         ValueError: the image is too large, or cannot be decoded.
     """
     check_pixels(data, max_pixels)
     flag = COLOR_TYPES[color_type]
+    if least_side is not None and data.startswith(_JPEG):
+        with Image.open(io.BytesIO(data)) as header:
+            fitting = [part for part in (8, 4, 2) if min(header.size) // part >= least_side]
+        flag = _REDUCED[color_type][fitting[0]] if fitting else flag
     if data.startswith(_DEEP_KINDS):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_ANYDEPTH)
         if image is not None and image.dtype == np.uint16:

@@ -51,6 +51,8 @@ class Stream(Enum):
     PRIOR_SAMPLES = 'prior samples'
     #: Images and pairs that a picture shows.
     PICTURES = 'pictures'
+    #: Pictures that the steps of an exported file are tried on.
+    TEST_PICTURES = 'test pictures'
 
 
 def derive_seed(stream: Enum, seed: int, *keys: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mmdml.utils.seeding import Stream, numpy_generator
 from mmdml.visualization.retrieved import Pictures
 from mmdml.visualization.tiles import sheet, tile, write_picture
 
@@ -94,7 +95,7 @@ def write_contact_sheets(
 
 def choose_images(labels: np.ndarray, number: int, per_class: int, seed: int) -> list[list[int]]:
     """Rows of image indices: random classes, and random images of each; ``number`` images or fewer."""
-    generator = np.random.default_rng(seed)
+    generator = numpy_generator(Stream.PICTURES, seed)
     rows: list[list[int]] = []
     for label in generator.permutation(np.unique(labels)):
         left = number - sum(map(len, rows))

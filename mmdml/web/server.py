@@ -1,5 +1,6 @@
 """The server process."""
 
+import contextlib
 import errno
 import os
 import secrets
@@ -58,7 +59,8 @@ def serve(
     if open_browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
     config = uvicorn.Config(app, log_level='warning', access_log=False, server_header=False, timeout_keep_alive=15)
-    uvicorn.Server(config).run(sockets=[listening])
+    with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises anew once it has shut down
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def marks_path() -> Path:

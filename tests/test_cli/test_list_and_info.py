@@ -18,6 +18,7 @@ def test_models_are_listed_by_what_they_need():
     found = json.loads(mmdml('list', '--json'))
     assert list(found) == ['offline', 'downloaded', 'own_weights']
     names = [name for group in found.values() for name in group]
+    assert found['offline'] == ['default', 'iaa_ms_mobilenet-v2_grocery']
     assert set(list_models()) <= set(names) and 'timm/NAME' in found['downloaded']
     assert json.loads(mmdml('list', 'iaa_ms_*_cub', '--json'))['own_weights'] == list_models('iaa_ms_*_cub')
     none = CliRunner().invoke(main, ['list', 'iaa_nothing'])

@@ -94,3 +94,18 @@ def test_file_that_is_no_picture_says_how_it_begins(tmp_path):
         load(tmp_path / 'a.png')
     transform = TRANSFORMS.build(dict(type='LoadImageFromFile', ignore_empty=True))
     assert transform(dict(img_path=str(tmp_path / 'a.png'))) is None
+
+
+@pytest.mark.parametrize(('least_side', 'height'), [(None, 240), (200, 240), (100, 120), (60, 60), (10, 30)])
+@pytest.mark.parametrize('color_type', ['color', 'grayscale'])
+def test_a_jpeg_is_decoded_at_the_smallest_size_that_is_large_enough(least_side, height, color_type, tmp_path):
+    ramp = np.broadcast_to(np.linspace(0, 255, 320).astype(np.uint8)[None, :, None], (240, 320, 3))
+    cv2.imwrite(str(tmp_path / 'a.jpg'), ramp)
+    cv2.imwrite(str(tmp_path / 'a.png'), ramp)
+    load = TRANSFORMS.build(dict(type='LoadImageFromFile', least_side=least_side, color_type=color_type))
+    image = load(dict(img_path=str(tmp_path / 'a.jpg')))['img']
+    assert image.shape[:2] == (height, height * 4 // 3)
+    whole = load(dict(img_path=str(tmp_path / 'a.png')))['img']
+    assert whole.shape[:2] == (240, 320)
+    small = cv2.resize(whole, image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(image.astype(int) - small).mean() < 2

@@ -173,3 +173,42 @@ def test_a_table_that_leads_outside_or_is_none_is_refused(shards, table, tmp_pat
         dataset(shards, tmp_path / 'bad.parquet')
     with pytest.raises(FileNotFoundError, match='prepare_shards.py SHARDS'):
         dataset(shards, tmp_path / 'none.parquet')
+
+
+@pytest.mark.parametrize(
+    ('label', 'content', 'message'),
+    [
+        ('cls', b' ', "the .cls of '1.png' holds no label"),
+        ('cls', bytes([255]), "the .cls of '1.png' holds no label"),
+        ('json:brand', b'{"brand": null}', "the .json of '1.png' has no label 'brand'"),
+        ('json:brand', b'{"brand": [1]}', "the .json of '1.png' has no label 'brand'"),
+        ('json:brand', b'[' * 100_000, "the .json of '1.png' has no label 'brand'"),
+    ],
+)
+def test_an_empty_or_odd_label_is_refused(label, content, message, tmp_path):
+    made(tmp_path, ('1.png', png()), (f'1.{label.partition(":")[0]}', content))
+    with pytest.raises(ArchiveError, match=message):
+        write_shard_table(str(tmp_path), str(tmp_path / 't.parquet'), label)
+
+
+def test_images_that_are_links_names_in_no_utf8_and_a_second_archive_are_refused(tmp_path):
+    path = made(tmp_path, ('a/1.png', png()))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole.replace(b'a/1.png', b'a/2.png'))
+    with pytest.raises(ArchiveError, match='or holds a second archive there'):
+        write_shard_table(str(tmp_path), str(tmp_path / 't.parquet'))
+    made(tmp_path, ('a\udcff/1.png', png()))
+    with pytest.raises(ArchiveError, match='is not in UTF-8'):
+        write_shard_table(str(tmp_path), str(tmp_path / 't.parquet'))
+    made(tmp_path, ('a/1.png', png()))
+    path.rename(tmp_path / 'a\nb.tar')
+    with pytest.raises(ArchiveError, match='has a line break: rename it'):
+        write_shard_table(str(tmp_path), str(tmp_path / 't.parquet'))
+    (tmp_path / 'a\nb.tar').unlink()
+    with tarfile.open(path, 'w') as archive:
+        add(archive, 'a/1.png', png())
+        link = tarfile.TarInfo('b/2.png')
+        link.type, link.linkname = tarfile.LNKTYPE, 'a/1.png'
+        archive.addfile(link)
+    with pytest.raises(ArchiveError, match="'b/2.png' is a link or no file"):
+        write_shard_table(str(tmp_path), str(tmp_path / 't.parquet'))

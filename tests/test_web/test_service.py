@@ -62,6 +62,7 @@ def test_a_store_that_is_cut_while_it_is_served_is_said_and_the_others_go_on(emb
         LocalStore.open(tmp_path / 'store')
 
 
+@pytest.mark.slow
 def test_thirty_users_at_once_get_their_own_results(server, color_pictures):
     files = sorted(color_pictures.glob('*/*.png'))
     times = []

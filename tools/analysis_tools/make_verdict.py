@@ -6,7 +6,7 @@
 Whatever stands between ``<!-- paired: NAME -->`` and ``<!-- /paired -->`` in docs and READMEs is replaced by the table
 NAME of ``experiments/comparisons.yml``::
 
-    csv: experiments/results_features.csv
+    csv: {'': experiments/results_features.csv, val/: experiments/results_features_val.csv}  # by prefix of names
     frozen: experiments/frozen_features.csv     # scores of the features themselves, by set
     comparisons:
       iaa-linear:
@@ -52,14 +52,20 @@ _BLOCK = re.compile(r'<!-- paired: (?P<name>\S+) -->\n(?P<body>.*?)<!-- /paired 
 Scores = dict[tuple[str, str, str], dict[int, float]]
 
 
-def read_scores(rows: Sequence[Row], frozen: dict[str, dict[str, str]]) -> Scores:
-    """Arrange the CSV; the features themselves are runs called ``frozen`` with the same score for every seed."""
+def read_scores(rows: Sequence[Row], frozen: dict[str, dict[str, str]], prefix: str = '') -> Scores:
+    """Arrange a CSV; the features themselves are runs called ``frozen`` with the same score for every seed.
+
+    Args:
+        rows: of the CSV.
+        frozen: scores on test classes, by set.
+        prefix: before the names of the runs; runs on validation classes have one.
+    """
     scores: Scores = defaultdict(dict)
     for row in rows:
         where = json.loads(row['options']).get('val_dataloader.dataset.data_root', DEFAULT_SET)
         for metric in METRICS.values():
-            scores[metric, where, row['name']][int(row['seed'])] = float(row[metric])
-            if where in frozen:
+            scores[metric, where, prefix + row['name']][int(row['seed'])] = float(row[metric])
+            if where in frozen and not prefix:
                 scores[metric, where, 'frozen'][int(row['seed'])] = float(frozen[where][metric.rpartition('/')[2]])
     return dict(scores)
 
@@ -255,7 +261,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         definitions = read_yaml(args.root / 'experiments/comparisons.yml')
         frozen = read_frozen(args.root / definitions['frozen'])
-        scores = read_scores(read_rows(args.root / definitions['csv']), frozen)
+        scores = {}
+        for prefix, path in definitions['csv'].items():
+            scores.update(read_scores(read_rows(args.root / path), frozen, prefix))
         outdated = list(updated_files(args.root, definitions, scores, frozen))
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)

@@ -45,6 +45,11 @@ def write_shard_table(folder: str, target: str, label: str = 'folder') -> list[R
 
     label_of = _reader_of(label)
     shards = sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob('*.tar') if path.is_file())
+    for shard in shards:
+        if shard.splitlines() != [shard] or not _is_text(shard):
+            raise ArchiveError(
+                f'the name of the shard {printable(shard)!r} is not in UTF-8 or has a line break: rename it'
+            )
     if not shards:
         raise ArchiveError(f'{osp.abspath(folder)} holds no .tar file')
     sizes = {shard: osp.getsize(osp.join(folder, shard)) for shard in shards}
@@ -89,7 +94,13 @@ def _members(path: str) -> dict[str, tuple[int, int]]:
                 if info.issparse():
                     raise ArchiveError(f'{where} holds the sparse file {info.name!r}: do not use this archive')
                 if not info.isreg():
+                    if PurePosixPath(info.name).suffix.lower() in IMAGE_SUFFIXES and not info.isdir():
+                        raise ArchiveError(
+                            f'{where}: {printable(info.name)!r} is a link or no file: write it as a file'
+                        )
                     continue
+                if not _is_text(info.name):
+                    raise ArchiveError(f'{where}: the name {printable(info.name)!r} is not in UTF-8')
                 if info.name in found:
                     raise ArchiveError(f'{where} holds {printable(info.name)!r} twice: which one is meant is not clear')
                 found[info.name] = (info.offset_data, info.size)
@@ -101,7 +112,9 @@ def _members(path: str) -> dict[str, tuple[int, int]]:
         raise ArchiveError(f'{where}: {kind}') from error
     # A whole archive ends with a block of zeros.
     if end + _BLOCK > size or not _is_zero(path, end):
-        raise ArchiveError(f'{where} is cut or damaged behind byte {min(end, size):,}; get it again')
+        raise ArchiveError(
+            f'{where} is cut or damaged behind byte {min(end, size):,}, or holds a second archive there; get it again'
+        )
     return found
 
 
@@ -109,10 +122,15 @@ def _is_compressed(head: bytes) -> bool:
     return head.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ\x00', b'\x28\xb5\x2f\xfd'))
 
 
+def _is_text(name: str) -> bool:
+    return not any('\ud800' <= letter <= '\udfff' for letter in name)
+
+
 def _is_zero(path: str, offset: int) -> bool:
+    """Whether nothing but zeros is left: behind the end of one archive may stand another, by ``cat a.tar b.tar``."""
     with open(path, 'rb') as file:
         file.seek(offset)
-        return not any(file.read(_BLOCK))
+        return all(part.count(0) == len(part) for part in iter(lambda: file.read(_CHUNK), b''))
 
 
 def _crc32(file, offset: int, size: int) -> int:
@@ -141,14 +159,26 @@ def _folder_label(path: str, name: str, members: dict[str, tuple[int, int]]) -> 
 
 
 def _cls_label(path: str, name: str, members: dict[str, tuple[int, int]]) -> str:
-    return _beside(path, name, members, '.cls').decode(errors='replace').strip()
+    try:
+        return _not_empty(_beside(path, name, members, '.cls').decode().strip())
+    except ValueError as error:
+        raise ArchiveError(f'{osp.abspath(path)}: the .cls of {printable(name)!r} holds no label') from error
 
 
 def _json_label(path: str, name: str, members: dict[str, tuple[int, int]], field: str) -> str:
     try:
-        return str(json.loads(_beside(path, name, members, '.json'))[field])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArchiveError(f'{osp.abspath(path)}: the .json of {printable(name)!r} has no {field!r}') from error
+        value = json.loads(_beside(path, name, members, '.json'))[field]
+        if value is None or isinstance(value, list | dict):
+            raise ValueError(f'{value!r} is no label')
+        return _not_empty(str(value).strip())
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArchiveError(f'{osp.abspath(path)}: the .json of {printable(name)!r} has no label {field!r}') from error
+
+
+def _not_empty(label: str) -> str:
+    if not label or not _is_text(label):
+        raise ValueError('no label')
+    return label
 
 
 def _beside(path: str, name: str, members: dict[str, tuple[int, int]], suffix: str) -> bytes:

@@ -29,6 +29,9 @@ class LoadImageFromFile(_LoadImageFromFile):
     Args:
         max_pixels: limit of width times height; None for none.
         significant_bits: bits that the values of 16-bit files use, 9 to 16; None: as the files say, else 16.
+        least_side: decode JPEG files at a half, a quarter or an eighth of their size, as long as the shorter side stays
+            at least this long: faster where images are much larger than what the next transform makes of them. The
+            smaller image is not quite the resized one, so training and test must have the same. None: never.
         kwargs: see ``mmcv.transforms.LoadImageFromFile``.
 
     Raises:
@@ -40,7 +43,11 @@ class LoadImageFromFile(_LoadImageFromFile):
     """
 
     def __init__(
-        self, max_pixels: int | None = MAX_PIXELS, significant_bits: int | None = None, **kwargs: object
+        self,
+        max_pixels: int | None = MAX_PIXELS,
+        significant_bits: int | None = None,
+        least_side: int | None = None,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         if max_pixels is not None and max_pixels < 1:
@@ -48,6 +55,9 @@ class LoadImageFromFile(_LoadImageFromFile):
         if significant_bits is not None and not 8 < significant_bits <= 16:
             raise ValueError(f'significant_bits={significant_bits} must be in 9..16, or None')
         self.max_pixels = max_pixels
+        if least_side is not None and (least_side < 1 or self.imdecode_backend != 'cv2'):
+            raise ValueError(f"least_side={least_side} must be 1 or more, with imdecode_backend='cv2'")
+        self.least_side = least_side
         self.significant_bits = significant_bits
         self._warned = False
 
@@ -78,7 +88,12 @@ class LoadImageFromFile(_LoadImageFromFile):
         """
         if self.imdecode_backend == 'cv2' and self.color_type in COLOR_TYPES:
             return decode_image(
-                data, self.color_type, self.max_pixels, self.significant_bits, lambda top: self._warn(path, top)
+                data,
+                self.color_type,
+                self.max_pixels,
+                self.significant_bits,
+                lambda top: self._warn(path, top),
+                self.least_side,
             )
         check_pixels(data, self.max_pixels)
         image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)

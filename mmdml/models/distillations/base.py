@@ -49,6 +49,14 @@ class Distillation(BaseModule, metaclass=ABCMeta):
     A distillation is part of the head, so that embedding and publishing do without it.
     """
 
+    def bind(self, neck: EmbeddingNeck) -> None:
+        """Check what depends on the neck; called once, when the model is built.
+
+        Raises:
+            ValueError: if it gives no unit vectors.
+        """
+        neck.require_sphere(type(self).__name__)
+
     @abstractmethod
     def forward(self, batch: EmbeddedBatch) -> dict[str, Tensor]:
         """Scalars by name, added to the loss."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mmdml.models.losses.checks import check_positive
+from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
 
 from .base import Distillation, EmbeddedBatch, similarity_divergence
@@ -68,6 +69,7 @@ class S2SD(Distillation):
                 f'{feature_start}'
             )
         check_positive(temperature=temperature)
+        self.in_channels = in_channels
         self.weight = weight
         self.feature_weight = feature_weight
         self.feature_start = feature_start
@@ -88,6 +90,16 @@ class S2SD(Distillation):
             )
             for dim in dims
         )
+
+    def bind(self, neck: EmbeddingNeck) -> None:
+        """Refuse features of another width.
+
+        Raises:
+            ValueError: naming both widths; see also :class:`Distillation`.
+        """
+        super().bind(neck)
+        if self.in_channels != neck.in_channels:
+            raise ValueError(f'S2SD.in_channels is {self.in_channels}, but neck.in_channels is {neck.in_channels}')
 
     def forward(self, batch: EmbeddedBatch) -> dict[str, Tensor]:
         """``spaces``, ``similarity`` and, from ``feature_start`` on, ``features``: weighted scalars."""

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from mmdml.models.losses.checks import check_class_range
+from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
 from mmdml.structures import Rows, StepContext
 from mmdml.utils.seeding import Stream, torch_generator
@@ -45,7 +47,7 @@ class FlowPrior(Generator):
             learns from the start.
 
     Raises:
-        ValueError: for a value out of range.
+        ValueError: for a value out of range, embeddings of another width, or in a step a label without a density.
 
     Config::
 
@@ -79,6 +81,10 @@ class FlowPrior(Generator):
         self.layers = nn.ModuleList(_Coupling(embed_dim, hidden, number % 2) for number in range(num_layers))
         self._own_loss: Tensor | None = None
 
+    def bind(self, neck: EmbeddingNeck) -> None:
+        """Refuse embeddings of another width."""
+        neck.require_width('FlowPrior', self.means.shape[1])
+
     def forward(self, anchors: Rows, step: StepContext) -> Rows | None:
         """``R`` real rows -> ``num_samples * R`` samples of their classes, sample-major; None before the onset.
 
@@ -88,6 +94,7 @@ class FlowPrior(Generator):
         """
         if not len(anchors):
             return None
+        check_class_range(anchors.labels, len(self.means), 'FlowPrior')
         raw = anchors.embeddings.detach().to(torch.promote_types(anchors.embeddings.dtype, torch.float32))
         scale = self.means.shape[1] ** 0.5
         self._own_loss = self.negative_log_likelihood(scale * normalize(raw, dim=1).to(self.means), anchors.labels)

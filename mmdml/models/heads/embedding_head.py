@@ -98,18 +98,18 @@ class EmbeddingHead(BaseModule):
         """Build and check what depends on the neck; called once, when the model is built.
 
         Raises:
-            ValueError: if proxies are not as wide as the embedding, or the neck gives no points of the space.
+            ValueError: if a part has another width than the embedding, or the neck gives no points of its space.
         """
         if self.space is not None:
             self.space.bind(neck)
         elif not neck.is_spherical:
             name = type(neck).__name__
             raise ValueError(f'{name} gives no unit vectors to take cosines of: set head.space as its docstring says')
-        if isinstance(self.loss_fn, ProxyLoss) and self.loss_fn.embed_dim != neck.embed_dim:
-            raise ValueError(
-                f'head.loss.embed_dim is {self.loss_fn.embed_dim}, but neck.embed_dim is {neck.embed_dim}: '
-                'proxies are as wide as the embedding'
-            )
+        if isinstance(self.loss_fn, ProxyLoss):
+            neck.require_width('head.loss', self.loss_fn.embed_dim)
+        for part in (*self.sources.values(), *self.regularizers.values(), *self.distillations.values()):
+            if hasattr(part, 'bind'):
+                part.bind(neck)
         if getattr(self.loss_fn, 'sharded', False) and not self.gather:
             raise ValueError('sharded proxies meet the rows of all ranks: head.gather must be True')
 

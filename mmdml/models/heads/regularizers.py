@@ -56,6 +56,10 @@ class LossTerm(BaseModule):
         if not isinstance(self.loss, PairLoss):
             raise TypeError(f'LossTerm takes a loss over pairs, got {type(self.loss).__name__}')
 
+    def bind(self, neck: EmbeddingNeck) -> None:
+        """Refuse a neck without unit vectors."""
+        neck.require_sphere(type(self).__name__)
+
     def forward(self, rows: Rows, neck: EmbeddingNeck, step: StepContext | None) -> Tensor:
         """Scalar."""
         rows = rows.with_embeddings(unit_rows(rows, neck, step))
@@ -89,6 +93,10 @@ class KoLeo(BaseModule):
 
         head=dict(regularizers=dict(koleo=dict(type='KoLeo', weight=0.1)))
     """
+
+    def bind(self, neck: EmbeddingNeck) -> None:
+        """Refuse a neck without unit vectors."""
+        neck.require_sphere(type(self).__name__)
 
     def forward(self, rows: Rows, neck: EmbeddingNeck, step: StepContext | None) -> Tensor:
         """Scalar."""
@@ -128,6 +136,10 @@ class AntiCollapse(BaseModule):
             raise ValueError(f'epsilon and gamma must be positive, got {epsilon} and {gamma}')
         self.epsilon = epsilon
         self.gamma = gamma
+
+    def bind(self, neck: EmbeddingNeck) -> None:
+        """Refuse a neck without unit vectors."""
+        neck.require_sphere(type(self).__name__)
 
     def forward(self, rows: Rows, neck: EmbeddingNeck, step: StepContext | None) -> Tensor:
         """Scalar."""
@@ -172,6 +184,11 @@ class CrossBatchSpread(BaseModule):
         self.register_buffer('rows', torch.zeros(size, embed_dim))
         #: Classes of the remembered rows, the newest first; -1 where nothing was remembered yet.
         self.register_buffer('labels', torch.full((size,), -1))
+
+    def bind(self, neck: EmbeddingNeck) -> None:
+        """Refuse a neck of another width, or without unit vectors."""
+        neck.require_sphere('CrossBatchSpread')
+        neck.require_width('CrossBatchSpread', self.rows.shape[1])
 
     def forward(self, rows: Rows, neck: EmbeddingNeck, step: StepContext | None) -> Tensor:
         """Scalar; remembers the rows while training."""

@@ -61,7 +61,9 @@ class ArcFaceLoss(SoftmaxProxyLoss):
 
     def class_cosines(self, cosine: Tensor) -> Tensor:
         """Cosines to the nearest sub-centers of the classes."""
-        return cosine.unflatten(1, (-1, self.proxies_per_class)).amax(2)
+        # A maximum over single values is no small part of a step.
+        number = self.proxies_per_class
+        return cosine if number == 1 else cosine.unflatten(1, (-1, number)).amax(2)
 
     def target_cosine(self, target: Tensor) -> Tensor:
         """Cosine of the enlarged angle."""

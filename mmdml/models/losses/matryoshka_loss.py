@@ -7,6 +7,7 @@ from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch, Rows
 
 from .base import PairLoss
+from .checks import check_cosine_space
 
 
 @MODELS.register_module()
@@ -28,7 +29,8 @@ class MatryoshkaLoss(PairLoss):
 
     Raises:
         TypeError: if ``loss`` is no loss over pairs.
-        ValueError: for no share, one out of range, or weights that do not fit.
+        ValueError: for no share, one out of range, or weights that do not fit; in the forward pass, for another space
+            than cosine.
 
     Config::
 
@@ -56,6 +58,7 @@ class MatryoshkaLoss(PairLoss):
 
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss, summed over the widths."""
+        check_cosine_space(pairs, 'MatryoshkaLoss')
         width = pairs.candidates.embeddings.shape[1]
         total = 0
         for loss, share, weight in zip(self.losses, self.shares, self.weights, strict=True):

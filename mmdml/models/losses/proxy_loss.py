@@ -78,7 +78,8 @@ class ProxyLoss(Loss):
             super().check_targets(pairs)
             check_label_targets(pairs, type(self).__name__)
         elif not self.synthesizes_proxies:
-            raise ValueError(f'{type(self).__name__} cannot use rows mixed from two classes; remove their source')
+            name = f'{type(self).__name__}{" with sharded=True" if getattr(self, "sharded", False) else ""}'
+            raise ValueError(f'{name} cannot use rows mixed from two classes; remove their source')
 
     def forward(self, pairs: PairBatch, mined: None = None, unit_proxies: Tensor | None = None) -> Tensor:
         """Scalar loss over all candidates.

@@ -82,7 +82,10 @@ class SoftmaxProxyLoss(ProxyLoss):
         cosine = self.class_cosines(cosine)
         own = labels[:, None] - self.first_class
         if not self.sharded:
-            cosine = cosine.scatter(1, own, self.target_cosine(cosine.gather(1, own)))
+            found = cosine.gather(1, own)
+            target = self.target_cosine(found)
+            # Without a margin there is nothing to put in its place.
+            cosine = cosine if target is found else cosine.scatter(1, own, target)
             return F.cross_entropy(self.scale * cosine, labels, reduction='none')
         inside = (own >= 0) & (own < self.own_classes)
         own = own.clamp(0, self.own_classes - 1)

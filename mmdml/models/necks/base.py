@@ -55,6 +55,26 @@ class EmbeddingNeck(BaseModule, metaclass=ABCMeta):
     #: Can be divided among several learners.
     has_learners = False
 
+    def require_width(self, owner: str, embed_dim: int) -> None:
+        """Refuse a part that is made for embeddings of another width.
+
+        Raises:
+            ValueError: naming the owner and both widths.
+        """
+        if embed_dim != self.embed_dim:
+            raise ValueError(
+                f'{owner}.embed_dim is {embed_dim}, but neck.embed_dim is {self.embed_dim}: set one to the other'
+            )
+
+    def require_sphere(self, owner: str) -> None:
+        """Refuse a part that compares unit vectors where there are none.
+
+        Raises:
+            ValueError: naming the owner and the neck.
+        """
+        if not self.is_spherical:
+            raise ValueError(f'{owner} compares unit vectors, but {type(self).__name__} gives none: remove {owner}')
+
     @property
     def num_active(self) -> int:
         """Learners in use, 1..K."""

@@ -13,6 +13,9 @@ from .linear_embedding import LinearEmbedding
 #: Shortest raw row that is divided by its length.
 _SHORTEST = 1e-5
 
+#: Largest argument of tanh: 1 - tanh(6)^2 = 2.5e-5 has two to three digits in fp32, and tanh(9) is 1.
+_FARTHEST = 6.0
+
 
 @MODELS.register_module()
 class HyperbolicEmbedding(LinearEmbedding):
@@ -36,7 +39,8 @@ class HyperbolicEmbedding(LinearEmbedding):
         init_cfg: MMEngine's initialization config, applied over the one above.
 
     Raises:
-        ValueError: if ``curvature`` or ``clip_radius`` is not positive; see also :class:`EmbeddingNeck`.
+        ValueError: if ``curvature`` or ``clip_radius`` is not positive, or :math:`\sqrt c r > 6`; see also
+            :class:`EmbeddingNeck`.
 
     Config::
 
@@ -58,6 +62,11 @@ class HyperbolicEmbedding(LinearEmbedding):
         for name, value in dict(curvature=curvature, clip_radius=clip_radius).items():
             if not value > 0:
                 raise ValueError(f'{name} must be positive, got {value}')
+        if curvature**0.5 * clip_radius > _FARTHEST:
+            raise ValueError(
+                f'clip_radius={clip_radius} at curvature={curvature} reaches points that fp32 cannot tell from the rim '
+                f'of the ball: clip_radius must be at most {_FARTHEST / curvature**0.5:.3g}'
+            )
         self.curvature = curvature
         self.clip_radius = clip_radius
         nn.init.orthogonal_(self.linear.weight)

@@ -109,3 +109,8 @@ def test_there_are_samples_from_the_onset_on_and_no_gradient_between_flow_and_em
 def test_bad_options_name_what_would_be_right(options, words):
     with pytest.raises(ValueError, match=words):
         MODELS.build({**dict(type='FlowPrior', num_classes=2, embed_dim=4), **options})
+
+
+def test_a_label_without_a_density_is_named():
+    with pytest.raises(ValueError, match=r'FlowPrior has num_classes=2, so labels must lie in 0\.\.1, got 3'):
+        random_flow()(Rows.of_batch(torch.randn(2, 3), torch.tensor([0, 3])), StepContext(Progress(0, 10, 5)))

@@ -7,7 +7,7 @@ import torch
 from mmengine.model import BaseModule
 
 from mmdml.models import DivideAndConquerHead, EmbeddingHead
-from mmdml.models.necks import DivideAndConquerEmbedding, LinearEmbedding
+from mmdml.models.necks import DivideAndConquerEmbedding, HyperbolicEmbedding, LinearEmbedding
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch, Progress, Rows, StepContext
 
@@ -173,3 +173,33 @@ def test_a_term_trains_inside_learners_and_beside_synthetic_rows(name):
         value = head.loss(raw, LABELS, torch.arange(4), neck, step)['loss_term']
         (gradient,) = torch.autograd.grad(value, raw)
         assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ('place', 'part'),
+    [
+        ('regularizers', dict(type='KoLeo', weight=1.0)),
+        ('regularizers', dict(type='AntiCollapse', weight=1.0)),
+        ('regularizers', dict(type='CrossBatchSpread', size=4, embed_dim=4, weight=1.0)),
+        ('regularizers', dict(type='LossTerm', loss=dict(type='TCMLoss'), weight=1.0)),
+        ('distillations', dict(type='S2SD', in_channels=4, dims=(4,))),
+        ('distillations', dict(type='MeanTeacher')),
+    ],
+    ids=lambda value: value['type'] if isinstance(value, dict) else value,
+)
+def test_terms_of_unit_vectors_refuse_points_of_another_space(place, part):
+    head = EmbeddingHead(dict(type='NTXentLoss'), space=dict(type='PoincareBall'), **{place: dict(part=part)})
+    with pytest.raises(ValueError, match=f'{part["type"]} compares unit vectors, but HyperbolicEmbedding gives none'):
+        head.bind(HyperbolicEmbedding(4, 4))
+
+
+def test_parts_of_another_width_are_refused_when_the_model_is_built():
+    loss, neck = dict(type='NTXentLoss'), LinearEmbedding(5, 4)
+    spread = dict(type='CrossBatchSpread', size=4, embed_dim=3, weight=1.0)
+    with pytest.raises(ValueError, match=r'CrossBatchSpread\.embed_dim is 3, but neck\.embed_dim is 4'):
+        EmbeddingHead(loss, regularizers=dict(spread=spread)).bind(neck)
+    prior = dict(type='FlowPrior', num_classes=2, embed_dim=3)
+    with pytest.raises(ValueError, match=r'FlowPrior\.embed_dim is 3, but neck\.embed_dim is 4'):
+        EmbeddingHead(loss, sources=dict(prior=prior)).bind(neck)
+    with pytest.raises(ValueError, match=r'S2SD\.in_channels is 4, but neck\.in_channels is 5'):
+        EmbeddingHead(loss, distillations=dict(s2sd=dict(type='S2SD', in_channels=4, dims=(4,)))).bind(neck)

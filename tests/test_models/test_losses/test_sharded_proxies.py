@@ -17,7 +17,7 @@ from mmdml.engine.runner import build_runner
 from mmdml.models import EmbeddingHead, ImageEmbedder
 from mmdml.models.losses import CosFaceLoss
 from mmdml.models.necks import LinearEmbedding
-from mmdml.structures import PairBatch
+from mmdml.structures import PairBatch, Rows
 
 CLASSES = 7  # 4 on rank 0, 3 on rank 1
 LABELS = torch.tensor([0, 0, 3, 3, 4, 4, 6, 6])
@@ -175,3 +175,9 @@ def test_rows_must_be_gathered():
     head = EmbeddingHead(dict(type='CosFaceLoss', num_classes=4, embed_dim=3, sharded=True), gather=False)
     with pytest.raises(ValueError, match='head.gather must be True'):
         head.bind(LinearEmbedding(3, 3))
+
+
+def test_rows_between_two_classes_are_refused_with_the_reason():
+    rows = Rows(torch.eye(2), LABELS[:2], torch.arange(2), None, LABELS[2:4], torch.full((2,), 0.5))
+    with pytest.raises(ValueError, match='CosFaceLoss with sharded=True cannot use rows mixed from two classes'):
+        CosFaceLoss(4, 2, sharded=True)(PairBatch(rows, rows))

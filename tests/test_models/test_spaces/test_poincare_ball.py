@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmdml.models import EmbeddingHead, HyperbolicEmbedding, LinearEmbedding, PoincareBall
-from mmdml.models.losses import NTXentLoss
+from mmdml.models.losses import MatryoshkaLoss, NTXentLoss
 from mmdml.structures import PairBatch, Progress, Rows, StepContext
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -104,3 +104,9 @@ def test_neck_and_space_must_agree():
             kind(4, 4, **{name: 0})
     with pytest.raises(ValueError, match='curvature must be positive, got -1'):
         PoincareBall(-1)
+    with pytest.raises(ValueError, match='cannot tell from the rim of the ball: clip_radius must be at most 12'):
+        HyperbolicEmbedding(4, 4, curvature=0.25, clip_radius=13)
+    with pytest.raises(ValueError, match='MatryoshkaLoss compares by cosine and cannot use PoincareBall'):
+        MatryoshkaLoss()(
+            PairBatch(rows := Rows.of_batch(torch.zeros(2, 4), torch.arange(2)), rows, space=PoincareBall())
+        )
