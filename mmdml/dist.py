@@ -309,7 +309,7 @@ def _gathered_identities(rows: Rows) -> tuple[Tensor, Tensor]:
     numbers = _concatenate(torch.tensor([len(rows)], device=rows.labels.device))
     text = 'all ranks must have equally many rows in a step, which PKSampler guarantees'
     require((numbers == numbers[0]).all(), text, numbers.tolist)
-    return _concatenate(torch.stack([rows.labels, rows.indices], 1)).unbind(1)
+    return _concatenate(torch.stack([rows.labels, rows.indices], 1)).t().contiguous().unbind(0)
 
 
 def _carried(tensor: Tensor) -> Tensor:
