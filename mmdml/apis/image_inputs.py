@@ -101,7 +101,8 @@ def _files(path: str) -> list[str]:
     """Paths of the pictures in a folder; of one file, its own."""
     if not os.path.isdir(path):
         return [path]
-    found = scan_images(path).images
+    # A pipe or a broken link among them is one picture that cannot be read, no reason to refuse the others.
+    found = scan_images(path, regular=False).images
     if not found:
         raise FileNotFoundError(f'there is no picture in {printable(Path(path).absolute())} or below it')
     return [os.path.join(path, each) for each in found]

@@ -200,7 +200,7 @@ def _find_indexed(name: str) -> NamedModel:
     if entry is None:
         known = {**model_index(), DEFAULT: None}
         near = difflib.get_close_matches(name, known, n=3)
-        hint = f'the nearest are {", ".join(near)}' if near else 'mmdml.apis.list_models() has all'
+        hint = f'the nearest are {", ".join(near)}' if near else 'mmdml list has all'
         forms = ', '.join(kind.form for kind in KINDS[:-1])
         raise ValueError(
             f'there is no folder and no model {printable(name)!r}; {hint} (a model is {forms}, or a name of the index)'

@@ -39,7 +39,7 @@ Example:
 @click.option('--seed', default=0, show_default=True, help='Seed of the choice.')
 @debug_option
 def draw(**options: Any) -> None:
-    """Draw pictures of the embeddings in FILE, as 'mmdml test' and tools/test.py write it with --out.
+    """Draw pictures of the embeddings in FILE, as 'mmdml test FOLDER --out FILE.npz' writes it.
 
     retrieval and worst_queries are sheets of queries with their nearest pictures, green where the class is right and
     red where it is wrong; confused_pairs and confusions show classes that are taken for each other; map and picture_map

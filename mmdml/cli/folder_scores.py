@@ -8,18 +8,22 @@ from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.cli.own_data import read_own_data
 from mmdml.evaluation.score_units import as_percent
 from mmdml.evaluation.scoring import RetrievalScoring
+from mmdml.functional.embedding_files import write_embeddings
 from mmdml.registry import DATASETS
 from mmdml.structures import RowFacts
 from mmdml.utils.names import printable
 
 
-def folder_scores(embed: ImageEmbeddingInferencer, path: str, trained_on: list[str] | tuple = ()) -> dict[str, Any]:
+def folder_scores(
+    embed: ImageEmbeddingInferencer, path: str, trained_on: list[str] | tuple = (), out: str | None = None
+) -> dict[str, Any]:
     """Embed the pictures of a folder with a folder a class, or of a list, and score how they find each other.
 
     Args:
         embed: what embeds.
         path: of the folder, or of a list or table.
         trained_on: names of the classes of the training.
+        out: .npz file to write the embeddings to, with labels and paths.
 
     Returns:
         ``pictures``, ``classes``, ``unreadable`` (path and reason), ``trained_on`` (number of classes) and ``scores``
@@ -29,6 +33,8 @@ def folder_scores(embed: ImageEmbeddingInferencer, path: str, trained_on: list[s
         FileNotFoundError, ValueError: see :func:`~mmdml.cli.own_data.read_own_data`; ValueError also for one class, or
             no picture that can be read.
     """
+    if out is not None and not out.endswith('.npz'):
+        raise ValueError(f'--out {printable(out)} must end with .npz')
     data = read_own_data(path)
     if len(data.classes) < 2:
         raise ValueError(f'{printable(path)} has one class: every picture would be right; make a folder for each class')
@@ -46,6 +52,8 @@ def folder_scores(embed: ImageEmbeddingInferencer, path: str, trained_on: list[s
         paths=found.names,
         class_names=data.classes,
     )
+    if out is not None:
+        write_embeddings(out, found.embeddings, facts, embed.model_hash)
     return dict(
         pictures=len(kept),
         classes=len(data.classes),

@@ -112,6 +112,8 @@ def _summary(update: 'GalleryUpdate', freed: int, rows: int, address: str) -> st
     done = [each for each in done if not each.startswith('0 ')]
     for each in update.unreadable[:_SHOWN]:
         click.echo(f'unreadable: {printable(each.name)}: {each.reason}', err=True)
+    if len(update.unreadable) > _SHOWN:
+        click.echo(f'unreadable: {len(update.unreadable) - _SHOWN} more, see --json', err=True)
     if update.unreadable:
         done.append(f'{len(update.unreadable)} unreadable')
     freed_text = f'; the space of {freed} rows was freed' if freed else ''

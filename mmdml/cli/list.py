@@ -33,11 +33,14 @@ def list(pattern: str | None, as_json: bool, **options: Any) -> None:
 
 def _list(pattern: str | None, as_json: bool) -> None:
     from mmdml.apis.model_names import available_models
+    from mmdml.utils.names import printable
 
     found = available_models(pattern)
     if as_json:
         click.echo(json.dumps(found))
         return
+    if not any(found.values()):
+        raise ValueError(f'no model has a name like {printable(pattern)!r}; mmdml list shows what there is')
     titles = dict(
         offline='Work at once, offline:',
         downloaded='Weights are downloaded at first use:',

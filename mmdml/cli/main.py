@@ -46,7 +46,7 @@ class _Commands(click.Group):
 
 @click.command(cls=_Commands, context_settings=dict(help_option_names=['-h', '--help']))
 def main() -> None:
-    """Deep metric learning: pictures to embeddings. ``mmdml COMMAND --help`` explains a command."""
+    """Deep metric learning: pictures to embeddings. 'mmdml COMMAND --help' explains a command."""
     # mmcv misses compiled operators that no model here uses.
     warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from mmdml.cli.options import debug_option
+from mmdml.cli.options import debug_option, quiet_loading
 
 _EXAMPLE = """\b
 Example:
@@ -33,4 +33,5 @@ def publish(**options: Any) -> None:
     from mmdml.cli.errors import run_command
     from mmdml.cli.publishing import publish_model
 
+    quiet_loading()
     run_command(lambda: click.echo(publish_model(options)))

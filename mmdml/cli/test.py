@@ -11,6 +11,7 @@ from mmdml.cli.options import debug_option, model_option
 _EXAMPLE = """\b
 Example:
   mmdml test photos/test --model runs/photos-1
+  mmdml test photos/test --model runs/photos-1 --out test.npz
   mmdml test configs/iaa/iaa_ms_conv4_omniglot.py epoch_15.pth --out embeddings.npz
 """
 
@@ -21,6 +22,7 @@ Example:
 @click.option('--batch-size', default=32, show_default=True, help='Pictures at a time.')
 @click.option('--workers', type=int, help='Threads that read pictures. Default: one for each core.')
 @click.option('--device', help='Where to compute. Default: the GPU where there is one.')
+@click.option('--out', metavar='FILE.npz', help='Write the embeddings there, for mmdml evaluate and mmdml draw.')
 @click.option('--json', 'as_json', is_flag=True, help='Print the scores as JSON.')
 @debug_option
 def test(**options: Any) -> None:
@@ -49,7 +51,8 @@ def _test(options: dict[str, Any]) -> None:
     given = {name: options[name] for name in ('batch_size', 'workers', 'device')}
     embed = ImageEmbeddingInferencer(options['model'], **given)
     folder = find_model(options['model']).folder
-    found = folder_scores(embed, options['data'], ModelFolder.read(folder).classes if folder else ())
+    known = ModelFolder.read(folder).classes if folder else ()
+    found = folder_scores(embed, options['data'], known, options['out'])
     if options['as_json']:
         click.echo(json.dumps(dict(model=options['model'], **found)))
         return

@@ -17,11 +17,11 @@ from mmdml.index.checks import check_items, check_vectors
 from mmdml.index.exact_search import Gallery
 from mmdml.index.store_folder import (
     CATALOG,
-    LOCK,
+    HOW_TO_MAKE,
     check_facts,
+    claim_folder,
     create_store,
     remove_other_vectors,
-    take_lock,
     vectors_path,
 )
 from mmdml.index.vector_file import VectorFile
@@ -76,9 +76,9 @@ class LocalStore(VectorStore):
         """Open the store in a folder, see :meth:`VectorStore.open`."""
         folder = Path(address)
         if not write and not (folder / CATALOG).exists():
-            raise FileNotFoundError(f'there is no store in {printable(folder.absolute())}; open it with write=True')
+            raise FileNotFoundError(f'there is no store in {printable(folder.absolute())}; {HOW_TO_MAKE}')
         with ExitStack() as undo:
-            lock = take_lock(folder, folder / LOCK) if write else None
+            lock = claim_folder(folder) if write else None
             if lock is not None:
                 undo.callback(os.close, lock)
             if not (folder / CATALOG).exists():

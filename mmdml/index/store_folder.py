@@ -13,6 +13,8 @@ from mmdml.utils.names import printable
 #: Name of the database, whose presence makes a folder a store.
 CATALOG = 'store.db'
 LOCK = 'lock'
+#: End of the message that a store is not there.
+HOW_TO_MAKE = "make one with 'mmdml index', or open it with write=True"
 
 
 def take_lock(store: Path, file: Path) -> int:
@@ -43,6 +45,22 @@ def take_lock(store: Path, file: Path) -> int:
     return descriptor
 
 
+def claim_folder(folder: Path) -> int:
+    """Take the lock of a store's folder, made if need be.
+
+    Returns:
+        The descriptor of the lock file, see :func:`take_lock`.
+
+    Raises:
+        RuntimeError: another process has it.
+        ValueError: the folder is not a store's and holds other files.
+    """
+    if not (folder / CATALOG).exists() and not (folder / LOCK).exists():
+        # Before the lock file is made: a folder of pictures that was named by mistake is left as it was.
+        refuse_other_files(folder)
+    return take_lock(folder, folder / LOCK)
+
+
 def vectors_path(folder: Path, generation: int) -> Path:
     """Return the path of the vectors after so many compactions."""
     return folder / (f'vectors-{generation}.f32' if generation else 'vectors.f32')
@@ -55,15 +73,26 @@ def remove_other_vectors(folder: Path, kept: Path) -> None:
             path.unlink()
 
 
-def create_store(folder: Path, dimensions: int | None, model_hash: str | None, model: str) -> None:
-    """Make an empty store; the catalog, which makes it one, comes last."""
+def refuse_other_files(folder: Path) -> None:
+    """Check that a folder without a catalog, if it is there, has nothing in it but the rest of a store.
+
+    Raises:
+        ValueError: it holds other files, such as pictures.
+    """
     vectors = vectors_path(folder, 0)
-    others = [each.name for each in folder.iterdir() if each.name not in (LOCK, vectors.name) and each.name[0] != '.']
+    names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+    others = sorted(name for name in names if name not in (LOCK, vectors.name) and name[0] != '.')
     if others or VectorFile.holds_rows(vectors):
         raise ValueError(
             f'{printable(folder.absolute())} holds other files and no {CATALOG}, e.g. '
             f'{printable(others[0] if others else vectors.name)}; choose another folder for the store'
         )
+
+
+def create_store(folder: Path, dimensions: int | None, model_hash: str | None, model: str) -> None:
+    """Make an empty store; the catalog, which makes it one, comes last."""
+    refuse_other_files(folder)
+    vectors = vectors_path(folder, 0)
     if not dimensions or not model_hash:
         raise ValueError('a new store needs dimensions and model_hash')
     identity = uuid.uuid4().bytes

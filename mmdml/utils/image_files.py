@@ -40,7 +40,7 @@ class Scan:
     others: list[str] = field(default_factory=list)
 
 
-def scan_images(root: str, below: str = '', recursive: bool = True) -> Scan:
+def scan_images(root: str, below: str = '', recursive: bool = True, regular: bool = True) -> Scan:
     """List the images in a folder, and what else is there.
 
     Names that begin with a dot are skipped. Links to folders are followed, but not those to a folder above, and no
@@ -50,9 +50,10 @@ def scan_images(root: str, below: str = '', recursive: bool = True) -> Scan:
         root: folder that the paths are relative to.
         below: folder in it to scan.
         recursive: scan the folders in it as well.
+        regular: refuse what cannot be read as a file; without it, only reading does.
 
     Raises:
-        ValueError: an image's name belongs to a pipe, a device or a broken link.
+        ValueError: an image's name belongs to a pipe, a device or a broken link, and ``regular``.
         OSError: a folder cannot be read.
     """
     found = Scan()
@@ -68,7 +69,8 @@ def scan_images(root: str, below: str = '', recursive: bool = True) -> Scan:
                 continue
             path = name if relative == '.' else osp.join(relative, name)
             if is_image_name(name):
-                require_regular(osp.join(folder, name), there=True)
+                if regular:
+                    require_regular(osp.join(folder, name), there=True)
                 found.images.append(path)
             else:
                 found.others.append(path)

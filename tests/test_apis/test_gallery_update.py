@@ -83,6 +83,15 @@ def test_a_picture_that_became_unreadable_is_reported_and_its_row_deleted(embed,
     assert store.count() == 35 and store.count({'path': str(broken)}) == 0
 
 
+def test_a_pipe_and_a_broken_link_are_reported_and_the_others_embedded(embed, store, folder):
+    os.mkfifo(folder / 'class_0/pipe.png')
+    (folder / 'class_0/link.png').symlink_to('nowhere')
+    update = update_gallery(store, embed, folder)
+    assert counts(update) == (36, 0, 0, 0, 2)
+    link, pipe = update.unreadable
+    assert 'No such file' in link.reason and 'is a pipe' in pipe.reason
+
+
 def test_pictures_of_other_folders_stay_when_gone_ones_are_removed(embed, store, folder, tmp_path):
     shutil.copytree(folder / 'class_0', tmp_path / 'photos 2/class_0')
     update_gallery(store, embed, tmp_path / 'photos 2', describe=lambda path: ('second', {}))

@@ -21,6 +21,8 @@ def test_models_are_listed_by_what_they_need():
     assert found['offline'] == ['default', 'iaa_ms_mobilenet-v2_grocery']
     assert set(list_models()) <= set(names) and 'timm/NAME' in found['downloaded']
     assert json.loads(mmdml('list', 'iaa_ms_*_cub', '--json'))['own_weights'] == list_models('iaa_ms_*_cub')
+    none = CliRunner().invoke(main, ['list', 'iaa_nothing'])
+    assert none.exit_code == 1 and "no model has a name like 'iaa_nothing'" in none.stderr
     text = mmdml('list').splitlines()
     assert text[0] == 'Work at once, offline:' and any(line.endswith("mmdml list '*' shows them all") for line in text)
 

@@ -65,7 +65,9 @@ def test_a_folder_becomes_a_model_that_is_scored_resumed_and_never_overwritten(p
     held_out = set(read_own_data(pictures).classes) - set(folder.classes)
     for name in held_out:
         shutil.copytree(Path(pictures, name), tmp_path / 'held out' / name)
-    found = json.loads(run('test', 'held out', '--model', 'runs/my photos-1', '--json'))
+    found = json.loads(run('test', 'held out', '--model', 'runs/my photos-1', '--json', '--out', 'held out.npz'))
+    saved = json.loads(run('evaluate', 'held out.npz', '--recall-at', '1', '--json', '-'))
+    assert saved['scores']['Recall@1'] == pytest.approx(found['scores']['Recall@1'])
     assert found['scores']['Recall@1'] == pytest.approx(after, abs=0.01) and found['classes'] == 2
 
     # Killed before the folder was written: the same command writes it.

@@ -130,6 +130,7 @@ def test_a_folder_with_other_files_does_not_become_a_store(tmp_path):
     (tmp_path / 'letter.txt').write_text('dear')
     with pytest.raises(ValueError, match=r'other files and no store.db, e.g. letter.txt'):
         LocalStore.open(tmp_path, 16, 'model', write=True)
+    assert [path.name for path in tmp_path.iterdir()] == ['letter.txt']
 
 
 @contextmanager
