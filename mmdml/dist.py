@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mmdml.structures import Rows
+from mmdml.structures.checks import require
 
 T = TypeVar('T')
 
@@ -284,19 +285,31 @@ def gather_rows(rows: Rows) -> Rows:
 
     Args:
         rows: real rows of this rank, one view each.
+
+    Raises:
+        ValueError: if ranks have differently many rows (on an accelerator: see
+            :func:`~mmdml.structures.checks.require`).
     """
     if get_world_size() == 1:
         return rows
-    return Rows.of_batch(
-        _GatherWithGradient.apply(rows.embeddings), _concatenate(rows.labels), _concatenate(rows.indices)
-    )
+    labels, indices = _gathered_identities(rows)
+    return Rows.of_batch(_GatherWithGradient.apply(rows.embeddings), labels, indices)
 
 
 def gather_detached(rows: Rows) -> Rows:
     """Gather all ranks' rows without gradient."""
     if get_world_size() == 1:
         return rows
-    return Rows.of_batch(_concatenate(rows.embeddings.detach()), _concatenate(rows.labels), _concatenate(rows.indices))
+    labels, indices = _gathered_identities(rows)
+    return Rows.of_batch(_concatenate(rows.embeddings.detach()), labels, indices)
+
+
+def _gathered_identities(rows: Rows) -> tuple[Tensor, Tensor]:
+    """Labels and indices of all ranks in one message, behind one that finds ranks with another number of rows."""
+    numbers = _concatenate(torch.tensor([len(rows)], device=rows.labels.device))
+    text = 'all ranks must have equally many rows in a step, which PKSampler guarantees'
+    require((numbers == numbers[0]).all(), text, numbers.tolist)
+    return _concatenate(torch.stack([rows.labels, rows.indices], 1)).t().contiguous().unbind(0)
 
 
 def _carried(tensor: Tensor) -> Tensor:

@@ -67,6 +67,11 @@ def work(rank, folder, world_size):
     incoming = torch.arange(2.0 * world_size * 3).reshape(-1, 3)
     gathered.backward(incoming)
     found['gradient'], found['incoming'] = rows.grad, incoming
+    for gather in (dist.gather_rows, dist.gather_detached):
+        try:
+            gather(Rows.of_batch(rows[rank:], torch.zeros(2 - rank, dtype=torch.int64)))
+        except ValueError as error:
+            found[gather.__name__] = str(error)
     torch.save(found, os.path.join(folder, f'{rank}.pth'))
     torch_dist.barrier()
     torch_dist.destroy_process_group()
@@ -107,3 +112,9 @@ def test_gathering_leaves_the_gradient_that_autograd_passes_alone(ranks):
     for number, found in enumerate(ranks):
         assert torch.equal(found['incoming'], torch.arange(12.0).reshape(4, 3))
         assert torch.equal(found['gradient'], 2 * found['incoming'][2 * number : 2 * number + 2])
+
+
+@pytest.mark.parametrize('name', ['gather_rows', 'gather_detached'])
+def test_a_step_in_which_ranks_have_differently_many_rows_is_refused_on_all(name, ranks):
+    for found in ranks:
+        assert found[name].endswith('equally many rows in a step, which PKSampler guarantees, got [2, 1]')
