@@ -52,7 +52,7 @@ class TorchEmbedder:
             if not pretrained:
                 model.init_weights()
         if device is not None or not built:
-            model.to(device if device is not None else get_device())
+            model.to(_usable(device) if device is not None else get_device())
         self.model = model.eval()
         self._described = describe_pipeline(pipeline)
         transforms = [TRANSFORMS.build(each) if isinstance(each, dict) else each for each in pipeline]
@@ -136,6 +136,20 @@ def embedding_hash(model: ImageEmbedder, pipeline: Sequence[Any]) -> str:
     constants = {name: value.tolist() for name, value in model.data_preprocessor.named_buffers()}
     facts = [weights_hash(embeds), parts, constants, getattr(model, 'flip_test', False), list(pipeline)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def _usable(device: str | torch.device) -> str | torch.device:
+    """Return the device if it can be computed on.
+
+    Raises:
+        ValueError: this machine or this build of torch does not have it.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition('\n')[0]
+        raise ValueError(f'device {str(device)!r} cannot be used ({reason}); leave it out, or choose cpu') from None
+    return device
 
 
 def _test_pipeline(config: Config, name: str) -> list[dict]:

@@ -15,7 +15,7 @@ Example:
 
 @click.command(epilog=_EXAMPLE)
 @model_option
-@click.option('--port', type=int, help='Of the page. Default: 8000, or any that is free.')
+@click.option('--port', type=click.IntRange(0, 65535), help='Of the page. Default: 8000, or any that is free.')
 @click.option('--open/--no-open', 'open_browser', default=True, show_default=True, help='Open the page in a browser.')
 @click.option('--device', help='Where to compute. Default: the GPU where there is one.')
 @debug_option

@@ -96,7 +96,7 @@ def _show_groups(groups: 'list[list[Row]]') -> None:
         for row in rows:
             click.echo(f'  {_shown(row.item.path)}' + (f'  {_shown(row.item.label)}' if row.item.label else ''))
     extra = sum(len(rows) - 1 for rows in groups)
-    click.echo(f'{len(groups)} groups; {extra} pictures more than one of each')
+    click.echo(f'groups: {len(groups)}; pictures more than one of each: {extra}')
 
 
 def _show_pairs(pairs: 'list[Pair]') -> None:

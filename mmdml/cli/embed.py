@@ -49,5 +49,9 @@ def _embed(options: dict[str, Any]) -> None:
     )
     done = write_shards(embed_images, options['folder'], options['out'], options['shard_size'], rank, ranks)
     skipped = f', {done.skipped} were there' if done.skipped else ''
-    unreadable = f'; {done.unreadable} pictures could not be read' if done.unreadable else ''
+    unreadable = (
+        f'; {done.unreadable} could not be read: names and reasons are in {options["out"]}/*.jsonl'
+        if done.unreadable
+        else ''
+    )
     click.echo(f'{done.pictures} embeddings in {done.written} files{skipped}{unreadable}')

@@ -2,6 +2,7 @@
 
 import dis
 import os
+import select
 import shlex
 import signal
 import sys
@@ -15,8 +16,8 @@ from typing import Any, NoReturn
 from mmdml.compat.memory import keep_freed_memory
 from mmdml.utils.console import FILE_ONLY
 
-# Exit status after SIGINT and SIGTERM, as shells have it.
-_INTERRUPTED, _TERMINATED = 130, 143
+# Exit status after SIGINT, SIGTERM and SIGPIPE, as shells have it.
+_INTERRUPTED, _TERMINATED, _UNREAD = 130, 143, 141
 # Seconds in which the launcher stops the other ranks once rank 0 has ended with the same error.
 _OTHER_RANKS = 2.0
 _SIGNALS = 0.5
@@ -29,7 +30,7 @@ class _Terminated(KeyboardInterrupt):
 
 
 def run_command(command: Callable[[], None]) -> NoReturn:
-    """Run a command and exit: 0, 1 after an error, 130 or 143 after Ctrl-C or SIGTERM.
+    """Run a command and exit: 0, 1 after an error, 130 or 143 after Ctrl-C or SIGTERM, 141 once nobody reads on.
 
     An expected error is shown in its own words, without traceback, unless ``--debug`` is on the command line. Expected
     are errors that code of mmdml raises on purpose, missing files, and wrong settings while a run is built from its
@@ -52,9 +53,21 @@ def run_command(command: Callable[[], None]) -> NoReturn:
         except KeyboardInterrupt as stop:
             _stop(stop)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            _leave(_UNREAD)
         _report(error)
         _leave(1)
     sys.exit(0)
+
+
+def _output_is_closed() -> bool:
+    """Whether the reader of the output has left, as ``head`` does; what is still buffered then goes nowhere."""
+    output, left = sys.stdout.fileno(), select.poll()
+    left.register(output, 0)
+    if not any(state & select.POLLERR for _, state in left.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -17,8 +17,8 @@ model_option = click.option(
 #: The same for commands on a store, which names the model that it was made with.
 store_model_option = click.option(
     '--model',
-    help='As mmdml embed takes it. Default: the model that the store was made with; for a new store the embedder that '
-    'comes with mmdml.',
+    help='As mmdml embed takes it. Default: the model that the store was made with; where there is no store yet, the '
+    'embedder that comes with mmdml.',
 )
 
 debug_option = click.option('--debug', is_flag=True, help='Show the traceback of an error.')

@@ -19,13 +19,23 @@ Example:
 @click.option(
     '--host', default='127.0.0.1', show_default=True, help='Address to listen at; elsewhere a token is needed.'
 )
-@click.option('--port', type=int, help='Of the page, 0 for any that is free. Default: 8000, or any if that is taken.')
+@click.option(
+    '--port',
+    type=click.IntRange(0, 65535),
+    help='Of the page, 0 for any that is free. Default: 8000, or any if that is taken.',
+)
 @click.option('--open/--no-open', 'open_browser', default=False, help='Open the page in a browser.')
 @click.option(
     '--token', envvar='MMDML_TOKEN', help='That visitors must bring. Default: a random one where one is needed.'
 )
 @click.option('--marks', help='File for marked results. Default: one for all stores of this user.')
-@click.option('--max-upload', default=20.0, show_default=True, help='Size limit of a picture in MB.')
+@click.option(
+    '--max-upload',
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help='Size limit of a picture in MB.',
+)
 @click.option('--device', help='Where to compute. Default: the GPU where there is one.')
 @debug_option
 def serve(**options: Any) -> None:

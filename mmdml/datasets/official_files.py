@@ -34,7 +34,7 @@ def require_parts(dataset: str, root: str, parts: Sequence[str], source: str) ->
     if missing:
         raise FileNotFoundError(
             f'{dataset} looks for {", ".join(parts)} in {osp.abspath(root)}; missing: {", ".join(missing)}. '
-            f'Get them from {source}; python tools/dataset_converters/prepare.py {dataset} ... lays them out'
+            f'Get them from {source}; mmdml prepare {dataset} ... lays them out'
         )
 
 

@@ -57,7 +57,7 @@ class Omniglot(RetrievalDataset):
         if not osp.isfile(self.archive):
             raise FileNotFoundError(
                 f'Omniglot looks for {osp.abspath(self.archive)}; it is part of the package: install it again, or run '
-                f'python tools/dataset_converters/prepare.py Omniglot downloads {self.data_root or "data/omniglot"}'
+                f'mmdml prepare Omniglot downloads {self.data_root or "data/omniglot"}'
             )
         paths = self._decode()[0]
         # images_background/<alphabet>/<character>/<drawing>.png, in label order.

@@ -52,6 +52,8 @@ async def read_upload(request: Request, limits: UploadLimits) -> UploadedForm:
     form = await read_form(request, limits)
     try:
         picture = form.get('picture')
+        if isinstance(picture, UploadFile) and picture.filename and not picture.size:
+            raise HTTPException(400, 'the file is empty; send a picture')
         if not isinstance(picture, UploadFile) or not picture.size:
             raise HTTPException(400, 'the form has no picture: send a file as "picture" (multipart/form-data)')
         return UploadedForm(await picture.read(), picture.filename or '', form)

@@ -53,6 +53,16 @@ def command(code, *flags, **options):
     return subprocess.run([sys.executable, '-c', program, *flags], capture_output=True, text=True, **options)
 
 
+def test_a_reader_that_leaves_early_ends_the_command_without_a_word():
+    program = "import click\nfrom mmdml.cli.errors import run_command\ninput()\nrun_command(lambda: click.echo('x'))"
+    pipes = dict.fromkeys(('stdin', 'stdout', 'stderr'), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, '-c', program], **pipes) as process:
+        process.stdout.close()
+        process.stdin.write(b'\n')
+        process.stdin.close()
+        assert process.stderr.read() == b'' and process.wait() == 141
+
+
 @pytest.mark.parametrize(
     'code, flags, status, lines',
     [

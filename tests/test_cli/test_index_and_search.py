@@ -81,7 +81,7 @@ def test_duplicates_are_listed_in_groups_and_leaks_between_a_folder_and_a_store_
     store = tmp_path / 'store'
     mmdml('index', folder, '--store', store, *model)
     lines = mmdml('duplicates', store, '--near', 1).stdout.splitlines()
-    assert lines[0] == '2 alike, with 2 labels:' and lines[-1] == '1 groups; 1 pictures more than one of each'
+    assert lines[0] == '2 alike, with 2 labels:' and lines[-1] == 'groups: 1; pictures more than one of each: 1'
     assert [line.split() for line in lines[1:3]] == [
         [f'{folder}/class_0/0.png', 'class_0'],
         [f'{folder}/class_1/copy.png', 'class_1'],
@@ -119,6 +119,7 @@ def test_mistakes_end_in_a_line_with_the_remedy(model, folder, tmp_path):
         ),
         (('search', folder / 'class_1/0.png', '--where', 'label', *model), 'must be like label=beech'),
         (('index', tmp_path / 'nowhere', *model), 'there is no folder'),
+        (('index', folder, *model, '--device', 'abacus'), "device 'abacus' cannot be used"),
         (('index', folder, '--label-from', 'none.csv', *model), 'finds no list'),
     ):
         error = mmdml(*arguments, '--store', store, status=1).stderr

@@ -90,7 +90,7 @@ def test_missing_tree_says_what_was_looked_for_where_and_what_prepares_it(tmp_pa
         build(tmp_path / 'none')
     for part in (str(tmp_path / 'none'), 'images.txt', 'image_class_labels.txt', '65de6-vp158'):
         assert part in str(error.value)
-    assert 'python tools/dataset_converters/prepare.py CUB200 ' in str(error.value)
+    assert 'mmdml prepare CUB200 ' in str(error.value)
 
 
 def test_reduced_tree_needs_train_classes_that_leave_test_classes(birds):

@@ -257,7 +257,7 @@ def test_missing_data_end_before_training_with_the_command_that_prepares_them(tm
         f'train_dataloader.dataset.data_root={tmp_path}/CUB',
         fails=True,
     )
-    assert f'{tmp_path}/CUB' in log and 'tools/dataset_converters/prepare.py CUB200' in log
+    assert f'{tmp_path}/CUB' in log and 'mmdml prepare CUB200' in log
     assert 'Epoch(train)' not in log
 
 

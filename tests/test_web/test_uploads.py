@@ -213,6 +213,11 @@ def test_a_thousand_parts_are_refused(client):
     assert (texts.status_code, files.status_code) == (400, 400) and is_up(client)
 
 
+def test_an_empty_file_is_called_so(client):
+    answer = client.post('/api/stores/toys/search', files={'picture': ('a.jpg', b'')})
+    assert answer.status_code == 400 and answer.json()['error'] == 'the file is empty; send a picture'
+
+
 def test_what_is_no_form_is_refused(client):
     for content, kind in (
         (b'', 'multipart/form-data; boundary=X'),
