@@ -28,7 +28,9 @@ def model_facts(name: str) -> dict[str, Any]:
     facts |= _layers(named)
     if named.folder:
         folder = ModelFolder.read(named.folder)
-        facts |= dict(folder=named.folder, model_hash=folder.model_hash, classes=len(folder.classes))
+        facts |= dict(folder=named.folder, model_hash=folder.model_hash)
+        if folder.classes:
+            facts['classes'] = len(folder.classes)
         facts['training'] = folder.training
     return facts
 

@@ -64,8 +64,12 @@ def _export(options: dict[str, Any]) -> None:
     shape = ', '.join(map(str, preparation.shape))
     click.echo(f'{report.path}: {bytes_as_text(report.size)}, {embedder.dimensions} dimensions')
     click.echo(f'input: images (batch, {shape}) uint8{"" if preparation.gray else ", red first"}')
-    steps = ', '.join(f'{name} {options}' for name, options in preparation.steps) or 'nothing'
+    steps = '; '.join(f'{name} {_words(options)}' for name, options in preparation.steps) or 'nothing'
     click.echo(f'before it: {steps}')
     click.echo(f'check: {report.compared} embeddings, lowest cosine to torch {report.lowest_cosine:.7f}')
     for size, torch_ms, file_ms in report.latency:
         click.echo(f'batch of {size:2d}: torch {torch_ms:.1f} ms, file {file_ms:.1f} ms, {torch_ms / file_ms:.1f} x')
+
+
+def _words(options: dict[str, Any]) -> str:
+    return ', '.join(f'{name}={value}' for name, value in options.items())

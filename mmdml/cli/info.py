@@ -32,11 +32,20 @@ def _info(model: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts))
         return
-    width = max(map(len, facts))
+    _show(facts)
+
+
+def _show(facts: dict[str, Any], indent: str = '') -> None:
+    """Print a line for each fact, and those of a group indented below its name."""
+    width = max(map(len, facts), default=0)
     for key, value in facts.items():
-        if isinstance(value, dict):
-            click.echo(key.replace('_', ' '))
-            for name, each in value.items():
-                click.echo(f'  {name:{width}} {each}')
-        else:
-            click.echo(f'{key.replace("_", " "):{width + 2}} {value}')
+        name = key.replace('_', ' ')
+        # Scores on several sets of pictures, each a group.
+        groups = value if isinstance(value, list) and value and isinstance(value[0], dict) else [value]
+        for each in groups:
+            if isinstance(each, dict):
+                click.echo(f'{indent}{name}')
+                _show(each, f'{indent}  ')
+            else:
+                text = ' -> '.join(map(str, each)) if isinstance(each, list) else each
+                click.echo(f'{indent}{name:{width}}  {text}')

@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+import logging
+import sys
 from types import ModuleType
 
 import click
@@ -25,10 +27,22 @@ debug_option = click.option('--debug', is_flag=True, help='Show the traceback of
 
 
 def quiet_loading() -> None:
-    """Keep off the console what is logged while a model is loaded; an exported one is loaded without MMEngine."""
+    """Keep off the console what is logged while a model is loaded; an exported one is loaded without MMEngine.
+
+    Warnings are shown on stderr, in a line each: stdout is the outcome's, which a program may read.
+    """
     after_import('mmengine.logging.logger', _warnings_only)
 
 
 def _warnings_only(logger: ModuleType) -> None:
     if not logger.MMLogger.check_instance_created('mmdml'):
-        logger.MMLogger.get_instance('mmdml', log_level='WARNING')
+        for handler in logger.MMLogger.get_instance('mmdml', log_level='WARNING').handlers:
+            handler.setStream(sys.stderr)
+            handler.setFormatter(_Line())
+
+
+class _Line(logging.Formatter):
+    """A record as ``warning: message``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f'{record.levelname.lower()}: {record.getMessage()}'

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from mmdml.cli.config_command import FolderOrConfig
-from mmdml.cli.options import debug_option, model_option
+from mmdml.cli.options import debug_option, model_option, quiet_loading
 
 _EXAMPLE = """\b
 Example:
@@ -39,15 +39,13 @@ def test(**options: Any) -> None:
 
 
 def _test(options: dict[str, Any]) -> None:
-    from mmengine.logging import MMLogger
-
     from mmdml.apis import ImageEmbeddingInferencer
     from mmdml.apis.model_folder import ModelFolder
     from mmdml.apis.model_names import find_model
     from mmdml.cli.folder_scores import folder_scores
     from mmdml.utils.tables import plain_table
 
-    MMLogger.get_instance('mmdml', log_level='WARNING')
+    quiet_loading()
     given = {name: options[name] for name in ('batch_size', 'workers', 'device')}
     embed = ImageEmbeddingInferencer(options['model'], **given)
     folder = find_model(options['model']).folder

@@ -1,6 +1,7 @@
 """``mmdml list`` and ``mmdml info``: what a model needs and what it is, without a download."""
 
 import json
+import re
 
 from click.testing import CliRunner
 
@@ -30,6 +31,11 @@ def test_models_are_listed_by_what_they_need():
 def test_models_of_timm_are_listed_by_a_pattern():
     found = json.loads(mmdml('list', 'timm/vit_small_patch14_dinov2*', '--json'))['downloaded']
     assert 'timm/vit_small_patch14_dinov2.lvd142m' in found
+
+
+def test_info_shows_each_score_in_a_line_of_its_own():
+    text = mmdml('info')
+    assert re.search(r'^ +Recall@1 +\d', text, re.M) and '{' not in text
 
 
 def test_info_names_layers_and_input_without_weights():
