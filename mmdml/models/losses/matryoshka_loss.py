@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch, Rows
 
-from .base import PairLoss
+from .base import Loss, PairLoss
 from .checks import check_cosine_space
 
 
@@ -20,15 +20,17 @@ class MatryoshkaLoss(PairLoss):
     .. math:: L = \sum_d w_d \, \ell\big(z_{1:d} / \lVert z_{1:d} \rVert\big)
 
     Labels, identities, targets and mined tuples are those of the whole embedding. A loss with parameters exists once
-    per width. Inside slices the prefixes are those of a slice.
+    per width, so a class-based one has proxies for each, as the classifiers of the paper. Inside slices the prefixes
+    are those of a slice, for losses over pairs.
 
     Args:
-        loss: config of a loss over pairs. Default: ``MultiSimilarityLoss``.
+        loss: config of a loss; a class-based one with the width of the whole embedding, in ``embed_dim`` or, of
+            pytorch-metric-learning, ``embedding_size``. Default: ``MultiSimilarityLoss``.
         shares: widths as shares of the embedding's, each in (0, 1], rounded to columns, at least 1.
         weights: w_d >= 0, one for each share. Default: 1 each.
 
     Raises:
-        TypeError: if ``loss`` is no loss over pairs.
+        TypeError: if ``loss`` is no loss.
         ValueError: for no share, one out of range, or weights that do not fit; in the forward pass, for another space
             than cosine.
 
@@ -49,12 +51,19 @@ class MatryoshkaLoss(PairLoss):
         weights = (1.0,) * len(shares) if weights is None else weights
         if len(weights) != len(shares) or min(weights) < 0:
             raise ValueError(f'weights must be >= 0, one for each of the {len(shares)} shares, got {weights}')
-        self.losses = nn.ModuleList(MODELS.build(loss or dict(type='MultiSimilarityLoss')) for _ in shares)
-        if not isinstance(self.losses[0], PairLoss):
-            raise TypeError(f'MatryoshkaLoss takes a loss over pairs, got {type(self.losses[0]).__name__}')
+        loss = loss or dict(type='MultiSimilarityLoss')
+        self.losses = nn.ModuleList(MODELS.build(_at_share(loss, share)) for share in shares)
+        if not isinstance(self.losses[0], Loss):
+            raise TypeError(f'MatryoshkaLoss takes a loss, got {type(self.losses[0]).__name__}')
         self.soft_targets = self.losses[0].soft_targets
+        #: Whether proxies are divided among the ranks, whose rows must be gathered then.
+        self.sharded = getattr(self.losses[0], 'sharded', False)
         self.shares = shares
         self.weights = weights
+
+    def check_targets(self, pairs: PairBatch) -> None:
+        """Refuse what the loss inside refuses."""
+        self.losses[0].check_targets(pairs)
 
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss, summed over the widths."""
@@ -62,8 +71,17 @@ class MatryoshkaLoss(PairLoss):
         width = pairs.candidates.embeddings.shape[1]
         total = 0
         for loss, share, weight in zip(self.losses, self.shares, self.weights, strict=True):
-            total = total + weight * loss(_prefix(pairs, max(1, round(width * share))), mined)
+            total = total + weight * loss(_prefix(pairs, _columns(width, share)), mined)
         return total
+
+
+def _columns(width: int, share: float) -> int:
+    return max(1, round(width * share))
+
+
+def _at_share(loss: dict, share: float) -> dict:
+    """Return the config of a loss for prefixes."""
+    return {**loss, **{key: _columns(loss[key], share) for key in ('embed_dim', 'embedding_size') if key in loss}}
 
 
 def _prefix(pairs: PairBatch, columns: int) -> PairBatch:

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from mmdml.models import EmbeddingHead
 from mmdml.models.losses import ContrastiveLoss, MatryoshkaLoss
+from mmdml.models.necks import LinearEmbedding
 from mmdml.registry import MODELS, TASK_UTILS
 from mmdml.structures import PairBatch, Rows
 
@@ -54,7 +56,7 @@ def test_mined_tuples_targets_and_exclusion_reach_every_width():
     assert contrastive(PairBatch(rows, rows)) > 0
     soft = PairBatch(rows, rows, targets=torch.full((6, 6), 0.5))
     assert contrastive(soft) > 0
-    with pytest.raises(ValueError, match='MatryoshkaLoss cannot use soft targets'):
+    with pytest.raises(ValueError, match='TripletLoss cannot use soft targets'):
         loss(soft)
 
 
@@ -73,9 +75,49 @@ def test_a_loss_with_parameters_exists_once_per_width():
         (dict(shares=(1, 64)), ValueError, 'shares must be in'),
         (dict(shares=(1, 0.5), weights=(1,)), ValueError, 'one for each of the 2 shares'),
         (dict(shares=(1,), weights=(-1,)), ValueError, 'weights must be >= 0'),
-        (dict(loss=dict(type='ProxyNCALoss', num_classes=4, embed_dim=8)), TypeError, 'over pairs, got ProxyNCALoss'),
+        (dict(loss=dict(type='KoLeo')), TypeError, 'takes a loss, got KoLeo'),
     ],
 )
 def test_bad_options_name_what_would_be_right(options, error, words):
     with pytest.raises(error, match=words):
         MatryoshkaLoss(**options)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(type='NormSoftmaxLoss', num_classes=3, embed_dim=8),
+        dict(type='HISTLoss', num_classes=3, embed_dim=8),
+        dict(type='CosFaceLoss', num_classes=3, embed_dim=8, sharded=True),
+        dict(type='pml.ProxyAnchorLoss', num_classes=3, embedding_size=8),
+        dict(type='pml.NTXentLoss'),
+    ],
+    ids=lambda options: options['type'],
+)
+def test_a_class_based_loss_has_proxies_for_each_width_and_a_loss_of_another_package_fits(options):
+    pairs, loss = pairs_of(raw_rows()), MatryoshkaLoss(options, shares=(1, 0.25), weights=(1, 3)).double()
+    unit = normalize(pairs.candidates.embeddings[:, :2], dim=1)
+    short = PairBatch(pairs.anchors.with_embeddings(unit[:6]), pairs.candidates.with_embeddings(unit))
+    whole, prefix = loss.losses
+    found = loss(pairs)
+    torch.testing.assert_close(found, whole(pairs) + 3 * prefix(short))
+    found.backward()
+    assert all(parameter.grad is not None for parameter in loss.parameters())
+
+
+def test_sharded_proxies_of_each_width_need_gathered_rows():
+    sharded = dict(type='CosFaceLoss', num_classes=3, embed_dim=8, sharded=True)
+    head = EmbeddingHead(dict(type='MatryoshkaLoss', loss=sharded), gather=False)
+    with pytest.raises(ValueError, match='head.gather must be True'):
+        head.bind(LinearEmbedding(8, 8))
+
+
+def test_proxies_of_each_width_are_mixed_as_the_rows_are():
+    rows = Rows(normalize(raw_rows(), dim=1), LABELS, torch.arange(6), None, LABELS.roll(2), torch.full((6,), 0.7))
+    loss = MatryoshkaLoss(dict(type='NormSoftmaxLoss', num_classes=3, embed_dim=8), shares=(0.5,)).double()
+    unit = normalize(rows.embeddings[:, :4], dim=1)
+    proxies = normalize(loss.losses[0].proxies, dim=1)
+    mixed = normalize(0.7 * proxies[LABELS] + 0.3 * proxies[LABELS.roll(2)], dim=1)
+    logits = unit @ torch.cat([proxies, mixed]).t() * loss.losses[0].scale
+    expected = torch.nn.functional.cross_entropy(logits, torch.arange(3, 9))
+    torch.testing.assert_close(loss(PairBatch(rows, rows)), expected, rtol=1e-6, atol=0)
