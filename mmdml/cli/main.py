@@ -5,6 +5,8 @@ import warnings
 
 import click
 
+from mmdml import __version__
+
 #: Command -> its module, which has a function of that name, and a line of help. Modules import torch when they run, not
 #: before: help is there at once.
 COMMANDS = {
@@ -27,6 +29,12 @@ COMMANDS = {
     'export': ('mmdml.cli.export', 'Write a model as ONNX, OpenVINO or torch.export file.'),
 }
 
+_EXAMPLE = """\b
+Example, from a folder of pictures to a page that searches them:
+  mmdml index photos --store photos.store
+  mmdml serve photos.store
+"""
+
 
 class _Commands(click.Group):
     """Commands that are imported when they are called by name."""
@@ -44,7 +52,8 @@ class _Commands(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.command(cls=_Commands, context_settings=dict(help_option_names=['-h', '--help']))
+@click.command(cls=_Commands, context_settings=dict(help_option_names=['-h', '--help']), epilog=_EXAMPLE)
+@click.version_option(__version__, prog_name='mmdml')
 def main() -> None:
     """Deep metric learning: pictures to embeddings. 'mmdml COMMAND --help' explains a command."""
     # mmcv misses compiled operators that no model here uses.

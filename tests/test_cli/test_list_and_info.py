@@ -5,6 +5,7 @@ import re
 
 from click.testing import CliRunner
 
+from mmdml import __version__
 from mmdml.apis import list_models
 from mmdml.cli.main import main
 
@@ -26,6 +27,10 @@ def test_models_are_listed_by_what_they_need():
     assert none.exit_code == 1 and "no model has a name like 'iaa_nothing'" in none.stderr
     text = mmdml('list').splitlines()
     assert text[0] == 'Work at once, offline:' and any(line.endswith("mmdml list '*' shows them all") for line in text)
+
+
+def test_the_command_has_a_version_and_an_example():
+    assert mmdml('--version') == f'mmdml, version {__version__}\n' and '  mmdml serve photos.store\n' in mmdml('--help')
 
 
 def test_models_of_timm_are_listed_by_a_pattern():
