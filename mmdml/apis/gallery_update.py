@@ -64,13 +64,19 @@ def listed(path: str | Path, folder: str | Path) -> Describe:
 
     Raises:
         FileNotFoundError: there is no such list.
-        ValueError: a line that cannot be read, or a file with two labels.
+        ValueError: a line that cannot be read, a file with two labels, or a list of which nothing is in the folder.
     """
     from mmdml.datasets import ImageList
 
     root = os.path.abspath(folder)
     found = ImageList(os.path.abspath(path), data_root=root, lazy_init=True).load_samples()
     names = [os.path.relpath(os.path.join(root, each), root) for each in found.paths]
+    if not any(os.path.lexists(os.path.join(root, name)) for name in names):
+        example = f', e.g. {printable(names[0])}' if names else ''
+        raise ValueError(
+            f'none of the {len(names)} pictures in {printable(path)} is there{example}; write paths relative to '
+            f'{printable(root)}'
+        )
     columns = [[(name, str(value)) for value in values] for name, values in found.columns.items()]
     metadata = [dict(row) for row in zip(*columns, strict=True)] if columns else [{}] * len(names)
     labels = [str(found.classes[label]) for label in found.labels]

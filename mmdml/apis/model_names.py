@@ -152,6 +152,8 @@ def _find(name: str) -> NamedModel:
         return replace(found, name=name, weights='', initialized=True)
     if found.kind == 'timm':
         # In the layout of timm, which its backbone reads.
+        if not os.path.isfile(weights):
+            raise FileNotFoundError(f'there is no file of weights {printable(os.path.abspath(weights))}')
         return replace(found, name=name, read_config=lambda: _timm_config(base, weights))
     return replace(found, name=name, weights=weights, initialized=False)
 

@@ -84,6 +84,7 @@ def test_a_folder_says_what_it_is_and_is_never_overwritten(small):
         ('{0}/small.py', 'no weights were published for .*small.py; write MODEL:CHECKPOINT'),
         ('{0}/modell', "no folder and no model '.*modell'"),
         ('timm/test_vi', "has no model 'test_vi'; there is test_vit"),
+        ('timm/test_vit:{0}/none.pth', 'there is no file of weights .*none.pth'),
     ],
 )
 def test_mistakes_in_a_name_end_in_a_line(small, name, fault):
@@ -120,6 +121,13 @@ def test_a_model_of_timm_embeds_as_timm_does():
         theirs = own(timm.data.create_transform(**data, is_training=False)(picture)[None])[0]
     theirs = torch.nn.functional.normalize(theirs, dim=0).numpy()
     assert float(ours @ theirs) > 0.9999
+
+
+def test_without_network_a_model_of_timm_names_the_way_around_it(monkeypatch, tmp_path):
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    with pytest.raises(RuntimeError, match='Without network, get the file elsewhere and write timm/test_vit:FILE'):
+        get_model('timm/test_vit')
 
 
 def test_weights_in_the_layout_of_timm_are_read_from_a_file(tmp_path):

@@ -110,6 +110,8 @@ def test_mistakes_end_in_a_line_with_the_remedy(model, folder, tmp_path):
     store = tmp_path / 'store'
     mmdml('index', folder, '--store', store, *model)
     (folder / 'page.jpg').write_text('<html>')
+    elsewhere = tmp_path / 'elsewhere.csv'
+    elsewhere.write_text('path,label\nphotos/class_1/0.png,wren\n')
     for arguments, message in (
         (('search', folder / 'none.jpg', *model), 'there is no file or folder'),
         (('search', folder / 'page.jpg', *model), 'page.jpg cannot be searched by: '),
@@ -121,6 +123,7 @@ def test_mistakes_end_in_a_line_with_the_remedy(model, folder, tmp_path):
         (('index', tmp_path / 'nowhere', *model), 'there is no folder'),
         (('index', folder, *model, '--device', 'abacus'), "device 'abacus' cannot be used"),
         (('index', folder, '--label-from', 'none.csv', *model), 'finds no list'),
+        (('index', folder, '--label-from', elsewhere, *model), 'none of the 1 pictures in '),
     ):
         error = mmdml(*arguments, '--store', store, status=1).stderr
         assert error.count('\n') == 1 and error.startswith('error: ') and message in error, error

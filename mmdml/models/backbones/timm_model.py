@@ -55,9 +55,10 @@ class TimmModel(BaseModule):
         source = {} if self.checkpoint is None else dict(pretrained_cfg_overlay=dict(file=self.checkpoint))
         try:
             loaded = create_timm_model(self.model_name, pretrained=True, **source, **self._options)
-        except FileNotFoundError:
-            raise
         except (OSError, RuntimeError) as error:
+            # Without network the hub raises one as well, of which the name of the file is no part.
+            if self.checkpoint is not None and isinstance(error, FileNotFoundError):
+                raise
             reason = ' '.join(str(error).split())[:200]
             raise RuntimeError(
                 f'the weights of timm/{self.model_name} could not be loaded ({type(error).__name__}: {reason}). '
