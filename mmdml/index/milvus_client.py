@@ -77,9 +77,7 @@ def connect(address: MilvusAddress) -> Any:
 
 @contextmanager
 def _logging_as_it_is() -> Iterator[None]:
-    """Import a package that sets up logging at import: ``dictConfig`` closes every handler of the process, a run's log
-    file among them.
-    """
+    """Import a package that sets up logging, without that: it closes every handler of the process, log files too."""
     configure = logging.config.dictConfig
     logging.config.dictConfig = lambda config: None
     try:

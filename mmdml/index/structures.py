@@ -183,5 +183,5 @@ def check_structure(name: str) -> None:
 
 
 def _search(index: Any) -> Any:
-    """The search of faiss itself, which takes parameters; ``faiss.contrib.torch_utils`` puts another in its place."""
+    """Return faiss's own search, which takes parameters; ``faiss.contrib.torch_utils`` puts another in its place."""
     return getattr(index, 'search_numpy', index.search)
