@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.hooks import EMAHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor, nn
 
@@ -25,10 +26,14 @@ def check_sharding(runner) -> None:
 
     Raises:
         ValueError: for gradient clipping, whose norm each rank would take over its own part; for loss scaling, by which
-            one rank alone could skip a step; for several optimizers.
+            one rank alone could skip a step; for several optimizers; for averaged weights, of which a checkpoint would
+            hold one rank's part.
     """
     if get_world_size() == 1 or not sharded_modules(runner):
         return
+    averaging = [type(hook).__name__ for hook in runner.hooks if isinstance(hook, EMAHook)]
+    if averaging:
+        raise ValueError(f'sharded proxies have no averaged weights: remove {averaging[0]}, or set sharded=False')
     wrapper = runner.optim_wrapper
     if not isinstance(wrapper, OptimWrapper):
         raise ValueError('sharded proxies need a single optimizer')

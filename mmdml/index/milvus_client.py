@@ -2,6 +2,7 @@
 
 import json
 import logging
+import logging.config
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,10 +57,11 @@ def connect(address: MilvusAddress) -> Any:
     """
     os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
     try:
-        import pymilvus
+        with _logging_as_it_is():
+            import pymilvus
 
-        if address.lite:
-            import milvus_lite  # noqa: F401
+            if address.lite:
+                import milvus_lite  # noqa: F401
     except ImportError as error:
         raise ImportError(f"a Milvus store needs {error.name}: pip install 'mmdml[milvus]'") from None
     # Each failure is raised here, in a line; their logs would show it with a traceback of their own.
@@ -71,6 +73,17 @@ def connect(address: MilvusAddress) -> Any:
     except Exception as error:
         hint = 'one process at a time may use a milvus-lite file' if address.lite else 'is the server up?'
         raise RuntimeError(f'{printable(address.uri)} cannot be opened ({_line(error)}); {hint}') from None
+
+
+@contextmanager
+def _logging_as_it_is() -> Iterator[None]:
+    """Import a package that sets up logging, without that: it closes every handler of the process, log files too."""
+    configure = logging.config.dictConfig
+    logging.config.dictConfig = lambda config: None
+    try:
+        yield
+    finally:
+        logging.config.dictConfig = configure
 
 
 @contextmanager

@@ -98,7 +98,7 @@ class HNSW(Structure):
         import faiss
 
         options = faiss.SearchParametersHNSW(efSearch=max(value, number))
-        return self.index.search(queries, number, params=options)[1]
+        return _search(self.index)(queries, number, params=options)[1]
 
 
 class IVFPQ(Structure):
@@ -128,7 +128,7 @@ class IVFPQ(Structure):
         import faiss
 
         options = faiss.SearchParametersIVF(nprobe=min(value, self.index.nlist))
-        return self.index.search(queries, number, params=options)[1]
+        return _search(self.index)(queries, number, params=options)[1]
 
 
 class Int8(Structure):
@@ -180,3 +180,8 @@ def check_structure(name: str) -> None:
     """
     if name not in (FLAT, AUTO, *STRUCTURES):
         raise ValueError(f'structure={printable(name)!r} is unknown; there are {", ".join((AUTO, FLAT, *STRUCTURES))}')
+
+
+def _search(index: Any) -> Any:
+    """Return faiss's own search, which takes parameters; ``faiss.contrib.torch_utils`` puts another in its place."""
+    return getattr(index, 'search_numpy', index.search)

@@ -58,7 +58,10 @@ def serve(
     print(f'Open {address} (Ctrl-C stops). Marks are kept in {marks}', flush=True)
     if open_browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
-    config = uvicorn.Config(app, log_level='warning', access_log=False, server_header=False, timeout_keep_alive=15)
+    # Without a log_config: setting up logging anew would close the log files of the process.
+    config = uvicorn.Config(
+        app, log_config=None, log_level='warning', access_log=False, server_header=False, timeout_keep_alive=15
+    )
     with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises anew once it has shut down
         uvicorn.Server(config).run(sockets=[listening])
 

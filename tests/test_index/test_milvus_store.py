@@ -1,5 +1,8 @@
 """What a Milvus store does beside the contract."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -69,3 +72,17 @@ def test_a_collection_of_other_things_is_left_as_it_is(address):
         open_store(address, 8, 'model', write=True)
     with pytest.raises(FileNotFoundError, match='there is no store in'):
         open_store(address)
+
+
+@pytest.mark.slow
+def test_opening_a_store_leaves_the_log_files_of_the_process_open(tmp_path):
+    pytest.importorskip('milvus_lite', reason='milvus-lite has no package for this platform')
+    code = (
+        'import logging, sys\n'
+        'from mmdml.index import open_store\n'
+        "log = logging.FileHandler(sys.argv[1] + '/run.log')\n"
+        "open_store(sys.argv[1] + '/photos.db', 2, 'hash', write=True).close()\n"
+        'assert log.stream is not None and not log.stream.closed\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

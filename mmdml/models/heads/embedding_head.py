@@ -110,7 +110,7 @@ class EmbeddingHead(BaseModule):
         for part in (*self.sources.values(), *self.regularizers.values(), *self.distillations.values()):
             if hasattr(part, 'bind'):
                 part.bind(neck)
-        if getattr(self.loss_fn, 'sharded', False) and not self.gather:
+        if not self.gather and any(getattr(part, 'sharded', False) for part in self.modules()):
             raise ValueError('sharded proxies meet the rows of all ranks: head.gather must be True')
 
     def loss(

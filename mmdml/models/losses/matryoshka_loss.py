@@ -56,8 +56,6 @@ class MatryoshkaLoss(PairLoss):
         if not isinstance(self.losses[0], Loss):
             raise TypeError(f'MatryoshkaLoss takes a loss, got {type(self.losses[0]).__name__}')
         self.soft_targets = self.losses[0].soft_targets
-        #: Whether proxies are divided among the ranks, whose rows must be gathered then.
-        self.sharded = getattr(self.losses[0], 'sharded', False)
         self.shares = shares
         self.weights = weights
 

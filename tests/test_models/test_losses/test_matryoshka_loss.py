@@ -105,11 +105,15 @@ def test_a_class_based_loss_has_proxies_for_each_width_and_a_loss_of_another_pac
     assert all(parameter.grad is not None for parameter in loss.parameters())
 
 
-def test_sharded_proxies_of_each_width_need_gathered_rows():
+def test_sharded_proxies_inside_other_parts_need_gathered_rows_too():
     sharded = dict(type='CosFaceLoss', num_classes=3, embed_dim=8, sharded=True)
-    head = EmbeddingHead(dict(type='MatryoshkaLoss', loss=sharded), gather=False)
-    with pytest.raises(ValueError, match='head.gather must be True'):
-        head.bind(LinearEmbedding(8, 8))
+    wider = dict(type='S2SD', in_channels=8, dims=(8,), loss=sharded)
+    for options in (
+        dict(loss=dict(type='MatryoshkaLoss', loss=sharded)),
+        dict(loss=dict(type='ContrastiveLoss'), distillations=dict(wider=wider)),
+    ):
+        with pytest.raises(ValueError, match='head.gather must be True'):
+            EmbeddingHead(**options, gather=False).bind(LinearEmbedding(8, 8))
 
 
 def test_proxies_of_each_width_are_mixed_as_the_rows_are():
