@@ -17,7 +17,7 @@ from mmdml.apis.model_names import NamedModel, find_model
 from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
 from mmdml.cli.launch import read_config
-from mmdml.cli.own_data import OwnData, held_out_classes, read_own_data, require_trainable
+from mmdml.cli.own_data import OwnData, held_out_classes, read_own_data, require_readable, require_trainable
 from mmdml.cli.recipe_file import with_values
 from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.engine.hooks.console_hook import SCORES_BEFORE
@@ -79,6 +79,7 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     defaults = Config.fromfile(recipe)
     values['batch_size'] = _batch_size(options['batch_size'], defaults, len(data.classes) - held_out)
     text = with_values(recipe, values)
+    require_readable(data)
     run = new_run(base)
     (run / _RECIPE).write_text(text, encoding='utf-8')
     return run

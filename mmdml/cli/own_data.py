@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from mmdml.datasets.preparation.image_check import distinct_images, open_images
 from mmdml.registry import DATASETS
+from mmdml.utils.machine import available_cores
 from mmdml.utils.names import printable
+
+# Broken pictures that an error names.
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,20 @@ def require_trainable(data: OwnData, path: str) -> None:
             f'{path} has {learnable} classes with two pictures or more, and {len(data.classes) - learnable} with one: '
             'a model learns from pictures of the same class. Add pictures to two classes at least'
         )
+
+
+def require_readable(data: OwnData) -> None:
+    """Open all pictures, so that a training does not end at one of them after hours.
+
+    Raises:
+        ValueError: some cannot be read; it names the first of them.
+    """
+    dataset = DATASETS.build(dict(**data.settings, split='test', test_mode=True))
+    broken = open_images(distinct_images([dataset]), available_cores())
+    if broken:
+        named = '; '.join(f'{printable(path)} {printable(problem)}' for path, problem in broken[:_SHOWN])
+        more = f'; and {len(broken) - _SHOWN} more' if len(broken) > _SHOWN else ''
+        raise ValueError(f'{len(broken)} pictures cannot be learned from, remove them: {named}{more}')
 
 
 def held_out_classes(data: OwnData, share: float) -> int:

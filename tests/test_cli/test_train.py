@@ -99,6 +99,16 @@ def test_too_little_to_learn_from_ends_in_a_line(pictures, start, tmp_path):
     assert 'every picture would be right' in mmdml('test', one, '--model', start)
 
 
+def test_pictures_that_cannot_be_read_are_named_at_once_and_leave_no_run(pictures, start, tmp_path):
+    shutil.copytree(pictures, tmp_path / 'photos')
+    (tmp_path / 'photos/class_0/a.png').touch()
+    (tmp_path / 'photos/class_1/b.jpg').write_text('<html>')
+    error = mmdml('train', tmp_path / 'photos', '--model', start, '--out', tmp_path / 'run')
+    assert error.startswith('error: 2 pictures cannot be learned from, remove them: ')
+    assert 'a.png is empty; ' in error and 'b.jpg is no picture that OpenCV decodes' in error
+    assert not list(tmp_path.glob('run*'))
+
+
 def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start, tmp_path):
     train = ('train', pictures, '--out', tmp_path / 'run', '--model')
     assert '--batch-size 30 must be a multiple of 4' in mmdml(*train, start, '--batch-size', 30)
