@@ -12,8 +12,9 @@ from mmengine.config import Config
 
 import mmdml
 from mmdml.apis.model_card import model_card
-from mmdml.apis.model_folder import ModelFolder, plain_settings, write_model_folder
+from mmdml.apis.model_folder import ModelFolder, write_model_folder
 from mmdml.apis.model_names import NamedModel, find_model
+from mmdml.apis.model_settings import plain_settings
 from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
 from mmdml.cli.launch import read_config
