@@ -37,11 +37,12 @@ def model_facts(name: str) -> dict[str, Any]:
 
 def _layers(named: Any) -> dict[str, Any]:
     import torch
+    from mmengine.registry import DefaultScope
 
     from mmdml.registry import MODELS
 
     config = named.config
-    with torch.device('meta'):
+    with torch.device('meta'), DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdml')):
         model = MODELS.build({**config.model.to_dict(), 'head': None})
     loader = config.get('test_dataloader') or {}
     pipeline = loader.get('dataset', {}).get('pipeline', [])

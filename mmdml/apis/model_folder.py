@@ -135,6 +135,7 @@ def write_model_folder(
         ValueError: the config holds what is no plain setting, or the weights do not fit.
     """
     import torch
+    from mmengine.registry import DefaultScope
 
     from mmdml.apis.torch_embedder import embedding_hash
     from mmdml.compat.load_weights import load_weights
@@ -153,7 +154,8 @@ def write_model_folder(
     state = {key: value.detach().cpu().clone() for key, value in whole.items() if not key.startswith('head.')}
     if half:
         state = rounded(state)
-    embedder = MODELS.build(json.loads(json.dumps(layers)))
+    with DefaultScope.overwrite_default_scope('mmdml'):
+        embedder = MODELS.build(json.loads(json.dumps(layers)))
     load_weights(embedder, state)
     path.mkdir(parents=True, exist_ok=True)
     # Written to a file, an archive holds the name of the file; like this the same weights have the same hash.

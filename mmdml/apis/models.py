@@ -101,6 +101,8 @@ def build_named(
     own = pretrained is None or pretrained is True
     weights = named.weights if own else str(pretrained or '')
 
+    from mmengine.registry import DefaultScope
+
     from mmdml.compat.load_weights import load_weights
     from mmdml.compat.weight_files import PARTIAL, read_weights
     from mmdml.registry import MODELS
@@ -109,7 +111,9 @@ def build_named(
         config.merge_from_dict(dict(model=overrides))
     if weights.startswith(PARTIAL):
         raise ValueError(f'a model that embeds needs all its weights, got pretrained={weights!r}')
-    embedder = MODELS.build(config.model)
+    # Whatever scope a Runner of this process has left: names without one are those of the config's.
+    with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdml')):
+        embedder = MODELS.build(config.model)
     if weights:
         load_weights(embedder, read_weights(weights))
     elif own and named.initialized:

@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.device import get_device
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmdml.apis.model_names import find_model
@@ -55,7 +56,8 @@ class TorchEmbedder:
             model.to(_usable(device) if device is not None else get_device())
         self.model = model.eval()
         self._described = describe_pipeline(pipeline)
-        transforms = [TRANSFORMS.build(each) if isinstance(each, dict) else each for each in pipeline]
+        with DefaultScope.overwrite_default_scope('mmdml' if built else named.config.get('default_scope', 'mmdml')):
+            transforms = [TRANSFORMS.build(each) if isinstance(each, dict) else each for each in pipeline]
         # Where the first one loads no file, as in datasets that hold their images in memory, loading comes before it.
         if not transforms or not hasattr(transforms[0], 'color_type'):
             color_type = 'grayscale' if _in_channels(model) == 1 else 'color'

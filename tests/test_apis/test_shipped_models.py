@@ -5,9 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+from mmengine.registry import DefaultScope
 
 from mmdml.apis import ImageEmbeddingInferencer, get_model
 from mmdml.apis.demo_gallery import DEMO_GALLERY
+from mmdml.apis.model_facts import model_facts
 from mmdml.apis.model_folder import ModelFolder
 from mmdml.apis.model_names import find_model, shipped_models
 from mmdml.evaluation.functional import retrieval_scores
@@ -74,3 +76,9 @@ def test_the_default_model_is_built_without_network():
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == '128', done.stderr
+
+
+def test_a_process_that_ran_something_of_another_scope_builds_the_same_model(embed):
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        assert ImageEmbeddingInferencer('default').model_hash == embed.model_hash
+        assert model_facts('default')['dimensions'] == 128

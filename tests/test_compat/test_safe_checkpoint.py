@@ -208,6 +208,7 @@ def tiny_runner(work_dir, **kwargs):
         param_scheduler=dict(type='MultiStepLR', milestones=[1]),
         default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
         experiment_name=f'safe_checkpoint_{work_dir.name}',
+        default_scope='mmdml',  # which later tests of this process have, too
         **kwargs,
     )
 

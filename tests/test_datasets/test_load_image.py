@@ -10,7 +10,7 @@ RAMP = np.linspace(0, 4095, 64).round().astype(np.uint16).reshape(8, 8)
 
 
 def load(path, **options):
-    return TRANSFORMS.build(dict(type='LoadImageFromFile', **options))(dict(img_path=str(path)))['img']
+    return TRANSFORMS.build(dict(type='mmdml.LoadImageFromFile', **options))(dict(img_path=str(path)))['img']
 
 
 @pytest.mark.parametrize('color_type', ['color', 'grayscale'])
@@ -85,7 +85,7 @@ def test_picture_of_too_many_pixels_is_refused_by_its_header_with_the_number(tmp
 def test_options_out_of_range_are_named(options):
     (name, value), *_ = options.items()
     with pytest.raises(ValueError, match=f'{name}={value} must be'):
-        TRANSFORMS.build(dict(type='LoadImageFromFile', **options))
+        TRANSFORMS.build(dict(type='mmdml.LoadImageFromFile', **options))
 
 
 def test_file_that_is_no_picture_says_how_it_begins(tmp_path):

@@ -98,7 +98,7 @@ def test_image_size_out_of_range_is_an_error(size):
 
 
 def test_missing_archive_is_an_error_with_path_and_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match=rf'{tmp_path}/omniglot\.npz.*prepare\.py Omniglot'):
+    with pytest.raises(FileNotFoundError, match=rf'{tmp_path}/omniglot\.npz.*prepare Omniglot'):
         build(data_root=str(tmp_path))
 
 
