@@ -22,6 +22,7 @@ def test_lines_are_offered_often_and_shown_seldom():
 
 def test_silence_is_filled_where_somebody_waits(monkeypatch):
     lines = []
+    monkeypatch.setattr(console, '_attended', False)
     life = SignOfLife(every=1e9, silence=0.04, display=lines.append)
     life.begin('sweeping')
     life.start()
