@@ -93,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         gallery = Gallery('gallery', make_store(Path(folder) / 'store', options.rows, embed), embed)
         server = uvicorn.Server(
-            uvicorn.Config(create_app([gallery], log_config=None, Path(folder) / 'marks.db'), port=0, log_level='error')
+            uvicorn.Config(create_app([gallery], Path(folder) / 'marks.db'), port=0, log_level='error')
         )
         thread = threading.Thread(target=server.run)
         thread.start()
