@@ -13,7 +13,9 @@ HOSTILE_LABEL = '"><script>document.title="hacked"</script><img src=x onerror=al
 @contextmanager
 def serving(app):
     """The address of a running server."""
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, port=0, timeout_graceful_shutdown=2))
+    # Setting up logging anew would close the log files of the process.
+    config = uvicorn.Config(app, log_config=None, port=0, log_level='error', timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
