@@ -178,9 +178,9 @@ def main() -> int:
         for number in range(args.kills):
             address = root / f'store_{number}{ending}'
             after = moments.uniform(0, seconds)
-            acknowledged, problem = [], ''
+            acknowledged, killed, problem = [], True, ''
             try:
-                acknowledged, _ = Run(model, pictures, address).wait(after)
+                acknowledged, killed = Run(model, pictures, address).wait(after)
                 rows = rows_of(address) if address.exists() else {}
                 lost = [path for path in acknowledged if path not in rows]
                 problem = complete(model, pictures, address, whole)
@@ -192,7 +192,8 @@ def main() -> int:
                 problem = str(error)
             failures += bool(problem)
             print(
-                f'{number + 1:3} killed after {after:.2f} s, {len(acknowledged):3} of 400 rows acknowledged: '
+                f'{number + 1:3} {"killed after" if killed else "ended before"} {after:.2f} s, '
+                f'{len(acknowledged):3} of 400 rows acknowledged: '
                 f'{problem or "all found, completed"}',
                 flush=True,
             )

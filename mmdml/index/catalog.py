@@ -10,10 +10,10 @@ import numpy as np
 
 from mmdml.index.checks import check_where
 from mmdml.index.database import VERSION, connect
-from mmdml.index.vector_store import Item, Row, Where
+from mmdml.index.vector_store import COLUMNS, Item, Row, Where
 from mmdml.utils.names import printable
 
-_ITEM = 'path, label, size, content_hash'
+_ITEM = ', '.join(COLUMNS)
 # Most ids in one statement.
 _IDS = 500
 
@@ -123,14 +123,13 @@ class Catalog:
         condition, values = self._condition(where)
         return self._database.execute(f'SELECT count(*) FROM rows WHERE state = 0{condition}', values).fetchone()[0]
 
-    def get(self, ids: Sequence[int]) -> dict[int, tuple[Row, int]]:
-        """Return the live rows among these ids, with their places."""
+    def get(self, ids: Sequence[int]) -> dict[int, Row]:
+        """Return the live rows among these ids, by id."""
         found = {}
         for start in range(0, len(ids), _IDS):
             part = [int(each) for each in ids[start : start + _IDS]]
-            statement = f'SELECT id, {_ITEM}, place FROM rows WHERE state = 0 AND id IN ({_marks(part)})'
-            rows = self._database.execute(statement, part).fetchall()
-            found.update((row.id, (row, place)) for row, (*_, place) in zip(self._rows(rows), rows, strict=True))
+            statement = f'SELECT id, {_ITEM} FROM rows WHERE state = 0 AND id IN ({_marks(part)})'
+            found.update((row.id, row) for row in self._rows(self._database.execute(statement, part).fetchall()))
         return found
 
     def page(self, after: int, where: Where | None, number: int) -> list[Row]:
@@ -157,6 +156,11 @@ class Catalog:
         statement = 'SELECT checksum FROM rows WHERE place = ?'
         return [self._database.execute(statement, (int(each),)).fetchone()[0] for each in places]
 
+    def checksum_of(self, id: int) -> int | None:
+        """Return the checksum of the vector of a row, deleted or not; None if there is none."""
+        found = self._database.execute('SELECT checksum FROM rows WHERE id = ?', (int(id),)).fetchone()
+        return found and found[0]
+
     def close(self) -> None:
         """Close the database."""
         self._database.close()
@@ -165,7 +169,7 @@ class Catalog:
         return {name for (name,) in self._database.execute('SELECT name FROM names')}
 
     def _rows(self, found: list[tuple]) -> list[Row]:
-        """Rows of ``id, path, label, size, content_hash, ...``, with their metadata."""
+        """Rows of ``id, path, label, size, content_hash``, with their metadata."""
         metadata: dict[int, dict[str, str]] = {}
         for start in range(0, len(found), _IDS):
             ids = [row[0] for row in found[start : start + _IDS]]
@@ -174,7 +178,7 @@ class Catalog:
                 metadata.setdefault(id, {})[name] = _text(value)
         return [
             Row(id, Item(_text(path), _text(label), size, content_hash, metadata.get(id, {})))
-            for id, path, label, size, content_hash, *_ in found
+            for id, path, label, size, content_hash in found
         ]
 
     def _condition(self, where: Where | None) -> tuple[str, list[Any]]:
@@ -182,7 +186,7 @@ class Catalog:
         text, given = '', []
         for column, values in check_where(where, self._names() if where else ()).items():
             values = [each if column in ('size', 'content_hash') else _bytes(each) for each in values]
-            if column in ('path', 'label', 'size', 'content_hash'):
+            if column in COLUMNS:
                 text += f' AND {column} IN ({_marks(values)})'
             else:
                 text += f' AND id IN (SELECT row FROM metadata WHERE name = ? AND value IN ({_marks(values)}))'

@@ -15,6 +15,7 @@ from mmdml.index.local_store import LocalStore
 from mmdml.index.structure_file import StructureFacts, read_structure, write_structure
 from mmdml.index.structures import AUTO, FLAT, STRUCTURES, Structure, check_structure, structure_for
 from mmdml.index.vector_store import Neighbors, Where
+from mmdml.utils.names import printable
 
 #: Name of the structure's file in the folder of the store.
 STRUCTURE = 'structure.faiss'
@@ -114,7 +115,9 @@ class FaissStore(LocalStore):
         made = STRUCTURES[kind].build(gallery.matrix, gallery.places, progress)
         measured = _tune(made, gallery, recall)
         seconds = round(time.monotonic() - start, 2)
-        facts = StructureFacts(kind, self.identity, len(gallery.ids), made.effort, measured, seconds)
+        with self._access:
+            checksum = self._catalog.checksum_of(gallery.ids[-1])
+        facts = StructureFacts(kind, self.identity, len(gallery.ids), made.effort, measured, seconds, checksum)
         write_structure(self._path, made, gallery.ids, facts)
         return facts
 
@@ -159,13 +162,23 @@ class FaissStore(LocalStore):
                 return None
             if self._loaded is None or self._loaded.stamp != stamp:
                 try:
-                    self._loaded = _Loaded(stamp, *read_structure(self._path, self.identity))
+                    self._loaded = _Loaded(stamp, *self._read())
                 except (OSError, ValueError, RuntimeError) as error:
                     self._loaded, self._refused = None, stamp
                     logging.getLogger('mmdml').warning(
                         '%s; searches are exact until mmdml index makes the structure anew', error
                     )
             return self._loaded
+
+    def _read(self) -> tuple[Structure, np.ndarray, StructureFacts]:
+        """Read the structure, and check that the store still has its rows: a copy put back gives their ids anew."""
+        structure, ids, facts = read_structure(self._path, self.identity)
+        checksum = self._catalog.checksum_of(ids[-1])
+        if ids[-1] >= self._catalog.next_id() or checksum not in (None, facts.checksum):
+            raise ValueError(
+                f'{printable(self._path)} has rows of a later state of the store, an earlier one was put back'
+            )
+        return structure, ids, facts
 
 
 def _search(loaded: _Loaded, gallery: Gallery, queries: np.ndarray, k: int, share: float) -> Neighbors:

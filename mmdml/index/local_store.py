@@ -18,14 +18,13 @@ from mmdml.index.exact_search import Gallery
 from mmdml.index.store_folder import (
     CATALOG,
     HOW_TO_MAKE,
-    check_facts,
     claim_folder,
     create_store,
     remove_other_vectors,
     vectors_path,
 )
 from mmdml.index.vector_file import VectorFile
-from mmdml.index.vector_store import Item, Neighbors, Row, VectorStore, Where
+from mmdml.index.vector_store import Item, Neighbors, Row, VectorStore, Wanted, Where
 from mmdml.utils.names import printable
 
 # Vectors that are checked at each open.
@@ -65,15 +64,7 @@ class LocalStore(VectorStore):
         self.gallery()
 
     @classmethod
-    def open(
-        cls,
-        address: str | Path,
-        dimensions: int | None = None,
-        model_hash: str | None = None,
-        write: bool = False,
-        model: str = '',
-    ) -> 'LocalStore':
-        """Open the store in a folder, see :meth:`VectorStore.open`."""
+    def _open(cls, address: str | Path, write: bool, wanted: Wanted) -> 'LocalStore':
         folder = Path(address)
         if not write and not (folder / CATALOG).exists():
             raise FileNotFoundError(f'there is no store in {printable(folder.absolute())}; {HOW_TO_MAKE}')
@@ -82,10 +73,10 @@ class LocalStore(VectorStore):
             if lock is not None:
                 undo.callback(os.close, lock)
             if not (folder / CATALOG).exists():
-                create_store(folder, dimensions, model_hash, model)
+                create_store(folder, wanted)
             catalog = Catalog(folder / CATALOG, write)
             undo.callback(catalog.close)
-            check_facts(folder.absolute(), catalog.facts(), dimensions, model_hash)
+            wanted.check(folder.absolute(), catalog.facts())
             store = cls(folder, catalog, lock)
             undo.pop_all()
             undo.callback(store.close)
@@ -175,15 +166,15 @@ class LocalStore(VectorStore):
     def get(self, ids: Sequence[int]) -> list[Row | None]:
         with self._access:
             found = self._catalog.get(ids)
-        return [found[int(each)][0] if int(each) in found else None for each in ids]
+        return [found.get(int(each)) for each in ids]
 
     def vectors(self, ids: Sequence[int]) -> np.ndarray:
         gallery, ids = self.gallery(), np.asarray(ids, dtype=np.int64)
-        at = np.minimum(np.searchsorted(gallery.ids, ids), max(len(gallery.ids) - 1, 0))
-        there = gallery.ids[at] == ids if len(gallery.ids) else np.zeros(len(ids), bool)
-        if not there.all():
-            raise ValueError(f'the store has no row {ids[~there].min()}')
-        return gallery.matrix[gallery.places[at]] if len(ids) else np.empty((0, self.dimensions), np.float32)
+        at = np.searchsorted(gallery.ids, ids)
+        missing = ids[np.searchsorted(gallery.ids, ids, 'right') == at]
+        if len(missing):
+            raise ValueError(f'the store has no row {missing.min()}')
+        return gallery.matrix[gallery.places[at]]
 
     def values(self, column: str) -> dict[str, int]:
         with self._access:
@@ -198,6 +189,10 @@ class LocalStore(VectorStore):
             if len(page) < _PAGE:
                 return
             last = page[-1].id
+
+    def ids(self, where: Where | None = None) -> np.ndarray:
+        with self._access:
+            return self._catalog.live(where)[0]
 
     def verify(self, sample: int | None = None) -> None:
         """Compare vectors with the checksums that were taken when they were added.
@@ -225,8 +220,7 @@ class LocalStore(VectorStore):
                 return
             self._closed = True
             self._catalog.close()
-            if self._vectors is not None:
-                self._vectors.close()
+            self._vectors.close()
             if self._writer is not None:
                 os.close(self._writer)
 

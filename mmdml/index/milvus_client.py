@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmdml.index.checks import check_where
-from mmdml.index.vector_store import Item, Row, Where
+from mmdml.index.vector_store import COLUMNS, Item, Row, Wanted, Where
 from mmdml.utils.names import printable
 
 # Bytes of a text at most.
@@ -129,15 +129,10 @@ def _create_collections(client: Any, address: MilvusAddress, dimensions: int) ->
         create_index(client, name, vector, 'FLAT', {})
 
 
-def create_store(
-    client: Any, address: MilvusAddress, dimensions: int | None, model_hash: str | None, model: str
-) -> dict[str, Any]:
+def create_store(client: Any, address: MilvusAddress, wanted: Wanted) -> dict[str, Any]:
     """Make a store without rows, and return its facts."""
-    if not dimensions or not model_hash:
-        raise ValueError('a new store needs dimensions and model_hash')
-    _create_collections(client, address, dimensions)
-    facts = dict(dimensions=dimensions, model_hash=model_hash, model=model, version=1)
-    facts.update(names=[], unfinished=False, structure='flat')
+    facts = dict(wanted.for_new_store(), version=1, names=[], unfinished=False, structure='flat')
+    _create_collections(client, address, facts['dimensions'])
     write_facts(client, address, facts)
     return facts
 
@@ -172,7 +167,7 @@ def condition(where: Where | None, names: Sequence[str]) -> str:
     """Return the filter expression of ``where``, empty for all rows."""
     parts = []
     for column, values in check_where(where, names).items():
-        field = column if column in ('path', 'label', 'size', 'content_hash') else f'metadata[{literal(column)}]'
+        field = column if column in COLUMNS else f'metadata[{literal(column)}]'
         given = [str(each) if column == 'size' else literal(encoded(str(each))) for each in values]
         # milvus-lite knows "in" for columns, not for entries of a JSON column.
         parts.append(' or '.join(f'{field} == {each}' for each in given) or 'id in []')

@@ -11,16 +11,16 @@ import numpy as np
 from mmdml.index import milvus_client as milvus
 from mmdml.index.checks import check_items, check_vectors
 from mmdml.index.milvus_client import MilvusAddress, errors_of
-from mmdml.index.store_folder import HOW_TO_MAKE, check_facts, take_lock
+from mmdml.index.store_folder import HOW_TO_MAKE, take_lock
 from mmdml.index.structures import AUTO, FLAT, structure_for
-from mmdml.index.vector_store import Item, Neighbors, Row, VectorStore, Where
+from mmdml.index.vector_store import COLUMNS, Item, Neighbors, Row, VectorStore, Wanted, Where
 from mmdml.utils.names import printable
 
 # Bytes of one message to the server, ids in one filter, queries in one search, rows of one answer.
 _MESSAGE, _IDS, _QUERIES, _PAGE = 1 << 25, 500, 512, 1000
 # The most neighbors that Milvus returns.
 _MOST = 16_384
-_FIELDS = ['path', 'label', 'size', 'content_hash', 'metadata']
+_FIELDS = [*COLUMNS, 'metadata']
 #: Structures by the names of the command -> index of Milvus, its options, options of a search.
 _INDEXES: dict[str, tuple[str, dict[str, int], dict[str, int]]] = {
     FLAT: ('FLAT', {}, {}),
@@ -51,15 +51,7 @@ class MilvusStore(VectorStore):
         self._write, self._lock, self._rows = write, lock, address.collection
 
     @classmethod
-    def open(
-        cls,
-        address: str | Path,
-        dimensions: int | None = None,
-        model_hash: str | None = None,
-        write: bool = False,
-        model: str = '',
-    ) -> 'MilvusStore':
-        """Open the store at an address, see :meth:`VectorStore.open`."""
+    def _open(cls, address: str | Path, write: bool, wanted: Wanted) -> 'MilvusStore':
         place = MilvusAddress.of(address)
         if place.lite and not write and not os.path.exists(place.uri):
             raise FileNotFoundError(f'there is no store in {printable(place.uri)}; {HOW_TO_MAKE}')
@@ -72,8 +64,8 @@ class MilvusStore(VectorStore):
                 if not facts and not write:
                     raise FileNotFoundError(f'there is no store in {printable(place.uri)}; {HOW_TO_MAKE}')
                 if not facts:
-                    facts = milvus.create_store(client, place, dimensions, model_hash, model)
-                check_facts(place.uri, facts, dimensions, model_hash)
+                    facts = milvus.create_store(client, place, wanted)
+                wanted.check(place.uri, facts)
                 client.load_collection(place.collection)
                 store = cls(place, client, facts, write, lock)
                 if write and facts['unfinished']:

@@ -4,10 +4,10 @@ import fcntl
 import os
 import uuid
 from pathlib import Path
-from typing import Any
 
 from mmdml.index.database import create_database
 from mmdml.index.vector_file import VectorFile
+from mmdml.index.vector_store import Wanted
 from mmdml.utils.names import printable
 
 #: Name of the database, whose presence makes a folder a store.
@@ -89,28 +89,9 @@ def refuse_other_files(folder: Path) -> None:
         )
 
 
-def create_store(folder: Path, dimensions: int | None, model_hash: str | None, model: str) -> None:
+def create_store(folder: Path, wanted: Wanted) -> None:
     """Make an empty store; the catalog, which makes it one, comes last."""
     refuse_other_files(folder)
-    vectors = vectors_path(folder, 0)
-    if not dimensions or not model_hash:
-        raise ValueError('a new store needs dimensions and model_hash')
-    identity = uuid.uuid4().bytes
-    VectorFile.create(vectors, dimensions, identity)
-    facts = dict(dimensions=dimensions, model_hash=model_hash, model=model, identity=identity)
-    create_database(folder / CATALOG, dict(**facts, store=identity.hex(), generation=0, next_id=0))
-
-
-def check_facts(where: Path | str, facts: dict[str, Any], dimensions: int | None, model_hash: str | None) -> None:
-    """Check that a store is for this model.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    if model_hash is not None and facts['model_hash'] != model_hash:
-        raise ValueError(
-            f'{printable(where)} holds vectors of another model or pre-processing '
-            f'({facts["model_hash"][:12]}, not {model_hash[:12]}); use that model, or make a store anew'
-        )
-    if dimensions is not None and facts['dimensions'] != dimensions:
-        raise ValueError(f'{printable(where)} holds {facts["dimensions"]} dimensions, not {dimensions}')
+    facts, identity = wanted.for_new_store(), uuid.uuid4().bytes
+    VectorFile.create(vectors_path(folder, 0), facts['dimensions'], identity)
+    create_database(folder / CATALOG, dict(**facts, identity=identity, store=identity.hex(), generation=0, next_id=0))

@@ -17,7 +17,7 @@ from mmdml.utils.names import printable
 _MAGIC = b'mmdmlidx'
 # Magic, version, length of the facts, checksum of all behind the header.
 _HEADER = struct.Struct('<8sIII')
-_VERSION = 1
+_VERSION = 2
 _CHUNK = 1 << 20
 
 
@@ -32,6 +32,7 @@ class StructureFacts:
         effort: position in the structure's efforts that searches spend.
         recall: share of the ten exact neighbors that are found, measured on rows of the store when it was built.
         seconds: that building took.
+        checksum: of the vector of the last row, by which a store that went back to an earlier state shows.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class StructureFacts:
     effort: int
     recall: float
     seconds: float
+    checksum: int
 
 
 def write_structure(path: Path, structure: Structure, ids: np.ndarray, facts: StructureFacts) -> None:

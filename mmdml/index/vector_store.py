@@ -4,9 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+
+from mmdml.utils.names import printable
 
 if TYPE_CHECKING:
     from mmdml.index.structure_file import StructureFacts
@@ -58,6 +60,41 @@ class Neighbors:
     ids: np.ndarray
 
 
+class Wanted(NamedTuple):
+    """Facts that a store must have where they are given, and that a new one gets, see :meth:`VectorStore.open`."""
+
+    dimensions: int | None
+    model_hash: str | None
+    model: str
+
+    def for_new_store(self) -> dict[str, Any]:
+        """Return the facts of a store that is to be made.
+
+        Raises:
+            ValueError: one is not given.
+        """
+        if not self.dimensions or not self.model_hash:
+            raise ValueError('a new store needs dimensions and model_hash')
+        return self._asdict()
+
+    def check(self, where: Path | str, facts: Mapping[str, Any]) -> None:
+        """Check that the facts of the store at ``where`` are those that are wanted.
+
+        Raises:
+            ValueError: otherwise.
+        """
+        if self.model_hash is not None and facts['model_hash'] != self.model_hash:
+            raise ValueError(
+                f'{printable(where)} holds vectors of another model or pre-processing '
+                f'({facts["model_hash"][:12]}, not {self.model_hash[:12]}); use that model, or make a store anew'
+            )
+        if self.dimensions is not None and facts['dimensions'] != self.dimensions:
+            raise ValueError(f'{printable(where)} holds {facts["dimensions"]} dimensions, not {self.dimensions}')
+
+
+Store = TypeVar('Store', bound='VectorStore')
+
+
 class VectorStore(ABC):
     """Unit embeddings of one model, each with its :class:`Item`, that can be searched.
 
@@ -75,15 +112,14 @@ class VectorStore(ABC):
     model: str
 
     @classmethod
-    @abstractmethod
     def open(
-        cls,
+        cls: type[Store],
         address: str | Path,
         dimensions: int | None = None,
         model_hash: str | None = None,
         write: bool = False,
         model: str = '',
-    ) -> 'VectorStore':
+    ) -> Store:
         """Open a store.
 
         Args:
@@ -100,6 +136,12 @@ class VectorStore(ABC):
             ValueError: the store holds another model's embeddings, or is damaged; or a new store lacks an argument.
             RuntimeError: another process writes.
         """
+        return cls._open(address, write, Wanted(dimensions, model_hash, model))
+
+    @classmethod
+    @abstractmethod
+    def _open(cls: type[Store], address: str | Path, write: bool, wanted: Wanted) -> Store:
+        """Open a store, see :meth:`open`."""
 
     @abstractmethod
     def add(self, vectors: np.ndarray, items: Sequence[Item]) -> np.ndarray:
@@ -157,6 +199,10 @@ class VectorStore(ABC):
     @abstractmethod
     def rows(self, where: Where | None = None) -> Iterator[Row]:
         """Yield all rows that fit ``where``, by id."""
+
+    def ids(self, where: Where | None = None) -> np.ndarray:
+        """Return the ids of all rows that fit ``where``, ``(N,)`` int64 in increasing order."""
+        return np.fromiter((row.id for row in self.rows(where)), np.int64)
 
     @abstractmethod
     def values(self, column: str) -> dict[str, int]:

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 #: Formats as Pillow calls them; nothing else is tried, whatever the name of the file.
 FORMATS = ('JPEG', 'MPO', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'AVIF')
 _NO_PICTURE = 'it is no JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF picture'
+_TOO_MANY_BITS = 'it has more than 16 bits; convert it to 8 bits first'
 
 
 def decode(data: bytes, max_pixels: int, max_side: int) -> Image.Image:
@@ -54,10 +55,14 @@ def decode(data: bytes, max_pixels: int, max_side: int) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == 'F':
-        raise ValueError('it has more than 16 bits; convert it to 8 bits first')
+        raise ValueError(_TOO_MANY_BITS)
     if image.mode.startswith('I'):
         # 16 bits to 8, rounded.
-        image = image.convert('I').point(lambda value: value * (1 / 257) + 0.5).convert('L')
+        image = image.convert('I')
+        low, high = image.getextrema()
+        if low < 0 or high > 65_535:
+            raise ValueError(_TOO_MANY_BITS)
+        image = image.point(lambda value: value * (1 / 257) + 0.5).convert('L')
     return image.convert('RGB')
 
 

@@ -111,10 +111,7 @@ class Gallery:
 
     def sample(self, number: int, labels: Sequence[str] = ()) -> list[Hit]:
         """Return rows spread over the gallery, of these shown labels only if there are any."""
-        if labels:
-            ids = np.array([row.id for row in self.store.rows(self._where(labels))], np.int64)
-        else:
-            ids = self.ids()
+        ids = self.store.ids(self._where(labels)) if labels else self.ids()
         rows = self.store.get(spread(ids, number).tolist())
         return [Hit(row) for row in rows if row is not None]
 
@@ -123,7 +120,7 @@ class Gallery:
         with self._listing:
             if self._ids is None or time.monotonic() > self._ids[0]:
                 start = time.monotonic()
-                found = np.fromiter((row.id for row in self.store.rows()), np.int64)
+                found = self.store.ids()
                 # A list that takes long to make is kept longer.
                 self._ids = time.monotonic() + max(_FRESH, 30 * (time.monotonic() - start)), found
             return self._ids[1]

@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -139,6 +140,22 @@ def test_a_damaged_structure_is_left_aside_with_a_warning_and_made_anew(store, t
                 np.testing.assert_array_equal(reader.search(queries, 5).ids, exact(store, queries, 5).ids)
         assert [message in record.getMessage() for record in caplog.records] == [True]
     assert store.refresh('int8') and store.structure.kind == 'int8'
+
+
+def test_a_structure_of_a_later_state_is_left_aside_when_a_copy_of_the_store_is_put_back(store, tmp_path, caplog):
+    folder, copy = store.folder, tmp_path / 'copy'
+    store.close()
+    shutil.copytree(folder, copy)
+    with FaissStore.open(folder, write=True) as later:
+        later.add(rows(500, seed=2), items(500, COUNT))
+        later.build('hnsw')
+    shutil.copytree(copy, folder, dirs_exist_ok=True)
+    new = rows(600, seed=3)
+    for start, stop in ((0, 400), (400, 600)):  # fewer rows than the structure has, and more
+        with FaissStore.open(folder, write=True) as restored, caplog.at_level(logging.WARNING, 'mmdml'):
+            ids = restored.add(new[start:stop], items(stop - start, COUNT + start))
+            assert restored.search(new[start:stop], 1).ids[:, 0].tolist() == ids.tolist()
+    assert ['later state of the store' in record.getMessage() for record in caplog.records] == [True, True]
 
 
 def test_a_full_disk_leaves_the_structure_that_was_there(store):

@@ -115,7 +115,7 @@ def test_where_limits_a_search_to_labels_paths_and_sizes(opened):
         ({'label': []}, np.zeros(60, bool)),
     ):
         assert store.count(where) == fits.sum(), where
-        assert [row.id for row in store.rows(where)] == ids[fits].tolist()
+        assert [row.id for row in store.rows(where)] == store.ids(where).tolist() == ids[fits].tolist()
         found = store.search(query, k=5, where=where)
         number = min(5, fits.sum())
         np.testing.assert_array_equal(found.ids[:, :number], expected(query, vectors[fits], ids[fits], 5)[1])
@@ -137,7 +137,7 @@ def test_metadata_come_back_limit_searches_and_are_counted(opened):
         ({'day': '007'}, [5]),
         ({'day': '7'}, []),
     ):
-        assert [row.id for row in store.rows(where)] == ids[fits].tolist()
+        assert [row.id for row in store.rows(where)] == store.ids(where).tolist() == ids[fits].tolist()
         assert sorted(each for each in store.search(vectors[:1], 6, where).ids[0].tolist() if each >= 0) == sorted(
             ids[fits].tolist()
         )

@@ -100,8 +100,9 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>ale
         (encoded(half_red(size=(400, 300)), 'JPEG')[:2000], 'damaged'),
         (bomb(7000, 7000), 'damaged'),
         (encoded(Image.new('F', (9, 9)), 'TIFF'), 'more than 16 bits'),
+        (encoded(Image.new('I', (9, 9), 1 << 20), 'TIFF'), 'more than 16 bits'),
     ],
-    ids='empty zeros html svg bomb truncated short float'.split(),
+    ids='empty zeros html svg bomb truncated short float 32-bit'.split(),
 )
 def test_what_is_no_picture_or_too_large_is_refused(decoder, data, reason):
     with pytest.raises(UnreadablePicture, match=reason):
