@@ -78,7 +78,7 @@ def draw_embeddings(
         The files. A kind that has nothing to show (no wrong result) writes none.
 
     Raises:
-        ValueError: an unknown kind; only one class.
+        ValueError: an unknown kind; fewer than three rows for a map.
         ImportError: UMAP is not installed.
         OSError: a file cannot be written.
     """

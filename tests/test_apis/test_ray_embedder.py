@@ -34,7 +34,7 @@ def test_paths_and_contents_get_the_embeddings_of_the_inferencer(files, tmp_path
     np.testing.assert_allclose(found['embedding'][good], expected, atol=1e-6)
     assert found['error'][1] and not found['error'][0]
     # A picture that Pillow takes for a decompression bomb leaves the others alone.
-    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', 390)
+    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', 790)
     large = cv2.imencode('.png', np.zeros((40, 40), np.uint8))[1].tobytes()
     found = worker(dict(bytes=np.array([large, contents[0]], dtype=object)))
     assert 'decompression bomb' in found['error'][0] and found['error'][1] == ''
