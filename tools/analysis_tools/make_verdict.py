@@ -126,7 +126,7 @@ def _means(base: dict[int, float], arm: dict[int, float]) -> list[str]:
 def table_by_set(
     comparison: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]], validation: tuple[str, ...] = ()
 ) -> str:
-    """One row for each set and label; without the features' score beside runs whose names begin as `validation` says."""
+    """One row for each set and label; the features' score is left out where names of runs begin as `validation`."""
     lines = []
     for where in comparison.get('sets') or sets_of(scores):
         for row in comparison['rows']:
