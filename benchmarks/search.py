@@ -233,9 +233,8 @@ HEADING = """# What search costs
 Process CPU time of one thread; what is compared took turns in one process. Other processes shared the machine while
 this was measured, so that ratios say more than milliseconds.
 
-Where decoding is the limit, `embed` stays below 95 % of it: 0.2 ms of a small picture are spent beside decoding. The
-transforms are not where: loading, resizing and packing cost 0.03 ms more than OpenCV alone. The rest lies between
-threads, and in the objects that each picture becomes.
+Where decoding is the limit, `embed` stays below 95 % of it: 0.2 ms of a small picture are spent beside decoding.
+Where they go was not measured.
 """
 
 
