@@ -1,6 +1,6 @@
 """mmdml's baseline beside a plain PyTorch loop with pytorch-metric-learning: same backbone, data, batches and updates.
 
-    python benchmarks/peer_check.py                       # 3 seeds, 150 updates each: a few minutes on one core
+    python benchmarks/peer_check.py                       # 3 seeds, 150 updates each
     python benchmarks/peer_check.py --updates 2265 --batch 128 --test-classes 659
 
 The plain loop is what a user writes: torch's modules and Adam, ``MultiSimilarityLoss`` with ``MultiSimilarityMiner`` of

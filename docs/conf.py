@@ -32,7 +32,7 @@ exclude_patterns = ['**/work_dirs/**', 'build/**']
 
 myst_enable_extensions = ['dollarmath', 'amsmath']
 myst_heading_anchors = 4
-myst_fence_as_directive = ['mermaid']
+myst_fence_as_directive = ['math', 'mermaid']
 # Notebooks are executed by their test, and keep what they printed.
 nb_execution_mode = 'off'
 

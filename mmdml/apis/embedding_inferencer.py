@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mmdml.apis.image_inputs import ImageInput, ImageInputs, decoded, image_inputs
-from mmdml.apis.model_names import DEFAULT, find_model
+from mmdml.apis.model_index import DEFAULT
+from mmdml.apis.model_names import find_model
 from mmdml.utils.machine import available_cores
 from mmdml.utils.names import printable
 from mmdml.utils.progress import ProgressLine

@@ -132,7 +132,7 @@ def write_model_folder(
 
     Raises:
         FileExistsError: there is a model, or part of one, at ``path``.
-        ValueError: the config holds what is no plain setting, or the weights do not fit.
+        ValueError: the config holds what is no plain setting, or the weights do not fit, or not into fp16.
     """
     import torch
     from mmengine.registry import DefaultScope
@@ -149,11 +149,7 @@ def write_model_folder(
     layers.pop('head', None)
     pipeline = [plain_settings(each) for each in config.test_dataloader.dataset.pipeline]
     check_settings(layers, pipeline, 'the config')
-    # The state dict of a backbone with adapters lacks what is frozen.
-    whole = {**dict(model.named_parameters()), **model.state_dict()}
-    state = {key: value.detach().cpu().clone() for key, value in whole.items() if not key.startswith('head.')}
-    if half:
-        state = rounded(state)
+    state = embedding_weights(model, half)
     with DefaultScope.overwrite_default_scope('mmdml'):
         embedder = MODELS.build(json.loads(json.dumps(layers)))
     load_weights(embedder, state)
@@ -179,9 +175,31 @@ def write_model_folder(
     return ModelFolder.read(path)
 
 
-def rounded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return a state dict with its floating-point weights as fp16."""
-    return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+def embedding_weights(model: ImageEmbedder, half: bool = False) -> dict[str, torch.Tensor]:
+    """Return copies of all weights but those of the head, also those that an adapted backbone does not train.
+
+    Args:
+        model: the embedder.
+        half: round floating-point weights to fp16.
+
+    Raises:
+        ValueError: a weight is too large for fp16.
+    """
+    from mmdml.models.backbones.adapters import AdaptedBackbone
+
+    whole = {key: value for key, value in model.state_dict().items() if not key.startswith('head.')}
+    if isinstance(model.backbone, AdaptedBackbone):
+        whole = {key: value for key, value in whole.items() if not key.startswith('backbone.')}
+        whole |= {f'backbone.{key}': value for key, value in model.backbone.all_weights().items()}
+    state = {key: value.detach().cpu().clone() for key, value in whole.items()}
+    if not half:
+        return state
+    rounded = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    for key, value in rounded.items():
+        if value.isinf().any() and state[key].isfinite().all():
+            largest = state[key].abs().max().item()
+            raise ValueError(f'{key} has the value {largest:.6g}, above 65504, the largest of fp16; keep fp32 (--full)')
+    return rounded
 
 
 def _sha256(path: Path) -> str:

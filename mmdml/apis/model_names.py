@@ -6,29 +6,17 @@ from __future__ import annotations
 import copy
 import difflib
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import yaml
-
-import mmdml
+from mmdml.apis.model_index import DEFAULT, DEFAULT_IS, PACKAGED, model_index, shipped_models
 from mmdml.utils.names import printable
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-_PACKAGE = Path(mmdml.__file__).parent
-#: ``model-index.yml`` and ``configs/``: links into a checkout, copies in an installed package.
-_PACKAGED = _PACKAGE / '.mim'
-#: Model folders that come with the package, by name.
-SHIPPED = _PACKAGE / 'shipped'
-#: The model that is taken where none is named.
-DEFAULT = 'default'
 #: After ``MODEL:`` in place of a checkpoint: the pretrained backbone that the config names, nothing trained.
 UNTRAINED = 'untrained'
 #: Endings of exported files, which run without torch.
@@ -159,13 +147,13 @@ def _find(name: str) -> NamedModel:
 
 
 def _find_default(name: str) -> NamedModel:
-    folders = shipped_models()
-    if not folders:
+    folder = shipped_models().get(DEFAULT_IS)
+    if folder is None:
         raise FileNotFoundError(
             'this installation of mmdml has no default model; name one: a model folder, timm/NAME, '
             'CONFIG.py:CHECKPOINT or an exported file'
         )
-    return replace(_find_folder(str(next(iter(folders.values())))), name=name, kind='default')
+    return replace(_find_folder(str(folder)), name=name, kind='default')
 
 
 def _find_exported(name: str) -> NamedModel:
@@ -209,7 +197,7 @@ def _find_indexed(name: str) -> NamedModel:
         )
     shipped = shipped_models().get(name)
     weights = str(shipped / 'weights.pth') if shipped else entry.get('Weights', '')
-    return NamedModel(name, 'indexed', lambda: _config_of(str(_PACKAGED / entry['Config'])), weights)
+    return NamedModel(name, 'indexed', lambda: _config_of(str(PACKAGED / entry['Config'])), weights)
 
 
 #: The kinds of names; the first that takes a name finds its model.
@@ -221,60 +209,6 @@ KINDS: tuple[ModelKind, ...] = (
     ModelKind('folder', 'FOLDER', os.path.isdir, _find_folder),
     ModelKind('indexed', 'a name of the index', lambda name: True, _find_indexed),
 )
-
-
-def shipped_models() -> dict[str, Path]:
-    """Model folders inside the package, by name; the first is the default."""
-    folders = [path.parent for path in sorted(SHIPPED.glob('*/model.json'))]
-    # The hash of the weights ends the name of the folder.
-    return {folder.name.rpartition('-')[0]: folder for folder in folders}
-
-
-def available_models(pattern: str | None = None) -> dict[str, list[str]]:
-    """Names by what they need: ``offline`` for nothing, ``downloaded``, and ``own_weights``.
-
-    Args:
-        pattern: shell-style pattern of whole names. Default: all; of timm, whose models are many, one line.
-    """
-    published = {name: entry.get('Weights') for name, entry in _sorted_index() if name not in shipped_models()}
-    timm = sorted(_timm_names(pattern)) if pattern and pattern.startswith('timm/') else ['timm/NAME']
-    groups = dict(
-        offline=[*([DEFAULT] if shipped_models() else []), *shipped_models()],
-        downloaded=[*(name for name, weights in published.items() if weights), *timm],
-        own_weights=[name for name, weights in published.items() if not weights],
-    )
-    if pattern is None:
-        return groups
-    return {group: [name for name in names if fnmatchcase(name, pattern)] for group, names in groups.items()}
-
-
-def _sorted_index() -> list[tuple[str, dict[str, Any]]]:
-    return sorted(model_index().items(), key=lambda each: natural_order(each[0]))
-
-
-def _timm_names(pattern: str) -> list[str]:
-    import timm
-
-    return [f'timm/{name}' for name in timm.list_models(pattern.removeprefix('timm/'), pretrained=True)]
-
-
-def natural_order(name: str) -> list[tuple[int, str]]:
-    """Return the key of a name by which digits sort as numbers."""
-    return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', name)]
-
-
-@cache
-def model_index() -> dict[str, dict[str, Any]]:
-    """Entries of all metafiles that the model index imports, by name."""
-    imports = _read(_PACKAGED / 'model-index.yml')['Import']
-    models = [model for file in imports for model in _read(_PACKAGED / file)['Models']]
-    return {model['Name']: model for model in models}
-
-
-def _read(path: Path) -> Any:
-    # libyaml reads the metafiles several times as fast, where PyYAML was built with it.
-    loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
-    return yaml.load(path.read_text(encoding='utf-8'), Loader=loader)
 
 
 def _config_of(path: str) -> Config:

@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmdml.apis.model_names import NamedModel, find_model, model_index, natural_order
+from mmdml.apis.model_index import model_index, natural_order
+from mmdml.apis.model_names import NamedModel, find_model
 
 if TYPE_CHECKING:
     import torch

@@ -45,7 +45,7 @@ class RayEmbedder:
         for at, value in enumerate(values):
             try:
                 images[at] = Image.open(io.BytesIO(value)) if isinstance(value, bytes) else value
-            except OSError as error:
+            except (OSError, Image.DecompressionBombError) as error:
                 reasons[at] = ' '.join(str(error).split())
         # The inferencer names what has no path by its number among the inputs.
         names = {at: value if isinstance(value, str) else f'image {n}' for n, (at, value) in enumerate(images.items())}

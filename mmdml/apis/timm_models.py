@@ -11,8 +11,8 @@ from mmdml.models.backbones.timm_model import TimmModel
 def timm_config(name: str, checkpoint: str | None = None) -> Config:
     """Return a config that embeds pictures with the features of a model of timm.
 
-    The pipeline resizes the short edge to the input size over timm's crop share and crops the middle; mean and
-    deviation are those of the weights.
+    The pipeline resizes the short edge to the input size over timm's crop share, or both edges where the weights were
+    trained on squashed pictures, and crops the middle; mean and deviation are those of the weights.
 
     Args:
         name: as timm has it, e.g. ``vit_small_patch14_dinov2.lvd142m``.
@@ -47,16 +47,15 @@ def timm_config(name: str, checkpoint: str | None = None) -> Config:
 
 def _pipeline(data: dict[str, Any]) -> list[dict[str, Any]]:
     side = data['input_size'][-1]
+    scale = int(side / data['crop_pct'])
     interpolation = data['interpolation'] if data['interpolation'] in ('bilinear', 'bicubic', 'nearest') else 'bicubic'
+    if data['crop_mode'] == 'squash':
+        resize = dict(type='mmpretrain.Resize', scale=(scale, scale))
+    else:
+        resize = dict(type='mmpretrain.ResizeEdge', scale=scale, edge='short')
     return [
         dict(type='LoadImageFromFile'),
-        dict(
-            type='mmpretrain.ResizeEdge',
-            scale=int(side / data['crop_pct']),
-            edge='short',
-            backend='pillow',
-            interpolation=interpolation,
-        ),
+        dict(**resize, backend='pillow', interpolation=interpolation),
         dict(type='mmpretrain.CenterCrop', crop_size=side),
         dict(type='mmpretrain.PackInputs'),
     ]

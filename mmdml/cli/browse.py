@@ -71,8 +71,6 @@ def browse_config(
     if overrides:
         cfg.merge_from_dict(overrides)
     init_default_scope(cfg.get('default_scope', 'mmdml'))
-    if sizes['number'] < 1 or sizes['per_class'] < 1:
-        raise ValueError('--number and --images-per-class must be 1 or more')
     loader = cfg.get(f'{phase}_dataloader')
     if loader is None:
         raise ValueError(f'{config} has no {phase}_dataloader')

@@ -63,7 +63,7 @@ def _duplicates(options: dict[str, Any]) -> None:
 def _open(options: dict[str, Any], opened: ExitStack) -> 'list[VectorStore]':
     """Open the stores, and make those of folders."""
     from mmdml.apis.gallery_update import update_gallery
-    from mmdml.apis.model_names import DEFAULT
+    from mmdml.apis.model_index import DEFAULT
     from mmdml.cli.stores import inferencer
     from mmdml.index import LocalStore, open_store
     from mmdml.index.store_folder import CATALOG

@@ -11,6 +11,7 @@ from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import write_embeddings
 from mmdml.registry import DATASETS
 from mmdml.structures import RowFacts
+from mmdml.utils.files import prepare_output
 from mmdml.utils.names import printable
 
 
@@ -32,17 +33,19 @@ def folder_scores(
     Raises:
         FileNotFoundError, ValueError: see :func:`~mmdml.cli.own_data.read_own_data`; ValueError also for one class, or
             no picture that can be read.
+        ValueError, OSError: ``out`` cannot be written; before anything is embedded.
     """
-    if out is not None and not out.endswith('.npz'):
-        raise ValueError(f'--out {printable(out)} must end with .npz')
+    if out is not None:
+        prepare_output(out, ('.npz',))
     data = read_own_data(path)
     if len(data.classes) < 2:
         raise ValueError(f'{printable(path)} has one class: every picture would be right; make a folder for each class')
     dataset = DATASETS.build(dict(**data.settings, split='test', test_mode=True))
     infos = [dataset.get_data_info(number) for number in range(len(dataset))]
     found = embed([info['img_path'] for info in infos])
-    rows = {info['img_path']: info for info in infos}
-    kept = [rows[name] for name in found.names]
+    unreadable = {each.name for each in found.unreadable}
+    # A list may name a file twice, as query and as gallery row.
+    kept = [info for info in infos if info['img_path'] not in unreadable]
     if not kept:
         first = found.unreadable[0]
         raise ValueError(f'no picture of {printable(path)} can be read; {printable(first.name)}: {first.reason}')

@@ -13,7 +13,7 @@ from mmengine.config import Config
 import mmdml
 from mmdml.apis.model_card import model_card
 from mmdml.apis.model_folder import ModelFolder, write_model_folder
-from mmdml.apis.model_names import NamedModel, find_model
+from mmdml.apis.model_names import DEFAULT, NamedModel, find_model
 from mmdml.apis.model_settings import plain_settings
 from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
@@ -33,6 +33,8 @@ _RECIPE, _TRAINING = 'recipe.py', 'training'
 # Settings of a recipe that options of the same name set.
 _SETTINGS = ('image_size', 'batch_size', 'epochs', 'lr', 'seed')
 _MOST_WORKERS = 8
+# Share of the classes.
+_HELD_OUT = 0.2
 
 
 def train_folder(options: dict[str, Any]) -> Path:
@@ -54,7 +56,7 @@ def train_folder(options: dict[str, Any]) -> Path:
     data = read_own_data(options['data'])
     require_trainable(data, options['data'])
     base = options['out'] or os.path.join('runs', data.name)
-    run = _stopped_run(base, options) if options['resume'] else _started_run(base, data, options)
+    run = _stopped_run(base, data, options) if options['resume'] else _started_run(base, data, options)
     cfg = _config(run, options['resume'])
     runner = build_runner(cfg, ToolRunner)
     runner.train()
@@ -72,7 +74,8 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
         known = ', '.join(sorted(path.stem for path in RECIPES.glob('*.py')))
         raise FileNotFoundError(f'there is no recipe {name}; there are {known}, and paths of configs')
     values = _model_values(named) | {key: options[key] for key in _SETTINGS if options[key] is not None}
-    held_out = held_out_classes(data, options['hold_out'])
+    share = _HELD_OUT if options['hold_out'] is None else options['hold_out']
+    held_out = held_out_classes(data, share)
     values.update(data=data.settings, val_classes=held_out)
     values['num_workers'] = options['workers']
     if options['workers'] is None:
@@ -86,15 +89,21 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     return run
 
 
-def _stopped_run(base: str, options: Mapping[str, Any]) -> Path:
+def _stopped_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     run = newest_run(base)
     if (run / 'model.json').exists():
         raise ValueError(f'{run} is finished; leave --resume out to begin another run')
     began = Config.fromfile(run / _RECIPE)
-    for key in _SETTINGS:
-        if options[key] not in (None, began[key]):
-            flag = f'--{key.replace("_", "-")}'
-            raise ValueError(f'{flag} {options[key]}: {run} began with {began[key]}, and goes on as it began')
+    now = {f'--{key.replace("_", "-")}': (options[key], began[key]) for key in _SETTINGS}
+    now['--workers'] = options['workers'], began.num_workers
+    if options['model'] != DEFAULT:
+        now['--model'] = find_model(options['model']).absolute, began.model_name
+    if options['hold_out'] is not None:
+        now['held-out classes'] = held_out_classes(data, options['hold_out']), began.val_classes
+    now['pictures'] = data.settings, began.data.to_dict()
+    for name, (value, before) in now.items():
+        if value not in (None, before):
+            raise ValueError(f'{name} {value}: {run} began with {before}, and goes on as it began')
     return run
 
 
@@ -171,8 +180,8 @@ def _write_model(run: Path, cfg: Config, runner: ToolRunner, data: OwnData) -> M
         updates=runner.iter,
     )
     if held_out is not None:
-        last = {key.removeprefix('val/'): hub.get_scalar(key).current() for key in hub.log_scalars if '/Recall' in key}
-        last |= {key.removeprefix('val/'): hub.get_scalar(key).current() for key in hub.log_scalars if '/MAP' in key}
+        names = [key for kind in ('/Recall', '/MAP') for key in hub.log_scalars if kind in key]
+        last = {key.removeprefix('val/'): hub.get_scalar(key).current() for key in names}
         before = hub.get_info(SCORES_BEFORE)
         facts['scored_on'] = f'{len(held_out):,} pictures of {len(held_out.metainfo["classes"]):,} held-out classes'
         facts['scores'] = {

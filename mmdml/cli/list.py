@@ -32,7 +32,7 @@ def list(pattern: str | None, as_json: bool, **options: Any) -> None:
 
 
 def _list(pattern: str | None, as_json: bool) -> None:
-    from mmdml.apis.model_names import available_models
+    from mmdml.apis.model_index import available_models
     from mmdml.utils.names import printable
 
     found = available_models(pattern)

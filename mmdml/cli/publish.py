@@ -28,7 +28,7 @@ Example:
 def publish(**options: Any) -> None:
     """Write MODEL as a folder with a card: weights only, with their hash in its name.
 
-    The scores on the card are those of what is written, after rounding to fp16. MODEL is named as --model is.
+    The scores of --test are those of what is written, after rounding to fp16. MODEL is named as --model is.
     """
     from mmdml.cli.errors import run_command
     from mmdml.cli.publishing import publish_model

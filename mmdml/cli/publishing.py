@@ -11,7 +11,7 @@ from typing import Any
 import mmdml
 from mmdml.apis import ImageEmbeddingInferencer, get_model
 from mmdml.apis.model_card import LIMITS, model_card
-from mmdml.apis.model_folder import ModelFolder, rounded, write_model_folder
+from mmdml.apis.model_folder import ModelFolder, embedding_weights, write_model_folder
 from mmdml.apis.model_names import NamedModel, find_model
 from mmdml.cli.folder_scores import folder_scores
 from mmdml.cli.own_data import read_own_data
@@ -28,7 +28,8 @@ def publish_model(options: dict[str, Any]) -> Path:
     Raises:
         FileExistsError: the folder is there.
         FileNotFoundError: a license, or what is to be scored on, is not there.
-        ValueError: the model has no weights, or is an exported file; a license that is not ``NAME=FILE``.
+        ValueError: the model has no weights, weights too large for fp16, or is an exported file; a license that is not
+            ``NAME=FILE``.
     """
     named = find_model(options['model'])
     named.require_weights()
@@ -39,7 +40,7 @@ def publish_model(options: dict[str, Any]) -> Path:
     classes = source.classes if source else []
     model = get_model(options['model'], True, head=None)
     if options['half']:
-        model.load_state_dict(rounded(model.state_dict()), strict=False)
+        model.load_state_dict(embedding_weights(model, half=True), strict=False)
     facts = _facts(named, source, options)
     embed = ImageEmbeddingInferencer(model, pipeline=config.test_dataloader.dataset.pipeline)
     facts['tests'] = [_test(embed, path, classes, facts['name']) for path in options['tested']]

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmdml.apis import ImageEmbeddingInferencer
-from mmdml.apis.model_names import DEFAULT, find_model
+from mmdml.apis.model_index import DEFAULT
+from mmdml.apis.model_names import find_model
 from mmdml.cli.options import quiet_loading
 from mmdml.index import VectorStore, open_store
 from mmdml.utils.names import printable

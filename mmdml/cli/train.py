@@ -28,10 +28,8 @@ Example:
 @click.option('--seed', type=click.IntRange(0), help='Of everything that is drawn. Default: 0.')
 @click.option(
     '--hold-out',
-    default=0.2,
-    show_default=True,
     type=click.FloatRange(0, 1, max_open=True),
-    help='Share of the classes that is not trained on but scored.',
+    help='Share of the classes that is not trained on but scored. Default: 0.2.',
 )
 @click.option('--recipe', default='iaa_ms', show_default=True, help='A config of configs/custom, or a path.')
 @click.option('--workers', type=click.IntRange(0), help='Processes that read pictures. Default: by the machine.')

@@ -128,7 +128,8 @@ def _lowest_cosine(run: Callable, images: np.ndarray, wanted: np.ndarray, path: 
         if found.shape != wanted.shape:
             raise ValueError(f'{path}: embeddings have shape {found.shape}, those of the model {wanted.shape}')
         lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
-        lowest = min(lowest, float(((found * wanted).sum(axis=1) / lengths).min()))
+        # NaN stays NaN, which the comparison below refuses; min() of Python would drop it.
+        lowest = float(np.minimum(lowest, ((found * wanted).sum(axis=1) / lengths).min()))
     if not lowest > LEAST_COSINE:
         raise ValueError(
             f'{path} was not written: its embeddings differ from those of the model, lowest cosine {lowest:.6f}, must '

@@ -61,10 +61,11 @@ class OpenVino:
     def __init__(self, path: str, device: str | None = None) -> None:
         openvino = _imported('openvino', 'openvino', path)
         try:
-            self._model = openvino.Core().compile_model(
-                path, (device or 'cpu').upper(), dict(INFERENCE_PRECISION_HINT='f32')
+            core = openvino.Core()
+            self._facts = core.read_model(path)
+            self._model = core.compile_model(
+                self._facts, (device or 'cpu').upper(), dict(INFERENCE_PRECISION_HINT='f32')
             )
-            self._facts = openvino.Core().read_model(path)
         except RuntimeError as error:
             reason = ' '.join(str(error).split())[-300:]
             raise ValueError(f'{path} cannot be run as an OpenVINO model on {device or "cpu"}: {reason}') from error

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ from mmdml.visualization.tiles import picture_map, read_picture, write_picture
 _PAIRED_ROWS, _CLASSES = 3000, 12
 
 
-class Drawing(NamedTuple):
+@dataclass(frozen=True)
+class Drawing:
     """What a picture is made of, and how much of it is shown.
 
     Attributes:
@@ -47,6 +49,11 @@ class Drawing(NamedTuple):
     seed: int = 0
     projection: str = 'pca'
     num_clusters: int = 8
+
+    @cached_property
+    def points(self) -> tuple[np.ndarray, str]:
+        """``(N, 2)`` points of the maps, and what they are, in words."""
+        return project(self.searched.unit.numpy(), self.projection)
 
 
 def draw_embeddings(
@@ -71,7 +78,7 @@ def draw_embeddings(
         The files. A kind that has nothing to show (no wrong result) writes none.
 
     Raises:
-        ValueError: an unknown kind; only one class.
+        ValueError: an unknown kind; fewer than three rows for a map.
         ImportError: UMAP is not installed.
         OSError: a file cannot be written.
     """
@@ -120,11 +127,12 @@ def _confusions(drawing: Drawing) -> np.ndarray | None:
     classes = list(dict.fromkeys(label for pair in pairs for label in pair[:2]))[:_CLASSES]
     if not classes:
         return None
-    labels, (_, rows) = searched.facts.labels, searched.nearest(searched.query, 1)
+    labels, (_, rows) = searched.facts.labels, searched.first_matches
     names = {label: searched.names[np.flatnonzero(labels == label)[0]] for label in classes}
     values = np.zeros((len(classes), len(classes) + 1))
     for number, label in enumerate(classes):
-        found = labels[rows[labels[searched.query] == label, 0]]
+        near = rows[labels[searched.query] == label]
+        found = labels[near[near >= 0]]
         if len(found):
             values[number, :-1] = [(found == other).mean() for other in classes]
             values[number, -1] = 1 - values[number, :-1].sum()
@@ -139,13 +147,13 @@ def _confusions(drawing: Drawing) -> np.ndarray | None:
 
 
 def _map(drawing: Drawing) -> np.ndarray:
-    points, what = project(drawing.searched.unit.numpy(), drawing.projection)
+    points, what = drawing.points
     title = f'{len(points):,} embeddings'
     return draw_map(points, drawing.searched.names, what, title, numpy_generator(Stream.PICTURES, drawing.seed))
 
 
 def _picture_map(drawing: Drawing) -> np.ndarray:
-    points, what = project(drawing.searched.unit.numpy(), drawing.projection)
+    points, what = drawing.points
     return picture_map(points, drawing.pictures, what)
 
 

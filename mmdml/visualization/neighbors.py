@@ -1,6 +1,7 @@
 """What a picture of a search shows: the nearest gallery rows of queries, and where each query finds its class."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -39,10 +40,16 @@ class SearchedRows:
         split = next(iter(by_roles(facts)))
         return cls(unit, facts, split.query, split.query if split.gallery is None else split.gallery)
 
-    @property
+    @cached_property
     def names(self) -> np.ndarray:
         """``(N,)`` class names as text."""
         return own_labels(self.facts).astype(str)
+
+    @cached_property
+    def first_matches(self) -> tuple[np.ndarray, np.ndarray]:
+        """``(Q,)`` best cosine of each query and its row; -inf and -1 where it finds none."""
+        scores, rows = self.nearest(self.query, 1)
+        return scores[:, 0], rows[:, 0]
 
     def nearest(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the ``(q, k)`` best cosines and their rows; -inf and -1 where the gallery has fewer."""

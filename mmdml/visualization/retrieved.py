@@ -70,10 +70,10 @@ def confusions(searched: SearchedRows) -> list[tuple[object, object, list[tuple[
     Returns:
         Class of the queries, class of their nearest rows, and the ``(query, nearest row)``, best match first.
     """
-    scores, rows = searched.nearest(searched.query, 1)
+    scores, rows = searched.first_matches
     found: dict[tuple, list[tuple[float, int, int]]] = {}
     labels = searched.facts.labels
-    for query, row, score in zip(searched.query.tolist(), rows[:, 0].tolist(), scores[:, 0].tolist(), strict=True):
+    for query, row, score in zip(searched.query.tolist(), rows.tolist(), scores.tolist(), strict=True):
         if row >= 0 and labels[query] != labels[row]:
             found.setdefault((labels[query], labels[row]), []).append((-score, query, row))
     pairs = [(*key, [each[1:] for each in sorted(cases)]) for key, cases in found.items()]

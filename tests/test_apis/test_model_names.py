@@ -11,7 +11,8 @@ import torch
 from mmengine.config import Config
 
 from mmdml.apis import ImageEmbeddingInferencer, get_config, get_model
-from mmdml.apis.model_folder import ModelFolder, write_model_folder
+from mmdml.apis.model_folder import ModelFolder, embedding_weights, write_model_folder
+from mmdml.apis.timm_models import _pipeline
 
 NAME = 'ms_conv4_omniglot'
 SMALL = dict(backbone=dict(channels=8), neck=dict(in_channels=8, embed_dim=6))
@@ -55,6 +56,10 @@ def test_a_backbone_with_adapters_is_written_with_what_is_frozen_in_it(tmp_path)
     write_model_folder(tmp_path / 'model', config, model)
     pictures = torch.rand(1, 3, 160, 160)
     assert torch.equal(get_model(tmp_path / 'model')(pictures), model(pictures))
+    # What is frozen is rounded, too, and scored so before it is written.
+    write_model_folder(tmp_path / 'half', config, model, half=True)
+    model.load_state_dict(embedding_weights(model, half=True), strict=False)
+    assert torch.equal(get_model(tmp_path / 'half')(pictures), model(pictures))
 
 
 def test_half_precision_is_another_model_that_embeds_nearly_the_same(small):
@@ -121,6 +126,22 @@ def test_a_model_of_timm_embeds_as_timm_does():
         theirs = own(timm.data.create_transform(**data, is_training=False)(picture)[None])[0]
     theirs = torch.nn.functional.normalize(theirs, dim=0).numpy()
     assert float(ours @ theirs) > 0.9999
+
+
+@pytest.mark.parametrize('mode', ['center', 'squash'])
+def test_pictures_are_prepared_for_a_model_of_timm_as_its_weights_need(mode):
+    import timm
+    from mmengine.dataset import Compose
+    from mmengine.registry import DefaultScope
+    from PIL import Image
+
+    data = dict(input_size=(3, 60, 60), crop_pct=0.9, crop_mode=mode, interpolation='bicubic')
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    with DefaultScope.overwrite_default_scope('mmdml'):
+        steps = Compose(_pipeline(data)[1:])
+    ours = steps(dict(img=pixels, img_shape=(200, 300), ori_shape=(200, 300), img_path=''))['inputs']
+    transform = timm.data.create_transform(**data, is_training=False, mean=(0, 0, 0), std=(1, 1, 1))
+    assert (ours - 255 * transform(Image.fromarray(pixels))).abs().max() < 1e-3
 
 
 def test_without_network_a_model_of_timm_names_the_way_around_it(monkeypatch, tmp_path):

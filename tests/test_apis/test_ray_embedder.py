@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ def files(pictures):
     return [str(path) for path in sorted(Path(pictures).rglob('*.png'))[:5]]
 
 
-def test_paths_and_contents_get_the_embeddings_of_the_inferencer(files, tmp_path):
+def test_paths_and_contents_get_the_embeddings_of_the_inferencer(files, tmp_path, monkeypatch):
     bad = tmp_path / 'bad.png'
     bad.write_bytes(b'no picture')
     worker = RayEmbedder(**MODEL)
@@ -32,6 +33,11 @@ def test_paths_and_contents_get_the_embeddings_of_the_inferencer(files, tmp_path
     found = worker(dict(bytes=contents))
     np.testing.assert_allclose(found['embedding'][good], expected, atol=1e-6)
     assert found['error'][1] and not found['error'][0]
+    # A picture that Pillow takes for a decompression bomb leaves the others alone.
+    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', 790)
+    large = cv2.imencode('.png', np.zeros((40, 40), np.uint8))[1].tobytes()
+    found = worker(dict(bytes=np.array([large, contents[0]], dtype=object)))
+    assert 'decompression bomb' in found['error'][0] and found['error'][1] == ''
     with pytest.raises(KeyError, match="reads the column 'bytes', but the rows have"):
         worker(dict(path=np.array(names)))
 

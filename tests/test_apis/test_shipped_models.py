@@ -11,7 +11,8 @@ from mmdml.apis import ImageEmbeddingInferencer, get_model
 from mmdml.apis.demo_gallery import DEMO_GALLERY
 from mmdml.apis.model_facts import model_facts
 from mmdml.apis.model_folder import ModelFolder
-from mmdml.apis.model_names import find_model, shipped_models
+from mmdml.apis.model_index import shipped_models
+from mmdml.apis.model_names import find_model
 from mmdml.evaluation.functional import retrieval_scores
 
 NAME = 'iaa_ms_mobilenet-v2_grocery'

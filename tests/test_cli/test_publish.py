@@ -55,6 +55,18 @@ def test_what_is_published_is_small_named_by_its_weights_and_scored_as_written(s
     assert 'published under this name' in mmdml(*arguments, status=1).stderr
 
 
+def test_a_weight_beyond_half_precision_is_named_and_nothing_is_written(source, tmp_path):
+    checkpoint = torch.load(source.rpartition(':')[2])
+    key = next(key for key in checkpoint['state_dict'] if key.endswith('running_var'))
+    checkpoint['state_dict'][key] = torch.full_like(checkpoint['state_dict'][key], 7e4)
+    torch.save(checkpoint, tmp_path / 'large.pth')
+    publish = ('publish', f'{source.partition(":")[0]}:{tmp_path}/large.pth', '--out', tmp_path / 'out')
+    error = mmdml(*publish, status=1).stderr
+    assert f'error: {key} has the value 70000, above 65504' in error and '--full' in error
+    assert not (tmp_path / 'out').exists()
+    assert Path(mmdml(*publish, '--full').stdout.strip()).is_dir()
+
+
 def test_mistakes_end_in_a_line_before_anything_is_written(source, tmp_path):
     publish = ('publish', source, '--out', tmp_path / 'out')
     assert 'write NAME=FILE' in mmdml(*publish, '--license', 'LICENSE', status=1).stderr

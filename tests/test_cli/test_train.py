@@ -122,9 +122,15 @@ def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start,
 
 def test_a_run_goes_on_only_as_it_began(pictures, start, tmp_path):
     run = new_run(str(tmp_path / 'run'))
-    (run / 'recipe.py').write_text(with_values(RECIPE, dict(epochs=5)))
+    began = dict(epochs=5, num_workers=1, model_name=start, val_classes=2)
+    (run / 'recipe.py').write_text(with_values(RECIPE, began))
     resume = ('train', pictures, '--model', start, '--out', tmp_path / 'run', '--resume')
     assert '--epochs 6: ' in mmdml(*resume, '--epochs', 6) and 'began with 5' in mmdml(*resume, '--epochs', 6)
+    assert '--workers 2: ' in mmdml(*resume, '--workers', 2)
+    assert 'began with ' + start in mmdml(*resume, '--model', start.partition(':')[0])
+    assert 'held-out classes 4: ' in mmdml(*resume, '--hold-out', 0.5)
+    # The recipe's own folder is another one than this.
+    assert "began with {'type': 'ImageFolder', 'data_root': 'photos'}" in mmdml(*resume, '--hold-out', 0.2)
     (run / 'model.json').write_text('{}')
     assert 'run-1 is finished' in mmdml(*resume)
 
@@ -145,6 +151,18 @@ def test_a_value_of_a_recipe_is_set_once_and_used_everywhere(tmp_path):
     assert config.batch_size == Config.fromfile(RECIPE).batch_size
     with pytest.raises(ValueError, match="assigns no 'image_sise' at its top level.*did you mean 'image_size'"):
         with_values(RECIPE, dict(image_sise=1))
+
+
+def test_a_file_that_is_query_and_gallery_row_keeps_both_roles(pictures, start, tmp_path):
+    files = sorted(Path(pictures).rglob('*.png'))
+    rows = [f'{file},{file.parent.name},{role}\n' for file in files for role in ('query', 'gallery')]
+    (tmp_path / 'mine.csv').write_text('path,label,role\n' + ''.join(rows))
+    test = ('test', tmp_path / 'mine.csv', '--model', start, '--json', '--out')
+    done = CliRunner().invoke(main, [str(each) for each in (*test, tmp_path / 'out/rows.npz')])
+    assert done.exit_code == 0, done.output
+    with np.load(tmp_path / 'out/rows.npz') as saved:
+        assert saved['roles'].tolist() == [1, 2] * 36
+    assert 'must end with .npz' in mmdml(*test, tmp_path / 'rows.csv')
 
 
 def test_a_list_is_as_good_as_a_folder(pictures, tmp_path):

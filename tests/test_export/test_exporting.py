@@ -152,6 +152,19 @@ def test_a_file_that_embeds_otherwise_is_not_written(embed, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_whose_embeddings_are_no_numbers_is_not_written(embed, tmp_path):
+    model = divided_model(flip_test=False)
+    whole = model.neck.unit
+
+    def unit(raw, learner=None):
+        return whole(raw, learner) * (float('nan') if torch.compiler.is_exporting() else 1.0)
+
+    model.neck.unit = unit
+    with pytest.raises(ValueError, match='was not written: its embeddings differ .* lowest cosine nan'):
+        export_embedder(model, preparation_of(embed.embedder.transforms), tmp_path / 'model.pt2', 'mine', 'hash')
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_files_that_cannot_be_used_are_named(embed, onnx_file, tmp_path):
     (tmp_path / 'cut.onnx').write_bytes(onnx_file.read_bytes()[:4000])
     with pytest.raises(ValueError, match='cut.onnx cannot be run as an ONNX model'):

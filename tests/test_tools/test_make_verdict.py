@@ -55,6 +55,15 @@ def test_a_row_has_means_differences_intervals_and_signs_of_shared_seeds():
     assert all(cells[5] == 'not run' for cells in cells_of(text, 'C'))
 
 
+def test_scores_on_validation_classes_have_no_score_on_test_classes_beside_them():
+    scores = make_verdict.read_scores(ROWS, FROZEN) | make_verdict.read_scores(ROWS, FROZEN, 'val/')
+    rows = [{'label': 'T', 'base': 'a', 'arm': 'b'}, {'label': 'V', 'base': 'val/a', 'arm': 'val/b'}]
+    both = {'caption': '', 'command': '', 'sets': [make_verdict.DEFAULT_SET], 'rows': rows}
+    definitions = {'csv': {'': 'x.csv', 'val/': 'y.csv'}, 'comparisons': {'both': both}}
+    text = make_verdict.render('both', definitions, scores, FROZEN)
+    assert [cells_of(text, label)[0][2:5] for label in 'TV'] == [['60.00', '51.00', '53.00'], ['', '51.00', '53.00']]
+
+
 def test_the_features_themselves_are_a_base():
     scores = make_verdict.read_scores(ROWS, FROZEN)
     found = make_verdict.compare(scores, 'retrieval/Recall@1', make_verdict.DEFAULT_SET, 'frozen', 'a')

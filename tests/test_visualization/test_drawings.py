@@ -9,7 +9,7 @@ import torch
 
 from mmdml.functional.embedding_files import write_embeddings
 from mmdml.structures.row_facts import RowFacts
-from mmdml.visualization import draw_embeddings
+from mmdml.visualization import draw_embeddings, embedding_drawings
 from mmdml.visualization.charts import draw_map, project
 from mmdml.visualization.embedding_drawings import KINDS, pair_similarities
 from mmdml.visualization.neighbors import SearchedRows
@@ -110,6 +110,23 @@ def test_every_kind_is_drawn_with_any_name_and_without_files(tmp_path):
     written = draw_embeddings(embeddings, facts, tmp_path / 'out', number=3, k=3)
     assert [os.path.basename(path) for path in written] == [f'{kind}.png' for kind in KINDS]
     assert all(cv2.imread(path).std() > 5 for path in written)
+
+
+def test_queries_that_find_nothing_are_in_no_class_of_the_matrix(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(embedding_drawings, 'draw_matrix', lambda values, rows, *_, **__: drawn.append((values, rows)))
+    facts = RowFacts.of(LABELS, roles=[1, 1, 2, 1], groups=['x', 'y', 'z', 'z'])
+    KINDS['confusions'](embedding_drawings.Drawing(SearchedRows.of(ROWS, facts), picture))
+    ((values, rows),) = drawn
+    # Both of class a find row 2; row 3, of class b, finds nothing.
+    assert rows == ['a', 'b'] and values.tolist() == [[0, 1, 0], [0, 0, 0]]
+
+
+def test_both_maps_are_of_one_projection(tmp_path, monkeypatch):
+    projected, project = [], embedding_drawings.project
+    monkeypatch.setattr(embedding_drawings, 'project', lambda *given: projected.append(given) or project(*given))
+    draw_embeddings(ROWS, RowFacts.of(LABELS), tmp_path, ['map', 'picture_map'], picture)
+    assert len(projected) == 1
 
 
 def test_kinds_that_have_nothing_to_show_write_nothing(tmp_path):

@@ -123,12 +123,16 @@ def _means(base: dict[int, float], arm: dict[int, float]) -> list[str]:
     return [f'{sum(column.values()) / len(column):.2f}' if column else '' for column in columns]
 
 
-def table_by_set(comparison: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]]) -> str:
-    """One row for each set and label."""
+def table_by_set(
+    comparison: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]], validation: tuple[str, ...] = ()
+) -> str:
+    """One row for each set and label; the features' score is left out where names of runs begin as `validation`."""
     lines = []
     for where in comparison.get('sets') or sets_of(scores):
         for row in comparison['rows']:
-            line = [short(where), row['label'], frozen.get(where, {}).get('Recall@1', '')]
+            # The features were scored on test classes: beside scores on validation classes that is another task.
+            known = {} if row['arm'].startswith(validation) else frozen.get(where, {})
+            line = [short(where), row['label'], known.get('Recall@1', '')]
             for number, metric in enumerate(METRICS.values()):
                 if not number:
                     line += _means(*(scores.get((metric, where, row[side]), {}) for side in ('base', 'arm')))
@@ -166,7 +170,11 @@ def render(name: str, definitions: dict[str, Any], scores: Scores, frozen: dict[
         raise ValueError(f'there is no comparison {name!r}; experiments/comparisons.yml defines {sorted(known)}')
     own = known[name]
     comparison = {**known[own['mean_of']], **own} if 'mean_of' in own else own
-    table = table_of_means(comparison, scores) if 'mean_of' in own else table_by_set(comparison, scores, frozen)
+    if 'mean_of' in own:
+        table = table_of_means(comparison, scores)
+    else:
+        validation = tuple(prefix for prefix in definitions.get('csv', {}) if prefix)
+        table = table_by_set(comparison, scores, frozen, validation)
     return '\n\n'.join([comparison['caption'], table, f'From: `{comparison["command"]}`'])
 
 

@@ -187,7 +187,7 @@ def render(root: Path) -> str:
             rows.append(
                 [f'[{loss.__name__}](#{loss.__name__.lower()})', first.partition(': ')[2] or first, needs(loss)]
             )
-    parts.append(markdown_table(['loss', 'what it does', 'needs'], rows))
+    parts.append(markdown_table(['loss', 'what it does', 'needs'], rows, text_columns=3))
     for name, kind in kinds.items():
         parts += [f'## {name}'] if kind else []
         parts += [section(loss, measured.get(loss.__name__), used.get(loss.__name__, [])) for loss in kind]

@@ -1,9 +1,9 @@
 # 98 training and 98 test classes of cars (half of the images of Cars-196, cut to their boxes), 4,052 and 4,092 images;
 # data/cars196_trainhalf/train.txt and test.txt have a line "path label" for each image.
 # 62 batches an epoch: 10 epochs are 620 updates.
+_base_ = './grocery.py'
+
 data_root = 'data/cars196_trainhalf'
-batch_size = 64
-images_per_class = 4
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -24,29 +24,6 @@ test_pipeline = [
     dict(type='mmpretrain.PackInputs'),
 ]
 
-train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=1,
-    persistent_workers=True,
-    collate_fn=dict(type='default_collate'),
-    sampler=dict(type='PKSampler', batch_size=batch_size, images_per_class=images_per_class, num_batches=62),
-    dataset=dict(type='ImageList', data_root=data_root, ann_file='train.txt', split='train', pipeline=train_pipeline),
-)
-# A monitor: the scores on test classes during training select nothing.
-val_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=1,
-    collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='ImageList',
-        data_root=data_root,
-        ann_file='test.txt',
-        split='test',
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
+train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
-test_evaluator = val_evaluator

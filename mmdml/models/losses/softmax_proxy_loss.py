@@ -6,19 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmdml.dist import (
-    cross_entropy_over_ranks,
-    gather_uneven,
-    get_rank,
-    get_world_size,
-    scale_gradient,
-    shard,
-    sum_over_ranks,
-)
+from mmdml.dist import gather_uneven, get_rank, get_world_size, shard
 from mmdml.structures import PairBatch
 from mmdml.utils.seeding import Stream, torch_generator
 
 from .proxy_loss import ProxyLoss
+from .sharded_softmax import cross_entropy_over_ranks, scale_gradient, sum_over_ranks
 
 #: Classes whose proxies are drawn at once.
 _BLOCK = 8192

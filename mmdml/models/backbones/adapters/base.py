@@ -57,6 +57,11 @@ class AdaptedBackbone(BaseModule):
         """
         raise ValueError(f'{type(self).__name__} computes what no bare backbone does: its weights cannot be merged')
 
+    def all_weights(self) -> dict[str, Tensor]:
+        """Return added and frozen weights, by their names in this module."""
+        added = {name: value for name, value in self.state_dict().items() if name != _CHECKSUMS}
+        return added | {f'network.{name}': value for name, value in self._frozen_weights().items()}
+
     def _frozen_weights(self) -> dict[str, Tensor]:
         own = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         return {name: own[name].detach() for name in self._frozen}
