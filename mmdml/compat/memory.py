@@ -10,8 +10,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory of freed tensors for the next ones, where its C library is glibc.
 
     By default glibc returns every block above 32 MB, and smaller ones at the end of its heap, to the system, and
-    the system clears each page again when the next batch needs it. Embedding 112-pixel pictures with MobileNetV2 on a
-    CPU spent half of its time in that, training a third.
+    the system clears each page again when the next batch needs it.
 
     Returns:
         Whether all settings were taken.

@@ -110,12 +110,13 @@ class FeatureFile(RetrievalDataset):
         columns = read_columns(self.ann_file, label_file)
         where, features = osp.abspath(self.ann_file), columns['embeddings']
         if 'labels' not in columns and osp.isdir(self.ann_file):
-            columns['labels'] = np.array([path.partition(os.sep)[0] for path in columns['paths']])
+            columns['labels'] = np.array([osp.dirname(path).partition(os.sep)[0] for path in columns['paths']])
         if 'labels' not in columns:
             raise ValueError(f'{where} has no labels, only {sorted(columns)}: name a file of them as label_file')
         names = [str(label) for label in columns['labels']]
         if '' in names or '-1' in names:
-            raise ValueError(f'{where}: row {names.index("" if "" in names else "-1")} has no label')
+            row = names.index('' if '' in names else '-1')
+            raise ValueError(f'{where}: row {row} has no label; name a file of labels as label_file')
         bad = np.flatnonzero(~np.isfinite(features).all(1))
         if len(bad):
             raise ValueError(f'{where}: {len(bad)} of {len(features)} rows are not finite, the first is row {bad[0]}')

@@ -51,7 +51,10 @@ class TarShards(RetrievalDataset):
         for shard, size in sizes.items():
             _check_shard(osp.join(folder, shard), size, self.ann_file)
         self._folder = folder
-        classes, labels = number_classes(self._table['label'])
+        try:
+            classes, labels = number_classes(self._table['label'])
+        except ValueError as error:
+            raise ValueError(f'{osp.abspath(self.ann_file)}: {error}') from None
         return Samples(self._names(), labels, classes)
 
     def load_data_list(self) -> list[dict]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -94,8 +94,11 @@ class MetricLearningRunner(Runner):
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         """Build an evaluator; MMEngine takes a single metric with an argument ``metrics`` for one."""
-        if isinstance(evaluator, dict) and 'metrics' in evaluator and METRICS.get(evaluator.get('type', '')):
-            evaluator = [evaluator]
+        if isinstance(evaluator, dict) and 'metrics' in evaluator:
+            kind = evaluator.get('type', 'Evaluator')
+            kind = METRICS.get(kind) if isinstance(kind, str) else kind
+            if isinstance(kind, type) and issubclass(kind, BaseMetric):
+                evaluator = [evaluator]
         return super().build_evaluator(evaluator)
 
     def dump_config(self) -> None:

@@ -1,6 +1,7 @@
 """NDCG of a search with graded relevance, by columns of the dataset."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,8 @@ class GradedScores:
         self.label_sets = label_sets
         self.measure = measure
         self.depths = tuple(k) if isinstance(k, Sequence) else (k,)
-        if not all(depth is None or depth >= 1 for depth in self.depths):
-            raise ValueError(f'k must be at least 1, got {k}')
+        if not self.depths or not all(depth is None or depth >= 1 for depth in self.depths):
+            raise ValueError(f'k must be at least 1, or several such ranks, got {k}')
         self.distance = distance
 
     @property
@@ -57,12 +58,14 @@ class GradedScores:
         """Names of the columns that grade relevance."""
         return self.levels or (self.label_sets,)
 
-    def classes_of(self, facts: RowFacts) -> tuple[np.ndarray, Gains]:
-        """Return ``(N,)`` numbers, equal for images of equal relevance to all others, and the gains between them.
+    def classes_of(self, facts: RowFacts) -> tuple[RowFacts, Gains]:
+        """Return facts whose labels are equal for images of equal relevance to all others, and the gains between these.
 
         Raises:
-            ValueError: if a column is not known.
+            ValueError: if a column is not known, or there are groups.
         """
+        if facts.groups is not None:
+            raise ValueError('graded relevance counts no junk: leave out groups')
         missing = [name for name in self.columns if name not in facts.more]
         if missing:
             raise ValueError(f'graded needs the column {missing[0]!r} of the images, known are {sorted(facts.more)}')
@@ -84,7 +87,7 @@ class GradedScores:
             (left, rows), (right, columns) = (np.unique(side, return_inverse=True) for side in (query, gallery))
             return related(torch.from_numpy(left), torch.from_numpy(right)).numpy()[rows][:, columns]
 
-        return np.asarray(numbers).reshape(-1), gains
+        return replace(facts, labels=np.asarray(numbers).reshape(-1)), gains
 
     def __call__(
         self,
@@ -101,7 +104,7 @@ class GradedScores:
             gains: of :meth:`classes_of`.
             gallery: ``(G, D)``. Default: every query searches all others.
             device: where to search.
-            keys: ``query_labels``, numbers of :meth:`classes_of`, ``query_ids``, and those of the gallery.
+            keys: ``query_labels``, those of :meth:`classes_of`, ``query_ids``, and those of the gallery.
         """
         return {
             f'GradedNDCG{"" if depth is None else f"@{depth}"}': graded_ndcg(

@@ -27,8 +27,8 @@ class PrefixScoring(RetrievalScoring):
         settings: those of :class:`RetrievalScoring`.
 
     Raises:
-        ValueError: for a width or number below 1, another distance than the cosine, or ``values_out``; when scoring,
-            if the embedding is narrower than a prefix or the slices.
+        ValueError: for a width or number below 1, another distance than the cosine, ``values_out``, or a whitening that
+            does not fit a prefix; when scoring, if the embedding is narrower than a prefix or the slices.
     """
 
     def __init__(self, *args: Any, widths: Sequence[int] | int = (), slices: int = 0, **settings: Any) -> None:
@@ -37,10 +37,22 @@ class PrefixScoring(RetrievalScoring):
         self.slices = slices
         if any(width < 1 for width in self.widths) or slices < 0:
             raise ValueError(f'widths must be at least 1 and slices 0 or more, got {widths} and {slices}')
-        if (self.widths or slices) and self.options.distance != 'cosine':
+        if self.widths or slices:
+            self._check_parts()
+
+    def _check_parts(self) -> None:
+        whitening = self.preparation.whitening
+        if self.options.distance != 'cosine':
             raise ValueError(f'widths and slices are compared by cosine, got distance={self.options.distance!r}')
-        if (self.widths or slices) and self.tables is not None:
+        if self.tables is not None:
             raise ValueError('values_out has the values of one embedding: leave out widths and slices')
+        if whitening is None:
+            return
+        if whitening.fitted is not None:
+            raise ValueError(f"whitening of {whitening.fit} fits one width: set fit='gallery' for widths and slices")
+        dim = whitening.settings.get('dim') or 1
+        if dim > min(self.widths, default=dim):
+            raise ValueError(f'whitening keeps dim={dim}, which is more than the smallest of widths={self.widths}')
 
     def parts(self, width: int) -> dict[str, slice]:
         """Columns by name of an embedding of ``width`` columns.

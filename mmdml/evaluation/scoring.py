@@ -1,7 +1,6 @@
 """Scores of a whole test set: the searches of a protocol, what is done before them, and scores of the set."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -144,6 +143,7 @@ class RetrievalScoring:
         """
         embeddings = to_matrix('embeddings', embeddings, None)
         remark_on_one_class(facts)
+        relevance = None if self.graded is None else self.graded.classes_of(facts)
         splits = list(self.protocol(facts))
         members: dict[str, np.ndarray] = {}
         for split in splits:
@@ -159,7 +159,11 @@ class RetrievalScoring:
             tables = draws.setdefault(split.prefix, [])
             if self.tables is not None:
                 self.tables.add(f'{split.prefix}{len(tables)}', facts, split.query, values)
-            tables.append(values.means(self.options.no_positive) | self._graded(embeddings, facts, split, device))
+            tables.append(values.means(self.options.no_positive))
+            if relevance is not None:
+                classes, gains = relevance
+                graded = partial(self.graded, gains=gains, device=device)
+                tables[-1] |= self._search(graded, embeddings, classes, split, device)
         if self.tables is not None:
             self.tables.write()
         of_sets: dict[str, Scores] = {}
@@ -211,15 +215,6 @@ class RetrievalScoring:
             found = _mean_and_std(tables) | of_sets.get(prefix, {})
             scores |= {prefix + name: value for name, value in found.items()}
         return scores
-
-    def _graded(self, embeddings: Tensor, facts: RowFacts, split: Split, device: str | torch.device | None) -> Scores:
-        if self.graded is None:
-            return {}
-        if facts.groups is not None:
-            raise ValueError('graded relevance counts no junk: leave out groups')
-        numbers, gains = self.graded.classes_of(facts)
-        search = partial(self.graded, gains=gains, device=device)
-        return self._search(search, embeddings, replace(facts, labels=numbers), split, device)
 
     def _search(
         self,

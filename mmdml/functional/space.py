@@ -41,7 +41,6 @@ def unit_rows(rows: Tensor) -> Tensor:
     """``(N, D)`` rows of length 1, whatever their norms: no square over- or underflows. Rows of zeros stay zero."""
     rows = scaled_rows(rows)
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    # Subnormal rows stay far below 1 when scaled: their norms are no smaller than 2^-74 (fp32: 2^-23).
     return rows.div_(norms.masked_fill_(norms == 0, 1))
 
 

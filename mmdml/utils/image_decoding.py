@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -49,7 +50,6 @@ def decode_image(
         max_pixels: limit of width times height, checked in the header; None for none.
         significant_bits: bits that the values of 16-bit files use; None: as the files say, else 16.
         on_dark: called with the largest value of an image for which 16 bits are assumed and which uses 12 or fewer.
-
         least_side: decode a JPEG file at a half, a quarter or an eighth of its size, as long as its shorter side stays
             at least this long. None: at its own size.
 
@@ -59,9 +59,11 @@ def decode_image(
     check_pixels(data, max_pixels)
     flag = COLOR_TYPES[color_type]
     if least_side is not None and data.startswith(_JPEG):
-        with Image.open(io.BytesIO(data)) as header:
-            fitting = [part for part in (8, 4, 2) if min(header.size) // part >= least_side]
-        flag = _REDUCED[color_type][fitting[0]] if fitting else flag
+        # What Pillow cannot read is decoded at its own size, or refused below.
+        with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            with Image.open(io.BytesIO(data)) as header:
+                fitting = [part for part in (8, 4, 2) if min(header.size) // part >= least_side]
+            flag = _REDUCED[color_type][fitting[0]] if fitting else flag
     if data.startswith(_DEEP_KINDS):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_ANYDEPTH)
         if image is not None and image.dtype == np.uint16:

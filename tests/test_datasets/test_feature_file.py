@@ -78,6 +78,15 @@ def test_npy_with_a_table_and_parquet_hold_the_same(tmp_path, npz):
     assert by_table.get_data_info(2)['img_path'] == '2.jpg'
 
 
+def test_pictures_of_a_folder_of_embed_that_are_in_no_folder_have_no_label(tmp_path):
+    (tmp_path / '00000.jsonl').write_text('\n'.join(json.dumps(dict(row=row, path=f'{row}.jpg')) for row in range(3)))
+    np.save(tmp_path / '00000.npy', features(3))
+    with pytest.raises(ValueError, match='row 0 has no label; name a file of labels as label_file'):
+        FeatureFile(str(tmp_path))
+    (tmp_path / 'labels.txt').write_text('a\nb\na\n')
+    assert FeatureFile(str(tmp_path), label_file=str(tmp_path / 'labels.txt')).labels.tolist() == [0, 1, 0]
+
+
 def test_a_folder_of_embed_is_labeled_by_the_folders_of_its_pictures(tmp_path, pictures):
     from mmdml.apis import ImageEmbeddingInferencer
 

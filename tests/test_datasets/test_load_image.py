@@ -96,6 +96,13 @@ def test_file_that_is_no_picture_says_how_it_begins(tmp_path):
     assert transform(dict(img_path=str(tmp_path / 'a.png'))) is None
 
 
+def test_a_damaged_jpeg_is_refused_alike_whether_or_not_it_may_be_decoded_smaller():
+    damaged = cv2.imencode('.jpg', np.zeros((64, 64, 3), np.uint8))[1].tobytes()[:12]
+    for least_side in (None, 10):
+        with pytest.raises(ValueError, match='no picture that can be decoded'):
+            TRANSFORMS.build(dict(type='LoadImageFromFile', least_side=least_side)).decode(damaged, 'a.jpg')
+
+
 @pytest.mark.parametrize(('least_side', 'height'), [(None, 240), (200, 240), (100, 120), (60, 60), (10, 30)])
 @pytest.mark.parametrize('color_type', ['color', 'grayscale'])
 def test_a_jpeg_is_decoded_at_the_smallest_size_that_is_large_enough(least_side, height, color_type, tmp_path):

@@ -15,6 +15,7 @@ from tiny import REPO, tiny_config, train, weights
 from mmdml.engine import build_runner
 from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.engine.run_lock import run_lock
+from mmdml.evaluation.metrics import RetrievalMetric
 from mmdml.registry import HOOKS
 
 PLAIN = 'contrastive/contrastive_conv4_omniglot.py'
@@ -309,4 +310,6 @@ def test_any_default_hook_may_be_switched_off(pictures, tmp_path):
 
 def test_a_single_metric_may_name_its_measures(pictures, tmp_path):
     runner = build_runner(tiny_config(pictures, tmp_path, val_evaluator__metrics=['Recall@1']))
-    assert [type(metric).__name__ for metric in runner.val_loop.evaluator.metrics] == ['RetrievalMetric']
+    by_class = runner.build_evaluator(dict(type=RetrievalMetric, metrics=['Recall@1']))
+    for evaluator in (runner.val_loop.evaluator, by_class):
+        assert [type(metric) for metric in evaluator.metrics] == [RetrievalMetric]

@@ -54,6 +54,8 @@ def test_what_does_not_go_together_is_named():
         RetrievalScoring(graded={})
     with pytest.raises(TypeError, match="graded has no setting 'level'.*did you mean 'levels'"):
         RetrievalScoring(graded=dict(level='coarse'))
+    with pytest.raises(ValueError, match=r'k must be at least 1, or several such ranks, got \(\)'):
+        RetrievalScoring(graded=dict(levels='coarse', k=()))
     with pytest.raises(ValueError, match='leave out reranking'):
         RetrievalScoring(graded=dict(levels='coarse'), reranking={})
     scoring = RetrievalScoring(graded=dict(levels='coarse'))

@@ -65,6 +65,14 @@ def test_rows_near_the_boundary():
     check(points.float(), labels, distance='hyperbolic')
 
 
+def test_pairs_of_fp32_rows_at_the_rim_are_as_far_apart_as_in_fp64():
+    points = torch.randn(40, 64, dtype=torch.float64)
+    points = (points / points.norm(dim=1, keepdim=True) * (1 - 2e-8)).float()
+    assert (points.square().sum(1) >= 1).any() and (points.double().square().sum(1) < 1).all()
+    expected = hyperbolic_similarity(points.double(), points.double())
+    torch.testing.assert_close(hyperbolic_similarity(points, points), expected.float(), rtol=1e-4, atol=0)
+
+
 def test_the_distance_is_that_of_the_space_and_scores_agree_between_ranks_and_pairs():
     points, labels = clusters(60, 5, 6, 1.0)
     points = in_ball(points, 0.9)

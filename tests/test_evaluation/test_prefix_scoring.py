@@ -46,10 +46,13 @@ def test_the_metric_scores_them_from_one_pass():
         (dict(slices=8), 'slices needs 8 columns, but the embedding has 7'),
         (dict(widths=(2,), distance='euclidean'), "compared by cosine, got distance='euclidean'"),
         (dict(widths=(2,), values_out='values.csv'), 'leave out widths and slices'),
+        (dict(widths=(2, 4), whitening=dict(dim=3)), r'dim=3, which is more than the smallest of widths=\(2, 4\)'),
+        (dict(slices=2, whitening=dict(dim=3, fit='x.npy')), "fits one width: set fit='gallery'"),
     ],
     ids=str,
 )
 def test_what_does_not_fit_is_named(options, fault, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    np.save('x.npy', X)
     with pytest.raises(ValueError, match=fault):
         PrefixScoring(**options)(X, FACTS)

@@ -114,5 +114,5 @@ class LoadImageFromFile(_LoadImageFromFile):
         )
 
     def __repr__(self) -> str:
-        own = f'max_pixels={self.max_pixels}, significant_bits={self.significant_bits}'
+        own = f'max_pixels={self.max_pixels}, significant_bits={self.significant_bits}, least_side={self.least_side}'
         return f'{super().__repr__()[:-1]}, {own})'

@@ -17,10 +17,15 @@ from .arguments import Keys
 
 def hyperbolic_similarity(query: Tensor, gallery: Tensor) -> Tensor:
     """Minus the hyperbolic distances (curvature -1) of points in the unit ball: ``(B, D)``, ``(G, D)``."""
-    room = (1 - query.square().sum(1))[:, None] * (1 - gallery.square().sum(1))
     apart = torch.cdist(query, gallery, compute_mode='donot_use_mm_for_euclid_dist')
-    # arcosh(1 + 2 a^2 / b) = 2 arsinh(a / sqrt(b)).
-    return torch.asinh(apart / room.sqrt()).mul_(-2)
+    # arcosh(1 + 2 a^2 / b^2) = 2 arsinh(a / b).
+    return torch.asinh(apart / (_to_rim(query)[:, None] * _to_rim(gallery))).mul_(-2)
+
+
+def _to_rim(rows: Tensor) -> Tensor:
+    """``(N,)`` square roots of 1 - |x|^2, from fp64: in fp32 rows near the rim would lie on it."""
+    wide = (rows.cpu() if rows.device.type == 'mps' else rows).double()
+    return (1 - wide.square().sum(1)).sqrt().to(rows)
 
 
 #: distance -> embeddings ready for comparison, and what compares ``(B, D)`` with ``(G, D)``; larger is nearer.

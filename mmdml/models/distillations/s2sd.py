@@ -1,5 +1,6 @@
 """Similarity-based self-distillation (S2SD)."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,10 +108,12 @@ class S2SD(Distillation):
             raise ValueError('S2SD needs the pooled features: call the head through ImageEmbedder')
         own, rows = batch.unit(), batch.rows
         losses, divergences = [], []
+        # Rows of the wide spaces are not for those who receive rows of the embedding, such as the bank.
+        step = batch.step and dataclasses.replace(batch.step, receivers=())
         for space, neck, head in zip(self.spaces, self.necks, self.heads, strict=True):
             raw = space(batch.features)
             head.gather = batch.gather
-            losses.append(head.loss(raw, rows.labels, rows.indices, neck, batch.step)['loss'])
+            losses.append(head.loss(raw, rows.labels, rows.indices, neck, step)['loss'])
             wide = normalize(batch.gathered(raw), dim=1)
             divergences.append(similarity_divergence(own, wide, self.temperature))
         terms = {

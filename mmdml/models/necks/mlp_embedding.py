@@ -43,8 +43,6 @@ class MLPEmbedding(EmbeddingNeck):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(in_channels, embed_dim, init_cfg=init_cfg)
-        if not 0 <= dropout < 1:
-            raise ValueError(f'dropout must be in [0, 1), got {dropout}')
         self.hidden = hidden_layers(in_channels, hidden, norm, dropout)
         self.linear = embedding_layer(hidden[-1], embed_dim)
 
@@ -83,8 +81,6 @@ class ResidualEmbedding(EmbeddingNeck):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(in_channels, in_channels, init_cfg=init_cfg)
-        if not 0 <= dropout < 1:
-            raise ValueError(f'dropout must be in [0, 1), got {dropout}')
         self.hidden = hidden_layers(in_channels, hidden, norm, dropout)
         self.linear = nn.Linear(hidden[-1], in_channels)
         nn.init.zeros_(self.linear.weight)
@@ -98,10 +94,12 @@ def hidden_layers(in_channels: int, widths: Sequence[int], norm: str | None, dro
     """Make linear layers (Kaiming normal, fan-in), each with normalization, ReLU and dropout.
 
     Raises:
-        ValueError: for no layer, a width below 1, or an unknown normalization.
+        ValueError: for no layer, a width below 1, a dropout out of range, or an unknown normalization.
     """
     if not widths or min(widths) < 1:
         raise ValueError(f'hidden must be one width or more, each at least 1, got {tuple(widths)}')
+    if not 0 <= dropout < 1:
+        raise ValueError(f'dropout must be in [0, 1), got {dropout}')
     if norm not in _NORMS:
         raise ValueError(f'norm must be one of {list(_NORMS)}, got {norm!r}')
     layers: list[nn.Module] = []

@@ -82,6 +82,14 @@ def test_s2sd_takes_a_loss_over_proxies_at_each_width_and_the_slice_of_a_learner
     assert raw.grad[:, :2].abs().sum() == 0 and raw.grad[:, 2:].abs().sum() > 0
 
 
+def test_s2sd_leaves_the_rows_of_its_spaces_to_itself():
+    received = []
+    step = StepContext(Progress(9, 10, 5), receivers=(received.append,))
+    raw = torch.randn(6, 4)
+    head_with(dims=(4,)).loss(raw, LABELS, None, LinearEmbedding(7, 4), step, torch.randn(6, 7))
+    assert len(received) == 1 and torch.equal(received[0].embeddings, raw)
+
+
 def test_bad_options_are_named():
     neck, raw = LinearEmbedding(7, 4), torch.randn(6, 4)
     for options, fault in (

@@ -153,8 +153,7 @@ class IAAGenerator(Generator):
         raw = anchors.embeddings if anchors.embeddings.dtype.itemsize >= 4 else anchors.embeddings.float()
         with torch.no_grad():
             noise = self._draw(anchors.labels, raw, progress, step.learner)
-        means = self.estimator.statistics['mean']
-        center = raw if self.center == 'sample' else means.to(raw)[anchors.labels]
+        center = raw if self.center == 'sample' else self._means(raw, anchors.labels)
         copies = (center[None] + self.lam_at(progress) ** 0.5 * noise).flatten(0, 1)
         views = anchors.views.repeat(self.num_copies, 1)
         return Rows(
@@ -163,6 +162,12 @@ class IAAGenerator(Generator):
             views if self.own_copies == 'exclude' else torch.full_like(views, -1),
             anchors.indices.repeat(self.num_copies),
         )
+
+    def _means(self, raw: Tensor, labels: Tensor) -> Tensor:
+        """``(R, D)`` means of the classes; of a class without images in the estimate, the row itself."""
+        statistics = self.estimator.statistics
+        known = statistics['count'].to(raw.device)[labels] > 0
+        return torch.where(known[:, None], statistics['mean'].to(raw)[labels], raw.detach())
 
     def _refuse_silence(self, progress: Progress) -> None:
         """Refuse to go on without estimates after the onset: the run would train without IAA."""

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_iaa_generator import START, batch, draws, estimated, training_set
+from test_iaa_generator import START, batch, draws, embeddings_of, estimated, training_set
 
 from mmdml.models import IAAGenerator
 from mmdml.models.generators import class_statistics, pooled_variance
@@ -37,6 +37,18 @@ def test_copies_around_the_mean_of_the_class_have_no_gradient():
     noise = dynamic.embeddings.reshape(2, 2, 4) - anchors.embeddings
     torch.testing.assert_close(fixed.embeddings.reshape(2, 2, 4), means + noise)
     assert not fixed.embeddings.requires_grad and torch.equal(fixed.labels, dynamic.labels)
+
+
+def test_a_class_that_the_estimate_lacks_has_its_copies_around_the_row_itself():
+    data = training_set()
+    seen = embeddings_of(data.raw[:40], data.labels[:40], num_classes=6)
+    anchors = batch(data, [0, 47])
+    fixed, plain = (
+        estimated(seen, num_copies=2, center=center)(anchors, StepContext(START)).embeddings.reshape(2, 2, 4)
+        for center in ('mean', 'sample')
+    )
+    torch.testing.assert_close(fixed[:, 1], plain[:, 1])
+    assert not torch.allclose(fixed[:, 0], plain[:, 0]) and not fixed.requires_grad
 
 
 def test_an_estimate_of_some_images_of_each_class():
