@@ -21,7 +21,10 @@ class FolderOrConfig(click.Command):
         if args and args[0].endswith('.py'):
             ctx.obj = list(args)
             return []
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        if (path := ctx.params['data']).endswith('.py'):
+            raise click.UsageError(f'a config comes before its flags: {ctx.command_path} {path} ...')
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         if ctx.obj is None:

@@ -18,7 +18,14 @@ from mmdml.apis.model_settings import plain_settings
 from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
 from mmdml.cli.launch import read_config
-from mmdml.cli.own_data import OwnData, held_out_classes, read_own_data, require_readable, require_trainable
+from mmdml.cli.own_data import (
+    OwnData,
+    held_out_classes,
+    largest_trained_class,
+    read_own_data,
+    require_readable,
+    require_trainable,
+)
 from mmdml.cli.recipe_file import with_values
 from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.engine.hooks.console_hook import SCORES_BEFORE
@@ -81,7 +88,9 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     if options['workers'] is None:
         values['num_workers'] = min(_MOST_WORKERS, available_cores())
     defaults = Config.fromfile(recipe)
-    values['batch_size'] = _batch_size(options['batch_size'], defaults, len(data.classes) - held_out)
+    largest = largest_trained_class(data, held_out, defaults.train_dataloader.dataset.get('val_seed', 0))
+    each = values['images_per_class'] = min(defaults.images_per_class, largest)
+    values['batch_size'] = _batch_size(options['batch_size'], defaults.batch_size, each, len(data.classes) - held_out)
     text = with_values(recipe, values)
     require_readable(data)
     run = new_run(base)
@@ -136,10 +145,9 @@ def _without_scope(settings: Any) -> Any:
     return [_without_scope(each) for each in settings] if isinstance(settings, list | tuple) else settings
 
 
-def _batch_size(given: int | None, defaults: Config, classes: int) -> int:
-    each = defaults.images_per_class
+def _batch_size(given: int | None, default: int, each: int, classes: int) -> int:
     if given is None:
-        return min(defaults.batch_size, each * classes)
+        return min(default // each, classes) * each
     if given % each or given > each * classes:
         raise ValueError(
             f'--batch-size {given} must be a multiple of {each}, the pictures of a class in a batch, and at most '

@@ -101,3 +101,24 @@ def held_out_classes(data: OwnData, share: float) -> int:
     """Return how many classes to hold out: at least two, and none where fewer than two would be left."""
     number = max(2, round(share * len(data.classes))) if share else 0
     return number if len(data.classes) - number >= 2 else 0
+
+
+def largest_trained_class(data: OwnData, held_out: int, seed: int) -> int:
+    """Return how many pictures the largest class has that is trained on.
+
+    Args:
+        data: all classes.
+        held_out: number of classes that are not trained on.
+        seed: of their choice.
+
+    Raises:
+        ValueError: none of them has two pictures.
+    """
+    part = dict(split='train', val_classes=held_out, val_seed=seed)
+    largest = int(np.bincount(DATASETS.build(dict(**data.settings, **part)).labels).max())
+    if largest < 2:
+        raise ValueError(
+            f'all classes with two pictures or more are among the {held_out} that are held out, and a model learns '
+            'from pictures of the same class. Add pictures, or hold none out: --hold-out 0'
+        )
+    return largest

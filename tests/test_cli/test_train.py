@@ -15,10 +15,12 @@ from tiny import REPO, tiny_config
 
 from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.apis.model_folder import ModelFolder
+from mmdml.cli.folder_training import _batch_size
 from mmdml.cli.main import main
-from mmdml.cli.own_data import held_out_classes, read_own_data
+from mmdml.cli.own_data import held_out_classes, largest_trained_class, read_own_data
 from mmdml.cli.recipe_file import with_values
 from mmdml.cli.run_folders import new_run, newest_run
+from mmdml.registry import DATASETS
 
 RECIPE = Path(REPO, 'configs/custom/iaa_ms.py')
 
@@ -97,6 +99,31 @@ def test_too_little_to_learn_from_ends_in_a_line(pictures, start, tmp_path):
     assert 'has no folders in it: make one for each class' in mmdml('train', one / 'beech', '--model', start)
     assert 'there is no folder or list' in mmdml('train', tmp_path / 'nowhere', '--model', start)
     assert 'every picture would be right' in mmdml('test', one, '--model', start)
+
+
+def test_pictures_of_a_class_in_a_batch_are_as_many_as_a_trained_class_has(tmp_path):
+    def folder(sizes):
+        data = tmp_path / ''.join(map(str, sizes))
+        for number, size in enumerate(sizes):
+            (data / f'c{number}').mkdir(parents=True)
+            for each in range(size):
+                cv2.imwrite(str(data / f'c{number}/{each}.png'), np.full((8, 8), each, np.uint8))
+        return read_own_data(data)
+
+    assert largest_trained_class(folder([3, 2, 3, 3]), 0, 0) == 3
+    few = folder([1, 1, 2, 2, 1, 1])
+    held_out = [held_out_of(few, seed) for seed in range(40)]
+    seed = held_out.index({'c2', 'c3'})
+    with pytest.raises(ValueError, match='among the 2 that are held out.*--hold-out 0'):
+        largest_trained_class(few, 2, seed)
+    assert largest_trained_class(few, 2, held_out.index({'c0', 'c1'})) == 2
+    # A whole number of classes fills the batch.
+    assert (_batch_size(None, 64, 3, 40), _batch_size(None, 64, 3, 10), _batch_size(None, 64, 4, 40)) == (63, 30, 64)
+
+
+def held_out_of(data, seed):
+    dataset = DATASETS.build(dict(**data.settings, split='val', val_classes=2, val_seed=seed))
+    return set(dataset.metainfo['classes'])
 
 
 def test_pictures_that_cannot_be_read_are_named_at_once_and_leave_no_run(pictures, start, tmp_path):
@@ -185,3 +212,5 @@ def test_the_config_form_of_the_command_is_that_of_the_tools(tmp_path):
     (tmp_path / 'empty.py').write_text('x = 1\n')
     assert "has no entry 'model'" in mmdml('train', tmp_path / 'empty.py')
     assert "has no entry 'model'" in mmdml('test', tmp_path / 'empty.py', 'epoch_1.pth')
+    late = mmdml('train', '--seed', 1, tmp_path / 'empty.py', status=2)
+    assert late.endswith(f'a config comes before its flags: main train {tmp_path}/empty.py ...')
