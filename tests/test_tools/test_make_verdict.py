@@ -77,7 +77,7 @@ def test_a_sentence_has_the_gain_of_a_row():
     scores, which = read_scores(ROWS, FROZEN), f'one; B; Recall@1; {DEFAULT_SET}'
     text = f'So: <!-- gain: {which} -->old<!-- /gain -->.'
     found = make_verdict.fill(text, DEFINITIONS, scores, FROZEN)
-    assert found == text.replace('old', '+2.00 [-0.48, +4.48], a gain for 3 of 3 seeds')
+    assert found == text.replace('old', '+2.00 [-0.48, +4.48], 3/3')
     with pytest.raises(ValueError, match="there is no gain 'one; D; Recall@1'"):
         make_verdict.sentence('one; D; Recall@1', DEFINITIONS, scores)
 

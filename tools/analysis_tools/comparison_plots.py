@@ -61,7 +61,8 @@ def plot_curves(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
         panel.set_title(short(where), fontsize=8)
         panel.set_xlabel(comparison['x'], fontsize=7)
     panels[0][0].set_ylabel('gain in Recall@1' if gains else 'Recall@1', fontsize=7)
-    panels[0][0].legend(fontsize=6)
+    if panels[0][0].has_data():
+        panels[0][0].legend(fontsize=6)
     _save(figure, path)
 
 

@@ -160,7 +160,7 @@ def sentence(which: str, definitions: dict[str, Any], scores: Scores) -> str:
     found = compare_means(scores, METRICS[metric], sets, rows[0]['base'], rows[0]['arm'])
     if found is None:
         return 'not run'
-    return f'{found.mean:+.2f}{" " * bool(found.t)}{interval(found.t)}, a gain for {found.positive} of {found.n} seeds'
+    return f'{found.mean:+.2f}{" " * bool(found.t)}{interval(found.t)}, {found.positive}/{found.n}'
 
 
 # ---- all files -------------------------------------------------------------------------------------------------------
