@@ -43,7 +43,7 @@ from typing import Any
 
 from comparison_plots import plot_curves, plot_gains
 from paired import Paired
-from paired_scores import METRICS, Scores, compare, compare_means, read_scores, sets_of, short
+from paired_scores import METRICS, Scores, compare, compare_means, mean_over, read_scores, sets_of, short
 from results import read_rows
 from yaml_files import read_yaml
 
@@ -51,6 +51,10 @@ from mmdml.utils.tables import markdown_table
 
 MARKDOWN = ('docs/*.md', 'configs/*/README.md', 'README.md')
 _GAIN = re.compile(r'<!-- gain: (?P<which>[^>]+) -->.*?<!-- /gain -->', flags=re.DOTALL)
+_SIDES = ('base', 'arm')
+_GAINS = [
+    header for metric in ('R@1', 'MAP@R') for header in (f'gain in {metric}', '95 % (t)', '95 % (bootstrap)', 'gains')
+]
 _BLOCK = re.compile(r'<!-- paired: (?P<name>\S+) -->\n(?P<body>.*?)<!-- /paired -->', flags=re.DOTALL)
 
 
@@ -62,55 +66,58 @@ def interval(bounds: tuple[float, float] | None) -> str:
     return '' if bounds is None else f'[{bounds[0]:+.2f}, {bounds[1]:+.2f}]'
 
 
-def cells(found: Paired | None) -> list[str]:
+def cells(found: Paired) -> list[str]:
     """Difference with intervals and signs; bold where the t interval leaves out 0."""
-    if found is None:
-        return ['not run', '', '', '']
     mean = f'**{found.mean:+.2f}**' if found.clear else f'{found.mean:+.2f}'
     return [mean, interval(found.t), interval(found.bootstrap), f'{found.positive}/{found.n}']
 
 
 def _means(base: dict[int, float], arm: dict[int, float]) -> list[str]:
-    """Means of base and arm over the seeds that both have; of one alone where there is no such seed."""
+    """Means of base and arm over the seeds that both have."""
     shared = base.keys() & arm.keys()
-    columns = [{seed: column[seed] for seed in shared} or column for column in (base, arm)]
-    return [f'{sum(column.values()) / len(column):.2f}' if column else '' for column in columns]
+    return [f'{sum(column[seed] for seed in shared) / len(shared):.2f}' for column in (base, arm)]
 
 
 def table_by_set(
     comparison: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]], validation: tuple[str, ...] = ()
 ) -> str:
-    """One row for each set and label; the features' score is left out where names of runs begin as `validation`."""
-    lines = []
+    """One row for each set and label that was run; no score of the features where names begin as `validation`."""
+    lines, missing = [], {}
     for where in comparison.get('sets') or sets_of(scores):
         for row in comparison['rows']:
+            if compare(scores, METRICS['Recall@1'], where, row['base'], row['arm']) is None:
+                missing.setdefault(row['label'], []).append(short(where))
+                continue
             # The features were scored on test classes: beside scores on validation classes that is another task.
             known = {} if row['arm'].startswith(validation) else frozen.get(where, {})
             line = [short(where), row['label'], known.get('Recall@1', '')]
-            for number, metric in enumerate(METRICS.values()):
-                if not number:
-                    line += _means(*(scores.get((metric, where, row[side]), {}) for side in ('base', 'arm')))
+            line += _means(*(scores.get((METRICS['Recall@1'], where, row[side]), {}) for side in _SIDES))
+            for metric in METRICS.values():
                 line += cells(compare(scores, metric, where, row['base'], row['arm']))
             lines.append(line)
-    headers = ['set, backbone', 'way', 'R@1 frozen', 'base', 'arm']
-    for metric in ('R@1', 'MAP@R'):
-        headers += [f'gain in {metric}', '95 % (t)', '95 % (bootstrap)', 'gains']
-    return markdown_table(headers, lines, text_columns=2)
+    headers = ['set, backbone', 'way', 'R@1 frozen', 'base', 'arm', *_GAINS]
+    table = markdown_table(headers, lines, text_columns=2)
+    return _with_missing(table, [f'{label} ({" and ".join(sets)})' for label, sets in missing.items()])
 
 
 def table_of_means(comparison: dict[str, Any], scores: Scores) -> str:
-    """One row for each label, over the sets."""
+    """One row for each label that was run on all sets, over the sets."""
     sets = comparison.get('sets') or sets_of(scores)
-    lines = []
+    lines, missing = [], []
     for row in comparison['rows']:
-        line = [row['label']]
+        if compare_means(scores, METRICS['Recall@1'], sets, row['base'], row['arm']) is None:
+            missing.append(row['label'])
+            continue
+        line = [row['label'], *_means(*(mean_over(scores, METRICS['Recall@1'], sets, row[side]) for side in _SIDES))]
         for metric in METRICS.values():
             line += cells(compare_means(scores, metric, sets, row['base'], row['arm']))
         lines.append(line)
-    headers = ['way']
-    for metric in ('R@1', 'MAP@R'):
-        headers += [f'gain in {metric}', '95 % (t)', '95 % (bootstrap)', 'gains']
-    return markdown_table(headers, lines)
+    return _with_missing(markdown_table(['way', 'base R@1', 'arm R@1', *_GAINS], lines), missing)
+
+
+def _with_missing(table: str, missing: Sequence[str]) -> str:
+    """Say below a table what was not run."""
+    return '\n\n'.join([table, f'Not run: {"; ".join(missing)}.'] if missing else [table])
 
 
 def render(name: str, definitions: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]]) -> str:

@@ -63,12 +63,13 @@ def compare(scores: Scores, metric: str, where: str, base: str, arm: str) -> Pai
 
 def compare_means(scores: Scores, metric: str, sets: Sequence[str], base: str, arm: str) -> Paired | None:
     """Compare the means over sets, of the seeds that all sets have; None where there is none."""
-    first, second = (_mean_over(scores, metric, sets, name) for name in (base, arm))
+    first, second = (mean_over(scores, metric, sets, name) for name in (base, arm))
     found = differences(first, second)
     return paired(found) if found else None
 
 
-def _mean_over(scores: Scores, metric: str, sets: Sequence[str], name: str) -> dict[int, float]:
+def mean_over(scores: Scores, metric: str, sets: Sequence[str], name: str) -> dict[int, float]:
+    """Scores by seed, means over sets, of the seeds that all sets have."""
     columns = [scores.get((metric, where, name), {}) for where in sets]
     shared = set.intersection(*(set(column) for column in columns)) if columns else set()
     return {seed: sum(column[seed] for column in columns) / len(columns) for seed in shared}
