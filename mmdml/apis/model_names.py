@@ -188,7 +188,7 @@ def _find_config(name: str) -> NamedModel:
 def _find_indexed(name: str) -> NamedModel:
     entry = model_index().get(name)
     if entry is None:
-        known = {**model_index(), DEFAULT: None}
+        known = [*model_index(), DEFAULT, *_model_folders(os.path.dirname(name))]
         near = difflib.get_close_matches(name, known, n=3)
         hint = f'the nearest are {", ".join(near)}' if near else 'mmdml list has all'
         forms = ', '.join(kind.form for kind in KINDS[:-1])
@@ -198,6 +198,15 @@ def _find_indexed(name: str) -> NamedModel:
     shipped = shipped_models().get(name)
     weights = str(shipped / 'weights.pth') if shipped else entry.get('Weights', '')
     return NamedModel(name, 'indexed', lambda: _config_of(str(PACKAGED / entry['Config'])), weights)
+
+
+def _model_folders(place: str) -> list[str]:
+    """Paths of the model folders in a folder, for names that are nearly one of them."""
+    try:
+        folders = [os.path.join(place, each) for each in os.listdir(place or '.')]
+    except OSError:
+        return []
+    return [each for each in folders if os.path.isfile(os.path.join(each, 'model.json'))]
 
 
 #: The kinds of names; the first that takes a name finds its model.

@@ -26,11 +26,17 @@ def test_models_are_listed_by_what_they_need():
     none = CliRunner().invoke(main, ['list', 'iaa_nothing'])
     assert none.exit_code == 1 and "no model has a name like 'iaa_nothing'" in none.stderr
     text = mmdml('list').splitlines()
-    assert text[0] == 'Work at once, offline:' and any(line.endswith("mmdml list '*' shows them all") for line in text)
+    assert text[0] == 'Work at once, offline:' and re.fullmatch(r'  default  .*: iaa_ms_mobilenet-v2_grocery', text[1])
+    assert any(line.endswith("mmdml list '*' shows them all") for line in text)
 
 
 def test_the_command_has_a_version_and_an_example():
     assert mmdml('--version') == f'mmdml, version {__version__}\n' and '  mmdml serve photos.store\n' in mmdml('--help')
+
+
+def test_a_mistyped_command_is_named_with_the_one_that_may_be_meant():
+    done = CliRunner().invoke(main, ['idnex', 'photos'])
+    assert done.exit_code == 2 and "there is no command 'idnex'; did you mean 'index'?" in done.stderr
 
 
 def test_models_of_timm_are_listed_by_a_pattern():
