@@ -35,7 +35,7 @@ class NamedModel:
         weights: path or address of the weights that belong to the name; '' for none.
         initialized: in place of those, the pretrained weights that the parts of the config name belong to it.
         exported: path of an exported file; '' for a model of torch.
-        folder: path of a model folder; '' for anything else.
+        folder: path of a model folder, also of the one that ships for a name of the index; '' for anything else.
     """
 
     name: str
@@ -197,7 +197,8 @@ def _find_indexed(name: str) -> NamedModel:
         )
     shipped = shipped_models().get(name)
     weights = str(shipped / 'weights.pth') if shipped else entry.get('Weights', '')
-    return NamedModel(name, 'indexed', lambda: _config_of(str(PACKAGED / entry['Config'])), weights)
+    config = str(PACKAGED / entry['Config'])
+    return NamedModel(name, 'indexed', lambda: _config_of(config), weights, folder=str(shipped or ''))
 
 
 def _model_folders(place: str) -> list[str]:

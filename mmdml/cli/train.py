@@ -43,7 +43,7 @@ def train(**options: Any) -> None:
     model is scored on them before and after the training. What comes out is one folder, which every command takes as
     --model.
 
-    FOLDER can also be a config file, with MMEngine's flags.
+    FOLDER can also be a config file or its name in mmdml list, with MMEngine's flags.
     """
     from mmdml.cli.errors import run_command
     from mmdml.cli.folder_training import train_folder

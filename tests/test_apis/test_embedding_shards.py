@@ -15,7 +15,7 @@ PIPELINE = [dict(type='LoadImageFromFile', color_type='grayscale'), dict(type='m
 
 
 def inferencer():
-    model = get_model('ms_conv4_omniglot', **SIZES)
+    model = get_model('ms_conv4_omniglot', False, **SIZES)
     return ImageEmbeddingInferencer(model, pipeline=PIPELINE, device='cpu', batch_size=5, progress=False)
 
 

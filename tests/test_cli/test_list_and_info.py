@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from mmdml import __version__
 from mmdml.apis import list_models
+from mmdml.apis.model_index import shipped_models
 from mmdml.cli.main import main
 
 
@@ -20,7 +21,7 @@ def test_models_are_listed_by_what_they_need():
     found = json.loads(mmdml('list', '--json'))
     assert list(found) == ['offline', 'downloaded', 'own_weights']
     names = [name for group in found.values() for name in group]
-    assert found['offline'] == ['default', 'iaa_ms_mobilenet-v2_grocery']
+    assert found['offline'] == ['default', *shipped_models()] and 'ms_conv4_omniglot' in found['offline']
     assert set(list_models()) <= set(names) and 'timm/NAME' in found['downloaded']
     assert json.loads(mmdml('list', 'iaa_ms_*_cub', '--json'))['own_weights'] == list_models('iaa_ms_*_cub')
     none = CliRunner().invoke(main, ['list', 'iaa_nothing'])
@@ -50,7 +51,7 @@ def test_info_shows_each_score_in_a_line_of_its_own():
 
 
 def test_info_names_layers_and_input_without_weights():
-    facts = json.loads(mmdml('info', 'ms_conv4_omniglot', '--json'))
+    facts = json.loads(mmdml('info', 'contrastive_conv4_omniglot', '--json'))
     assert facts['layers'] == 'Conv4 + GlobalAveragePooling + LinearEmbedding' and facts['dimensions'] == 128
     assert facts['weights'].startswith('none') and facts['kind'] == 'indexed'
     assert 'pretrained backbone' in mmdml('info', 'timm/test_vit') and 'CenterCrop 160' in mmdml(
