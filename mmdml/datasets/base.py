@@ -11,7 +11,7 @@ from mmengine.fileio import exists
 from mmengine.logging import print_log
 
 from mmdml.datasets.reading import ReadingMixin, new_epoch
-from mmdml.datasets.samples import SPLITS, DatasetSummary, Samples, checked_paths, cut_classes
+from mmdml.datasets.samples import SPLITS, DatasetSummary, Samples, checked_paths, cut_classes, draw_images
 from mmdml.registry import TRANSFORMS
 from mmdml.structures.row_facts import QUERY_AND_GALLERY
 from mmdml.utils.names import printable
@@ -38,6 +38,8 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         val_classes: share (a float in 0..1) or number (an int) of the *training* classes to hold out; 0 for none.
         val_seed: None holds out the last classes in the dataset's order, which is how the benchmarks cut test from
             training classes; a number draws the classes with that seed.
+        max_per_class: keep at most this many images of each class, drawn with ``images_seed``. Default: all.
+        images_seed: of that draw; a smaller number of images is a part of a larger one.
         data_root: folder that the other paths are relative to.
         data_prefix: ``dict(img_path=folder)`` before the image paths.
         ann_file: annotation file of datasets that have one.
@@ -66,6 +68,8 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         split: str = 'train',
         val_classes: int | float = 0,
         val_seed: int | None = None,
+        max_per_class: int | None = None,
+        images_seed: int = 0,
         data_root: str = '',
         data_prefix: str | dict = '',
         ann_file: str = '',
@@ -88,6 +92,7 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         self.split = split
         self.val_classes = val_classes
         self.val_seed = val_seed
+        self.max_per_class, self.images_seed = max_per_class, images_seed
         self.on_unreadable = on_unreadable
         #: Sentences on what was left out or looks wrong, once the images are known.
         self.notes: tuple[str, ...] = ()
@@ -122,6 +127,7 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         for note in self.notes:
             print_log(note, 'current', level=30)
         labels, kept, classes = cut_classes(samples, self.split, self.val_classes, self.val_seed)
+        kept = kept[draw_images(labels[kept], self.max_per_class, self.images_seed)]
         if not len(kept):
             raise ValueError(f'{type(self).__name__} has no image in split={self.split!r}: {self._where()}')
         paths = checked_paths(samples, self.data_prefix.get('img_path', ''), self._where())

@@ -111,6 +111,29 @@ def cut_classes(
     return labels, np.flatnonzero(labels >= 0), [samples.classes[i] for i in chosen]
 
 
+def draw_images(labels: np.ndarray, most: int | None, seed: int) -> np.ndarray:
+    """Sorted positions of at most some images of each class, all where ``most`` is None.
+
+    The first n of an order that depends on the seed: fewer images are a part of more.
+
+    Args:
+        labels: ``(N,)`` integers.
+        most: images of a class, at least 1.
+        seed: of the draw.
+
+    Raises:
+        ValueError: ``most`` is below 1.
+    """
+    if most is None:
+        return np.arange(len(labels))
+    if most < 1:
+        raise ValueError(f'max_per_class must be at least 1, or None for all images, got {most}')
+    order = numpy_generator(Stream.IMAGES_OF_CLASS, seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind='stable')]
+    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    return np.sort(order[np.arange(len(order)) - np.repeat(starts, sizes) < most])
+
+
 def _choose_classes(num_classes: int, split: str, val_classes: int | float, val_seed: int | None) -> np.ndarray:
     """Sorted positions of the classes of a split."""
     everything = np.arange(num_classes)

@@ -29,12 +29,16 @@ class Stream(Enum):
     CLUSTER_CHOICE = 'cluster choice'
     #: Training classes held out for validation.
     VALIDATION_CLASSES = 'validation classes'
+    #: Training images that are left of each class where a config takes few.
+    IMAGES_OF_CLASS = 'images of a class'
     #: Gallery images that an evaluation protocol draws.
     GALLERY_DRAWS = 'gallery draws'
     #: Factors of the hash that finds equal embeddings.
     ROW_HASH = 'row hash'
     #: First seed of the k-means runs that divide the training set.
     KMEANS = 'k-means'
+    #: Vectors whose clusters mean nothing, the control of clusters of the training set.
+    RANDOM_CLUSTERS = 'random clusters'
     #: Tuples that a miner draws; keys: iteration, rank (0 where ranks share their rows).
     MINING = 'mining'
     #: First proxies of classes that are sharded over the ranks; key: number of the block of classes.

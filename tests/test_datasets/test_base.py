@@ -105,6 +105,19 @@ def test_seeded_validation_classes_are_disjoint_complete_and_repeatable(listing)
     assert build(listing, split='val', val_classes=3, val_seed=6).metainfo['classes'] != parts[1]
 
 
+def test_few_images_of_each_class_are_drawn_and_fewer_are_a_part_of_more(listing):
+    kept = [build(listing, max_per_class=most, images_seed=1) for most in (1, 2, 3)]
+    assert [np.bincount(dataset.labels).tolist() for dataset in kept] == [[1] * 10, [2] * 10, [3] * 10]
+    one, two, everything = ([dataset.get_data_info(row)['img_path'] for row in range(len(dataset))] for dataset in kept)
+    assert set(one) < set(two) < set(everything) and two == sorted(two)
+    other = build(listing, max_per_class=1, images_seed=2)
+    assert one != [other.get_data_info(row)['img_path'] for row in range(10)]
+    held_out = build(listing, split='val', val_classes=2, max_per_class=2)
+    assert held_out.metainfo['classes'] == ['c8', 'c9'] and held_out.labels.tolist() == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match='max_per_class must be at least 1, or None for all images, got 0'):
+        build(listing, max_per_class=0)
+
+
 def test_test_split_ignores_val_classes(listing):
     assert len(build(listing, split='test', val_classes=0.5)) == 30
 

@@ -157,7 +157,7 @@ def test_iaa_inside_the_learners_makes_candidates(pictures, tmp_path):
             dict(sampler=dict(type='PKSampler', batch_size=6, images_per_class=2)),
             'needs ClusterPKSampler, got PKSampler',
         ),
-        (dict(hook=dict(cluster_on='pixels')), "cluster_on must be one of \\['features', 'embedding'\\]"),
+        (dict(hook=dict(cluster_on='pixels')), "cluster_on must be one of \\['features', 'embedding', 'random'\\]"),
         (dict(hook=dict(interval=0)), 'interval must be at least 1, got 0'),
         (dict(hook=dict(warm_up=5)), 'stages must follow each other'),
         (

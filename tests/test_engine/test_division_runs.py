@@ -325,6 +325,14 @@ def test_clusters_of_the_embedding_are_those_of_the_merged_embedding_in_which_sl
     assert same_partition(found, half)
 
 
+def test_random_clusters_stay_what_they_are_whatever_the_embeddings_become(pictures, tmp_path):
+    runner, diary = run(config(pictures, tmp_path, hook=dict(cluster_on='random'), epochs=1))
+    number, labels = torch.arange(36), torch.arange(36) // 6
+    found = [divide(runner, Embeddings(torch.randn(36, 8), labels, number, 6), cluster_on='random') for _ in 'ab']
+    assert torch.equal(*found) and same_partition(found[0], diary.clusters[0])
+    assert len({tuple(found[0][labels == label].tolist()) for label in range(6)}) > 1
+
+
 def test_lone_images_are_left_out_or_move_to_company(tmp_path):
     classes = dict(a='00001', b='0000', c='11110', d='1111')
     diaries, logs = {}, {}

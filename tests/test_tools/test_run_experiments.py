@@ -317,6 +317,16 @@ def test_estimate_scales_the_median_of_finished_runs_by_updates(project):
     assert estimate_seconds(longer, rows) == pytest.approx(280.0)
     assert estimate_seconds(longer, []) == 60.0
     assert estimate_seconds(Run('a', 'config.py', 9), []) is None
+    # A number of batches that only one of two runs has says nothing about their ratio.
+    sampled = {'train_dataloader.sampler.num_batches': 50}
+    assert estimate_seconds(Run('a', 'config.py', 9, {'train_cfg.max_epochs': 8, **sampled}), rows) == 280.0
+    rows = [
+        finished_row(
+            Run('a', 'config.py', 0, {'train_cfg.max_epochs': 2, **sampled}), updates=100, seconds=60.0, jobs=1
+        )
+    ]
+    more = {'train_cfg.max_epochs': 4, 'train_dataloader.sampler.num_batches': 25}
+    assert estimate_seconds(Run('a', 'config.py', 9, more), rows) == pytest.approx(60.0)
 
 
 # ---- files that are broken, and kills ----

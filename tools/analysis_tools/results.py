@@ -198,13 +198,13 @@ def notes_of(rows: Sequence[Row], notes: dict[str, str]) -> list[str]:
 # ---- estimates -------------------------------------------------------------------------------------------------------
 
 
-def run_length(config: Any) -> float:
-    """Return the length of a run in a unit that two runs of one config share: iterations, or else epochs."""
+def run_length(config: Any) -> tuple[float, int | None]:
+    """Return iterations and 1, or epochs and their batches, None where the sampler has no number of them."""
     loop = config.train_cfg
     if 'max_iters' in loop:
-        return loop.max_iters
+        return loop.max_iters, 1
     sampler = config.train_dataloader.get('sampler') or {}
-    return loop.max_epochs * (sampler.get('num_batches') or 1)
+    return loop.max_epochs, sampler.get('num_batches')
 
 
 def estimate_seconds(run: Run, rows: Sequence[Row]) -> float | None:
@@ -214,20 +214,23 @@ def estimate_seconds(run: Run, rows: Sequence[Row]) -> float | None:
     such a run the plan's ``estimate_minutes``; None if that is not given either. A run that shared the machine with
     others counts with its share, so the sum over a plan holds for any number of runs at a time.
     """
-    lengths: dict[str, float] = {}
+    lengths: dict[str, tuple[float, int | None]] = {}
 
-    def length(of: Run) -> float:
+    def length(of: Run) -> tuple[float, int | None]:
         options = json.dumps(of.options, sort_keys=True)
         if options not in lengths:
             lengths[options] = run_length(merged_config(of))
         return lengths[options]
 
-    planned = length(run)
+    loops, batches = length(run)
     known = []
     for row in rows:
         if row['config'] == run.config and all(float(row[column] or 0) > 0 for column in _NUMBERS):
             done = Run(row['name'], row['config'], int(row['seed']), json.loads(row['options']))
-            updates = float(row['updates']) * planned / length(done)
+            done_loops, done_batches = length(done)
+            # Epochs of which one has no number of batches are compared as epochs.
+            ratio = loops / done_loops * (batches / done_batches if batches and done_batches else 1)
+            updates = float(row['updates']) * ratio
             known.append(float(row['seconds']) / float(row['jobs']) / float(row['updates']) * updates)
     if known:
         return statistics.median(known)

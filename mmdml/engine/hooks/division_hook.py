@@ -15,9 +15,9 @@ from mmdml.engine.division.requirements import check_divided_run
 from mmdml.engine.model_of import model_of, progress_of
 from mmdml.registry import HOOKS
 from mmdml.structures import Embeddings, Progress
-from mmdml.utils.seeding import Stream, derive_seed
+from mmdml.utils.seeding import Stream, derive_seed, torch_generator
 
-_VECTORS = ('features', 'embedding')
+_VECTORS = ('features', 'embedding', 'random')
 
 
 @HOOKS.register_module()
@@ -37,7 +37,8 @@ class DivisionHook(Hook):
         interval: T, epochs between two clusterings, >= 1.
         hierarchical: 1, 2, 4, ... clusters, one doubling every ``interval`` epochs (TPAMI 2021), instead of K at once;
             the neck's ``num_learners`` is a power of two then.
-        cluster_on: 'features' (pooled, of the backbone) or 'embedding' (merged); unit vectors in both cases.
+        cluster_on: 'features' (pooled, of the backbone) or 'embedding' (merged), as unit vectors; 'random' is the
+            control: vectors that have nothing to do with the images, the same at every division.
         matching: 'overlap' (Hungarian), or 'released': the inverse permutation, as both official releases have it.
         lone_images: 'drop' an image that is alone of its class in its cluster until the next clustering, or 'move' it
             to the nearest cluster that has its class.
@@ -149,14 +150,23 @@ class DivisionHook(Hook):
 
     def _divide(self, embeddings: Embeddings, progress: Progress, target: int) -> Division:
         neck = model_of(self._runner).neck
-        unit = F.normalize(embeddings.features, dim=1) if self.needs_features else neck.unit(embeddings.raw)
-        vectors, labels = unit.cpu(), embeddings.labels.cpu()
+        vectors, labels = self._vectors(embeddings, progress).cpu(), embeddings.labels.cpu()
         old = None if self.clusters is None else self.clusters[embeddings.indices.cpu()]
         num_old = 1 if old is None else neck.num_active
         seed = derive_seed(Stream.KMEANS, progress.seed) % 2**30 if self.seed is None else self.seed
         doubles = self.hierarchical and target == 2 * num_old
         clusters = self.divider.cluster(vectors, labels, target, seed, old, num_old, doubles)
         return self.divider.settle(clusters, labels, vectors, target, old, num_old)
+
+    def _vectors(self, embeddings: Embeddings, progress: Progress) -> Tensor:
+        """``(N, C)`` unit vectors to cluster."""
+        if self.cluster_on == 'random':
+            generator = torch_generator(Stream.RANDOM_CLUSTERS, progress.seed)
+            rows = torch.randn(len(self._runner.train_dataloader.dataset), 16, generator=generator)
+            return F.normalize(rows[embeddings.indices.cpu()], dim=1)
+        if self.needs_features:
+            return F.normalize(embeddings.features, dim=1)
+        return model_of(self._runner).neck.unit(embeddings.raw)
 
     def before_train_epoch(self, runner) -> None:
         # Runs after the sweep of this epoch: SweepHook has a higher priority.
