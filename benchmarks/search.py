@@ -93,7 +93,7 @@ def embed_section(pictures: int, rounds: int) -> Table:
             ('decoding, 2000 x 1500', 'ms_conv4_omniglot', thin, 28, large),
             ('decoding, 500 x 375', 'ms_conv4_omniglot', thin, 28, small),
         ):
-            model = get_model(name, **options)
+            model = get_model(name, False, **options)
             pipeline = [
                 dict(type='LoadImageFromFile'),
                 dict(type='mmpretrain.Resize', scale=(side, side)),

@@ -26,19 +26,27 @@ from mmdml.cli.own_data import (
     require_readable,
     require_trainable,
 )
-from mmdml.cli.recipe_file import with_values
+from mmdml.cli.recipe_file import same_but_values, with_values
 from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.engine.hooks.console_hook import SCORES_BEFORE
 from mmdml.engine.model_of import model_of
 from mmdml.engine.runner import build_runner
 from mmdml.utils.collect_env import git_commit
 from mmdml.utils.machine import available_cores, describe_machine
+from mmdml.utils.near_names import did_you_mean
 
 #: Recipes by name.
 RECIPES = Path(mmdml.__file__).parent / '.mim/configs/custom'
 _RECIPE, _TRAINING = 'recipe.py', 'training'
+_DEFAULT_RECIPE = 'iaa_ms'
 # Settings of a recipe that options of the same name set.
 _SETTINGS = ('image_size', 'batch_size', 'epochs', 'lr', 'seed')
+# All that the command sets.
+_SET = (
+    *_SETTINGS,
+    *('model_name', 'embedder', 'load_from', 'color_type'),
+    *('data', 'val_classes', 'num_workers', 'images_per_class'),
+)
 _MOST_WORKERS = 8
 # Share of the classes.
 _HELD_OUT = 0.2
@@ -75,11 +83,7 @@ def train_folder(options: dict[str, Any]) -> Path:
 def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     named = find_model(options['model'])
     named.require_weights()
-    name = options['recipe']
-    recipe = Path(name) if name.endswith('.py') else RECIPES / f'{name}.py'
-    if not recipe.is_file():
-        known = ', '.join(sorted(path.stem for path in RECIPES.glob('*.py')))
-        raise FileNotFoundError(f'there is no recipe {name}; there are {known}, and paths of configs')
+    recipe = _recipe(options['recipe'] or _DEFAULT_RECIPE)
     values = _model_values(named) | {key: options[key] for key in _SETTINGS if options[key] is not None}
     share = _HELD_OUT if options['hold_out'] is None else options['hold_out']
     held_out = held_out_classes(data, share)
@@ -98,10 +102,22 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     return run
 
 
+def _recipe(name: str) -> Path:
+    recipe = Path(name) if name.endswith('.py') else RECIPES / f'{name}.py'
+    if not recipe.is_file():
+        known = sorted(path.stem for path in RECIPES.glob('*.py'))
+        raise FileNotFoundError(
+            f'there is no recipe {name}; there are {", ".join(known)}, and paths of configs{did_you_mean(name, known)}'
+        )
+    return recipe
+
+
 def _stopped_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     run = newest_run(base)
     if (run / 'model.json').exists():
         raise ValueError(f'{run} is finished; leave --resume out to begin another run')
+    if options['recipe'] and not same_but_values(_recipe(options['recipe']), run / _RECIPE, _SET):
+        raise ValueError(f'--recipe {options["recipe"]}: {run} began with another one, {run / _RECIPE}; leave it out')
     began = Config.fromfile(run / _RECIPE)
     now = {f'--{key.replace("_", "-")}': (options[key], began[key]) for key in _SETTINGS}
     now['--workers'] = options['workers'], began.num_workers

@@ -31,7 +31,7 @@ Example:
     type=click.FloatRange(0, 1, max_open=True),
     help='Share of the classes that is not trained on but scored. Default: 0.2.',
 )
-@click.option('--recipe', default='iaa_ms', show_default=True, help='A config of configs/custom, or a path.')
+@click.option('--recipe', help='A config of configs/custom, or a path. Default: iaa_ms.')
 @click.option('--workers', type=click.IntRange(0), help='Processes that read pictures. Default: by the machine.')
 @click.option('--out', help='Folder of the runs. Default: runs/NAME_OF_FOLDER.')
 @click.option('--resume', is_flag=True, help='Go on with the newest run, which was stopped.')
@@ -43,7 +43,7 @@ def train(**options: Any) -> None:
     model is scored on them before and after the training. What comes out is one folder, which every command takes as
     --model.
 
-    FOLDER can also be a config file, with MMEngine's flags.
+    FOLDER can also be a config file or its name in mmdml list, with MMEngine's flags.
     """
     from mmdml.cli.errors import run_command
     from mmdml.cli.folder_training import train_folder

@@ -153,6 +153,10 @@ def test_a_run_goes_on_only_as_it_began(pictures, start, tmp_path):
     (run / 'recipe.py').write_text(with_values(RECIPE, began))
     resume = ('train', pictures, '--model', start, '--out', tmp_path / 'run', '--resume')
     assert '--epochs 6: ' in mmdml(*resume, '--epochs', 6) and 'began with 5' in mmdml(*resume, '--epochs', 6)
+    (tmp_path / 'mine.py').write_text(RECIPE.read_text().replace('num_copies=3', 'num_copies=2'))
+    assert f'{run} began with another one' in mmdml(*resume, '--recipe', tmp_path / 'mine.py')
+    # The recipe that it began with passes: the next thing that differs is named.
+    assert '--epochs 6: ' in mmdml(*resume, '--recipe', 'iaa_ms', '--epochs', 6)
     assert '--workers 2: ' in mmdml(*resume, '--workers', 2)
     assert 'began with ' + start in mmdml(*resume, '--model', start.partition(':')[0])
     assert 'held-out classes 4: ' in mmdml(*resume, '--hold-out', 0.5)
