@@ -10,7 +10,6 @@ from tiny import REPO
 
 from mmdml.models.losses import ContextualLoss, CosFaceLoss, TripletLoss
 
-
 PLANS = ('features_losses_val', 'features_losses')
 
 
