@@ -29,8 +29,10 @@ DIM, BATCHES, ROUNDS = 512, (128, 512), 5
 CUBIC = ('NTXentLoss', 'LiftedStructureLoss', 'TupletMarginLoss', 'SmoothAPLoss')
 
 
-def measured(head: dict[str, Any], other: Callable[..., Any], miner: Any, batch: int) -> tuple[float, float]:
-    """Seconds of our loss and of pytorch-metric-learning's on the same rows, 4 of a class."""
+def sides(
+    head: dict[str, Any], other: Callable[..., Any], miner: Any, batch: int
+) -> tuple[torch.Tensor, dict[str, Callable[[], None]]]:
+    """Raw rows, 4 of a class, and a step of our loss and one of pytorch-metric-learning's on them."""
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(batch // 4).repeat_interleave(4)
     centers = torch.randn(batch // 4, DIM, generator=random)
@@ -48,7 +50,12 @@ def measured(head: dict[str, Any], other: Callable[..., Any], miner: Any, batch:
         unit = F.normalize(raw)
         other(unit, labels, miner(unit, labels) if miner else None).backward()
 
-    times = alternating_cpu_seconds({'own': own, 'theirs': theirs}, ROUNDS)
+    return raw.detach(), {'own': own, 'theirs': theirs}
+
+
+def measured(head: dict[str, Any], other: Callable[..., Any], miner: Any, batch: int) -> tuple[float, float]:
+    """Seconds of a step of our loss and of one of pytorch-metric-learning's."""
+    times = alternating_cpu_seconds(sides(head, other, miner, batch)[1], ROUNDS)
     return statistics.median(times['own']), statistics.median(times['theirs'])
 
 
@@ -144,6 +151,9 @@ def large_section() -> Table:
 
     Proxies of 11,318 classes, the training classes of Stanford Online Products; 8,192 candidates of a memory beside the
     batch; in both, forward and backward from raw embeddings. Semi-hard triplets are mined and scored at B = 512.
+
+    Beside them the matrix products alone, which no exact loss can do without: similarities, and of their gradient that
+    of the batch and that of whatever else learns.
     """
     from pytorch_metric_learning import losses, miners
 
@@ -154,10 +164,20 @@ def large_section() -> Table:
     old = F.normalize(torch.randn(remembered, DIM, generator=random))
     old_labels = torch.randint(0, classes, (remembered,), generator=random)
 
-    def compare(name: str, peer: str, batch: int, aim: str, own: Callable[[], Any], theirs: Callable[[], Any]) -> None:
-        times = alternating_cpu_seconds({'own': own, 'theirs': theirs}, ROUNDS)
-        ours, other = (statistics.median(times[key]) for key in ('own', 'theirs'))
-        lines.append((name, batch, milliseconds(ours), milliseconds(other), peer, f'{ours / other:.2f}', aim))
+    def compare(
+        name: str, peer: str, rows: torch.Tensor, others: torch.Tensor, learned: int, aim: str, **calls: Callable
+    ) -> None:
+        gradient = torch.randn(len(rows), len(others), generator=random)
+
+        def products() -> None:
+            rows @ others.t()
+            gradient @ others
+            gradient[:, :learned].t() @ rows
+
+        times = alternating_cpu_seconds({**calls, 'products': products}, ROUNDS)
+        ours, other, least = (statistics.median(times[key]) for key in ('own', 'theirs', 'products'))
+        seconds = (milliseconds(value) for value in (ours, other, least))
+        lines.append((name, len(rows), *seconds, peer, f'{ours / other:.2f}', f'{least / other:.2f}', aim))
         print(*lines[-1], file=sys.stderr, flush=True)
 
     peers = {
@@ -178,7 +198,8 @@ def large_section() -> Table:
             other.zero_grad()
             other(raw, labels).backward()
 
-        compare(f'`{name}`, {classes:,} classes', f'`{type(other).__name__}`', 128, 'half', own, theirs)
+        name, proxies = f'`{name}`, {classes:,} classes', loss.proxies.detach()
+        compare(name, f'`{type(other).__name__}`', raw.detach(), proxies, classes, 'half', own=own, theirs=theirs)
 
     for name, other in {
         'ContrastiveLoss': losses.ContrastiveLoss(),
@@ -200,14 +221,15 @@ def large_section() -> Table:
             anchor, positive, first, negative = other_pairs(labels, all_labels)
             other(unit, labels, (anchor, positive, first, negative), joined, all_labels).backward()
 
-        compare(f'`{name}`, {remembered:,} remembered rows', f'`{type(other).__name__}`', 128, 'half', own, theirs)
+        name, both = f'`{name}`, {remembered:,} remembered rows', torch.cat([raw.detach(), old])
+        compare(name, f'`{type(other).__name__}`', raw.detach(), both, len(raw), 'half', own=own, theirs=theirs)
 
     head = dict(loss=dict(type='TripletLoss', reduction='mean'), miner=dict(type='SemiHardMiner'))
     miner = miners.TripletMarginMiner(margin=0.2, type_of_triplets='semihard')
-    ours, other = measured(head, losses.TripletMarginLoss(margin=0.2), miner, 512)
+    raw, calls = sides(head, losses.TripletMarginLoss(margin=0.2), miner, 512)
     name, peer = '`TripletLoss` + `SemiHardMiner`', '`TripletMarginLoss` + `TripletMarginMiner`'
-    lines.append((name, 512, milliseconds(ours), milliseconds(other), peer, f'{ours / other:.2f}', 'a tenth'))
-    return ('loss', 'B', 'mmdml', 'PML', 'in PML', 'ratio', 'aim'), lines
+    compare(name, peer, raw, raw, len(raw), 'a tenth', **calls)
+    return ('loss', 'B', 'mmdml', 'PML', 'products', 'in PML', 'ratio', 'of the products', 'aim'), lines
 
 
 def other_pairs(labels: torch.Tensor, all_labels: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -101,15 +101,16 @@ def main() -> None:
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         try:
-            for address in ('/api/stores/gallery/search', '/queries'):
-                report(port, address, embed, options)
+            # Pictures of their own: the server keeps the embeddings of pictures that it has seen.
+            for first, address in enumerate(('/api/stores/gallery/search', '/queries')):
+                report(port, address, embed, options, 1_000_000 * first)
         finally:
             server.should_exit = True
             thread.join()
 
 
-def report(port: int, address: str, embed: ImageEmbeddingInferencer, options: argparse.Namespace) -> None:
-    pictures = [picture(number) for number in range(options.searches + 3)]
+def report(port: int, address: str, embed: ImageEmbeddingInferencer, options: argparse.Namespace, first: int) -> None:
+    pictures = [picture(first + number) for number in range(options.searches + 3)]
     answers, models, processor = [], [], []
     for number, (pixels, data) in enumerate(pictures):
         cpu = time.process_time()
@@ -129,7 +130,7 @@ def report(port: int, address: str, embed: ImageEmbeddingInferencer, options: ar
     print(
         f'  processor time beyond the model, of the server and this client: {1e3 * statistics.median(processor):.0f} ms'
     )
-    fresh = [picture(10_000 + number)[1] for number in range(4 * options.users)]
+    fresh = [picture(first + 10_000 + number)[1] for number in range(4 * options.users)]
     start = time.perf_counter()
     with ThreadPoolExecutor(options.users) as pool:
         times = list(pool.map(lambda data: search(port, address, data), fresh))

@@ -43,6 +43,11 @@ POOLINGS = [part for part in PARTS if issubclass(part, GlobalPooling)]
 CONFIGS = sorted(path for path in Path(REPO, 'configs').rglob('*.py') if '_base_' not in str(path))
 
 
+@functools.cache
+def read(path):
+    return Config.fromfile(str(path))
+
+
 def pair_batch(dtype=torch.float32):
     """Six anchors of three classes, their six copies among the candidates."""
     random = torch.Generator().manual_seed(0)
@@ -135,7 +140,7 @@ def is_registered(name):
 
 @pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
 def test_every_type_of_every_config_is_registered(config):
-    names = set(types_in(Config.fromfile(str(config)).to_dict()))
+    names = set(types_in(read(config).to_dict()))
     assert names & {'Adam', 'AdamW'}  # the walk went deep
     assert [name for name in sorted(names) if not is_registered(name)] == []
 
@@ -146,18 +151,41 @@ def test_a_type_that_nobody_registered_is_found_out():
 
 @pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
 def test_every_config_names_parts_that_exist_and_agrees_with_itself(config):
-    cfg = Config.fromfile(str(config))
+    cfg = read(config)
     assert_parts_exist_and_agree(cfg)
     if 'auto_scale_lr' in cfg:
         assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
     assert 'auto_scale_lr' in cfg or 'omniglot' in config.stem
 
 
+def own_parameters(model):
+    """Names, in the model, of what losses, regularizers, sources and targets learn themselves, and of learned masks."""
+    head = registry.MODELS.build(model.head)
+    names = [f'head.{name}' for name, _ in head.named_parameters()]
+    return names + (['neck.masks'] if model.neck.get('learned') else [])
+
+
+@pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
+def test_what_a_loss_or_generator_learns_has_an_optimizer_setting_of_its_own(config):
+    cfg = read(config)
+    settings = (cfg.optim_wrapper.get('paramwise_cfg') or {}).get('custom_keys', {})
+    names = own_parameters(cfg.model)
+    assert [name for name in names if not any(key in name for key in settings)] == []
+
+
+def test_parameters_of_losses_generators_and_masks_are_found():
+    neck = dict(learned=True)
+    sources = dict(prior=dict(type='FlowPrior', num_classes=2, embed_dim=4))
+    head = dict(type='EmbeddingHead', loss=dict(type='SigmoidLoss'), sources=sources)
+    found = own_parameters(Config(dict(model=dict(neck=neck, head=head))).model)
+    assert {'head.loss_fn.log_scale', 'head.sources.prior.means', 'neck.masks'} <= set(found)
+
+
 def distinct_models():
     """The models of all configs, each once, under the name of the first config that has it."""
     models = {}
     for path in CONFIGS:
-        model = Config.fromfile(str(path)).model.to_dict()
+        model = read(path).model.to_dict()
         without_pretrained_weights(model)
         models.setdefault(repr(model), pytest.param(model, id=path.stem))
     return list(models.values())
@@ -166,3 +194,20 @@ def distinct_models():
 @pytest.mark.parametrize('model', distinct_models())
 def test_every_model_learns_from_a_small_batch_and_embeds_it(model):
     assert_learns(model)
+
+
+@pytest.mark.parametrize(
+    'group, name, near',
+    [
+        ('MODELS', 'CircelLoss', 'CircleLoss'),
+        ('MODELS', 'pml.CircelLoss', 'pml.CircleLoss'),
+        ('TASK_UTILS', 'pml.TripletMarginMinr', 'pml.TripletMarginMiner'),
+        ('HOOKS', 'CheckpointHok', 'CheckpointHook'),
+    ],
+)
+def test_a_mistyped_part_is_answered_in_one_line_with_what_is_near(group, name, near):
+    with pytest.raises(KeyError) as raised:
+        getattr(registry, group).build(dict(type=name))
+    text = raised.value.args[0]
+    assert text.startswith(f'there is no {name} among') and f'did you mean {near}' in text and '\n' not in text
+    assert len(text) < 150

@@ -11,3 +11,5 @@ model = dict(
         sources=dict(prior=dict(type='FlowPrior', num_classes=964, embed_dim=128, onset=0.2)),
     )
 )
+# The flow learns at the rate of the network: its density follows the embeddings as they change. It does not decay.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'head.sources.prior': dict(lr_mult=1, decay_mult=0)}))

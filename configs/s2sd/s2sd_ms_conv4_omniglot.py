@@ -16,3 +16,5 @@ model = dict(
         ),
     )
 )
+# The layers into the wider spaces learn and decay as the embedding layer does.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'head.distillations': dict(lr_mult=1, decay_mult=1)}))

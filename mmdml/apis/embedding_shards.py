@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer
+from mmdml.apis.gallery_update import class_folder
 from mmdml.apis.image_inputs import image_inputs
 from mmdml.utils.files import write_atomically
 from mmdml.utils.names import printable
@@ -40,9 +41,9 @@ def write_shards(
 
     Shard i covers the pictures ``i * shard_size`` to ``(i + 1) * shard_size`` in the order of paths. It consists of
     ``00000.npy``, ``(N, D)`` float32 rows of length 1, and ``00000.jsonl``, a line for each picture of the shard:
-    ``{"path": ..., "row": 0}``, or ``{"path": ..., "error": ...}`` for one that could not be read. Paths are relative
-    to ``folder``. The table is written last: a shard with a table is whole. ``embeddings.json`` holds what all shards
-    share.
+    ``{"path": ..., "label": ..., "row": 0}``, or ``{"path": ..., "error": ...}`` for one that could not be read. Paths
+    are relative to ``folder``, labels the first folders of them, empty for pictures that are in none. The table is
+    written last: a shard with a table is whole. ``embeddings.json`` holds what all shards share.
 
     Args:
         embed: what embeds.
@@ -72,7 +73,8 @@ def write_shards(
             skipped += 1
             continue
         found = embed([os.path.join(root, path) for path in paths[shard * shard_size : (shard + 1) * shard_size]])
-        table = [dict(path=os.path.relpath(name, root), row=row) for row, name in enumerate(found.names)]
+        names = [os.path.relpath(name, root) for name in found.names]
+        table = [dict(path=name, label=class_folder(name)[0], row=row) for row, name in enumerate(names)]
         table += [dict(path=os.path.relpath(each.name, root), error=each.reason) for each in found.unreadable]
         _write(out / f'{shard:05d}', found.embeddings, table)
         written, pictures, unreadable = written + 1, pictures + len(found.names), unreadable + len(found.unreadable)

@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,4 +204,11 @@ def embedding_weights(model: ImageEmbedder, half: bool = False) -> dict[str, tor
 
 
 def _sha256(path: Path) -> str:
+    state = path.stat()
+    return _sha256_of(path.absolute(), state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _sha256_of(path: Path, *state: int) -> str:
+    """SHA-256 of a file in some state: a command reads the folder of its model several times."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -35,7 +35,7 @@ class NamedModel:
         weights: path or address of the weights that belong to the name; '' for none.
         initialized: in place of those, the pretrained weights that the parts of the config name belong to it.
         exported: path of an exported file; '' for a model of torch.
-        folder: path of a model folder; '' for anything else.
+        folder: path of a model folder, also of the one that ships for a name of the index; '' for anything else.
     """
 
     name: str
@@ -188,7 +188,7 @@ def _find_config(name: str) -> NamedModel:
 def _find_indexed(name: str) -> NamedModel:
     entry = model_index().get(name)
     if entry is None:
-        known = {**model_index(), DEFAULT: None}
+        known = [*model_index(), DEFAULT, *_model_folders(os.path.dirname(name))]
         near = difflib.get_close_matches(name, known, n=3)
         hint = f'the nearest are {", ".join(near)}' if near else 'mmdml list has all'
         forms = ', '.join(kind.form for kind in KINDS[:-1])
@@ -197,7 +197,17 @@ def _find_indexed(name: str) -> NamedModel:
         )
     shipped = shipped_models().get(name)
     weights = str(shipped / 'weights.pth') if shipped else entry.get('Weights', '')
-    return NamedModel(name, 'indexed', lambda: _config_of(str(PACKAGED / entry['Config'])), weights)
+    config = str(PACKAGED / entry['Config'])
+    return NamedModel(name, 'indexed', lambda: _config_of(config), weights, folder=str(shipped or ''))
+
+
+def _model_folders(place: str) -> list[str]:
+    """Paths of the model folders in a folder, for names that are nearly one of them."""
+    try:
+        folders = [os.path.join(place, each) for each in os.listdir(place or '.')]
+    except OSError:
+        return []
+    return [each for each in folders if os.path.isfile(os.path.join(each, 'model.json'))]
 
 
 #: The kinds of names; the first that takes a name finds its model.

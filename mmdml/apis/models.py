@@ -79,7 +79,7 @@ def get_model(
     Example:
         >>> import torch
         >>> from mmdml.apis import get_model
-        >>> model = get_model('ms_conv4_omniglot')
+        >>> model = get_model('ms_conv4_omniglot', pretrained=False)
         >>> with torch.no_grad():
         ...     print(model(torch.rand(2, 1, 28, 28)).shape)
         torch.Size([2, 128])

@@ -140,7 +140,10 @@ def _split_values(report: SplitReport) -> dict[str, Any]:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """Format the report for people."""
+    """Format the report for people; a line where no split can be read, for one reason."""
+    problems = {split['problem'] for split in found['splits']}
+    if len(problems) == 1 and all(split['images'] is None for split in found['splits']):
+        return str(*problems)
     root = printable(osp.abspath(found['data_root']))
     lines = [f'{found["dataset"]} in {root}' if found['data_root'] else found['dataset']]
     rows = [('split', 'classes', 'expected', 'images', 'expected', '')]

@@ -1,5 +1,6 @@
-"""``mmdml draw``: pictures of a file of embeddings."""
+"""``mmdml draw``: pictures of a file of embeddings, or of what IAA and D&C make of a training set."""
 
+import os
 from typing import Any
 
 import click
@@ -10,11 +11,14 @@ _EXAMPLE = """\b
 Example:
   mmdml draw test.npz --out pictures
   mmdml draw test.npz --kind worst_queries --kind map --map umap --out pictures
+  mmdml draw runs/photos-1 --out pictures
+  mmdml draw configs/iaa/iaa_ms_conv4_omniglot.py epoch_15.pth --out pictures
 """
 
 
 @click.command(epilog=_EXAMPLE)
-@click.argument('file')
+@click.argument('file', metavar='FILE_OR_RUN')
+@click.argument('checkpoint', required=False)
 @click.option('--out', required=True, help='Folder for the PNG files.')
 @click.option(
     '--kind',
@@ -22,7 +26,7 @@ Example:
     multiple=True,
     metavar='KIND',
     help='Draw this one only (may be given several times): retrieval, worst_queries, confused_pairs, confusions, map, '
-    'picture_map, similarities or clusters.',
+    'picture_map, similarities or clusters; of a run: synthetic_rows, class_spread or division.',
 )
 @click.option('--labels', metavar='FILE', help='.npy, .txt, .csv or .tsv file of labels, if FILE has none.')
 @click.option('--rows', default=8, show_default=True, type=click.IntRange(1), help='Queries, or pairs, of a sheet.')
@@ -39,12 +43,16 @@ Example:
 @click.option('--seed', default=0, show_default=True, help='Seed of the choice.')
 @debug_option
 def draw(**options: Any) -> None:
-    """Draw pictures of the embeddings in FILE, as 'mmdml test FOLDER --out FILE.npz' writes it.
+    """Draw pictures of the embeddings in a file, as 'mmdml test FOLDER --out FILE.npz' writes it, or of a run.
 
     retrieval and worst_queries are sheets of queries with their nearest pictures, green where the class is right and
     red where it is wrong; confused_pairs and confusions show classes that are taken for each other; map and picture_map
     lay the embeddings out in the plane; similarities are cosines within and between classes; clusters are those of
-    k-means. Pictures are read from the paths that FILE holds.
+    k-means. Pictures are read from the paths that the file holds.
+
+    A run is the folder that 'mmdml train' wrote, or a config with a CHECKPOINT. Its training set is drawn: with IAA
+    synthetic_rows among the real ones, and class_spread before and after the correction; with D&C its division into
+    clusters.
     """
     from mmdml.cli.errors import run_command
 
@@ -52,12 +60,28 @@ def draw(**options: Any) -> None:
 
 
 def _draw(options: dict[str, Any]) -> None:
+    quiet_loading()
+    file, checkpoint = options['file'], options['checkpoint']
+    is_run = os.path.isfile(os.path.join(file, 'recipe.py'))
+    if file.endswith('.py') != (checkpoint is not None):
+        raise click.UsageError('a config and a checkpoint go together: mmdml draw CONFIG.py epoch_N.pth --out FOLDER')
+    if checkpoint is not None or is_run:
+        from mmdml.cli.run_drawings import checkpoint_of_run, draw_run
+
+        found = checkpoint_of_run(file) if is_run else (file, checkpoint)
+        written = draw_run(*found, options['out'], options['kinds'], options['seed'])
+    else:
+        written = _draw_embeddings(options)
+    for path in written:
+        click.echo(path)
+
+
+def _draw_embeddings(options: dict[str, Any]) -> list[str]:
     from mmdml.functional.embedding_files import read_embeddings
     from mmdml.visualization import draw_embeddings
 
-    quiet_loading()
     saved = read_embeddings(options['file'], options['labels'])
-    written = draw_embeddings(
+    return draw_embeddings(
         saved.embeddings,
         saved.facts,
         options['out'],
@@ -68,5 +92,3 @@ def _draw(options: dict[str, Any]) -> None:
         projection=options['projection'],
         num_clusters=options['clusters'],
     )
-    for path in written:
-        click.echo(path)

@@ -1,6 +1,7 @@
 """``mmdml index``: a folder of pictures into a store that can be searched."""
 
 import json
+import shlex
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -82,6 +83,9 @@ def _index(options: dict[str, Any]) -> None:
             f'searches use {structure.kind}, made in {structure.seconds:.0f} s: recall@10 {structure.recall:.3f} '
             'against the exact search, on rows of the store'
         )
+    if rows and rows == update.added:
+        store = shlex.quote(address)
+        click.echo(f'Next: mmdml search PICTURE --store {store}, or a page: mmdml serve {store}')
 
 
 def _refresh(store: 'FaissStore', structure: str, rows: int) -> None:

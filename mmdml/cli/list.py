@@ -32,7 +32,7 @@ def list(pattern: str | None, as_json: bool, **options: Any) -> None:
 
 
 def _list(pattern: str | None, as_json: bool) -> None:
-    from mmdml.apis.model_index import available_models
+    from mmdml.apis.model_index import DEFAULT, DEFAULT_IS, available_models
     from mmdml.utils.names import printable
 
     found = available_models(pattern)
@@ -41,6 +41,10 @@ def _list(pattern: str | None, as_json: bool) -> None:
         return
     if not any(found.values()):
         raise ValueError(f'no model has a name like {printable(pattern)!r}; mmdml list shows what there is')
+    notes = {
+        DEFAULT: f'what commands take where no model is named: {DEFAULT_IS}',
+        'timm/NAME': "any model of timm: mmdml list 'timm/vit_small*' shows names",
+    }
     titles = dict(
         offline='Work at once, offline:',
         downloaded='Weights are downloaded at first use:',
@@ -49,8 +53,9 @@ def _list(pattern: str | None, as_json: bool) -> None:
     for group, title in titles.items():
         click.echo(title)
         names = found[group] if pattern or group != 'own_weights' else found[group][:_SHOWN]
+        width = max((len(name) for name in names if name in notes), default=0)
         for name in names:
-            click.echo(f'  {name}')
+            click.echo(f'  {name:{width}}  {notes[name]}' if name in notes else f'  {name}')
         left = len(found[group]) - len(names)
         if left:
             click.echo(f"  and {left} more: mmdml list '*' shows them all")

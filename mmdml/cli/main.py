@@ -6,6 +6,7 @@ import warnings
 import click
 
 from mmdml import __version__
+from mmdml.utils.near_names import did_you_mean
 
 #: Command -> its module, which has a function of that name, and a line of help. Modules import torch when they run, not
 #: before: help is there at once.
@@ -46,6 +47,13 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         return getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith('-'):
+            ctx.fail(f'there is no command {args[0]!r}{did_you_mean(args[0], COMMANDS)}')
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section('Commands'):

@@ -19,6 +19,7 @@ Example:
 @click.option('--out', default='published', show_default=True, help='Folder for the new folder.')
 @click.option('--half/--full', default=True, show_default=True, help='Keep the weights as fp16, at half the size.')
 @click.option('--test', 'tested', multiple=True, help='Folder or list of classes it was not trained on, to score it.')
+@click.option('--config-test', is_flag=True, help='Score it on the test data of its config, too.')
 @click.option('--data', help='What it was trained on, in words.')
 @click.option('--command', help='That trained it.')
 @click.option('--commit', help='Of the code that trained it.')
@@ -28,7 +29,7 @@ Example:
 def publish(**options: Any) -> None:
     """Write MODEL as a folder with a card: weights only, with their hash in its name.
 
-    The scores of --test are those of what is written, after rounding to fp16. MODEL is named as --model is.
+    The scores are those of what is written, after rounding to fp16. MODEL is named as --model is.
     """
     from mmdml.cli.errors import run_command
     from mmdml.cli.publishing import publish_model

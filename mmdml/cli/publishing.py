@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from mmengine.config import Config
+
 import mmdml
 from mmdml.apis import ImageEmbeddingInferencer, get_model
 from mmdml.apis.model_card import LIMITS, model_card
@@ -15,6 +18,8 @@ from mmdml.apis.model_folder import ModelFolder, embedding_weights, write_model_
 from mmdml.apis.model_names import NamedModel, find_model
 from mmdml.cli.folder_scores import folder_scores
 from mmdml.cli.own_data import read_own_data
+from mmdml.engine.runner import build_runner
+from mmdml.models import ImageEmbedder
 
 _LICENSES = 'licenses'
 
@@ -28,8 +33,8 @@ def publish_model(options: dict[str, Any]) -> Path:
     Raises:
         FileExistsError: the folder is there.
         FileNotFoundError: a license, or what is to be scored on, is not there.
-        ValueError: the model has no weights, weights too large for fp16, or is an exported file; a license that is not
-            ``NAME=FILE``.
+        ValueError: the model has no weights, weights too large for fp16, no test data of its own that is asked for, or
+            is an exported file; a license that is not ``NAME=FILE``.
     """
     named = find_model(options['model'])
     named.require_weights()
@@ -38,12 +43,16 @@ def publish_model(options: dict[str, Any]) -> Path:
         read_own_data(path)  # mistakes end here, before any work
     source = ModelFolder.read(named.folder) if named.folder else None
     classes = source.classes if source else []
+    if options['config_test'] and not (config.get('test_dataloader') and config.get('test_evaluator')):
+        raise ValueError(f'--config-test: {named.name} has no test data; name a folder or list by --test')
     model = get_model(options['model'], True, head=None)
     if options['half']:
         model.load_state_dict(embedding_weights(model, half=True), strict=False)
     facts = _facts(named, source, options)
     embed = ImageEmbeddingInferencer(model, pipeline=config.test_dataloader.dataset.pipeline)
     facts['tests'] = [_test(embed, path, classes, facts['name']) for path in options['tested']]
+    if options['config_test']:
+        facts['tests'].append(_config_test(config, model, facts['name']))
     text = model_card(facts, [*options['limits'], *LIMITS], [f'{name}: `{_LICENSES}/{name}.txt`' for name in licenses])
     out = Path(options['out'])
     out.mkdir(parents=True, exist_ok=True)
@@ -71,9 +80,9 @@ def _licenses(given: Sequence[str]) -> dict[str, str]:
 
 
 def _facts(named: NamedModel, source: ModelFolder | None, options: dict[str, Any]) -> dict[str, Any]:
-    base = named.folder or named.name.partition(':')[0]
+    own = source.training.get('name') if source else None
     given = dict(
-        name=options['name'] or Path(base).stem,
+        name=options['name'] or own or Path(named.folder or named.name.partition(':')[0]).stem,
         data=options['data'],
         command=options['command'],
         commit=options['commit'],
@@ -91,4 +100,20 @@ def _test(embed: ImageEmbeddingInferencer, path: str, classes: Sequence[str], na
     command = shlex.join(['mmdml', 'test', path, '--model', name])
     return dict(
         scored_on=words, command=command, scores={name: round(value, 2) for name, value in found['scores'].items()}
+    )
+
+
+def _config_test(config: Config, model: ImageEmbedder, name: str) -> dict[str, Any]:
+    """Score a model on the test data of its config, as ``mmdml test NAME`` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(dict(state_dict=embedding_weights(model)), f'{folder}/weights.pth')
+        settings = dict(load_from=f'{folder}/weights.pth', work_dir=folder, launcher='none', log_level='WARNING')
+        runner = build_runner(Config({**config.to_dict(), **settings}))
+        found = runner.test()
+    dataset = runner.test_dataloader.dataset
+    kind = type(dataset).__name__
+    return dict(
+        scored_on=f'{len(dataset):,} pictures of {len(dataset.metainfo["classes"]):,} classes ({kind}, test)',
+        command=shlex.join(['mmdml', 'test', name]),
+        scores={key.removeprefix('retrieval/'): round(float(value), 2) for key, value in found.items()},
     )

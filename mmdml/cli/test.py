@@ -12,11 +12,12 @@ _EXAMPLE = """\b
 Example:
   mmdml test photos/test --model runs/photos-1
   mmdml test photos/test --model runs/photos-1 --out test.npz
+  mmdml test ms_conv4_omniglot
   mmdml test configs/iaa/iaa_ms_conv4_omniglot.py epoch_15.pth --out embeddings.npz
 """
 
 
-@click.command(cls=FolderOrConfig, on_config='mmdml.cli.config_runs:score_config', epilog=_EXAMPLE)
+@click.command(cls=FolderOrConfig, on_config='mmdml.cli.config_runs:score_config', with_weights=True, epilog=_EXAMPLE)
 @click.argument('data', metavar='FOLDER')
 @model_option
 @click.option('--batch-size', default=32, show_default=True, help='Pictures at a time.')
@@ -31,7 +32,8 @@ def test(**options: Any) -> None:
     Every picture searches all others; a list or table with path, label and role (query or gallery) is taken as well.
     Use classes that the model was not trained on: on others the scores say little.
 
-    FOLDER can also be a config file with a checkpoint, with MMEngine's flags.
+    FOLDER can also be a config file with a checkpoint, with MMEngine's flags, or a name that mmdml list shows: its
+    config and weights, on the test data of the config.
     """
     from mmdml.cli.errors import run_command
 

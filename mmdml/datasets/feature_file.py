@@ -1,6 +1,5 @@
 """Features of a frozen backbone as a dataset: training without images."""
 
-import os
 import os.path as osp
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -109,8 +108,6 @@ class FeatureFile(RetrievalDataset):
         label_file = self.label_file and osp.join(self.data_root, self.label_file)
         columns = read_columns(self.ann_file, label_file)
         where, features = osp.abspath(self.ann_file), columns['embeddings']
-        if 'labels' not in columns and osp.isdir(self.ann_file):
-            columns['labels'] = np.array([osp.dirname(path).partition(os.sep)[0] for path in columns['paths']])
         if 'labels' not in columns:
             raise ValueError(f'{where} has no labels, only {sorted(columns)}: name a file of them as label_file')
         names = [str(label) for label in columns['labels']]

@@ -49,7 +49,7 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
                 and ``model_hash``; further columns by names such as ``column_camera``. Others are not looked at
     .npy        embeddings ``(N, D)`` alone
     .parquet    columns of the same names, embeddings as lists of numbers or tensors of one axis (needs pyarrow)
-    a folder    shards of ``mmdml embed``: embeddings and paths
+    a folder    shards of ``mmdml embed``: embeddings, paths and labels, the first folders of the paths
     ==========  ========================================================================================
 
     Names in the singular are as good (``label``). Roles are 0 (both), 1 (query) or 2 (gallery), or these names.
@@ -57,8 +57,9 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
 
     Args:
         path: of the embeddings.
-        labels: file of the labels, where the other one has none: ``.npy``, ``.txt`` with one a line, or ``.csv`` or
-            ``.tsv`` with a header that names ``labels`` and optionally the other columns.
+        labels: file of the labels, where the other one has none, or in place of those of a folder: ``.npy``, ``.txt``
+            with one a line, or ``.csv`` or ``.tsv`` with a header that names ``labels`` and optionally the other
+            columns.
 
     Returns:
         Arrays by name, in the plural; both sides one after the other with their roles, if there are two.
@@ -81,6 +82,8 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
         columns['roles'] = _roles(path, columns['roles'])
     if labels is not None:
         more = read_file(labels, LABEL_READERS)
+        if osp.isdir(path):
+            del columns['labels']
         both = sorted(set(columns) & set(more))
         if both:
             raise ValueError(f'{both} are in {path} as well as in {labels}: which are to be used?')

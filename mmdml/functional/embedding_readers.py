@@ -39,7 +39,7 @@ def read_file(path: str, readers: dict[str, Callable[[str], Columns]]) -> Column
 
 
 def read_shards(folder: str) -> Columns:
-    """``embeddings`` and ``paths`` of a folder that ``mmdml embed`` wrote, without pictures that could not be read.
+    """``embeddings``, ``paths`` and ``labels`` of a folder that ``mmdml embed`` wrote, without unreadable pictures.
 
     Raises:
         ValueError: if it holds no shards, or one of them is damaged.
@@ -47,20 +47,22 @@ def read_shards(folder: str) -> Columns:
     tables = sorted(Path(folder).glob('*.jsonl'))
     if not tables:
         raise ValueError(f'{folder} holds no shards NNNNN.jsonl and NNNNN.npy, as mmdml embed writes them')
-    rows, paths = [], []
+    rows, paths, labels = [], [], []
     for table in tables:
         try:
             facts = [json.loads(line) for line in table.read_text(encoding='ascii').splitlines()]
-            numbers = {fact['row']: fact['path'] for fact in facts if 'row' in fact}
+            numbers = {fact['row']: (fact['path'], fact['label']) for fact in facts if 'row' in fact}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f'{table} cannot be read, it is damaged ({error})') from error
         rows.append(_read_npy(str(table.with_suffix('.npy')), 'embeddings')['embeddings'])
         if sorted(numbers) != [*range(len(rows[-1]))]:
             raise ValueError(f'{table} names {len(numbers)} pictures, its .npy file has {len(rows[-1])} rows')
-        paths += [numbers[row] for row in range(len(rows[-1]))]
+        paths += [numbers[row][0] for row in range(len(rows[-1]))]
+        labels += [numbers[row][1] for row in range(len(rows[-1]))]
     if len({each.shape[1:] for each in rows}) > 1:
         raise ValueError(f'{folder} holds embeddings of several shapes, {sorted({each.shape[1:] for each in rows})}')
-    return {'embeddings': np.concatenate(rows), 'paths': np.array(paths, dtype=np.str_)}
+    columns = dict(paths=np.array(paths, np.str_), labels=np.array(labels, np.str_))
+    return dict(embeddings=np.concatenate(rows), **columns)
 
 
 def _known(names: Collection[str], prefix: str = '') -> dict[str, str]:

@@ -8,6 +8,9 @@ from mmdml.index.vector_store import Neighbors
 
 #: Numbers of a block of the gallery, and of the similarities of the queries to it.
 _BLOCK = 1 << 22
+# Queries at a time up to which one thread multiplies: it waits for memory anyway, while threads of BLAS wait for each
+# other in a loop, which takes ten times as long where other programs run.
+_FEW_QUERIES = 4
 # Scores of a query that are sorted beside the k best so far, as a multiple of k; more are selected first.
 _FEW = 4
 
@@ -77,8 +80,14 @@ def _neighbors(queries: np.ndarray, gallery: np.ndarray, rows: np.ndarray, k: in
         chosen = rows[start : start + number]
         whole = chosen[-1] - chosen[0] + 1 == len(chosen)
         block = gallery[chosen[0] : chosen[-1] + 1] if whole else gallery[chosen]
-        scores, ids = _merge(scores, ids, queries @ block.T, chosen)
+        scores, ids = _merge(scores, ids, _products(queries, block), chosen)
     return Neighbors(scores, ids)
+
+
+def _products(queries: np.ndarray, block: np.ndarray) -> np.ndarray:
+    if len(queries) <= _FEW_QUERIES:
+        return np.einsum('qd,nd->qn', queries, block)
+    return queries @ block.T
 
 
 def _merge(best: np.ndarray, ids: np.ndarray, found: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

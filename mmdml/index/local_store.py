@@ -17,9 +17,9 @@ from mmdml.index.checks import check_items, check_vectors
 from mmdml.index.exact_search import Gallery
 from mmdml.index.store_folder import (
     CATALOG,
-    HOW_TO_MAKE,
     claim_folder,
     create_store,
+    no_store,
     remove_other_vectors,
     vectors_path,
 )
@@ -67,7 +67,7 @@ class LocalStore(VectorStore):
     def _open(cls, address: str | Path, write: bool, wanted: Wanted) -> 'LocalStore':
         folder = Path(address)
         if not write and not (folder / CATALOG).exists():
-            raise FileNotFoundError(f'there is no store in {printable(folder.absolute())}; {HOW_TO_MAKE}')
+            raise no_store(address)
         with ExitStack() as undo:
             lock = claim_folder(folder) if write else None
             if lock is not None:

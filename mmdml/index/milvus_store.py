@@ -11,7 +11,7 @@ import numpy as np
 from mmdml.index import milvus_client as milvus
 from mmdml.index.checks import check_items, check_vectors
 from mmdml.index.milvus_client import MilvusAddress, errors_of
-from mmdml.index.store_folder import HOW_TO_MAKE, take_lock
+from mmdml.index.store_folder import no_store, take_lock
 from mmdml.index.structures import AUTO, FLAT, structure_for
 from mmdml.index.vector_store import COLUMNS, Item, Neighbors, Row, VectorStore, Wanted, Where
 from mmdml.utils.names import printable
@@ -54,7 +54,7 @@ class MilvusStore(VectorStore):
     def _open(cls, address: str | Path, write: bool, wanted: Wanted) -> 'MilvusStore':
         place = MilvusAddress.of(address)
         if place.lite and not write and not os.path.exists(place.uri):
-            raise FileNotFoundError(f'there is no store in {printable(place.uri)}; {HOW_TO_MAKE}')
+            raise no_store(address)
         lock = take_lock(Path(place.uri), Path(f'{place.uri}.lock')) if place.lite and write else None
         client = None
         try:
@@ -62,7 +62,7 @@ class MilvusStore(VectorStore):
             with errors_of(place):
                 facts = milvus.read_facts(client, place)
                 if not facts and not write:
-                    raise FileNotFoundError(f'there is no store in {printable(place.uri)}; {HOW_TO_MAKE}')
+                    raise no_store(address)
                 if not facts:
                     facts = milvus.create_store(client, place, wanted)
                 wanted.check(place.uri, facts)

@@ -13,8 +13,16 @@ from mmdml.utils.names import printable
 #: Name of the database, whose presence makes a folder a store.
 CATALOG = 'store.db'
 LOCK = 'lock'
-#: End of the message that a store is not there.
-HOW_TO_MAKE = "make one with 'mmdml index', or open it with write=True"
+
+
+def no_store(address: str | Path) -> FileNotFoundError:
+    """Return the error of an address without a store; it says how to make one."""
+    shown = printable(address)
+    folder, store = 'FOLDER', shown
+    if os.path.isdir(address) and os.listdir(address):
+        # Most likely the pictures.
+        folder, store = shown, f'{shown.rstrip(os.sep)}.store'
+    return FileNotFoundError(f'there is no store in {shown}; make one: mmdml index {folder} --store {store}')
 
 
 def take_lock(store: Path, file: Path) -> int:

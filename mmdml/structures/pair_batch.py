@@ -1,7 +1,7 @@
 """The contract between what makes embeddings and what scores them."""
 
 import copy
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import torch
@@ -68,7 +68,7 @@ class PairBatch:
         space: Space | None = None,
         targets: Tensor | None = None,
     ) -> None:
-        widths = anchors.embeddings.shape[1], candidates.embeddings.shape[1]
+        widths = anchors.width, candidates.width
         if widths[0] != widths[1]:
             raise ValueError(f'anchors and candidates must have one width, got {widths[0]} and {widths[1]} columns')
         self.anchors = anchors
@@ -76,7 +76,7 @@ class PairBatch:
         self.exclude_same_image = exclude_same_image
         self.random = random
         self.space = Space() if space is None else space
-        self.dtype = torch.promote_types(anchors.embeddings.dtype, candidates.embeddings.dtype)
+        self.dtype = torch.promote_types(anchors.dtype, candidates.dtype)
         self.dtype = torch.promote_types(self.dtype, torch.float32)
         #: Whether targets were given; else they are None, or follow from labels and shares.
         self.has_own_targets = targets is not None
@@ -105,9 +105,11 @@ class PairBatch:
     @cached_property
     def similarity(self) -> Tensor:
         """``(A, X)`` similarities, cosines unless there is another space; in fp32 or better, also under autocast."""
-        anchors, candidates = self.anchors.embeddings, self.candidates.embeddings
+        # By parts: one without a graph, like the rows of a memory, costs no product in the backward pass.
+        anchors = self.anchors.embeddings.to(self.dtype)
         with torch.autocast(anchors.device.type, enabled=False):
-            return self.space.similarity(anchors.to(self.dtype), candidates.to(self.dtype))
+            blocks = [self.space.similarity(anchors, part.to(self.dtype)) for part in self.candidates.parts]
+            return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
 
     def distance(self, eps: float = 1e-12) -> Tensor:
         """Compute ``(A, X)`` distances, see :meth:`Space.distance`."""
@@ -149,7 +151,7 @@ class PairBatch:
         if mined is None:
             return positive.to(self.dtype), negative.to(self.dtype)
         dense = self._dense(mined)
-        return dense * positive, dense * negative
+        return (dense * positive).to(self.dtype), (dense * negative).to(self.dtype)
 
     def _shares(self) -> tuple[Tensor, Tensor]:
         """Return t and 1 - t of every pair, ``(A, X)``, as masks where they come from labels."""
@@ -159,9 +161,9 @@ class PairBatch:
         return target * kept, (1 - target) * kept
 
     def _dense(self, mined: Mined) -> Tensor:
-        """Mined tuples as ``(A, X)`` weights."""
+        """Mined tuples as ``(A, X)`` weights, a mask as it is."""
         if isinstance(mined, Tensor):
-            return mined.to(self.dtype)
+            return mined if mined.dtype == torch.bool else mined.to(self.dtype)
         if isinstance(mined, Triplets):
             anchor, candidate, weight = mined.anchor.repeat(2), torch.cat([mined.positive, mined.negative]), None
         else:
@@ -196,8 +198,6 @@ def _targets_of_mixtures(anchors: Rows, candidates: Rows) -> Tensor:
 
 def _share_an_id(left: Tensor, right: Tensor) -> Tensor:
     """Compare ``(A, V)`` and ``(X, W)`` ids -> ``(A, X)`` bool: any in common, -1 never counts."""
-    mask = torch.zeros(len(left), len(right), dtype=torch.bool, device=left.device)
-    for own in left.unbind(1):
-        for other in right.unbind(1):
-            mask |= (own[:, None] == other[None, :]) & (own[:, None] >= 0)
-    return mask
+    left = left.masked_fill(left < 0, -2)
+    masks = (own[:, None] == other[None, :] for own in left.unbind(1) for other in right.unbind(1))
+    return reduce(torch.logical_or, masks)

@@ -1,24 +1,21 @@
 """Labeled embedding rows on their way from the neck to the loss."""
 
-import dataclasses
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-@dataclass
 class Rows:
     """Embeddings with a label and two identities for every row.
 
     From the neck to the sources of candidates the embeddings are raw; in a :class:`~mmdml.structures.PairBatch` they
     are unit vectors.
 
-    Attributes:
-        embeddings: ``(R, D)``.
+    Args:
+        embeddings: ``(R, D)``, or parts ``(n, D)`` of one type that lie one below the other.
         labels: ``(R,)`` int64 class ids.
         views: ``(R, V)`` int64 ids of the forward-passed rows that a row was made from, or ``(R,)`` for ``V = 1``.
             ``V`` is 1 for real rows and for copies of one row, 2 for rows made from two parents; -1 fills unused
@@ -28,46 +25,80 @@ class Rows:
         shares: ``(R,)`` in [0, 1], how much a mixed row belongs to the class ``labels``; the rest belongs to
             ``second_labels``.
 
+    Attributes:
+        parts: the parts of the embeddings, each with or without a graph; what works row by row can take one after the
+            other, and need not join them.
+
     Raises:
         ValueError: if the columns differ in length, or one of ``second_labels`` and ``shares`` is missing.
     """
 
-    embeddings: Tensor
-    labels: Tensor
-    views: Tensor
-    indices: Tensor | None = None
-    second_labels: Tensor | None = None
-    shares: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.embeddings.ndim != 2:
-            raise ValueError(f'embeddings must be a matrix (R, D), got shape {tuple(self.embeddings.shape)}')
-        if self.views.ndim == 1:
-            self.views = self.views[:, None]
-        if self.indices is None:
-            self.indices = torch.full_like(self.labels, -1, dtype=torch.int64)
-        if (self.second_labels is None) != (self.shares is None):
+    def __init__(
+        self,
+        embeddings: Tensor | Sequence[Tensor],
+        labels: Tensor,
+        views: Tensor,
+        indices: Tensor | None = None,
+        second_labels: Tensor | None = None,
+        shares: Tensor | None = None,
+    ) -> None:
+        self.parts = (embeddings,) if isinstance(embeddings, Tensor) else tuple(embeddings)
+        for part in self.parts:
+            if part.ndim != 2:
+                raise ValueError(f'embeddings must be a matrix (R, D), got shape {tuple(part.shape)}')
+        if len(self.parts) == 1:
+            self.embeddings = self.parts[0]
+        self.labels = labels
+        self.views = views[:, None] if views.ndim == 1 else views
+        self.indices = torch.full_like(labels, -1, dtype=torch.int64) if indices is None else indices
+        if (second_labels is None) != (shares is None):
             raise ValueError('second_labels and shares describe a mixed row together: give both or neither')
-        for name in ('labels', 'views', 'indices', 'second_labels', 'shares'):
-            column = getattr(self, name)
-            if column is not None and len(column) != len(self.embeddings):
-                raise ValueError(f'{name} has {len(column)} entries for {len(self.embeddings)} embeddings')
+        self.second_labels = second_labels
+        self.shares = shares
+        number = sum(map(len, self.parts))
+        for name, column in self._columns().items():
+            if column is not None and len(column) != number:
+                raise ValueError(f'{name} has {len(column)} entries for {number} embeddings')
+
+    def _columns(self) -> dict[str, Tensor | None]:
+        """Everything but the embeddings."""
+        names = ('labels', 'views', 'indices', 'second_labels', 'shares')
+        return {name: getattr(self, name) for name in names}
+
+    @functools.cached_property
+    def embeddings(self) -> Tensor:
+        """``(R, D)``; several parts are joined when this is first read."""
+        return torch.cat(self.parts)
+
+    @property
+    def width(self) -> int:
+        """Number D of columns of the embeddings."""
+        return self.parts[0].shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the embeddings."""
+        return self.parts[0].dtype
 
     def __len__(self) -> int:
         return self.labels.shape[0]
 
     def __getitem__(self, rows: slice | Tensor) -> 'Rows':
         """Select rows by a slice, a mask or an index tensor."""
-        columns = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return Rows(*(None if column is None else column[rows] for column in columns))
+        columns = {name: None if column is None else column[rows] for name, column in self._columns().items()}
+        return Rows(self.embeddings[rows], **columns)
 
     def detach(self) -> 'Rows':
         """Return the same rows without a graph."""
-        return self.with_embeddings(self.embeddings.detach())
+        return self.by_parts(Tensor.detach)
 
-    def with_embeddings(self, embeddings: Tensor) -> 'Rows':
+    def with_embeddings(self, embeddings: Tensor | Sequence[Tensor]) -> 'Rows':
         """Return the same rows with other embeddings ``(R, D')``, e.g. normalized ones."""
-        return dataclasses.replace(self, embeddings=embeddings)
+        return Rows(embeddings, **self._columns())
+
+    def by_parts(self, function: Callable[[Tensor], Tensor]) -> 'Rows':
+        """Return the same rows with other embeddings: a function's ``(n, D')`` of each part ``(n, D)``."""
+        return self.with_embeddings([function(part) for part in self.parts])
 
     @classmethod
     def of_batch(cls, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None) -> 'Rows':
@@ -85,9 +116,9 @@ class Rows:
         if len(parts) == 1:
             return parts[0]
         width = max(part.views.shape[1] for part in parts)
-        dtype = functools.reduce(torch.promote_types, (part.embeddings.dtype for part in parts))
+        dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts))
         return cls(
-            torch.cat([part.embeddings.to(dtype) for part in parts]),
+            [embeddings.to(dtype) for part in parts for embeddings in part.parts],
             torch.cat([part.labels for part in parts]),
             torch.cat([F.pad(part.views, (0, width - part.views.shape[1]), value=-1) for part in parts]),
             torch.cat([part.indices for part in parts]),

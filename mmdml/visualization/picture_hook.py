@@ -11,14 +11,12 @@ from PIL import Image
 
 from mmdml.dist import is_main_process
 from mmdml.engine.model_of import model_of, progress_of
-from mmdml.models.generators.iaa import IAAGenerator
 from mmdml.registry import HOOKS
 from mmdml.structures import Embeddings, Progress
 from mmdml.utils.names import printable
-from mmdml.visualization.augmentation import draw_class_spread, draw_synthetic_rows
-from mmdml.visualization.clusters import cluster_sheet
 from mmdml.visualization.contact_sheets import pictures_of_dataset
 from mmdml.visualization.embedding_drawings import KINDS, Drawing, drawn
+from mmdml.visualization.methods import drawn_methods, estimating_generator
 from mmdml.visualization.neighbors import SearchedRows
 
 #: Side of the pictures in the projector, and rows that it shows.
@@ -110,29 +108,15 @@ class PictureHook(Hook):
         """Draw the clusters of the last division and the rows of the last estimate."""
         if not is_main_process():
             return
-        runner, (division, generator) = self._runner, self._methods()
+        runner, (clusters, generator) = self._runner, self._methods()
         dataset = runner.train_dataloader.dataset
-        classes = [str(name) for name in dataset.metainfo['classes']]
-        images = []
-        if division is not None:
-            names = np.array(classes)[dataset.labels]
-            title = f'Clusters of the training images, epoch {progress.epoch + 1}'
-            pictures = pictures_of_dataset(dataset)
-            images.append(('division', cluster_sheet(division.clusters.numpy(), names, pictures, self.seed, title)))
-        if generator is not None:
-            statistics, lam = generator.estimator.statistics, generator.lam_at(progress)
-            std = generator.estimator.std_of(None)
-            images.append(('synthetic_rows', draw_synthetic_rows(embeddings, std, lam, classes, seed=self.seed)))
-            spread = (statistics[key] for key in ('count', 'var', 'corrected'))
-            images.append(('class_spread', draw_class_spread(*spread)))
-        self._add(runner, images)
+        self._add(runner, drawn_methods(dataset, clusters, generator, embeddings, progress, self.seed))
 
     def _methods(self) -> tuple[Any, Any]:
-        """Return the hook that divides and the generator of IAA, once they have something to show."""
-        division = next((each for each in self._runner.hooks if getattr(each, 'clusters', None) is not None), None)
-        parts = model_of(self._runner).modules()
-        generators = [each for each in parts if isinstance(each, IAAGenerator) and each.estimator.ready]
-        return division, generators[0] if generators else None
+        """Return the clusters of the training images and the generator of IAA, once there is something to show."""
+        clusters = (getattr(each, 'clusters', None) for each in self._runner.hooks)
+        clusters = next((each for each in clusters if each is not None), None)
+        return clusters, estimating_generator(model_of(self._runner))
 
     def _add(self, runner, images) -> None:
         try:

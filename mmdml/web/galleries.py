@@ -169,7 +169,7 @@ def open_galleries(
     stores: list[VectorStore] = []
     try:
         for address in addresses:
-            stores.append(_opened(address))
+            stores.append(open_store(address))
         from mmdml.apis import ImageEmbeddingInferencer
 
         embedders: dict[str, ImageEmbeddingInferencer] = {}
@@ -187,14 +187,6 @@ def open_galleries(
             each.close()
         raise
     return galleries
-
-
-def _opened(address: str | Path) -> VectorStore:
-    try:
-        return open_store(address)
-    except FileNotFoundError:
-        shown = printable(address)
-        raise FileNotFoundError(f'there is no store in {shown}; make one: mmdml index FOLDER --store {shown}') from None
 
 
 def _short(model: str) -> str:

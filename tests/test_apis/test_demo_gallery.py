@@ -22,7 +22,7 @@ def embed():
         dict(type='mmpretrain.Resize', scale=(28, 28)),
         dict(type='mmpretrain.PackInputs'),
     ]
-    model = get_model('ms_conv4_omniglot', **sizes)
+    model = get_model('ms_conv4_omniglot', False, **sizes)
     return ImageEmbeddingInferencer(model, pipeline=pipeline, device='cpu', progress=False, batch_size=64)
 
 

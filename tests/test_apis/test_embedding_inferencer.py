@@ -75,7 +75,7 @@ def test_a_color_model_gets_the_colors_of_a_file_from_arrays_and_pil_images_alik
     random = np.random.default_rng(0)
     cv2.imwrite(file, random.integers(0, 256, (20, 30, 3), dtype=np.uint8))
     sizes = dict(backbone=dict(channels=8, in_channels=3), neck=dict(in_channels=8, embed_dim=6))
-    model = get_model('ms_conv4_omniglot', **sizes)
+    model = get_model('ms_conv4_omniglot', False, **sizes)
     embed = ImageEmbeddingInferencer(model, pipeline=[dict(type='mmpretrain.PackInputs')], progress=False)
     expected = embed(file).embeddings
     for image in (cv2.imread(file), Image.open(file)):
@@ -159,9 +159,9 @@ def test_the_progress_line_counts_readable_and_unreadable_pictures_and_knows_the
 
 def test_mistakes_are_named_before_anything_is_embedded(trained, embed, pictures):
     with pytest.raises(ValueError, match='pass pipeline='):
-        ImageEmbeddingInferencer(get_model('ms_conv4_omniglot'))
+        ImageEmbeddingInferencer(get_model('ms_conv4_omniglot', False))
     with pytest.raises(ValueError, match='no weights were published'):
-        ImageEmbeddingInferencer('ms_conv4_omniglot')
+        ImageEmbeddingInferencer('contrastive_conv4_omniglot')
     with pytest.raises(ValueError, match='batch_size=0 must be 1 or more'):
         ImageEmbeddingInferencer(trained[0], trained[1], batch_size=0)
     with pytest.raises(TypeError, match='input 1 is of type float'):

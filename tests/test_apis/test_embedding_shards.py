@@ -8,13 +8,14 @@ import pytest
 
 from mmdml.apis import ImageEmbeddingInferencer, get_model
 from mmdml.apis.embedding_shards import write_shards
+from mmdml.functional.embedding_files import read_embeddings
 
 SIZES = dict(backbone=dict(channels=8), neck=dict(in_channels=8, embed_dim=6))
 PIPELINE = [dict(type='LoadImageFromFile', color_type='grayscale'), dict(type='mmpretrain.PackInputs')]
 
 
 def inferencer():
-    model = get_model('ms_conv4_omniglot', **SIZES)
+    model = get_model('ms_conv4_omniglot', False, **SIZES)
     return ImageEmbeddingInferencer(model, pipeline=PIPELINE, device='cpu', batch_size=5, progress=False)
 
 
@@ -47,6 +48,8 @@ def test_shards_hold_every_picture_once_and_unreadable_ones_by_name(embed, pictu
     assert (done.written, done.skipped, done.pictures, done.unreadable) == (4, 0, 36, 1)
     rows, unreadable = read(tmp_path / 'out')
     assert unreadable == ['class_0/x\udce9\n.png'] and len(rows) == 36
+    saved = read_embeddings(str(tmp_path / 'out'))
+    assert saved.facts.labels.tolist() == [path.split('/')[0] for path in saved.facts.paths]
     whole = embed(pictures)
     for name, vector in zip(whole.names, whole.embeddings, strict=True):
         np.testing.assert_allclose(rows['/'.join(name.split('/')[-2:])], vector, atol=1e-6)

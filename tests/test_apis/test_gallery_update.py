@@ -16,7 +16,7 @@ PIPELINE = [dict(type='LoadImageFromFile', color_type='grayscale'), dict(type='m
 
 @pytest.fixture(scope='module')
 def embed():
-    model = get_model('ms_conv4_omniglot', **SIZES)
+    model = get_model('ms_conv4_omniglot', False, **SIZES)
     return ImageEmbeddingInferencer(model, pipeline=PIPELINE, device='cpu', batch_size=8, progress=False)
 
 
@@ -119,7 +119,7 @@ def test_an_update_that_was_interrupted_goes_on_after_its_last_batch(embed, stor
 
 
 def test_another_model_and_a_missing_folder_are_refused(embed, store, folder, tmp_path):
-    other = ImageEmbeddingInferencer(get_model('ms_conv4_omniglot', **SIZES), pipeline=PIPELINE, progress=False)
+    other = ImageEmbeddingInferencer(get_model('ms_conv4_omniglot', False, **SIZES), pipeline=PIPELINE, progress=False)
     with pytest.raises(ValueError, match='another model or pre-processing'):
         update_gallery(store, other, folder)
     with pytest.raises(FileNotFoundError, match='there is no folder'):

@@ -18,7 +18,7 @@ from mmdml.apis import get_model, list_models
 from mmdml.compat.safe_checkpoint import UnsafeCheckpointError
 from mmdml.models import ImageEmbedder
 
-NAME = 'ms_conv4_omniglot'
+NAME = 'contrastive_conv4_omniglot'
 SMALL = dict(backbone=dict(channels=8), neck=dict(in_channels=8, embed_dim=6))
 
 
@@ -48,7 +48,7 @@ def test_a_pattern_is_matched_against_the_whole_name():
         'iaa_ms_r50_cub',
     ]
     assert list_models('iaa') == []
-    assert NAME in list_models('ms_conv4_?mniglot')
+    assert NAME in list_models('contrastive_conv4_?mniglot')
 
 
 def test_names_are_in_natural_order(monkeypatch):
@@ -67,7 +67,7 @@ def test_a_model_embeds_pictures_in_evaluation_mode_on_its_device():
 
 
 def test_a_name_a_path_and_a_config_build_the_same_model():
-    path = os.path.join(REPO, 'configs/multi_similarity', f'{NAME}.py')
+    path = os.path.join(REPO, 'configs/contrastive', f'{NAME}.py')
     config = Config.fromfile(path)
     shapes = [
         {key: value.shape for key, value in get_model(each, **SMALL).state_dict().items()}
@@ -87,7 +87,7 @@ def test_weights_of_a_checkpoint_are_loaded(checkpoint):
 
 def test_published_weights_are_those_of_the_metafile(checkpoint, monkeypatch):
     model, path = checkpoint
-    entry = {'Name': NAME, 'Config': f'configs/multi_similarity/{NAME}.py', 'Weights': str(path)}
+    entry = {'Name': NAME, 'Config': f'configs/contrastive/{NAME}.py', 'Weights': str(path)}
     monkeypatch.setattr(model_names, 'model_index', lambda: {NAME: entry})
     pictures = torch.rand(2, 1, 28, 28)
     assert torch.equal(get_model(NAME, pretrained=True, **SMALL)(pictures), model(pictures))
@@ -95,15 +95,15 @@ def test_published_weights_are_those_of_the_metafile(checkpoint, monkeypatch):
 
 @pytest.mark.parametrize('kind', ['name', 'config'])
 def test_asking_for_weights_that_were_not_published_says_so(kind):
-    path = os.path.join(REPO, 'configs/multi_similarity', f'{NAME}.py')
+    path = os.path.join(REPO, 'configs/contrastive', f'{NAME}.py')
     model = NAME if kind == 'name' else Config.fromfile(path)
     with pytest.raises(ValueError, match=f'no weights were published for .*{NAME}.*pass pretrained='):
         get_model(model, pretrained=True)
 
 
 def test_an_unknown_name_is_met_with_the_nearest():
-    with pytest.raises(ValueError, match=f"no folder and no model 'ms_conv4_omniglo'; the nearest are {NAME}"):
-        get_model('ms_conv4_omniglo')
+    with pytest.raises(ValueError, match=f"no folder and no model 'contrastive_conv4_omniglo'; the nearest are {NAME}"):
+        get_model('contrastive_conv4_omniglo')
     with pytest.raises(ValueError, match="no folder and no model 'xyz'; mmdml list has all"):
         get_model('xyz')
 

@@ -11,7 +11,7 @@ from mmdml.index import Item, LocalStore
 
 def inferencer(channels=8):
     sizes = dict(backbone=dict(channels=channels), neck=dict(in_channels=channels, embed_dim=6))
-    model = get_model('ms_conv4_omniglot', **sizes)
+    model = get_model('ms_conv4_omniglot', False, **sizes)
     pipeline = [dict(type='LoadImageFromFile', color_type='grayscale'), dict(type='mmpretrain.PackInputs')]
     return ImageEmbeddingInferencer(model, pipeline=pipeline, device='cpu', progress=False, workers=2)
 

@@ -82,6 +82,8 @@ def test_verify_says_what_is_off_and_leaves_with_it(pictures, tmp_path):
     (tmp_path / 'pictures/a/1.jpg').write_text('no picture')
     config.write_text(f'train_dataloader = dict(dataset={dict(dataset, data_root=str(tmp_path / "pictures"))!r})\n')
     assert '1 do not' in run('verify', config, code=1).stdout
+    nothing = run('verify', 'CUB200', '--data-root', tmp_path, code=1).stdout.splitlines()
+    assert len(nothing) == 1 and nothing[0].startswith('CUB200 looks for images.txt')
     done = run('verify', 'CUB20', code=1)
     assert done.stderr.startswith('error: CUB20: ') and 'CUB200' in done.stderr
 

@@ -40,7 +40,11 @@ def folder(pictures, tmp_path):
 def test_a_folder_is_indexed_searched_changed_and_indexed_again(model, folder, tmp_path):
     store = tmp_path / 'store'
     done = mmdml('index', folder, '--store', store, *model)
-    assert done.stdout == f'{store} holds 36 pictures: 36 added\n' and done.stderr == ''
+    assert done.stdout.splitlines() == [
+        f'{store} holds 36 pictures: 36 added',
+        f'Next: mmdml search PICTURE --store {store}, or a page: mmdml serve {store}',
+    ]
+    assert done.stderr == ''
     shutil.rmtree(folder / 'class_0')
     cv2.imwrite(str(folder / 'class_1/0.png'), np.full((28, 28), 9, np.uint8))
     (folder / 'class_1/broken.png').write_bytes(b'<html>')
@@ -99,7 +103,8 @@ def test_an_address_that_ends_in_db_is_a_milvus_store(model, folder, tmp_path):
     address = tmp_path / 'photos.db'
     for outcome in ('36 added', '36 unchanged'):
         done = mmdml('index', folder, '--store', address, *model)
-        assert done.stdout == f'{address} holds 36 pictures: {outcome}\n' and done.stderr == ''
+        assert done.stdout.splitlines()[0] == f'{address} holds 36 pictures: {outcome}' and done.stderr == ''
+    assert 'Next: ' not in done.stdout
     lines = mmdml('search', folder / 'class_5/2.png', '--store', address, '-k', 1, *model).stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [['1.000', 'class_5']]
     error = mmdml('index', folder, '--store', address, '--structure', 'int8', *model, status=1).stderr
@@ -127,5 +132,7 @@ def test_mistakes_end_in_a_line_with_the_remedy(model, folder, tmp_path):
     ):
         error = mmdml(*arguments, '--store', store, status=1).stderr
         assert error.count('\n') == 1 and error.startswith('error: ') and message in error, error
+    error = mmdml('search', folder / 'class_1/0.png', '--store', folder, *model, status=1).stderr
+    assert error == f'error: there is no store in {folder}; make one: mmdml index {folder} --store {folder}.store\n'
     (store / 'vectors.f32').write_bytes(b'short')
     assert 'the store is damaged' in mmdml('search', folder / 'page.jpg', '--store', store, *model, status=1).stderr

@@ -34,7 +34,7 @@ def source(pictures, tmp_path_factory):
 
 def test_what_is_published_is_small_named_by_its_weights_and_scored_as_written(source, pictures, tmp_path):
     (tmp_path / 'MIT').write_text('Permission is hereby granted')
-    arguments = ['publish', source, '--name', 'blobs', '--out', tmp_path / 'out', '--test', pictures]
+    arguments = ['publish', source, '--name', 'blobs', '--out', tmp_path / 'out', '--test', pictures, '--config-test']
     arguments += ['--license', f'pictures={tmp_path}/MIT', '--data', 'blobs on black', '--limit', 'Blobs only.']
     path = Path(mmdml(*arguments).stdout.strip())
     digest = hashlib.sha256((path / 'weights.pth').read_bytes()).hexdigest()
@@ -45,9 +45,11 @@ def test_what_is_published_is_small_named_by_its_weights_and_scored_as_written(s
     assert (path / 'licenses/pictures.txt').read_text().startswith('Permission')
 
     folder = ModelFolder.read(path)
-    (test,) = folder.training['tests']
+    test, of_config = folder.training['tests']
     found = json.loads(mmdml('test', pictures, '--model', path, '--json').stdout)
     assert test['scores'] == {name: round(value, 2) for name, value in found['scores'].items()}
+    assert of_config['scored_on'] == '36 pictures of 8 classes (ImageFolder, test)'
+    assert of_config['scores'] == pytest.approx(test['scores'], abs=0.011)
     card = (path / 'README.md').read_text()
     for text in ('# blobs\n', '36 pictures of 8 classes', 'blobs on black', 'Blobs only.', 'licenses/pictures.txt'):
         assert text in card

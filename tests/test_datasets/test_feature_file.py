@@ -79,7 +79,9 @@ def test_npy_with_a_table_and_parquet_hold_the_same(tmp_path, npz):
 
 
 def test_pictures_of_a_folder_of_embed_that_are_in_no_folder_have_no_label(tmp_path):
-    (tmp_path / '00000.jsonl').write_text('\n'.join(json.dumps(dict(row=row, path=f'{row}.jpg')) for row in range(3)))
+    (tmp_path / '00000.jsonl').write_text(
+        '\n'.join(json.dumps(dict(row=row, path=f'{row}.jpg', label='')) for row in range(3))
+    )
     np.save(tmp_path / '00000.npy', features(3))
     with pytest.raises(ValueError, match='row 0 has no label; name a file of labels as label_file'):
         FeatureFile(str(tmp_path))

@@ -167,3 +167,16 @@ def test_some_of_the_rows_keep_their_columns():
         part = rows[chosen]
         assert part.labels.tolist() == [5, 6] and part.indices.tolist() == [8, 9]
         assert part.views.tolist() == [[1, -1], [2, -1]] and torch.equal(part.embeddings, rows.embeddings[1:])
+
+
+def test_rows_joined_of_parts_score_as_one_matrix_and_give_gradient_to_those_with_a_graph():
+    real = Rows.of_batch(unit(3).double().requires_grad_(), torch.tensor([0, 0, 1]))
+    old = Rows(unit(4).double(), torch.tensor([0, 1, 1, 2]), torch.full((4,), -1))
+    pairs, weight = PairBatch(real, Rows.cat([real, old])), torch.rand(3, 7, dtype=torch.float64)
+    joined = PairBatch(real, pairs.candidates.with_embeddings(torch.cat([real.embeddings, old.embeddings])))
+    torch.testing.assert_close(pairs.similarity, joined.similarity)
+    assert torch.equal(pairs.positive_mask, joined.positive_mask)
+    gradients = [torch.autograd.grad((weight * p.similarity).sum(), real.embeddings)[0] for p in (pairs, joined)]
+    torch.testing.assert_close(*gradients)
+    assert [part.requires_grad for part in pairs.candidates.parts] == [True, False]
+    assert torch.equal(pairs.candidates[2:5].embeddings, joined.candidates.embeddings[2:5])

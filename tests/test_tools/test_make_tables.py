@@ -217,6 +217,36 @@ def test_a_note_on_a_commit_stands_below_every_figure_measured_there(project):
     assert 'Not this' not in (project / 'README.md').read_text()
 
 
+SORTED = """
+csv: results.csv
+tables:
+  small:
+    caption: A caption.
+    command: python run.py plan.yml
+    sort: [R@1]
+    columns:
+      - {header: R@1, run: run, metric: retrieval/Recall@1}
+      - {header: k = 1, run: run, metric: retrieval/Recall@1, options: {k: 1}}
+    rows:
+      - {label: none, runs: {run: {name: o}}}
+      - {label: b, runs: {run: configs/m/b.py}}
+      - {label: item, runs: {run: {name: n}}}
+      - {label: updates, runs: {run: {name: n, metric: updates}}}
+"""
+
+
+def test_rows_of_an_item_have_at_least_the_options_of_run_and_column_and_are_sorted(project):
+    (project / 'experiments/tables.yml').write_text(SORTED)
+    assert run(project) == 0
+    cells = [line for line in (project / 'README.md').read_text().splitlines() if line.startswith('| ')][1:]
+    assert cells == [
+        '| updates | 100.00 ± 0.00 | 100.00 |',
+        '| item | 80.97 ± 7.23 | 90.25 |',
+        '| b | 70.12 | not run |',
+        '| none | not run | not run |',
+    ]
+
+
 @pytest.mark.parametrize(
     'old, new, message',
     [
@@ -226,6 +256,8 @@ def test_a_note_on_a_commit_stands_below_every_figure_measured_there(project):
         ('digits: 1}', 'digits: one}', "column 1: digits must be a whole number, got 'one'"),
         ('base: configs/m/a.py, ', '', r'row 0: run base: must be a mapping with the keys .*, got None'),
         ('{config: configs/m/a.py, options: {k: 1}}', '7', 'row 0: run more: must be a mapping .*, got 7'),
+        ('more: {config: configs/m/a.py,', 'more: {', 'row 0: run more: must have a config, or the name of an item'),
+        ('    columns:', '    sort: [R@2]\n    columns:', r"sort names \['R@2'\], which are no headers"),
         ('tables:', 'tables: [', 'tables.yml is no YAML'),
     ],
 )

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_config, train
 
+from mmdml.cli.main import main
 from mmdml.visualization import PictureHook
 
 BACKENDS = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
@@ -14,6 +18,16 @@ BACKENDS = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 
 def pictures_of(work_dir):
     return {path.name: cv2.imread(str(path)) for path in Path(work_dir).glob('*/vis_data/vis_image/*.png')}
+
+
+def draw(cfg, folder, checkpoint, *options):
+    """Draw the pictures of a checkpoint by the command, and read them; the error where there is one."""
+    cfg.dump(str(folder / 'run.py'))
+    arguments = ['draw', folder / 'run.py', checkpoint, '--out', folder / 'drawn', *options]
+    done = CliRunner().invoke(main, [*map(str, arguments)])
+    if done.exit_code:
+        return done.stderr
+    return {Path(path).name: cv2.imread(path) for path in done.stdout.split()}
 
 
 @pytest.mark.slow
@@ -37,6 +51,11 @@ def test_a_run_with_iaa_draws_evaluations_and_synthetic_rows(pictures, tmp_path)
     assert len(labels) == 36 and labels[0] == 'class_0' and (projected / 'sprite.png').exists()
     assert len((projected / 'tensors.tsv').read_text().splitlines()) == 36
     assert 'embeddings' in (folder / 'projector_config.pbtxt').read_text()
+    # The command draws the same from the checkpoint, of the rows that the model embeds now.
+    drawn = draw(cfg, tmp_path, tmp_path / 'epoch_3.pth')
+    assert set(drawn) == {'synthetic_rows.png', 'class_spread.png'}
+    np.testing.assert_array_equal(drawn['class_spread.png'], found['class_spread_14.png'])
+    assert drawn['synthetic_rows.png'].std() > 5 and 'no picture' in draw(cfg, tmp_path, 'x.pth', '--kind', 'map')
 
 
 @pytest.mark.slow
@@ -48,6 +67,11 @@ def test_a_divided_run_draws_its_clusters(pictures, tmp_path):
     ((name, sheet),) = pictures_of(tmp_path).items()
     assert name.startswith('division')
     assert sheet.shape[1] == 10 * 130 and sheet.std() > 5
+    drawn = draw(cfg, tmp_path, tmp_path / 'epoch_2.pth')
+    assert set(drawn) == {'division.png'} and drawn['division.png'].shape[1] == sheet.shape[1]
+    weights = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['state_dict']), weights)
+    assert 'weights.pth holds weights only; name the last checkpoint' in draw(cfg, tmp_path, weights)
 
 
 def test_options_out_of_range_are_refused():

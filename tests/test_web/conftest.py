@@ -36,7 +36,7 @@ def embed():
 
     torch.manual_seed(0)
     sizes = dict(backbone=dict(channels=8, in_channels=3), neck=dict(in_channels=8, embed_dim=6))
-    model = get_model('ms_conv4_omniglot', data_preprocessor=dict(mean=[127.0] * 3, std=[64.0] * 3), **sizes)
+    model = get_model('ms_conv4_omniglot', False, data_preprocessor=dict(mean=[127.0] * 3, std=[64.0] * 3), **sizes)
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='mmpretrain.Resize', scale=(28, 28)),

@@ -20,7 +20,10 @@ of ``experiments/tables.yml``::
     notes: {ac58987a3c23: What is to be said of every figure that was measured at this commit.}
 
 A cell is the mean over all seeds of one config and one set of options (none unless said), with the sample standard
-deviation. ``metric`` may be any numeric column of the CSV. Numbers come from the CSV only.
+deviation. ``metric`` may be any numeric column of the CSV. Numbers come from the CSV only. A run may also be
+``{name: item of a plan}``; its rows have the given options and any others. Options of a column are added to those of
+its runs, and ``metric`` of a run goes before that of its column. ``sort: [header, ...]`` of a table sorts its rows by
+the mean over these columns, highest first; rows that lack one come last.
 
 In ``configs/*/metafile.yml``, the result with ``Source: measured`` of every model whose config has rows without options
 is replaced, or added before the others. Only the lines of that one entry are rewritten; comments, order and the other
@@ -28,6 +31,7 @@ entries stay as they are, byte for byte. Needs a checkout: an installed package 
 """
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -50,14 +54,16 @@ _CSV = Kind(
 )
 _FILE = {'csv': _CSV, 'tables': MAPPING, 'notes': MAPPING}
 _TABLE = {'caption': TEXT, 'command': TEXT, 'columns': LIST, 'rows': LIST}
+_SORTED_TABLE = {**_TABLE, 'sort': LIST}
 _COLUMN = {
     'header': TEXT,
     'run': TEXT,
     'metric': TEXT,
+    'options': MAPPING,
     'digits': Kind('a whole number', lambda value: isinstance(value, int) and not isinstance(value, bool)),
 }
 _ROW = {'label': TEXT, 'runs': MAPPING}
-_RUN = {'config': TEXT, 'options': MAPPING}
+_RUN = {'config': TEXT, 'name': TEXT, 'options': MAPPING, 'metric': TEXT}
 
 
 def read_definitions(path: Path) -> dict[str, Any]:
@@ -76,16 +82,22 @@ def read_definitions(path: Path) -> dict[str, Any]:
     check_fields(content, _FILE, ('csv', 'tables'), str(path))
     for name, table in content['tables'].items():
         where = f'{path}: table {name}'
-        check_fields(table, _TABLE, tuple(_TABLE), where)
+        check_fields(table, _SORTED_TABLE, tuple(_TABLE), where)
         for number, column in enumerate(table['columns']):
             check_fields(column, _COLUMN, ('header', 'run', 'metric'), f'{where}: column {number}')
+        headers = [column['header'] for column in table['columns']]
+        if unknown := [header for header in table.get('sort') or [] if header not in headers]:
+            raise ValueError(f'{where}: sort names {unknown}, which are no headers; its columns are {headers}')
         for number, row in enumerate(table['rows']):
             place = f'{where}: row {number}'
             check_fields(row, _ROW, tuple(_ROW), place)
             for column in table['columns']:
                 wanted = row['runs'].get(column['run'])
                 if not isinstance(wanted, str):
-                    check_fields(wanted, _RUN, ('config',), f'{place}: run {column["run"]}')
+                    run = f'{place}: run {column["run"]}'
+                    check_fields(wanted, _RUN, (), run)
+                    if ('config' in wanted) == ('name' in wanted):
+                        raise ValueError(f'{run}: must have a config, or the name of an item of a plan, got {wanted}')
     return content
 
 
@@ -101,6 +113,12 @@ def render_cell(rows: Sequence[Row], metric: str, digits: int = 2) -> str:
     return f'{mean:.{digits}f}' if std is None else f'{mean:.{digits}f} ± {std:.{digits}f}'
 
 
+def mean_of(rows: Sequence[Row], metric: str) -> float:
+    """Return the mean of one metric over the given rows; minus infinity for none."""
+    values = [float(row[metric]) for row in rows if row.get(metric)]
+    return mean_and_std(values)[0] if values else -math.inf
+
+
 def render_table(table: dict[str, Any], rows: Sequence[Row], notes: dict[str, str]) -> str:
     """Write a markdown table with its caption above, and below it what was run and how.
 
@@ -114,14 +132,23 @@ def render_table(table: dict[str, Any], rows: Sequence[Row], notes: dict[str, st
     used: list[Row] = []
     seeds_of_cells = set()
     for line in table['rows']:
-        cells = []
+        cells, means = [], []
         for column in table['columns']:
-            selected = select(rows, line['runs'][column['run']])
-            cells.append(render_cell(selected, column['metric'], column.get('digits', 2)))
+            wanted = line['runs'][column['run']]
+            wanted = {'config': wanted} if isinstance(wanted, str) else wanted
+            options = {**(wanted.get('options') or {}), **(column.get('options') or {})}
+            selected = select(rows, {**wanted, 'options': options})
+            metric = wanted.get('metric') or column['metric']
+            cells.append(render_cell(selected, metric, column.get('digits', 2)))
+            if column['header'] in (table.get('sort') or []):
+                means.append(mean_of(selected, metric))
             used += [row for row in selected if row not in used]
             if selected:
                 seeds_of_cells.add(tuple(sorted(int(row['seed']) for row in selected)))
-        lines.append([line['label'], *cells])
+        lines.append((sum(means), [line['label'], *cells]))
+    if table.get('sort'):
+        lines.sort(key=lambda line: -line[0])
+    lines = [cells for _, cells in lines]
     below = footnote(table, used, sorted(seeds_of_cells), notes)
     return '\n\n'.join([table['caption'], markdown_table(headers, lines), below])
 

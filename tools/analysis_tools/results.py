@@ -168,10 +168,19 @@ def metric_names(rows: Sequence[Row]) -> list[str]:
 
 
 def select(rows: Sequence[Row], wanted: str | dict[str, Any]) -> list[Row]:
-    """Return the rows of one config and exactly one set of options: the seeds of one cell."""
+    """Return the rows of one cell: the seeds of one config and options.
+
+    Args:
+        rows: the CSV.
+        wanted: a config (its rows without options), or a mapping with ``options`` and either ``config``, for rows of
+            exactly these options, or ``name``, for rows of an item of a plan that have at least these options.
+    """
     if isinstance(wanted, str):
         wanted = {'config': wanted}
     options = wanted.get('options') or {}
+    if 'name' in wanted:
+        named = [row for row in rows if row['name'] == wanted['name']]
+        return [row for row in named if options.items() <= json.loads(row['options']).items()]
     return [row for row in rows if row['config'] == wanted['config'] and json.loads(row['options']) == options]
 
 

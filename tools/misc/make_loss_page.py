@@ -30,7 +30,8 @@ INTRODUCTION = """# Loss reference
 
 <!-- Written by tools/misc/make_loss_page.py from docstrings, metafiles and measured costs; edit those. -->
 
-Every loss of mmdml. Where to start: [Which loss for which data](losses.md#which-loss-for-which-data)."""
+Every loss of mmdml. Where to start: [Which loss for which data](losses.md#which-loss-for-which-data); all of them
+measured by one recipe: [Side by side](losses.md#side-by-side-on-saved-features)."""
 
 _MATH = re.compile(r'\.\. math:: ?((?:.*\n?)(?:(?: {4}.*)?\n)*)')
 _ROLES = (

@@ -35,7 +35,8 @@ INTRODUCTION = """# Model zoo
 Every config, by method and dataset. A figure is either quoted from a **paper** or its release, with the table where it
 is known, or was **measured** with this code, with seeds, commit, hardware and command: the last epoch of each run, mean
 ± sample standard deviation over the seeds. All are in percent.
-`mmdml.apis.get_model(NAME)` builds a model by the name in the first column."""
+`mmdml.apis.get_model(NAME)` builds a model by the name in the first column, `get_model(NAME, pretrained=True)` with its
+weights where a line below the table says that they come with the package."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,18 @@ def render_table(models: Sequence[Model], page: str) -> str:
             lines.append([*shared, *([''] if several else []), 'not run yet', *[''] * len(metrics)])
     table = markdown_table([*headers, 'figures', *metrics], lines, text_columns=len(headers) + 1)
     notes = [f'{number}. {source}' for number, source in enumerate(sources, 1)]
-    return '\n'.join([table] + ([''] + notes if notes else []))
+    shipped = [render_shipped(model.entry) for model in models if 'Shipped' in model.entry]
+    return '\n'.join([table] + ([''] + notes if notes else []) + ([''] + shipped if shipped else []))
+
+
+def render_shipped(entry: dict[str, Any]) -> str:
+    """Say that weights of a model come with the package, and what they score."""
+    shipped = entry['Shipped']
+    figures = ', '.join(f'{name} {shipped["Metrics"][name]:.2f}' for name in ('Recall@1', 'MAP@R'))
+    return (
+        f'- Weights of `{entry["Name"]}` come with the package (fp16, seed {shipped["Seed"]}, commit '
+        f'{shipped["Commit"]}, SHA-256 {shipped["SHA256"][:8]}...): {figures} by `{shipped["Test"]}`.'
+    )
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------

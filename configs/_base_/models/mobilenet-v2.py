@@ -11,4 +11,5 @@ model = dict(
     neck=dict(type='LinearEmbedding', in_channels=1280, embed_dim=512),
     head=dict(type='EmbeddingHead'),
     freeze_bn_stats=True,
+    channels_last=True,
 )

@@ -1,5 +1,6 @@
 """From raw embeddings to a scalar: sources of candidates, one normalization, mining, the loss."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -176,10 +177,13 @@ class EmbeddingHead(BaseModule):
             term = source.own_loss() if isinstance(source, Generator) else None
             if term is not None:
                 losses[f'loss_{name}'] = term
-        interval = self.diagnostics_interval
-        if self.sources and interval and (step.progress.iter + 1) % interval == 0:
+        if self._is_diagnosed(step):
             losses.update(self._diagnostics(losses['loss'], pairs, added))
         return losses
+
+    def _is_diagnosed(self, step: StepContext | None) -> bool:
+        interval = self.diagnostics_interval
+        return bool(self.sources and interval and (step.progress.iter + 1) % interval == 0)
 
     def score(self, pairs: PairBatch, mined: Mined | None, learner: int | None) -> Tensor:
         """Scalar loss of a learner's pairs."""
@@ -193,16 +197,23 @@ class EmbeddingHead(BaseModule):
         self, anchors: Rows, added: dict[str, Rows], neck: EmbeddingNeck, step: StepContext | None
     ) -> PairBatch:
         candidates = Rows.cat([anchors, *added.values()])
-        unit = neck.unit(candidates.embeddings, step.learner_index if step else None)
+        learner = step.learner_index if step else None
+        unit = candidates.by_parts(lambda raw: neck.unit(raw, learner))
+        diagnosed = self._is_diagnosed(step) and torch.is_grad_enabled()
         random = None
         if step is not None and self.miner is not None:
             # Ranks that share their rows mine the same tuples, and so does a single process with all these rows.
             progress = step.progress
-            random = torch_generator(Stream.MINING, progress.seed, progress.iter, progress.rank, device=unit.device)
+            random = torch_generator(
+                Stream.MINING, progress.seed, progress.iter, progress.rank, device=anchors.labels.device
+            )
         return PairBatch(
-            anchors.with_embeddings(unit[: len(anchors)]),
-            # A tensor of its own, so that a gradient with respect to the candidates leaves out their part as anchors.
-            candidates.with_embeddings(unit.view_as(unit)),
+            anchors.with_embeddings(unit.parts[: len(anchors.parts)]),
+            # Tensors of their own, so that a gradient with respect to the candidates leaves out their part as anchors.
+            # That of rows without a graph costs a product, which only the diagnostics need.
+            unit.by_parts(
+                lambda part: part.view_as(part) if part.requires_grad else part.detach().requires_grad_(diagnosed)
+            ),
             exclude_same_image=self.exclude_same_image,
             random=random,
             space=self.space,
@@ -216,7 +227,7 @@ class EmbeddingHead(BaseModule):
         candidates, in [0, 1]: 0 if the loss would be the same without the source.
         """
         log = {}
-        norms = _gradient_norms(loss, pairs.candidates.embeddings)
+        norms = torch.cat(_gradient_norms(loss, pairs.candidates.parts))
         total = norms.sum()
         start = len(pairs.anchors)
         for name, source in self.sources.items():
@@ -241,9 +252,9 @@ def _build_by_name(configs: dict[str, dict[str, Any] | None] | None) -> nn.Modul
     return nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in (configs or {}).items() if cfg})
 
 
-def _gradient_norms(loss: Tensor, rows: Tensor) -> Tensor:
+def _gradient_norms(loss: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
     """``(R,)`` norms of the gradient of a loss with respect to rows ``(R, D)``; 0 where the graph does not lead."""
-    if not (loss.requires_grad and rows.requires_grad):
-        return rows.new_zeros(len(rows))
-    gradient = torch.autograd.grad(loss, rows, retain_graph=True, allow_unused=True, materialize_grads=True)
-    return gradient[0].norm(dim=1)
+    if not (loss.requires_grad and all(part.requires_grad for part in parts)):
+        return [part.new_zeros(len(part)) for part in parts]
+    gradients = torch.autograd.grad(loss, parts, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return [gradient.norm(dim=1) for gradient in gradients]

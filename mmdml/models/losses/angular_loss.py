@@ -52,11 +52,12 @@ class AngularLoss(PairLoss):
         tangent = math.tan(math.radians(self.angle)) ** 2
         anchor, candidate = (positive > 0).nonzero(as_tuple=True)
         own = 2 * (1 + tangent) * pairs.similarity[anchor, candidate]
-        logits = 4 * tangent * pairs.similarity + negative.log()
+        logits = 4 * tangent * pairs.similarity
         between = 4 * tangent * PairBatch(pairs.candidates, pairs.candidates).similarity
 
         def terms(block: Tensor) -> Tensor:
-            each = logits.index_select(0, anchor[block]) + between.index_select(0, candidate[block])
-            return softplus(log_sum_exp(each) - own[block])
+            row = anchor[block]
+            each = logits.index_select(0, row) + between.index_select(0, candidate[block])
+            return softplus(log_sum_exp(each, negative.index_select(0, row)) - own[block])
 
         return mean_of_positive_pairs(terms, positive)

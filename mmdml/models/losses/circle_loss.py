@@ -54,7 +54,7 @@ class CircleLoss(PairLoss):
         fixed = similarity.detach()
         to_positives = -(1 + margin - fixed).relu() * (similarity - 1 + margin)
         to_negatives = (fixed + margin).relu() * (similarity - margin)
-        both = log_sum_exp(self.scale * to_positives + positive.log())
-        both = both + log_sum_exp(self.scale * to_negatives + negative.log())
+        both = log_sum_exp(self.scale * to_positives, positive)
+        both = both + log_sum_exp(self.scale * to_negatives, negative)
         # Anchors without a positive or a negative have -inf here, and so a loss of 0.
         return softplus(both).sum() / (both.detach() > float('-inf')).sum().clamp_min(1)

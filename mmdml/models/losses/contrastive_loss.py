@@ -8,8 +8,8 @@ from mmdml.structures import Mined, PairBatch
 from .base import PairLoss
 from .reductions import get_reduction
 
-#: How far a pair is apart, and the sign that makes a distance of a margin.
-_DISTANCES = {'cosine': (lambda pairs: -pairs.similarity, -1), 'euclidean': (lambda pairs: pairs.distance(), 1)}
+#: How near the rows of a pair are, and the sign that makes a nearness of a margin.
+_DISTANCES = {'cosine': (lambda pairs: pairs.similarity, 1), 'euclidean': (lambda pairs: -pairs.distance(), -1)}
 
 
 @MODELS.register_module()
@@ -58,9 +58,9 @@ class ContrastiveLoss(PairLoss):
 
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss; mined tuples, if given, replace the set of all pairs."""
-        distance_of, sign = _DISTANCES[self.distance]
-        distance = distance_of(pairs)
+        nearness_of, sign = _DISTANCES[self.distance]
+        nearness = nearness_of(pairs)
         positive, negative = pairs.weights(mined)
-        terms = positive * (distance - sign * self.pos_margin).relu()
-        terms = terms + negative * (sign * self.neg_margin - distance).relu()
+        terms = positive * (sign * self.pos_margin - nearness).relu_()
+        terms = terms + negative * (nearness - sign * self.neg_margin).relu_()
         return self._reduce(terms, positive + negative, len(pairs.anchors))

@@ -39,6 +39,6 @@ class GeneralizedLiftedStructureLoss(PairLoss):
         """Scalar loss; mined tuples, if given, replace the set of all pairs."""
         positive, negative = pairs.weights(mined)
         distance = pairs.distance()
-        both = log_sum_exp(distance + positive.log()) + log_sum_exp(self.margin - distance + negative.log())
+        both = log_sum_exp(distance, positive) + log_sum_exp(self.margin - distance, negative)
         # Anchors without a positive or a negative have -inf here, and so a loss of 0.
         return both.relu().sum() / (both.detach() > float('-inf')).sum().clamp_min(1)

@@ -42,9 +42,9 @@ class LiftedStructureLoss(PairLoss):
         """Scalar loss; mined tuples, if given, replace the set of all pairs."""
         positive, negative = pairs.weights(mined)
         distance = pairs.distance()
-        logits = self.margin - distance + negative.log()
+        logits = self.margin - distance
         # A finite floor: the sum of two empty sums has no gradient.
         floor = -1e4
-        of_anchor = log_sum_exp(logits, 1).clamp_min(floor)[:, None]
-        of_candidate = log_sum_exp(logits, 0).clamp_min(floor)[None, :]
+        of_anchor = log_sum_exp(logits, negative, 1).clamp_min(floor)[:, None]
+        of_candidate = log_sum_exp(logits, negative, 0).clamp_min(floor)[None, :]
         return weighted_mean((distance + torch.logaddexp(of_anchor, of_candidate)).relu().square(), positive) / 2

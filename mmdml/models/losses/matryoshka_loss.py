@@ -66,7 +66,7 @@ class MatryoshkaLoss(PairLoss):
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss, summed over the widths."""
         check_cosine_space(pairs, 'MatryoshkaLoss')
-        width = pairs.candidates.embeddings.shape[1]
+        width = pairs.candidates.width
         total = 0
         for loss, share, weight in zip(self.losses, self.shares, self.weights, strict=True):
             total = total + weight * loss(_prefix(pairs, _columns(width, share)), mined)
@@ -84,7 +84,7 @@ def _at_share(loss: dict, share: float) -> dict:
 
 def _prefix(pairs: PairBatch, columns: int) -> PairBatch:
     """Return the same pairs by the first columns of their rows."""
-    if columns == pairs.candidates.embeddings.shape[1]:
+    if columns == pairs.candidates.width:
         return pairs
     anchors, candidates = (_unit_prefix(rows, columns) for rows in (pairs.anchors, pairs.candidates))
     targets = pairs.targets if pairs.has_own_targets else None
@@ -92,4 +92,4 @@ def _prefix(pairs: PairBatch, columns: int) -> PairBatch:
 
 
 def _unit_prefix(rows: Rows, columns: int) -> Rows:
-    return rows.with_embeddings(normalize(rows.embeddings[:, :columns], dim=1))
+    return rows.by_parts(lambda part: normalize(part[:, :columns], dim=1))

@@ -55,8 +55,8 @@ class MultiSimilarityLoss(PairLoss):
         positive, negative = pairs.weights(mined if mined is not None else multi_similarity_mask(pairs, self.epsilon))
         centered = pairs.similarity - self.base
         per_anchor = (
-            _log1p_sum_exp(positive.log() - self.alpha * centered) / self.alpha
-            + _log1p_sum_exp(negative.log() + self.beta * centered) / self.beta
+            _log1p_sum_exp(-self.alpha * centered, positive) / self.alpha
+            + _log1p_sum_exp(self.beta * centered, negative) / self.beta
         )
         return per_anchor.sum() / max(len(per_anchor), 1)
 
@@ -77,18 +77,19 @@ def multi_similarity_mask(pairs: PairBatch, epsilon: float) -> Tensor:
     if similarity.shape[1] == 0:
         return pairs.positive_mask
     positives, negatives = pairs.positive_mask & (similarity < NEAR_DUPLICATE), pairs.negative_mask
-    farthest = similarity.masked_fill(~positives, float('inf')).amin(1, keepdim=True)
-    nearest = similarity.masked_fill(~negatives, float('-inf')).amax(1, keepdim=True)
+    farthest = torch.where(positives, similarity, float('inf')).amin(1, keepdim=True)
+    nearest = torch.where(negatives, similarity, float('-inf')).amax(1, keepdim=True)
     # The extremes are members of their sets, so they show whether a mined set is empty; an empty P' or N does too.
     kept = (farthest - epsilon < nearest) & (nearest + epsilon > farthest)
     mined = (positives & (similarity - epsilon < nearest)) | (negatives & (similarity + epsilon > farthest))
     return mined & kept
 
 
-def _log1p_sum_exp(logits: Tensor) -> Tensor:
-    """ln(1 + sum_x exp(logits)) of every row, without overflow; -inf entries add nothing. (A, X) -> (A,)."""
+def _log1p_sum_exp(logits: Tensor, weight: Tensor) -> Tensor:
+    """ln(1 + sum_x weight exp(logits)) of every row, without overflow. Twice (A, X) -> (A,)."""
     if logits.shape[1] == 0:
         return logits.sum(1)
-    # The shift cancels in value and gradient alike, so none has to flow through it.
+    # Exponentials of -inf are slow, so 0 stands where no weight is. The shift cancels in value and gradient alike.
+    logits = logits.masked_fill(weight == 0, 0.0)
     shift = logits.detach().amax(1).clamp_min(0)
-    return shift + torch.log1p(torch.expm1(-shift) + (logits - shift[:, None]).exp().sum(1))
+    return shift + torch.log1p(torch.expm1(-shift) + ((logits - shift[:, None]).exp() * weight).sum(1))

@@ -7,6 +7,7 @@ from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
 
 from .base import PairLoss
+from .pair_sums import log_sum_exp
 
 
 @MODELS.register_module()
@@ -54,10 +55,10 @@ class NPairsLoss(PairLoss):
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss; mined tuples, if given, replace the set of all pairs."""
         positive, negative = pairs.weights(mined)
-        has_positive = (positive > 0).any(1, keepdim=True)
+        number = positive.sum(1, keepdim=True)
+        has_positive = number > 0
         logits = self.scale.abs() * pairs.similarity
-        # Anchors without a positive take all pairs here, so that value and gradient stay finite, and none below.
-        takes_part = torch.where(has_positive, positive + negative, 1.0)
-        log_sum = (logits + takes_part.log()).logsumexp(1, keepdim=True)
-        share = positive / positive.sum(1, keepdim=True).masked_fill(~has_positive, 1.0)
-        return (share * (log_sum - logits)).sum() / has_positive.sum().clamp_min(1)
+        log_sum = log_sum_exp(logits, positive + negative)
+        share = positive / number.masked_fill(~has_positive, 1.0)
+        per_anchor = (log_sum - (share * logits).sum(1)).masked_fill(~has_positive.squeeze(1), 0.0)
+        return per_anchor.sum() / has_positive.sum().clamp_min(1)

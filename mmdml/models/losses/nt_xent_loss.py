@@ -47,5 +47,5 @@ class NTXentLoss(PairLoss):
         """Scalar loss; mined tuples, if given, replace the set of all pairs."""
         positive, negative = pairs.weights(mined)
         logits = pairs.similarity / self.temperature
-        against = log_sum_exp(logits + negative.log())
+        against = log_sum_exp(logits, negative)
         return weighted_mean(softplus(against[:, None] - logits), positive)

@@ -1,6 +1,8 @@
 """What several losses over pairs compute: sums of exponentials, means of terms, and counts of nearer candidates."""
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,21 +13,46 @@ from torch.utils.checkpoint import checkpoint
 BLOCK_ENTRIES = 2**23
 
 
-def log_sum_exp(logits: Tensor, dim: int = 1) -> Tensor:
-    """Logarithm of a sum of exponentials; -inf with a gradient of 0 where all entries are -inf, or there are none.
+class _LogSumExp(torch.autograd.Function):
+    """See :func:`log_sum_exp`; of all matrices on the way only the gradient is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, weight: Tensor, dim: int, plus_one: bool) -> Tensor:
+        shift = logits.masked_fill(weight == 0, float('-inf')).amax(dim, keepdim=True)
+        shift = shift.clamp_min_(0) if plus_one else shift.masked_fill_(shift == float('-inf'), 0)
+        # Entries of weight 0 may be larger than the shift. Numbers below the smallest normal one are slow; what takes
+        # their place is no more than they are beside the largest, nothing.
+        lowest = 0.8 * math.log(torch.finfo(logits.dtype).tiny)
+        shares = (logits - shift).clamp_(lowest, 0).exp_().mul_(weight)
+        total = shares.sum(dim, keepdim=True)
+        value = shift + (torch.log1p(torch.expm1(-shift) + total) if plus_one else total.log())
+        if plus_one:
+            total += torch.exp(-shift)
+        ctx.save_for_backward(shares.div_(total.masked_fill_(total == 0, 1)))
+        ctx.dim = dim
+        return value.squeeze(dim)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (shares,) = ctx.saved_tensors
+        return shares * gradient.unsqueeze(ctx.dim), None, None, None
+
+
+def log_sum_exp(logits: Tensor, weight: Tensor, dim: int = 1, plus_one: bool = False) -> Tensor:
+    r"""Logarithm of a weighted sum of exponentials, :math:`\ln \sum_x w_x e^{l_x}`, without overflow.
+
+    It is -inf with a gradient of 0 where all weights are 0, or there are none.
 
     Args:
-        logits: a matrix; add ``weight.log()`` to weigh the exponentials, with weights of 0 leaving entries out.
+        logits: a matrix.
+        weight: of the same shape, 0 or more; no gradient flows to it.
         dim: what to sum over.
+        plus_one: :math:`\ln (1 + \sum_x w_x e^{l_x})`, which is 0 for a sum of nothing.
     """
     if logits.shape[dim] == 0:
-        return logits.sum(dim) - float('inf')
-    # The shift cancels in value and gradient alike, so none has to flow through it.
-    shift = logits.detach().amax(dim, keepdim=True)
-    shift = shift.masked_fill(shift == float('-inf'), 0.0)
-    total = (logits - shift).exp().sum(dim)
-    empty = total == 0
-    return (total.masked_fill(empty, 1.0).log() + shift.squeeze(dim)).masked_fill(empty, float('-inf'))
+        return logits.sum(dim) if plus_one else logits.sum(dim) - float('inf')
+    return _LogSumExp.apply(logits, weight, dim, plus_one)
 
 
 def weighted_mean(terms: Tensor, weight: Tensor) -> Tensor:

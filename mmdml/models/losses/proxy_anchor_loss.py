@@ -2,11 +2,11 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from mmdml.registry import MODELS
 
 from .checks import check_positive
+from .pair_sums import log_sum_exp
 from .proxy_loss import ProxyLoss
 
 
@@ -46,14 +46,12 @@ class ProxyAnchorLoss(ProxyLoss):
 
     def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """``(R, C)`` cosines and ``(R,)`` class ids -> ``(R,)``, the batch's value for every row."""
-        own = labels[:, None] == torch.arange(cosine.shape[1], device=labels.device)
-        pull = _log_one_plus_sum(-self.alpha * (cosine - self.margin), own)
-        push = _log_one_plus_sum(self.alpha * (cosine + self.margin), ~own)
-        # Proxies without rows have a pull of ln 1 = 0.
-        value = pull.sum() / own.any(0).sum().clamp_min(1) + push.mean()
+        own = labels[:, None]
+        present = labels.unique()
+        to_own = cosine.gather(1, own)
+        is_own = own == present
+        pull = log_sum_exp((-self.alpha * (to_own - self.margin)).expand_as(is_own), is_own, 0, plus_one=True)
+        is_other = torch.ones_like(cosine).scatter_(1, own, 0)
+        push = log_sum_exp(self.alpha * (cosine + self.margin), is_other, 0, plus_one=True)
+        value = pull.sum() / max(len(present), 1) + push.mean()
         return value.expand(len(labels))
-
-
-def _log_one_plus_sum(logits: Tensor, mask: Tensor) -> Tensor:
-    """``ln(1 + sum of exp over the masked rows)`` of each column: ``(R, C)`` and ``(R, C)`` bool -> ``(C,)``."""
-    return pad(logits.masked_fill(~mask, float('-inf')), (0, 0, 1, 0)).logsumexp(0)

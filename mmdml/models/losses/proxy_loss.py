@@ -1,7 +1,7 @@
 """Losses against class proxies."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,36 @@ from mmdml.structures import PairBatch, Rows
 
 from .base import Loss
 from .checks import check_class_range, check_cosine_space, check_label_targets
+
+#: Length that shorter proxies are divided by, that of ``F.normalize``.
+_SHORTEST = 1e-12
+
+
+class _CosinesToDirections(torch.autograd.Function):
+    r"""``(R, D)`` rows and ``(C', D)`` proxies of any length -> ``(R, C')``, :math:`x^T p / \lVert p \rVert`.
+
+    The lengths divide the product, so that no matrix of unit proxies is made, nor its gradient: of C' D numbers only
+    the gradient of the proxies is written,
+    :math:`\sum_r g_{rp} (x_r - c_{rp} \, p / \lVert p \rVert) / \lVert p \rVert`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, proxies: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(proxies, dim=1).clamp_min_(_SHORTEST)
+        cosine = (rows @ proxies.t()).div_(length)
+        ctx.save_for_backward(rows, proxies, length, cosine)
+        return cosine
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        rows, proxies, length, cosine = ctx.saved_tensors
+        scaled = gradient / length
+        of_rows = scaled @ proxies if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return of_rows, None
+        along = torch.linalg.vecdot(scaled, cosine, dim=0).div_(length).masked_fill_(length == _SHORTEST, 0)
+        return of_rows, (proxies * -along[:, None]).addmm_(scaled.t(), rows)
 
 
 class ProxyLoss(Loss):
@@ -96,23 +126,29 @@ class ProxyLoss(Loss):
                 'remove the miner of the head'
             )
         check_cosine_space(pairs, name)
-        proxies = self.unit_proxies() if unit_proxies is None else unit_proxies
-        width = rows.embeddings.shape[1]
-        if width != proxies.shape[1]:
-            raise ValueError(f'{name} has embed_dim={proxies.shape[1]}, but the embeddings have {width} columns')
+        proxies = self.proxies if unit_proxies is None else unit_proxies
+        if rows.width != proxies.shape[1]:
+            raise ValueError(f'{name} has embed_dim={proxies.shape[1]}, but the embeddings have {rows.width} columns')
         check_class_range(rows.labels, self.num_classes, name)
         dtype = torch.promote_types(pairs.dtype, proxies.dtype)
         with torch.autocast(proxies.device.type, enabled=False):
-            proxies = proxies.to(dtype)
-            targets, labels = self._synthesized(proxies, rows)
+            embeddings, labels = rows.embeddings.to(dtype), rows.labels
+            has_terms = type(self).further_terms is not ProxyLoss.further_terms
+            if unit_proxies is None and (has_terms or rows.shares is not None):
+                unit_proxies = self.unit_proxies()
+            if unit_proxies is None:
+                cosine = _CosinesToDirections.apply(embeddings, proxies.to(dtype))
+            else:
+                targets = unit_proxies = unit_proxies.to(dtype)
+                if rows.shares is not None:
+                    targets, labels = self._synthesized(unit_proxies, rows)
+                cosine = embeddings @ targets.t()
             # Without rows all terms are 0, but hang on the graph.
-            mean = self.score(rows.embeddings.to(dtype) @ targets.t(), labels).sum() / max(len(rows), 1)
-            return mean + min(len(rows), 1) * self.further_terms(pairs, proxies)
+            mean = self.score(cosine, labels).sum() / max(len(rows), 1)
+            return mean + min(len(rows), 1) * self.further_terms(pairs, unit_proxies) if has_terms else mean
 
     def _synthesized(self, proxies: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """Return proxies with those of a class for each mixed row, and the class ids of the rows among them."""
-        if rows.shares is None:
-            return proxies, rows.labels
         check_class_range(rows.second_labels, self.num_classes, type(self).__name__)
         mixed = (rows.labels != rows.second_labels).nonzero().squeeze(1)
         centers, share = proxies.unflatten(0, (self.num_classes, -1)), rows.shares[mixed, None, None].to(proxies)

@@ -54,5 +54,5 @@ class TupletMarginLoss(PairLoss):
         sine = (1 - cosine.square()).clamp_min(1e-12).sqrt()
         slack = math.radians(self.slack)
         eased = cosine * math.cos(slack) + sine * math.sin(slack)
-        against = log_sum_exp(self.scale * cosine + negative.log())
+        against = log_sum_exp(self.scale * cosine, negative)
         return weighted_mean(softplus(against[:, None] - self.scale * eased), positive)

@@ -6,6 +6,7 @@ from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Triplets
 
 from .base import Miner
+from .triplet_blocks import BLOCK_ENTRIES
 
 
 @TASK_UTILS.register_module()
@@ -25,13 +26,17 @@ class SemiHardMiner(Miner):
     def __call__(self, pairs: PairBatch) -> Triplets:
         """One triplet per positive pair, index tensors ``(T,)``."""
         # Less similar is farther, so the order needs no square root.
-        farness = -pairs.similarity
-        anchor, positive = (pairs.positive_mask & pairs.negative_mask.any(1, keepdim=True)).nonzero(as_tuple=True)
-        if len(anchor) == 0:
-            return Triplets.none(anchor.device)
-        # Negatives from near to far, everything else behind them. The search finds the first that is strictly farther.
-        ordered, columns = farness.masked_fill(~pairs.negative_mask, float('inf')).sort(dim=1, stable=True)
-        place = torch.searchsorted(ordered, farness, right=True)
-        farthest = pairs.negative_mask.sum(1, keepdim=True) - 1
-        place = torch.minimum(place, farthest.clamp_min(0))
-        return Triplets(anchor, positive, columns.gather(1, place)[anchor, positive])
+        similarity, negatives = pairs.similarity, pairs.negative_mask
+        anchors, positives = (pairs.positive_mask & negatives.any(1, keepdim=True)).nonzero(as_tuple=True)
+        if len(anchors) == 0:
+            return Triplets.none(anchors.device)
+        candidates = similarity.masked_fill(~negatives, float('-inf'))
+        farthest = similarity.masked_fill(~negatives, float('inf')).argmin(1)
+        rows = max(1, BLOCK_ENTRIES // similarity.shape[1])
+        found = []
+        for anchor, positive in zip(anchors.split(rows), positives.split(rows), strict=True):
+            among = candidates[anchor]
+            nearer = among >= similarity[anchor, positive, None]
+            nearest, column = among.masked_fill_(nearer, float('-inf')).max(1)
+            found.append(torch.where(nearest > float('-inf'), column, farthest[anchor]))
+        return Triplets(anchors, positives, torch.cat(found))

@@ -123,8 +123,10 @@ class MaskLearners(nn.Module):
 def _cut(layer: nn.Linear, part: slice) -> nn.Linear:
     """Return some rows of a layer as a layer of their own."""
     rows = layer.weight[part]
-    own = nn.utils.skip_init(nn.Linear, rows.shape[1], rows.shape[0])
-    own.load_state_dict({'weight': rows, 'bias': layer.bias[part]})
+    own = nn.utils.skip_init(nn.Linear, rows.shape[1], rows.shape[0], device=rows.device)
+    with torch.no_grad():
+        own.weight.copy_(rows)
+        own.bias.copy_(layer.bias[part])
     return own
 
 

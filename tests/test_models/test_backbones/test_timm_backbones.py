@@ -1,5 +1,7 @@
 """timm's models as backbones, through mmpretrain's wrapper: each kind of output with the pooling that is for it."""
 
+import time
+
 import pytest
 import timm
 import torch
@@ -47,6 +49,27 @@ def test_a_model_of_timm_embeds_and_learns(name):
     model.eval()
     with torch.no_grad():
         assert model(pictures.float()).shape == (4, 16)
+
+
+def test_without_network_weights_come_from_the_cache_at_once_or_the_error_says_so(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr(constants, 'ENDPOINT', 'http://127.0.0.1:9')
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
+    monkeypatch.setattr(time, 'sleep', lambda seconds: pytest.fail('the hub is tried again'))
+    model = MODELS.build(dict(type='mmdml.TimmModel', model_name='test_vit'))
+    with pytest.raises(RuntimeError, match=r'not in the cache, and http://127.0.0.1:9 does not answer.*timm/test_vit:'):
+        model.init_weights()
+    snapshot = tmp_path / 'models--timm--test_vit.r160_in1k/snapshots' / ('0' * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / 'refs').mkdir()
+    (snapshot.parents[1] / 'refs/main').write_text(snapshot.name)
+    weights = timm.create_model('test_vit').state_dict()
+    save_file(weights, snapshot / 'model.safetensors')
+    model.init_weights()
+    loaded = model.timm_model.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in loaded.items()) and not constants.HF_HUB_OFFLINE
 
 
 def test_features_are_those_of_timm():

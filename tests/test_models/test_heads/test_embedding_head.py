@@ -193,6 +193,23 @@ def test_the_share_of_a_source_is_that_of_its_rows_in_the_gradient():
     torch.testing.assert_close(log['memory_gradient_share'], norms[4:].sum() / norms.sum())
 
 
+def test_remembered_rows_have_a_gradient_at_diagnostics_steps_only_and_the_loss_is_the_same():
+    class Recorded(EmbeddingHead):
+        def score(self, pairs, mined, learner):
+            self.parts = pairs.candidates.parts
+            return super().score(pairs, mined, learner)
+
+    values, graphs = [], []
+    for interval in (0, 1):
+        head = Recorded(LOSSES['ms'], sources=dict(memory=dict(type='OldRows')), diagnostics_interval=interval)
+        raw = at_angles(0, 60, 90, 10)
+        loss = head.loss(raw, LABELS, None, NECK, STEP)['loss']
+        values.append((loss.detach(), torch.autograd.grad(loss, raw)[0]))
+        graphs.append([part.requires_grad for part in head.parts])
+    assert graphs == [[True, False], [True, True]]
+    assert all(torch.equal(*pair) for pair in zip(*values, strict=True))
+
+
 def test_the_space_of_the_head_is_that_of_the_loss():
     head = EmbeddingHead(dict(type='TripletLoss', margin=1.0), space=dict(type='ToyPoincareBall'))
     raw = torch.tensor([[0.2, 0.0], [0.6, 0.0], [1.5, 0.0], [0.0, 0.3]]).requires_grad_()

@@ -408,3 +408,11 @@ def test_merged_learners_are_scored_with_the_proxies_of_the_slices_side_by_side(
 def test_bad_options_name_what_would_be_right(options, words):
     with pytest.raises(ValueError, match=words):
         MODELS.build(dict(num_classes=CLASSES, embed_dim=WIDTH, **options))
+
+
+def test_proxies_shorter_than_any_sensible_one_have_the_cosines_and_gradients_of_normalized_ones():
+    loss, pairs = seeded(NormSoftmaxLoss), batch()
+    loss.proxies.data[0], loss.proxies.data[1] = 0, loss.proxies.data[1] * 1e-13
+    results = [loss(pairs), loss(pairs, unit_proxies=loss.unit_proxies())]
+    torch.testing.assert_close(*results)
+    torch.testing.assert_close(*(torch.autograd.grad(value, loss.proxies)[0] for value in results))
