@@ -194,3 +194,20 @@ def distinct_models():
 @pytest.mark.parametrize('model', distinct_models())
 def test_every_model_learns_from_a_small_batch_and_embeds_it(model):
     assert_learns(model)
+
+
+@pytest.mark.parametrize(
+    'group, name, near',
+    [
+        ('MODELS', 'CircelLoss', 'CircleLoss'),
+        ('MODELS', 'pml.CircelLoss', 'pml.CircleLoss'),
+        ('TASK_UTILS', 'pml.TripletMarginMinr', 'pml.TripletMarginMiner'),
+        ('HOOKS', 'CheckpointHok', 'CheckpointHook'),
+    ],
+)
+def test_a_mistyped_part_is_answered_in_one_line_with_what_is_near(group, name, near):
+    with pytest.raises(KeyError) as raised:
+        getattr(registry, group).build(dict(type=name))
+    text = raised.value.args[0]
+    assert text.startswith(f'there is no {name} among') and f'did you mean {near}' in text and '\n' not in text
+    assert len(text) < 150

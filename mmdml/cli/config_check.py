@@ -167,19 +167,10 @@ def _find(path: str, kind: str, section: str) -> Any:
         part = registry.get(kind)
         if part is not None:
             return part
-    known = {name for registry in registries for name in _names(registry, kind.rpartition('.')[0])}
+    known: set[str] = set()
+    for each in registries:
+        known |= {*(each.known(kind.rpartition('.')[0]) if isinstance(each, own.PartRegistry) else each.module_dict)}
     raise ValueError(f'{path}.type: there is no {kind!r}{did_you_mean(kind, known)}')
-
-
-def _names(registry: Registry, scope: str) -> Iterator[str]:
-    """Names in a registry and its parents; with a scope, those of that package, with the scope before them."""
-    if scope:
-        registry = registry.root.children.get(scope, registry) if hasattr(registry, 'root') else registry
-        yield from (f'{scope}.{name}' for name in registry.module_dict)
-        return
-    while registry is not None:
-        yield from registry.module_dict
-        registry = registry.parent
 
 
 def _parameters(part: Any) -> dict[str, Any] | None:

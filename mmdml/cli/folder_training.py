@@ -17,6 +17,7 @@ from mmdml.apis.model_names import DEFAULT, NamedModel, find_model
 from mmdml.apis.model_settings import plain_settings
 from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
+from mmdml.cli.frozen_training import is_frozen, joined, make_features, score_features
 from mmdml.cli.launch import read_config
 from mmdml.cli.own_data import (
     OwnData,
@@ -26,7 +27,7 @@ from mmdml.cli.own_data import (
     require_readable,
     require_trainable,
 )
-from mmdml.cli.recipe_file import same_but_values, with_values
+from mmdml.cli.recipe_file import RECIPE, RECIPES, same_but_values, with_values
 from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.engine.hooks.console_hook import SCORES_BEFORE
 from mmdml.engine.model_of import model_of
@@ -35,16 +36,14 @@ from mmdml.utils.collect_env import git_commit
 from mmdml.utils.machine import available_cores, describe_machine
 from mmdml.utils.near_names import did_you_mean
 
-#: Recipes by name.
-RECIPES = Path(mmdml.__file__).parent / '.mim/configs/custom'
-_RECIPE, _TRAINING = 'recipe.py', 'training'
-_DEFAULT_RECIPE = 'iaa_ms'
+_TRAINING = 'training'
+_DEFAULT_RECIPE = 'frozen_backbone'
 # Settings of a recipe that options of the same name set.
 _SETTINGS = ('image_size', 'batch_size', 'epochs', 'lr', 'seed')
 # All that the command sets.
 _SET = (
     *_SETTINGS,
-    *('model_name', 'embedder', 'load_from', 'color_type'),
+    *('model_name', 'embedder', 'weights', 'color_type', 'features', 'feature_width'),
     *('data', 'val_classes', 'num_workers', 'images_per_class'),
 )
 _MOST_WORKERS = 8
@@ -65,7 +64,7 @@ def train_folder(options: dict[str, Any]) -> Path:
     if int(os.environ.get('WORLD_SIZE', 1)) > 1:
         raise ValueError(
             'a folder is trained on by one process; several take the config that a run has written: '
-            f'bash tools/dist_train.sh runs/NAME-1/{_RECIPE} PROCESSES'
+            f'bash tools/dist_train.sh runs/NAME-1/{RECIPE} PROCESSES'
         )
     take_console()
     data = read_own_data(options['data'])
@@ -73,7 +72,11 @@ def train_folder(options: dict[str, Any]) -> Path:
     base = options['out'] or os.path.join('runs', data.name)
     run = _stopped_run(base, data, options) if options['resume'] else _started_run(base, data, options)
     cfg = _config(run, options['resume'])
+    if is_frozen(cfg):
+        make_features(cfg)
     runner = build_runner(cfg, ToolRunner)
+    if is_frozen(cfg) and cfg.val_classes:
+        score_features(runner)
     runner.train()
     folder = _write_model(run, cfg, runner, data)
     click.echo(_next_steps(folder, options['data']))
@@ -95,10 +98,15 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     largest = largest_trained_class(data, held_out, defaults.train_dataloader.dataset.get('val_seed', 0))
     each = values['images_per_class'] = min(defaults.images_per_class, largest)
     values['batch_size'] = _batch_size(options['batch_size'], defaults.batch_size, each, len(data.classes) - held_out)
-    text = with_values(recipe, values)
+    if is_frozen(defaults):
+        values['feature_width'] = values['embedder']['neck']['in_channels']
+    with_values(recipe, values)  # what cannot be set is named before the pictures are read
     require_readable(data)
     run = new_run(base)
-    (run / _RECIPE).write_text(text, encoding='utf-8')
+    if is_frozen(defaults):
+        values['features'] = str((run / _TRAINING / 'features.npz').absolute())
+    for name, text in with_values(recipe, values).items():
+        (run / name).write_text(text, encoding='utf-8')
     return run
 
 
@@ -116,9 +124,9 @@ def _stopped_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     run = newest_run(base)
     if (run / 'model.json').exists():
         raise ValueError(f'{run} is finished; leave --resume out to begin another run')
-    if options['recipe'] and not same_but_values(_recipe(options['recipe']), run / _RECIPE, _SET):
-        raise ValueError(f'--recipe {options["recipe"]}: {run} began with another one, {run / _RECIPE}; leave it out')
-    began = Config.fromfile(run / _RECIPE)
+    if options['recipe'] and not same_but_values(_recipe(options['recipe']), run / RECIPE, _SET):
+        raise ValueError(f'--recipe {options["recipe"]}: {run} began with another one, {run / RECIPE}; leave it out')
+    began = Config.fromfile(run / RECIPE)
     now = {f'--{key.replace("_", "-")}': (options[key], began[key]) for key in _SETTINGS}
     now['--workers'] = options['workers'], began.num_workers
     if options['model'] != DEFAULT:
@@ -142,7 +150,7 @@ def _model_values(named: NamedModel) -> dict[str, Any]:
     values = dict(
         model_name=named.absolute,
         embedder=_without_scope(layers) if named.initialized else plain_settings(layers),
-        load_from=_from_anywhere(named.weights) or None,
+        weights=_from_anywhere(named.weights) or None,
         color_type='grayscale' if layers['backbone'].get('in_channels') == 1 else 'color',
     )
     sizes = [each.get('crop_size', each.get('scale')) for each in pipeline]
@@ -173,14 +181,14 @@ def _batch_size(given: int | None, default: int, each: int, classes: int) -> int
 
 
 def _config(run: Path, resume: bool) -> Config:
-    cfg = read_config(str(run / _RECIPE), {})
+    cfg = read_config(str(run / RECIPE), {})
     watch_config(cfg)
     cfg.launcher, cfg.work_dir = 'none', str(run / _TRAINING)
     cfg.resume = resume
     if resume:
         cfg.load_from = None
     if cfg.val_classes:
-        cfg.default_hooks.console.score_first = True
+        cfg.default_hooks.console.score_first = not is_frozen(cfg)
     else:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     return cfg
@@ -212,8 +220,10 @@ def _write_model(run: Path, cfg: Config, runner: ToolRunner, data: OwnData) -> M
             key.removeprefix('retrieval/'): [round(float(before[key]), 2), round(float(value), 2)]
             for key, value in last.items()
         }
-    classes = trained.metainfo['classes']
-    return write_model_folder(run, cfg, model_of(runner), classes, facts, model_card(facts))
+    classes, model = trained.metainfo['classes'], model_of(runner)
+    if is_frozen(cfg):
+        cfg, model = joined(cfg, model.neck)
+    return write_model_folder(run, cfg, model, classes, facts, model_card(facts))
 
 
 def _next_steps(folder: ModelFolder, path: str) -> str:

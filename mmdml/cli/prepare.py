@@ -12,7 +12,10 @@ Example:
   mmdml prepare --list
   mmdml prepare CUB200 CUB_200_2011.tgz data/CUB_200_2011
   mmdml prepare OxfordPets downloads data/oxford_pets
+  mmdml prepare --resize 256 photos photos-256
 """
+# Broken images that an error names.
+_SHOWN = 10
 
 
 @click.command(epilog=_EXAMPLE)
@@ -25,14 +28,30 @@ Example:
     help='Take a repacked or reduced copy, whose checksums and counts are not the official ones.',
 )
 @click.option('--max-gigabytes', type=float, help='Refuse an archive that unpacks to more.')
+@click.option(
+    '--resize',
+    type=click.IntRange(1),
+    metavar='N',
+    help='Copy a folder of pictures with a short side of N pixels, as JPEG of quality 95; lists are copied, too.',
+)
 @debug_option
 def prepare(**options: Any) -> None:
     """Lay a dataset out for its class, from its official files.
 
     SOURCE is a file, or a folder with files; what is missing is downloaded to there where an address is known, and an
     interrupted download continues where it stopped. TARGET appears when it is complete.
+
+    With --resize, SOURCE is any folder of pictures, without a recipe before it. What is larger than training needs
+    costs time at every epoch; the originals are not changed, and a run that was stopped goes on.
     """
     recipe, paths = options['recipe'], options['paths']
+    if options['resize'] is not None:
+        if len(paths) != 1:
+            raise click.UsageError('--resize takes a folder of pictures and the folder to make.')
+        from mmdml.cli.errors import run_command
+
+        run_command(lambda: _resize(recipe, paths[0], options['resize']))
+        return
     if not options['list_recipes'] and (recipe is None or len(paths) < 2):
         raise click.UsageError('Name a recipe, its files or their folder, and the folder to make (see --list).')
     from mmdml.cli.errors import run_command
@@ -49,6 +68,22 @@ def _prepare(options: dict[str, Any]) -> None:
     done, check = prepare_dataset(options['recipe'], sources, target, options['skip_checks'], options['max_gigabytes'])
     click.echo(done)
     click.echo(f'open every image: mmdml verify {check}')
+
+
+def _resize(source: str, target: str, side: int) -> None:
+    quiet_loading()
+    from mmdml.datasets.preparation.resized import resize_folder
+    from mmdml.utils.names import printable
+
+    done = resize_folder(source, target, side)
+    lists = f'; {done.lists} lists' if done.lists else ''
+    click.echo(f'{done.written:,} images written, {done.there:,} were there{lists}: {printable(target)}')
+    if done.broken:
+        named = '; '.join(f'{printable(path)} {printable(problem)}' for path, problem in done.broken[:_SHOWN])
+        more = f'; and {len(done.broken) - _SHOWN} more' if len(done.broken) > _SHOWN else ''
+        raise ValueError(
+            f'{len(done.broken)} images cannot be read; they are left out, and lists still name them: {named}{more}'
+        )
 
 
 def prepare_dataset(

@@ -23,15 +23,15 @@ Example:
 @click.option(
     '--batch-size', type=click.IntRange(4), help='Pictures in a batch, four of a class. Default: 64, or what there is.'
 )
-@click.option('--epochs', type=click.IntRange(1), help='Passes over the pictures. Default: 10.')
-@click.option('--lr', type=click.FloatRange(0, min_open=True), help='Learning rate. Default: 1e-4.')
+@click.option('--epochs', type=click.IntRange(1), help='Passes over the pictures. Default: of the recipe.')
+@click.option('--lr', type=click.FloatRange(0, min_open=True), help='Learning rate. Default: of the recipe.')
 @click.option('--seed', type=click.IntRange(0), help='Of everything that is drawn. Default: 0.')
 @click.option(
     '--hold-out',
     type=click.FloatRange(0, 1, max_open=True),
     help='Share of the classes that is not trained on but scored. Default: 0.2.',
 )
-@click.option('--recipe', help='A config of configs/custom, or a path. Default: iaa_ms.')
+@click.option('--recipe', help='A config of configs/recommended, or a path. Default: frozen_backbone.')
 @click.option('--workers', type=click.IntRange(0), help='Processes that read pictures. Default: by the machine.')
 @click.option('--out', help='Folder of the runs. Default: runs/NAME_OF_FOLDER.')
 @click.option('--resume', is_flag=True, help='Go on with the newest run, which was stopped.')

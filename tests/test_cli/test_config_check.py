@@ -21,6 +21,7 @@ CONFIG = os.path.join(REPO, 'configs/iaa/iaa_ms_conv4_omniglot.py')
         ),
         ('model.nek.embed_dim', 3, "model.nek: ImageEmbedder takes no 'nek'; did you mean 'neck'"),
         ('model.head.loss.type', 'MultiSimilaritLoss', "no 'MultiSimilaritLoss'; did you mean 'MultiSimilarityLoss'"),
+        ('model.head.loss.type', 'pml.SphereFaceLos', "no 'pml.SphereFaceLos'; did you mean 'pml.SphereFaceLoss'"),
         ('model.backbone.type', 'mmpretrain.ResNett', "no 'mmpretrain.ResNett'; did you mean 'mmpretrain.ResNet'"),
         ('train_dataloader.batchsize', 3, "train_dataloader.batchsize: .* did you mean 'batch_size'"),
         ('train_dataloader.sampler.image_per_class', 3, "sampler.image_per_class: PKSampler .* 'images_per_class'"),

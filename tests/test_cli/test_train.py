@@ -18,11 +18,11 @@ from mmdml.apis.model_folder import ModelFolder
 from mmdml.cli.folder_training import _batch_size
 from mmdml.cli.main import main
 from mmdml.cli.own_data import held_out_classes, largest_trained_class, read_own_data
-from mmdml.cli.recipe_file import with_values
+from mmdml.cli.recipe_file import same_but_values, with_values
 from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.registry import DATASETS
 
-RECIPE = Path(REPO, 'configs/custom/iaa_ms.py')
+RECIPE = Path(REPO, 'configs/recommended/many_images.py')
 
 
 @pytest.fixture(scope='module')
@@ -80,7 +80,18 @@ def test_a_folder_becomes_a_model_that_is_scored_resumed_and_never_overwritten(p
     run(*train, '--resume')
     again = ModelFolder.read(model)
     assert again.model_hash == folder.model_hash and again.training['scores'] == folder.training['scores']
-    assert ImageEmbeddingInferencer(model, progress=False).dimensions == 6
+    # The backbone is the one that it began with; the embedding is as wide as its features.
+    assert ImageEmbeddingInferencer(model, progress=False).dimensions == 8
+    assert folder.model['neck']['type'] == 'ResidualEmbedding' and folder.model['pooling']['type'] == 'UnitPooling'
+
+    # Another recipe trains the whole model, and inherits what it has in common with a third.
+    run(*train, '--recipe', 'large_batch', '--hold-out', 0)
+    whole = tmp_path / 'runs/my photos-2'
+    assert ImageEmbeddingInferencer(whole, progress=False).dimensions == 6
+    recipe = Config.fromfile(whole / 'recipe.py')
+    assert (
+        recipe.model.chunk_size == 64 and recipe.train_dataloader.batch_size == 32 == 8 * 4 and recipe.image_size == 28
+    )
 
 
 def test_too_little_to_learn_from_ends_in_a_line(pictures, start, tmp_path):
@@ -140,7 +151,9 @@ def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start,
     train = ('train', pictures, '--out', tmp_path / 'run', '--model')
     assert '--batch-size 30 must be a multiple of 4' in mmdml(*train, start, '--batch-size', 30)
     assert 'at most 24: there are 6 classes' in mmdml(*train, start, '--batch-size', 28)
-    assert 'there is no recipe best; there are iaa_ms' in mmdml(*train, start, '--recipe', 'best')
+    assert 'there is no recipe best; there are cpu_only, few_images, frozen_backbone, ' in mmdml(
+        *train, start, '--recipe', 'best'
+    )
     assert 'no weights were published' in mmdml(*train, start.removesuffix(':untrained'))
     assert 'there is no run' in mmdml(*train, start, '--resume')
     assert '--lr' in mmdml(*train, start, '--lr', 0, status=2)
@@ -150,13 +163,13 @@ def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start,
 def test_a_run_goes_on_only_as_it_began(pictures, start, tmp_path):
     run = new_run(str(tmp_path / 'run'))
     began = dict(epochs=5, num_workers=1, model_name=start, val_classes=2)
-    (run / 'recipe.py').write_text(with_values(RECIPE, began))
+    (run / 'recipe.py').write_text(with_values(RECIPE, began)['recipe.py'])
     resume = ('train', pictures, '--model', start, '--out', tmp_path / 'run', '--resume')
     assert '--epochs 6: ' in mmdml(*resume, '--epochs', 6) and 'began with 5' in mmdml(*resume, '--epochs', 6)
     (tmp_path / 'mine.py').write_text(RECIPE.read_text().replace('num_copies=3', 'num_copies=2'))
     assert f'{run} began with another one' in mmdml(*resume, '--recipe', tmp_path / 'mine.py')
     # The recipe that it began with passes: the next thing that differs is named.
-    assert '--epochs 6: ' in mmdml(*resume, '--recipe', 'iaa_ms', '--epochs', 6)
+    assert '--epochs 6: ' in mmdml(*resume, '--recipe', 'many_images', '--epochs', 6)
     assert '--workers 2: ' in mmdml(*resume, '--workers', 2)
     assert 'began with ' + start in mmdml(*resume, '--model', start.partition(':')[0])
     assert 'held-out classes 4: ' in mmdml(*resume, '--hold-out', 0.5)
@@ -174,8 +187,24 @@ def test_runs_are_numbered_and_none_is_used_twice(tmp_path):
     assert newest_run(base).name == 'photos-12' and new_run(base).name == 'photos-13'
 
 
+def test_a_value_is_set_in_every_recipe_that_assigns_it(tmp_path):
+    few = RECIPE.with_name('few_images.py')
+    texts = with_values(few, dict(batch_size=12, images_per_class=2, lr=0.5, features='x.npz'))
+    assert list(texts) == ['recipe.py', 'frozen_backbone.py']
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    config = Config.fromfile(tmp_path / 'recipe.py')
+    assert config.train_dataloader.batch_size == config.train_dataloader.sampler.batch_size == 12
+    assert config.train_dataloader.sampler.images_per_class == 2 and config.optim_wrapper.optimizer.lr == 0.5
+    assert config.train_dataloader.dataset.ann_file == 'x.npz'
+    assert same_but_values(few, tmp_path / 'recipe.py', ['batch_size', 'images_per_class', 'lr', 'features'])
+    assert not same_but_values(few, tmp_path / 'recipe.py', ['batch_size', 'images_per_class', 'lr'])
+    assert not same_but_values(RECIPE, tmp_path / 'recipe.py', ['batch_size'])
+
+
 def test_a_value_of_a_recipe_is_set_once_and_used_everywhere(tmp_path):
-    (tmp_path / 'recipe.py').write_text(with_values(RECIPE, dict(image_size=56, embedder=dict(type='X', neck=[1, 2]))))
+    values = dict(image_size=56, embedder=dict(type='X', neck=[1, 2]))
+    (tmp_path / 'recipe.py').write_text(with_values(RECIPE, values)['recipe.py'])
     config = Config.fromfile(tmp_path / 'recipe.py')
     crop, resized = config.train_pipeline[1].scale, config.test_pipeline[1].scale
     assert (crop, resized, config.test_pipeline[2].crop_size) == (56, 64, 56) and config.model.type == 'X'

@@ -217,7 +217,7 @@ def test_a_checkpoint_of_mmengines_runner_loads_with_its_message_hub(tmp_path):
     runner = tiny_runner(tmp_path)
     runner.train()
     loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'epoch_1.pth'), map_location='cpu')
-    assert torch.equal(loaded['state_dict']['linear.weight'], runner.model.state_dict()['linear.weight'])
+    assert torch.equal(loaded['state_dict']['linear.weight'], runner.model.state_dict()['linear.weight'].cpu())
     buffer = loaded['message_hub']['log_scalars']['train/loss']
     assert isinstance(buffer, HistoryBuffer)
     assert buffer.mean() == MessageHub.get_current_instance().get_scalar('train/loss').mean()

@@ -136,9 +136,9 @@ def lint_result(result: dict[str, Any], where: str) -> list[str]:
 
 
 def configs(root: Path) -> list[Path]:
-    """Configs of a project that give figures, relative to its root; those in ``custom`` are for one's own data."""
+    """Configs of a project that give figures, relative to its root; those in ``recommended`` are for one's own data."""
     paths = (path.relative_to(root) for path in root.glob('configs/*/*.py'))
-    return sorted(path for path in paths if path.parts[1] not in ('_base_', 'custom'))
+    return sorted(path for path in paths if path.parts[1] not in ('_base_', 'recommended'))
 
 
 def listed_configs(root: Path) -> set[Path]:

@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 from mmengine.logging import print_log
-from mmengine.registry import Registry
 from torch import Tensor, nn
 
-from mmdml.registry import MODELS
+from mmdml.registry import MODELS, PartRegistry
 from mmdml.structures import Mined, PairBatch, Pairs, Space, Triplets
 
 from .base import Loss
@@ -37,8 +36,11 @@ REFUSED_LOSSES = {
     'VICRegLoss': 'it takes two views of each image in one order, and no labels',
 }
 
+#: Modules of what losses and miners take as arguments.
+_HELPERS = ('distances', 'reducers', 'regularizers')
 
-class PMLRegistry(Registry):
+
+class PMLRegistry(PartRegistry):
     """Parts of pytorch-metric-learning, looked up when a config names one.
 
     Args:
@@ -47,7 +49,7 @@ class PMLRegistry(Registry):
         refused: names that do not fit, with the reason.
     """
 
-    def __init__(self, parent: Registry, module: str, adapter: type, refused: dict[str, str]) -> None:
+    def __init__(self, parent: PartRegistry, module: str, adapter: type, refused: dict[str, str]) -> None:
         super().__init__(parent.name, parent=parent, scope='pml')
         self.module = module
         self.adapter = adapter
@@ -68,6 +70,13 @@ class PMLRegistry(Registry):
             return helpers and getattr(import_pml(helpers, name), name)
         import_pml(self.module, name)
         return type(name, (self.adapter,), {'pml_name': name, '__module__': self.adapter.__module__})
+
+    def names(self) -> list[str]:
+        """Names of the parts that fit, and of the helpers in their arguments."""
+        helpers = (
+            name for each in _HELPERS for name, part in vars(import_pml(each, each)).items() if isinstance(part, type)
+        )
+        return sorted({*self.adapter.names, *helpers})
 
 
 def import_pml(module: str, name: str) -> ModuleType:
@@ -96,8 +105,7 @@ def build_pml(module: str, name: str, arguments: dict[str, Any]) -> nn.Module:
 
 def _module_of_helper(name: str) -> str | None:
     """Return the module of a distance, reducer or regularizer, None if the package has none of that name."""
-    modules = ('distances', 'reducers', 'regularizers')
-    return next((each for each in modules if hasattr(import_pml(each, name), name)), None)
+    return next((each for each in _HELPERS if hasattr(import_pml(each, name), name)), None)
 
 
 class PMLLoss(Loss):

@@ -8,6 +8,7 @@ from .map_pooling import (
     GlobalPooling,
 )
 from .token_pooling import ClassTokenPooling, TokenAveragePooling, TokenPooling
+from .unit_pooling import UnitPooling
 
 __all__ = [
     'ClassTokenPooling',
@@ -18,4 +19,5 @@ __all__ = [
     'GlobalPooling',
     'TokenAveragePooling',
     'TokenPooling',
+    'UnitPooling',
 ]

@@ -1,4 +1,4 @@
-# Your own pictures: multi-similarity loss with IAA, further training of a model that is there.
+# Many pictures, best on a GPU: further training of a whole model, multi-similarity loss with IAA.
 # `mmdml train FOLDER` writes this file with its own values into the run, and `python tools/train.py` takes it as it is.
 # What is assigned once up here is used everywhere below; other recipes have the same names.
 _base_ = ['mmdml::_base_/default_runtime.py']
@@ -14,7 +14,7 @@ embedder = dict(
     ),
     neck=dict(type='LinearEmbedding', in_channels=1280, embed_dim=128),
 )
-load_from = None
+weights = None  # of the embedder
 color_type = 'color'
 image_size = 128
 batch_size = 64
@@ -70,6 +70,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
 test_evaluator = val_evaluator
 
+load_from = weights
 model = dict(
     **embedder,
     freeze_bn_stats=True,

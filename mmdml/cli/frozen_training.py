@@ -1,0 +1,117 @@
+"""Training behind a frozen backbone: pictures become features once, and the trained neck joins the backbone again."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import DefaultScope
+
+from mmdml.apis import ImageEmbeddingInferencer
+from mmdml.apis.model_folder import embedding_weights
+from mmdml.compat.load_weights import load_weights
+from mmdml.compat.weight_files import read_weights
+from mmdml.engine.hooks.console_hook import SCORES_BEFORE, scores_as_text
+from mmdml.engine.runner import MetricLearningRunner
+from mmdml.evaluation.score_units import as_percent
+from mmdml.evaluation.scoring import RetrievalScoring
+from mmdml.functional.embedding_files import write_embeddings
+from mmdml.models import EmbeddingNeck, ImageEmbedder
+from mmdml.registry import DATASETS, MODELS
+from mmdml.structures import RowFacts
+from mmdml.utils.console import show
+from mmdml.utils.names import printable
+
+
+def is_frozen(cfg: Config) -> bool:
+    """Whether a recipe trains on features."""
+    return 'features' in cfg
+
+
+def make_features(cfg: Config) -> None:
+    """Embed all pictures of a recipe by its backbone; a file that is there, as of a run that goes on, stays.
+
+    Args:
+        cfg: of the recipe; rows go to ``cfg.features``, pooled, of length 1.
+
+    Raises:
+        ValueError: a picture cannot be read.
+    """
+    path = Path(cfg.features)
+    if path.is_file():
+        return
+    show('the backbone embeds every picture once')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model = _backbone(cfg)
+    # Kept, as a backbone that begins with random weights would be another one at the end of the training.
+    torch.save(dict(state_dict=embedding_weights(model)), _backbone_file(cfg))
+    dataset = DATASETS.build(dict(**cfg.data, split='test', test_mode=True))
+    infos = [dataset.get_data_info(row) for row in range(len(dataset))]
+    embed = ImageEmbeddingInferencer(
+        model.to(get_device()), pipeline=cfg.test_pipeline, workers=max(1, cfg.num_workers)
+    )
+    found = embed([info['img_path'] for info in infos])
+    if found.unreadable:
+        first = found.unreadable[0]
+        raise ValueError(f'{printable(first.name)} cannot be read: {first.reason}')
+    facts = RowFacts.of(
+        labels=dataset.labels,
+        roles=[info['role'] for info in infos],
+        paths=found.names,
+        class_names=dataset.metainfo['classes'],
+    )
+    write_embeddings(str(path), found.embeddings, facts, embed.model_hash)
+
+
+def score_features(runner: MetricLearningRunner) -> None:
+    """Score the features of the held-out classes themselves, as the scores before the training."""
+    rows = runner.val_dataloader.dataset
+    features = rows.features_at(range(len(rows)))
+    found = as_percent(RetrievalScoring(recall_at=[1, 2, 4, 8])(features.numpy(), RowFacts.of(labels=rows.labels)))
+    scores = {f'retrieval/{name}': value for name, value in found.items()}
+    runner.message_hub.update_info(SCORES_BEFORE, scores)
+    show(f'before training: {scores_as_text(scores)} (the features themselves)')
+
+
+def joined(cfg: Config, neck: EmbeddingNeck) -> tuple[Config, ImageEmbedder]:
+    """Return the model for pictures, and its config: the backbone, unit features, and a neck that was trained on them.
+
+    Args:
+        cfg: of the recipe.
+        neck: trained.
+    """
+    with DefaultScope.overwrite_default_scope('mmdml'):
+        model = MODELS.build(_layers(cfg, _identity(cfg)))
+    load_weights(model, read_weights(str(_backbone_file(cfg))))
+    model.neck = copy.deepcopy(neck).cpu()
+    layers = _layers(cfg, cfg.model.neck.to_dict())
+    return Config(dict(model=layers, test_dataloader=dict(dataset=dict(pipeline=cfg.test_pipeline)))), model.eval()
+
+
+def _backbone(cfg: Config) -> ImageEmbedder:
+    """Build the embedder of a recipe with its weights, unit features, and no embedding layer."""
+    with DefaultScope.overwrite_default_scope('mmdml'):
+        source = MODELS.build(dict(cfg.embedder.to_dict(), head=None))
+        if cfg.weights:
+            load_weights(source, read_weights(cfg.weights))
+        else:
+            source.init_weights()
+        model = MODELS.build(_layers(cfg, _identity(cfg)))
+    model.backbone, model.pooling.pooling = source.backbone, source.pooling
+    return model
+
+
+def _backbone_file(cfg: Config) -> Path:
+    return Path(cfg.features).with_name('backbone.pth')
+
+
+def _identity(cfg: Config) -> dict[str, Any]:
+    return dict(type='IdentityEmbedding', in_channels=cfg.feature_width)
+
+
+def _layers(cfg: Config, neck: dict[str, Any]) -> dict[str, Any]:
+    settings = cfg.embedder.to_dict()
+    pooling = settings.get('pooling') or dict(type='GlobalAveragePooling')
+    return dict(settings, pooling=dict(type='UnitPooling', pooling=pooling), neck=neck)

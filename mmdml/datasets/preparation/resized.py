@@ -1,0 +1,136 @@
+"""A copy of a folder whose images are stored once at the size that training needs."""
+
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+
+from mmdml.datasets.preparation.image_check import image_problem
+from mmdml.utils.files import write_atomically
+from mmdml.utils.image_decoding import decode_image
+from mmdml.utils.image_files import IMAGE_SUFFIXES, scan_images
+from mmdml.utils.machine import available_cores
+from mmdml.utils.names import printable
+from mmdml.utils.progress import ProgressLine
+
+#: Quality of the JPEG files that are written, of 100.
+QUALITY = 95
+#: Of which size the folder is; it makes a second run with another one end in an error.
+FACTS = 'resized.json'
+
+_JPEG = ('.jpg', '.jpeg')
+_LISTS = ('.txt', '.csv', '.tsv', '.lst')
+_OTHERS = '|'.join(re.escape(each) for each in sorted(set(IMAGE_SUFFIXES) - set(_JPEG), key=len, reverse=True))
+_IN_LIST = re.compile(rf'(\S(?:{_OTHERS}))(?=["\'\s,;]|$)', re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass
+class Resized:
+    """What was done.
+
+    Attributes:
+        written: images written now.
+        there: images that an earlier run has written.
+        lists: files of lists that were written.
+        broken: images that could not be read, with the reason.
+    """
+
+    written: int = 0
+    there: int = 0
+    lists: int = 0
+    broken: list[tuple[str, str]] = field(default_factory=list)
+
+
+def resize_folder(source: str, target: str, side: int, quality: int = QUALITY) -> Resized:
+    """Write every image below a folder with a short side of ``side``, as JPEG, under the same path.
+
+    An image that is smaller keeps its size. One whose name ends otherwise than ``.jpg`` gets ``.jpg`` appended, and so
+    do its paths in lists (``.txt``, ``.csv``, ``.tsv``, ``.lst``), which are copied. Orientation, bits beyond eight and
+    transparency are resolved as loading resolves them. The source is not changed; what is there already stays, so that
+    a run that was stopped goes on.
+
+    Args:
+        source: folder of images and lists.
+        target: folder to write, neither the source nor in it.
+        side: pixels of the shorter side, at least 1.
+        quality: of the JPEG files, 1 to 100.
+
+    Raises:
+        FileNotFoundError: no folder, or no image in it.
+        ValueError: ``side`` or ``quality`` out of range, a target in the source, or one of another size.
+    """
+    if side < 1 or not 1 <= quality <= 100:
+        raise ValueError(f'the side must be at least 1 and the quality in 1..100, got {side} and {quality}')
+    root, out = Path(source).resolve(), Path(target).resolve()
+    if not root.is_dir():
+        raise FileNotFoundError(f'there is no folder {printable(root)}')
+    if out == root or root in out.parents or out in root.parents:
+        raise ValueError(
+            f'{printable(out)} and {printable(root)} overlap: name a folder beside the one with the images'
+        )
+    found = scan_images(str(root))
+    if not found.images:
+        raise FileNotFoundError(f'there is no image in {printable(root)} or below it')
+    out.mkdir(parents=True, exist_ok=True)
+    _require_same(out, dict(side=side, quality=quality, source=os.fspath(root)))
+    done = Resized()
+    with ProgressLine('images', len(found.images)) as line, ThreadPoolExecutor(available_cores()) as pool:
+        problems = pool.map(lambda each: _store(root, out, each, side, quality), found.images)
+        for path, problem in zip(found.images, problems, strict=True):
+            line.add(1)
+            done.written += problem == ''
+            done.there += problem is None
+            done.broken += [(path, problem)] if problem else []
+    for path in found.others:
+        if path.lower().endswith(_LISTS):
+            # Bytes that are no UTF-8 pass through.
+            text = (root / path).read_text(encoding='utf-8', errors='surrogateescape')
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
+            with write_atomically(out / path, 'w', encoding='utf-8', errors='surrogateescape', newline='') as file:
+                file.write(_IN_LIST.sub(r'\1.jpg', text))
+            done.lists += 1
+    return done
+
+
+def stored_name(path: str) -> str:
+    """Return the path under which an image is stored."""
+    return path if path.lower().endswith(_JPEG) else f'{path}.jpg'
+
+
+def _require_same(out: Path, facts: dict[str, object]) -> None:
+    path = out / FACTS
+    if path.exists():
+        before = json.loads(path.read_text(encoding='utf-8'))
+        if before != facts:
+            raise ValueError(f'{printable(out)} was made with {before}, not {facts}; choose another folder')
+        return
+    if any(out.iterdir()):
+        raise ValueError(f'{printable(out)} has other files in it; choose a new folder')
+    with write_atomically(path, 'w', encoding='utf-8') as file:
+        file.write(json.dumps(facts) + '\n')
+
+
+def _store(root: Path, out: Path, path: str, side: int, quality: int) -> str | None:
+    """Write one image; return '' if it was, None if it is there, else what is wrong with it."""
+    target = out / stored_name(path)
+    if target.exists():
+        return None
+    problem = image_problem(str(root / path))
+    if problem:
+        return problem
+    # At least twice what is needed stays for the average over areas.
+    image = decode_image((root / path).read_bytes(), least_side=2 * side)
+    height, width = image.shape[:2]
+    scale = side / min(height, width)
+    if scale < 1:
+        size = max(side, round(width * scale)), max(side, round(height * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    encoded = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(target) as file:
+        file.write(encoded.tobytes())
+    return ''
