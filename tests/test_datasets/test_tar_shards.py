@@ -109,6 +109,8 @@ def made(tmp_path, *members):
         ([('a/b.png', png()), ('a/b.png', png(1))], "holds 'a/b.png' twice"),
         ([('b.png', png())], "'b.png' is in no folder"),
         ([('a/readme.txt', b'')], 'hold no image'),
+        ([('a/._b.png', png())], 'hold no image'),
+        ([('a/b.png', png()), ('a/c.png', b'')], "the image 'a/c.png' is empty"),
     ],
 )
 def test_a_hostile_or_useless_tar_is_refused(members, message, tmp_path):
@@ -212,3 +214,13 @@ def test_images_that_are_links_names_in_no_utf8_and_a_second_archive_are_refused
         archive.addfile(link)
     with pytest.raises(ArchiveError, match="'b/2.png' is a link or no file"):
         write_shard_table(str(tmp_path), str(tmp_path / 't.parquet'))
+
+
+def test_what_macos_writes_beside_images_and_in_hidden_folders_is_skipped_and_counted(tmp_path, capsys):
+    made(tmp_path, ('./a/._b.png', b'AppleDouble'), ('./a/b.png', png()), ('.Trash/a/c.png', png(1)))
+    main = runpy.run_path(f'{REPO}/tools/dataset_converters/prepare_shards.py')['main']
+    main([str(tmp_path), str(tmp_path / 't.parquet')])
+    out = capsys.readouterr().out
+    assert '1 images of 1 classes' in out and 'skipped: 2 names that begin with a dot, e.g. a.tar/./a/._b.png' in out
+    data = dataset(tmp_path, tmp_path / 't.parquet')
+    assert len(data) == 1 and data[0]['img_path'].endswith('a/b.png')

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from mmdml.datasets.preparation.archives import ArchiveError
 from mmdml.datasets.preparation.shard_table import write_shard_table
+from mmdml.utils.names import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,11 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--label', default='folder', help='folder, cls or json:FIELD. Default: %(default)s')
     args = parser.parse_args(arguments)
     try:
-        rows = write_shard_table(args.shards, args.target, args.label)
+        rows, skipped = write_shard_table(args.shards, args.target, args.label)
     except (ArchiveError, OSError, ValueError, ImportError) as error:
         raise SystemExit(str(error)) from error
     shards, classes = len({row[0] for row in rows}), len({row[2] for row in rows})
     print(f'written: {args.target}: {len(rows):,} images of {classes:,} classes in {shards:,} shards')
+    if skipped:
+        print(f'skipped: {len(skipped):,} names that begin with a dot, e.g. {printable(skipped[0])}')
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from mmdml.datasets.preparation.archives import ArchiveError, checked_headers, checked_parts
 from mmdml.datasets.tar_shards import SHARD_SIZES, TABLE_COLUMNS
 from mmdml.utils.files import replaced_when_whole
-from mmdml.utils.image_files import IMAGE_SUFFIXES
+from mmdml.utils.image_files import is_image_name
 from mmdml.utils.names import printable
 from mmdml.utils.progress import ProgressLine
 
@@ -22,8 +22,11 @@ _BLOCK = tarfile.BLOCKSIZE
 Row = tuple[str, str, str, int, int, int]
 
 
-def write_shard_table(folder: str, target: str, label: str = 'folder') -> list[Row]:
+def write_shard_table(folder: str, target: str, label: str = 'folder') -> tuple[list[Row], list[str]]:
     """Read all tar files of a folder to their ends and write where their images lie.
+
+    Names of files and folders that begin with a dot are skipped, as in a folder of images: macOS puts a ``._x.jpg``,
+    which is no image, beside each ``x.jpg``.
 
     Args:
         folder: with ``.tar`` files, in it or below.
@@ -33,11 +36,11 @@ def write_shard_table(folder: str, target: str, label: str = 'folder') -> list[R
             in ``.json``.
 
     Returns:
-        The rows of the table, by shard and place.
+        The rows of the table, by shard and place, and the images that were skipped, as ``shard/path``.
 
     Raises:
         ArchiveError: no tar file, one that is compressed, cut or damaged, or one with a name that leads outside, a name
-            twice, or an image without a label.
+            twice, an empty image, or one without a label.
         ValueError: ``label`` is none of these.
     """
     import pyarrow
@@ -54,9 +57,10 @@ def write_shard_table(folder: str, target: str, label: str = 'folder') -> list[R
         raise ArchiveError(f'{osp.abspath(folder)} holds no .tar file')
     sizes = {shard: osp.getsize(osp.join(folder, shard)) for shard in shards}
     rows: list[Row] = []
+    skipped: list[str] = []
     with ProgressLine('reading shards', sum(sizes.values()), in_bytes=True) as progress:
         for number, shard in enumerate(shards):
-            rows += _rows_of(folder, shard, label_of)
+            rows += _rows_of(folder, shard, label_of, skipped)
             progress.set(sum(list(sizes.values())[: number + 1]))
     if not rows:
         raise ArchiveError(f'the {len(shards)} tar files of {osp.abspath(folder)} hold no image')
@@ -66,17 +70,23 @@ def write_shard_table(folder: str, target: str, label: str = 'folder') -> list[R
     os.makedirs(osp.dirname(osp.abspath(target)), exist_ok=True)
     with replaced_when_whole(target) as beside:
         pyarrow.parquet.write_table(table.replace_schema_metadata({SHARD_SIZES: lines}), beside)
-    return rows
+    return rows, skipped
 
 
-def _rows_of(folder: str, shard: str, label_of: Callable) -> Iterator[Row]:
+def _rows_of(folder: str, shard: str, label_of: Callable, skipped: list[str]) -> Iterator[Row]:
     path = osp.join(folder, shard)
     members = _members(path)
     try:
         with open(path, 'rb') as file:
             for name, (offset, size) in members.items():
-                if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
-                    yield shard, name, label_of(path, name, members), offset, size, _crc32(file, offset, size)
+                if not is_image_name(name):
+                    continue
+                if any(part[0] == '.' for part in PurePosixPath(name).parts):
+                    skipped.append(f'{shard}/{name}')
+                    continue
+                if size == 0:
+                    raise ArchiveError(f'{osp.abspath(path)}: the image {printable(name)!r} is empty; write it again')
+                yield shard, name, label_of(path, name, members), offset, size, _crc32(file, offset, size)
     except OSError as error:
         raise ArchiveError(f'cannot read {osp.abspath(path)}: {error}') from error
 
@@ -94,7 +104,7 @@ def _members(path: str) -> dict[str, tuple[int, int]]:
                 if info.issparse():
                     raise ArchiveError(f'{where} holds the sparse file {info.name!r}: do not use this archive')
                 if not info.isreg():
-                    if PurePosixPath(info.name).suffix.lower() in IMAGE_SUFFIXES and not info.isdir():
+                    if is_image_name(info.name) and not info.isdir():
                         raise ArchiveError(
                             f'{where}: {printable(info.name)!r} is a link or no file: write it as a file'
                         )

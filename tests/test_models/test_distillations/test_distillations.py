@@ -141,6 +141,24 @@ def test_the_average_of_the_student_teaches_it_and_a_resumed_run_continues(pictu
     assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), teacher.parameters(), strict=True))
 
 
+def test_s2sd_resumed_in_the_middle_of_a_run_equals_the_uninterrupted_one(pictures, tmp_path):
+    s2sd = dict(type='S2SD', in_channels=8, dims=[6, 10], feature_weight=5.0, feature_start=5)
+    cfg = tiny_config(
+        pictures,
+        tmp_path / 'whole',
+        config='s2sd/s2sd_ms_conv4_omniglot.py',
+        train_cfg__max_epochs=2,
+        model__head__distillations__s2sd=dict(_delete_=True, **s2sd),
+        default_hooks__checkpoint__max_keep_ckpts=-1,
+    )
+    final = weights(train(cfg))
+    cfg.work_dir, cfg.resume = str(tmp_path / 'resumed'), True
+    cfg.load_from = str(tmp_path / 'whole/epoch_1.pth')
+    again = weights(train(cfg))
+    assert any('distillations.s2sd' in key for key in final)
+    assert again.keys() == final.keys() and all(torch.equal(again[key], final[key]) for key in final)
+
+
 def test_a_hook_without_anything_to_teach_is_refused(pictures, tmp_path):
     cfg = teacher_config(pictures, tmp_path, model__head__distillations=None)
     with pytest.raises(ValueError, match='finds nothing to teach'):
