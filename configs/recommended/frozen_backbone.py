@@ -38,7 +38,7 @@ test_pipeline = [
     dict(type='mmpretrain.CenterCrop', crop_size=image_size),
     dict(type='mmpretrain.PackInputs'),
 ]
-rows = dict(type='FeatureFile', ann_file=features, val_classes=val_classes, val_seed=0)
+rows = dict(type='FeatureFile', ann_file=features, val_classes=val_classes, val_seed=0, pipeline=[])
 loader = dict(num_workers=0, collate_fn=dict(type='mmdml.collate_features'))
 train_dataloader = dict(
     **loader,
