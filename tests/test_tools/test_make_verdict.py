@@ -50,7 +50,7 @@ def test_a_row_has_means_differences_intervals_and_signs_of_shared_seeds():
     scores = read_scores(ROWS, FROZEN)
     text = make_verdict.render('one', DEFINITIONS, scores, FROZEN)
     assert text.startswith('Words.\n') and text.endswith('From: `python run`')
-    assert not cells_of(text, 'C') and 'Not run: C (grocery, mobilenet-v2 and y, x).' in text
+    assert '| C |' not in text and 'Not run: C (grocery, mobilenet-v2 and y, x).' in text
     first, second = cells_of(text, 'B')
     # Differences 1, 2, 3: mean 2, t interval 2 ± 4.3027 / sqrt(3).
     assert first[:7] == ['grocery, mobilenet-v2', 'B', '60.00', '51.00', '53.00', '+2.00', '[-0.48, +4.48]']
