@@ -185,8 +185,9 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
     run = tmp_path / 'run-1'
     # Without IAA and D&C there is nothing to draw of a run.
     assert 'mmdml test FOLDER' in mmdml('draw', run, '--out', tmp_path / 'drawn')
-    for path in (*run.glob('training/*.pth'), run / 'training/features.npz', run / 'model.json', run / 'weights.pth'):
-        path.unlink()
+    for name in ('training/*.pth', 'training/features.npz', 'model.json', 'weights.pth', 'README.md'):
+        for path in run.glob(name):
+            path.unlink()
     mmdml(*train, '--resume', status=0)
     assert ModelFolder.read(run).training['updates'] == 15 and not (tmp_path / 'run-2').exists()
 
