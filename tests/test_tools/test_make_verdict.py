@@ -5,10 +5,13 @@ import re
 from pathlib import Path
 
 import cluster_semantics
+import division_negatives
 import make_verdict
 import numpy as np
 import pytest
 import torch
+from comparison_plots import plot_curves, plot_gains
+from paired_scores import DEFAULT_SET, compare, read_scores
 from results import read_rows
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +39,7 @@ DEFINITIONS = {
         'one-mean': {'mean_of': 'one', 'caption': 'Means.'},
     }
 }
-FROZEN = {make_verdict.DEFAULT_SET: {'Recall@1': '60.00', 'MAP@R': '20.00'}}
+FROZEN = {DEFAULT_SET: {'Recall@1': '60.00', 'MAP@R': '20.00'}}
 
 
 def cells_of(text, label):
@@ -44,45 +47,47 @@ def cells_of(text, label):
 
 
 def test_a_row_has_means_differences_intervals_and_signs_of_shared_seeds():
-    scores = make_verdict.read_scores(ROWS, FROZEN)
+    scores = read_scores(ROWS, FROZEN)
     text = make_verdict.render('one', DEFINITIONS, scores, FROZEN)
     assert text.startswith('Words.\n') and text.endswith('From: `python run`')
+    assert '| C |' not in text and 'Not run: C (grocery, mobilenet-v2 and y, x).' in text
     first, second = cells_of(text, 'B')
     # Differences 1, 2, 3: mean 2, t interval 2 ± 4.3027 / sqrt(3).
     assert first[:7] == ['grocery, mobilenet-v2', 'B', '60.00', '51.00', '53.00', '+2.00', '[-0.48, +4.48]']
     assert first[8:11] == ['3/3', '+1.00', '[-0.24, +2.24]']
     assert second == ['y, x', 'B', '', '30.00', '28.00', '-2.00', '', '', '0/1', '-1.00', '', '', '0/1']
-    assert all(cells[5] == 'not run' for cells in cells_of(text, 'C'))
 
 
 def test_scores_on_validation_classes_have_no_score_on_test_classes_beside_them():
-    scores = make_verdict.read_scores(ROWS, FROZEN) | make_verdict.read_scores(ROWS, FROZEN, 'val/')
+    scores = read_scores(ROWS, FROZEN) | read_scores(ROWS, FROZEN, 'val/')
     rows = [{'label': 'T', 'base': 'a', 'arm': 'b'}, {'label': 'V', 'base': 'val/a', 'arm': 'val/b'}]
-    both = {'caption': '', 'command': '', 'sets': [make_verdict.DEFAULT_SET], 'rows': rows}
+    both = {'caption': '', 'command': '', 'sets': [DEFAULT_SET], 'rows': rows}
     definitions = {'csv': {'': 'x.csv', 'val/': 'y.csv'}, 'comparisons': {'both': both}}
     text = make_verdict.render('both', definitions, scores, FROZEN)
     assert [cells_of(text, label)[0][2:5] for label in 'TV'] == [['60.00', '51.00', '53.00'], ['', '51.00', '53.00']]
 
 
 def test_the_features_themselves_are_a_base():
-    scores = make_verdict.read_scores(ROWS, FROZEN)
-    found = make_verdict.compare(scores, 'retrieval/Recall@1', make_verdict.DEFAULT_SET, 'frozen', 'a')
+    scores = read_scores(ROWS, FROZEN)
+    found = compare(scores, 'retrieval/Recall@1', DEFAULT_SET, 'frozen', 'a')
     assert (found.n, found.mean, found.positive) == (3, -9.0, 0)
 
 
 def test_a_sentence_has_the_gain_of_a_row():
-    scores, which = make_verdict.read_scores(ROWS, FROZEN), f'one; B; Recall@1; {make_verdict.DEFAULT_SET}'
+    scores, which = read_scores(ROWS, FROZEN), f'one; B; Recall@1; {DEFAULT_SET}'
     text = f'So: <!-- gain: {which} -->old<!-- /gain -->.'
     found = make_verdict.fill(text, DEFINITIONS, scores, FROZEN)
-    assert found == text.replace('old', '+2.00 [-0.48, +4.48], a gain for 3 of 3 seeds')
+    assert found == text.replace('old', '+2.00 [-0.48, +4.48], 3/3')
     with pytest.raises(ValueError, match="there is no gain 'one; D; Recall@1'"):
         make_verdict.sentence('one; D; Recall@1', DEFINITIONS, scores)
 
 
 def test_means_over_sets_take_the_seeds_that_all_sets_have():
-    scores = make_verdict.read_scores(ROWS, FROZEN)
-    ((label, mean, interval, _, signs, *_),) = cells_of(make_verdict.render('one-mean', DEFINITIONS, scores, {}), 'B')
-    assert (label, mean, interval, signs) == ('B', '-0.50', '', '0/1')
+    scores = read_scores(ROWS, FROZEN)
+    ((label, base, arm, mean, interval, _, signs, *_),) = cells_of(
+        make_verdict.render('one-mean', DEFINITIONS, scores, {}), 'B'
+    )
+    assert (label, base, arm, mean, interval, signs) == ('B', '40.00', '39.50', '-0.50', '', '0/1')
 
 
 def test_a_comparison_that_is_not_defined_is_named():
@@ -115,3 +120,38 @@ def test_clusters_that_are_the_coarse_classes_agree_and_shuffled_ones_do_not(tmp
     assert nmi == pytest.approx(1) and ami == pytest.approx(1) and 0.5 < fine < 0.8 and shuffled < 0.2
     with pytest.raises(ValueError, match='coarse.txt has no line for the label 7'):
         cluster_semantics.coarse_labels(str(tmp_path / 'coarse.txt'), np.array([7]))
+
+
+def test_negatives_inside_clusters_are_nearer_and_inside_random_ones_as_far(tmp_path, capsys):
+    labels = np.repeat(np.arange(32), 8)
+    sides = np.eye(2)[labels // 16] * 6
+    rows = np.concatenate([sides, np.random.default_rng(0).standard_normal((256, 12))], 1).astype(np.float32)
+    np.savez(tmp_path / 'f.npz', embeddings=rows, labels=labels)
+    division_negatives.main([str(tmp_path / 'f.npz'), '--clusters', '2', '--batches', '4', '--seeds', '1'])
+    lines = [line.split('|')[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
+    found = {line[0].strip(): [float(cell) for cell in line[1:]] for line in lines}
+    everything, inside, control = (found[name] for name in ('1, everything', '2, k-means', '2, random'))
+    assert all(near < far for near, far in zip(inside, everything, strict=True)) and inside[0] < everything[0] - 0.1
+    assert control[0] == pytest.approx(everything[0], abs=0.05)
+    assert all(nearest <= drawn <= mean for mean, drawn, nearest in found.values())
+
+
+def test_old_rows_do_not_count_and_a_set_is_taken_out_of_the_name_of_a_run():
+    old, new = (
+        {**row('iaa_ms_cars-half', 0, score), 'config': 'configs/iaa/iaa_ms_x_cars-half.py'} for score in (9, 8)
+    )
+    old['date'], new['date'] = '2026-11-21', '2026-11-28'
+    scores = read_scores([new, old], {}, 'o/', since='2026-11-28')
+    assert scores['retrieval/Recall@1', 'cars-half', 'o/iaa_ms'] == {0: 8.0}
+
+
+def test_curves_are_drawn_of_gains_by_line_and_of_scores(tmp_path):
+    scores = read_scores(ROWS, {})
+    rows = [{'label': 'B', 'base': 'a', 'arm': 'b', 'x': 3}, {'label': 'C', 'base': 'a', 'arm': 'c', 'x': 9}]
+    sets = [DEFAULT_SET, 'features/x/y']
+    lines = [{**row, 'line': row['label']} for row in rows]
+    plot_curves({'rows': lines, 'sets': sets, 'x': 'images'}, scores, tmp_path / 'gains.png')
+    names = {'base_line': 'one', 'arm_line': 'four'}
+    plot_curves({'rows': rows, 'sets': sets, 'x': 'updates', **names}, scores, tmp_path / 'scores.png')
+    plot_gains({'rows': rows, 'sets': sets}, scores, tmp_path / 'dots.png')
+    assert all((tmp_path / f'{name}.png').stat().st_size > 5000 for name in ('gains', 'scores', 'dots'))

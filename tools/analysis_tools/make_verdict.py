@@ -6,7 +6,10 @@
 Whatever stands between ``<!-- paired: NAME -->`` and ``<!-- /paired -->`` in docs and READMEs is replaced by the table
 NAME of ``experiments/comparisons.yml``::
 
-    csv: {'': experiments/results_features.csv, val/: experiments/results_features_val.csv}  # by prefix of names
+    csv:                                        # by prefix of the names of runs
+      '': experiments/results_features.csv
+      val/: experiments/results_features_val.csv
+      o/: {file: experiments/results.csv, since: '2026-11-28'}      # rows of that date and later
     frozen: experiments/frozen_features.csv     # scores of the features themselves, by set
     comparisons:
       iaa-linear:
@@ -18,80 +21,41 @@ NAME of ``experiments/comparisons.yml``::
       iaa-linear-mean:
         mean_of: iaa-linear                      # one row a label: the mean over the sets, seed by seed
 
+``plot`` draws the gains with their intervals. ``curves`` draws Recall@1 against the number ``x`` of the rows, named by
+``x`` of the comparison: gains where the rows have a ``line``, else scores, as lines called ``base_line`` and
+``arm_line``; ``tick`` of a row is written in place of its number.
+
 Inside a sentence, ``<!-- gain: NAME; LABEL; METRIC -->`` to ``<!-- /gain -->`` becomes the gain of one row over the
 sets, with interval and signs; ``; SET`` at the end names one set.
 
-A base and an arm are names of runs; runs are compared that share set and seed. The set is the folder of the features. A
-base called ``frozen`` is the features' own score.
+A base and an arm are names of runs; runs are compared that share set and seed. The set is the folder of the features,
+or the end of the config's name (see :func:`paired_scores.set_and_name`). A base called ``frozen`` is the features' own
+score.
 """
 
 import argparse
 import csv
-import json
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from paired import Paired, differences, paired
-from results import Row, read_rows
+from comparison_plots import plot_curves, plot_gains
+from paired import Paired
+from paired_scores import METRICS, Scores, compare, compare_means, mean_over, read_scores, sets_of, short
+from results import read_rows
 from yaml_files import read_yaml
 
 from mmdml.utils.tables import markdown_table
 
 MARKDOWN = ('docs/*.md', 'configs/*/README.md', 'README.md')
-METRICS = {'Recall@1': 'retrieval/Recall@1', 'MAP@R': 'retrieval/MAP@R'}
-#: The set of runs whose options name none: that of configs/_base_/datasets/features.py.
-DEFAULT_SET = 'features/mobilenet-v2/grocery'
 _GAIN = re.compile(r'<!-- gain: (?P<which>[^>]+) -->.*?<!-- /gain -->', flags=re.DOTALL)
+_SIDES = ('base', 'arm')
+_GAINS = [
+    header for metric in ('R@1', 'MAP@R') for header in (f'gain in {metric}', '95 % (t)', '95 % (bootstrap)', 'gains')
+]
 _BLOCK = re.compile(r'<!-- paired: (?P<name>\S+) -->\n(?P<body>.*?)<!-- /paired -->', flags=re.DOTALL)
-
-#: Score by seed, of a metric, a set and a name of runs.
-Scores = dict[tuple[str, str, str], dict[int, float]]
-
-
-def read_scores(rows: Sequence[Row], frozen: dict[str, dict[str, str]], prefix: str = '') -> Scores:
-    """Arrange a CSV; the features themselves are runs called ``frozen`` with the same score for every seed.
-
-    Args:
-        rows: of the CSV.
-        frozen: scores on test classes, by set.
-        prefix: before the names of the runs; runs on validation classes have one.
-    """
-    scores: Scores = defaultdict(dict)
-    for row in rows:
-        where = json.loads(row['options']).get('val_dataloader.dataset.data_root', DEFAULT_SET)
-        for metric in METRICS.values():
-            scores[metric, where, prefix + row['name']][int(row['seed'])] = float(row[metric])
-            if where in frozen and not prefix:
-                scores[metric, where, 'frozen'][int(row['seed'])] = float(frozen[where][metric.rpartition('/')[2]])
-    return dict(scores)
-
-
-def sets_of(scores: Scores) -> list[str]:
-    """Return the sets in the order of the CSV."""
-    return list(dict.fromkeys(where for _, where, _ in scores))
-
-
-def compare(scores: Scores, metric: str, where: str, base: str, arm: str) -> Paired | None:
-    """Compare two ways to train on a set; None where no seed has both."""
-    found = differences(scores.get((metric, where, base), {}), scores.get((metric, where, arm), {}))
-    return paired(found) if found else None
-
-
-def compare_means(scores: Scores, metric: str, sets: Sequence[str], base: str, arm: str) -> Paired | None:
-    """Compare the means over sets, of the seeds that all sets have; None where there is none."""
-    first, second = (_mean_over(scores, metric, sets, name) for name in (base, arm))
-    found = differences(first, second)
-    return paired(found) if found else None
-
-
-def _mean_over(scores: Scores, metric: str, sets: Sequence[str], name: str) -> dict[int, float]:
-    columns = [scores.get((metric, where, name), {}) for where in sets]
-    shared = set.intersection(*(set(column) for column in columns)) if columns else set()
-    return {seed: sum(column[seed] for column in columns) / len(columns) for seed in shared}
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
@@ -102,61 +66,58 @@ def interval(bounds: tuple[float, float] | None) -> str:
     return '' if bounds is None else f'[{bounds[0]:+.2f}, {bounds[1]:+.2f}]'
 
 
-def cells(found: Paired | None) -> list[str]:
+def cells(found: Paired) -> list[str]:
     """Difference with intervals and signs; bold where the t interval leaves out 0."""
-    if found is None:
-        return ['not run', '', '', '']
     mean = f'**{found.mean:+.2f}**' if found.clear else f'{found.mean:+.2f}'
     return [mean, interval(found.t), interval(found.bootstrap), f'{found.positive}/{found.n}']
 
 
-def short(where: str) -> str:
-    """Backbone and set, without the folder of all features."""
-    backbone, _, name = where.removeprefix('features/').partition('/')
-    return f'{name.removesuffix("_trainhalf")}, {backbone}'
-
-
 def _means(base: dict[int, float], arm: dict[int, float]) -> list[str]:
-    """Means of base and arm over the seeds that both have; of one alone where there is no such seed."""
+    """Means of base and arm over the seeds that both have."""
     shared = base.keys() & arm.keys()
-    columns = [{seed: column[seed] for seed in shared} or column for column in (base, arm)]
-    return [f'{sum(column.values()) / len(column):.2f}' if column else '' for column in columns]
+    return [f'{sum(column[seed] for seed in shared) / len(shared):.2f}' for column in (base, arm)]
 
 
 def table_by_set(
     comparison: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]], validation: tuple[str, ...] = ()
 ) -> str:
-    """One row for each set and label; the features' score is left out where names of runs begin as `validation`."""
-    lines = []
+    """One row for each set and label that was run; no score of the features where names begin as `validation`."""
+    lines, missing = [], {}
     for where in comparison.get('sets') or sets_of(scores):
         for row in comparison['rows']:
+            if compare(scores, METRICS['Recall@1'], where, row['base'], row['arm']) is None:
+                missing.setdefault(row['label'], []).append(short(where))
+                continue
             # The features were scored on test classes: beside scores on validation classes that is another task.
             known = {} if row['arm'].startswith(validation) else frozen.get(where, {})
             line = [short(where), row['label'], known.get('Recall@1', '')]
-            for number, metric in enumerate(METRICS.values()):
-                if not number:
-                    line += _means(*(scores.get((metric, where, row[side]), {}) for side in ('base', 'arm')))
+            line += _means(*(scores.get((METRICS['Recall@1'], where, row[side]), {}) for side in _SIDES))
+            for metric in METRICS.values():
                 line += cells(compare(scores, metric, where, row['base'], row['arm']))
             lines.append(line)
-    headers = ['set, backbone', 'way', 'R@1 frozen', 'base', 'arm']
-    for metric in ('R@1', 'MAP@R'):
-        headers += [f'gain in {metric}', '95 % (t)', '95 % (bootstrap)', 'gains']
-    return markdown_table(headers, lines, text_columns=2)
+    headers = ['set, backbone', 'way', 'R@1 frozen', 'base', 'arm', *_GAINS]
+    table = markdown_table(headers, lines, text_columns=2)
+    return _with_missing(table, [f'{label} ({" and ".join(sets)})' for label, sets in missing.items()])
 
 
 def table_of_means(comparison: dict[str, Any], scores: Scores) -> str:
-    """One row for each label, over the sets."""
+    """One row for each label that was run on all sets, over the sets."""
     sets = comparison.get('sets') or sets_of(scores)
-    lines = []
+    lines, missing = [], []
     for row in comparison['rows']:
-        line = [row['label']]
+        if compare_means(scores, METRICS['Recall@1'], sets, row['base'], row['arm']) is None:
+            missing.append(row['label'])
+            continue
+        line = [row['label'], *_means(*(mean_over(scores, METRICS['Recall@1'], sets, row[side]) for side in _SIDES))]
         for metric in METRICS.values():
             line += cells(compare_means(scores, metric, sets, row['base'], row['arm']))
         lines.append(line)
-    headers = ['way']
-    for metric in ('R@1', 'MAP@R'):
-        headers += [f'gain in {metric}', '95 % (t)', '95 % (bootstrap)', 'gains']
-    return markdown_table(headers, lines)
+    return _with_missing(markdown_table(['way', 'base R@1', 'arm R@1', *_GAINS], lines), missing)
+
+
+def _with_missing(table: str, missing: Sequence[str]) -> str:
+    """Say below a table what was not run."""
+    return '\n\n'.join([table, f'Not run: {"; ".join(missing)}.'] if missing else [table])
 
 
 def render(name: str, definitions: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]]) -> str:
@@ -206,38 +167,7 @@ def sentence(which: str, definitions: dict[str, Any], scores: Scores) -> str:
     found = compare_means(scores, METRICS[metric], sets, rows[0]['base'], rows[0]['arm'])
     if found is None:
         return 'not run'
-    return f'{found.mean:+.2f}{" " * bool(found.t)}{interval(found.t)}, a gain for {found.positive} of {found.n} seeds'
-
-
-# ---- plots -----------------------------------------------------------------------------------------------------------
-
-
-def plot(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
-    """Draw gains in MAP@R with their t intervals, one panel for each set."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    sets = comparison.get('sets') or sets_of(scores)
-    figure, panels = pyplot.subplots(1, len(sets), figsize=(2.6 * len(sets) + 1, 0.32 * len(comparison['rows']) + 1.1))
-    for panel, where in zip(figure.axes, sets, strict=True):
-        for height, row in enumerate(reversed(comparison['rows'])):
-            found = compare(scores, METRICS['MAP@R'], where, row['base'], row['arm'])
-            if found is not None:
-                error = None if found.t is None else found.t[1] - found.mean
-                panel.errorbar(found.mean, height, xerr=error, fmt='o', color='C0' if found.clear else '0.6', capsize=3)
-        panel.axvline(0, color='0.3', linewidth=0.8)
-        panel.set_title(short(where), fontsize=8)
-        labels = [row['label'] for row in reversed(comparison['rows'])] if panel is figure.axes[0] else []
-        panel.set_yticks(range(len(labels)), labels, fontsize=8)
-        panel.set_ylim(-0.6, len(comparison['rows']) - 0.4)
-        panel.tick_params(axis='x', labelsize=7)
-        panel.set_xlabel('gain in MAP@R, 95 % (t)', fontsize=7)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80, metadata={'Software': None})
-    pyplot.close(figure)
+    return f'{found.mean:+.2f}{" " * bool(found.t)}{interval(found.t)}, {found.positive}/{found.n}'
 
 
 # ---- all files -------------------------------------------------------------------------------------------------------
@@ -271,7 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         frozen = read_frozen(args.root / definitions['frozen'])
         scores = {}
         for prefix, path in definitions['csv'].items():
-            scores.update(read_scores(read_rows(args.root / path), frozen, prefix))
+            source = {'file': path} if isinstance(path, str) else path
+            rows = read_rows(args.root / source['file'])
+            scores.update(read_scores(rows, frozen, prefix, source.get('since', '')))
         outdated = list(updated_files(args.root, definitions, scores, frozen))
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
@@ -281,8 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not args.check:
             path.write_text(text, encoding='utf-8')
     for comparison in () if args.check else definitions['comparisons'].values():
-        if 'plot' in comparison:
-            plot(comparison, scores, args.root / comparison['plot'])
+        for kind, draw in (('plot', plot_gains), ('curves', plot_curves)):
+            if kind in comparison:
+                draw(comparison, scores, args.root / comparison[kind])
     return int(args.check and bool(outdated))
 
 

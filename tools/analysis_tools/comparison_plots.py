@@ -1,0 +1,111 @@
+"""Plots of comparisons: gains by set and row, and curves against a number such as the updates."""
+
+from pathlib import Path
+from typing import Any
+
+from paired_scores import METRICS, Scores, compare, sets_of, short
+
+
+def plot_gains(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
+    """Draw gains in Recall@1 and MAP@R with their t intervals, one panel for each set; faint where 0 is inside."""
+    pyplot = _pyplot()
+    sets = comparison.get('sets') or sets_of(scores)
+    rows = comparison['rows']
+    figure, panels = pyplot.subplots(1, len(sets), figsize=(2.6 * len(sets) + 1, 0.34 * len(rows) + 1.3), squeeze=False)
+    for panel, where in zip(panels[0], sets, strict=True):
+        for height, row in enumerate(reversed(rows)):
+            for metric, color, shift in zip(METRICS.values(), ('C0', 'C1'), (0.13, -0.13), strict=True):
+                found = compare(scores, metric, where, row['base'], row['arm'])
+                if found is None:
+                    continue
+                panel.errorbar(
+                    found.mean, height + shift, xerr=_half(found), fmt='o', markersize=4, color=color, capsize=2,
+                    alpha=1 if found.clear else 0.4,
+                )  # fmt: skip
+        panel.axvline(0, color='0.3', linewidth=0.8)
+        panel.set_title(short(where), fontsize=8)
+        labels = [row['label'] for row in reversed(rows)] if panel is panels[0][0] else []
+        panel.set_yticks(range(len(labels)), labels, fontsize=8)
+        panel.set_ylim(-0.6, len(rows) - 0.4)
+        panel.tick_params(axis='x', labelsize=7)
+        panel.set_xlabel('gain, points, 95 % (t)', fontsize=7)
+    handles = [pyplot.Line2D([], [], color=color, marker='o', markersize=4) for color in ('C0', 'C1')]
+    panels[0][-1].legend(handles, list(METRICS), fontsize=6)
+    _save(figure, path)
+
+
+def plot_curves(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
+    """Draw Recall@1 against ``x`` of the rows, one panel for each set.
+
+    With ``line`` in the rows, gains of each line with their t intervals; else the means of base and arm over the seeds
+    that both have, under the names ``base_line`` and ``arm_line`` of the comparison.
+    """
+    pyplot = _pyplot()
+    sets = comparison.get('sets') or sets_of(scores)
+    rows = [row for row in comparison['rows'] if 'x' in row]
+    gains = any('line' in row for row in rows)
+    figure, panels = pyplot.subplots(1, len(sets), figsize=(2.8 * len(sets) + 0.4, 2.6), squeeze=False)
+    for panel, where in zip(panels[0], sets, strict=True):
+        lines = _gain_lines(rows, scores, where) if gains else _score_lines(comparison, rows, scores, where)
+        for number, (name, points) in enumerate(lines.items()):
+            x, y, half = zip(*points, strict=True)
+            shifted = [value * 1.04 ** (number - (len(lines) - 1) / 2) for value in x]
+            panel.errorbar(shifted, y, yerr=half, fmt='o-', markersize=3, capsize=2, color=f'C{number}', label=name)
+        if gains:
+            panel.axhline(0, color='0.3', linewidth=0.8)
+        panel.set_xscale('log')
+        ticks = {row['x']: str(row.get('tick', f'{row["x"]:,}')) for row in rows}
+        panel.set_xticks(list(ticks), list(ticks.values()), fontsize=7)
+        panel.set_xticks([], minor=True)
+        panel.tick_params(axis='y', labelsize=7)
+        panel.set_title(short(where), fontsize=8)
+        panel.set_xlabel(comparison['x'], fontsize=7)
+    panels[0][0].set_ylabel('gain in Recall@1' if gains else 'Recall@1', fontsize=7)
+    if panels[0][0].has_data():
+        panels[0][0].legend(fontsize=6)
+    _save(figure, path)
+
+
+Points = list[tuple[float, float, float]]
+
+
+def _gain_lines(rows: list[dict[str, Any]], scores: Scores, where: str) -> dict[str, Points]:
+    lines: dict[str, Points] = {}
+    for row in rows:
+        found = compare(scores, METRICS['Recall@1'], where, row['base'], row['arm'])
+        if found is not None:
+            lines.setdefault(row['line'], []).append((row['x'], found.mean, _half(found) or 0.0))
+    return lines
+
+
+def _score_lines(
+    comparison: dict[str, Any], rows: list[dict[str, Any]], scores: Scores, where: str
+) -> dict[str, Points]:
+    lines: dict[str, Points] = {}
+    for row in rows:
+        base, arm = (scores.get((METRICS['Recall@1'], where, row[side]), {}) for side in ('base', 'arm'))
+        shared = base.keys() & arm.keys()
+        for name, column in ((comparison['base_line'], base), (comparison['arm_line'], arm)):
+            if shared:
+                lines.setdefault(name, []).append((row['x'], sum(column[seed] for seed in shared) / len(shared), 0.0))
+    return lines
+
+
+def _half(found: Any) -> float | None:
+    return None if found.t is None else found.t[1] - found.mean
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80, metadata={'Software': None})
+    _pyplot().close(figure)

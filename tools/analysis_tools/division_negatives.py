@@ -1,0 +1,84 @@
+"""How far the negatives of a batch are, drawn from everything and drawn inside clusters.
+
+    python tools/analysis_tools/division_negatives.py features/mobilenet-v2/cub50/train.npz
+
+Batches are those of ClusterPKSampler after one division, negatives those of the distance-weighted miner, distances
+those of unit rows. K = 1 is everything; K > 1 has clusters of k-means, and random ones as the control.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
+from mmdml.cli.errors import run_command
+from mmdml.datasets import FeatureFile
+from mmdml.datasets.samplers import ClusterPKSampler
+from mmdml.engine.division import Divider
+from mmdml.models.miners import DistanceWeightedMiner
+from mmdml.structures import PairBatch
+from mmdml.utils.tables import markdown_table
+
+
+def distances_of_negatives(
+    rows: Tensor, dataset: FeatureFile, clusters: Tensor, num_clusters: int, seed: int, batches: int
+) -> tuple[float, float, float]:
+    """Mean distance of all negatives of a batch, of those that the miner draws, and of each row's nearest one.
+
+    Args:
+        rows: ``(N, D)`` unit vectors.
+        dataset: of these rows.
+        clusters: ``(N,)`` 0..K-1.
+        num_clusters: K.
+        seed: of batches and draws.
+        batches: how many.
+    """
+    labels = torch.from_numpy(np.array(dataset.labels))
+    sampler = ClusterPKSampler(dataset, 64, 4, num_batches=batches, seed=seed)
+    sampler.set_assignment(Divider().settle(clusters, labels, rows, num_clusters).assignment, num_clusters)
+    miner, random = DistanceWeightedMiner(), torch.Generator().manual_seed(seed)
+    found, epoch = [], 0
+    while len(found) < batches:
+        for batch in sampler.global_order(epoch).reshape(-1, 64):
+            pairs = PairBatch.from_embeddings(rows[batch], labels[batch], torch.from_numpy(batch))
+            pairs.random = random
+            distance, negative = pairs.distance(), pairs.negative_mask
+            if not negative.any(1).all():
+                continue
+            drawn = miner(pairs)
+            nearest = distance.masked_fill(~negative, torch.inf).amin(1)
+            chosen = distance[drawn.anchor, drawn.negative]
+            found.append([values.mean().item() for values in (distance[negative], chosen, nearest)])
+        epoch += 1
+    return tuple(np.mean(found[:batches], axis=0))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('file', help='features or embeddings of training images, with labels')
+    parser.add_argument('--clusters', nargs='+', type=int, default=[4, 8], help='default: 4 8')
+    parser.add_argument('--batches', type=int, default=50, help='of each row; default: %(default)s')
+    parser.add_argument('--seeds', type=int, default=3, help='of k-means and batches; default: %(default)s')
+    args = parser.parse_args(arguments)
+    dataset = FeatureFile(args.file)
+    rows = normalize(dataset.features_at(np.arange(len(dataset))))
+    labels = torch.from_numpy(np.array(dataset.labels))
+    lines = []
+    for number, kind in [(1, 'everything'), *((k, kind) for k in args.clusters for kind in ('k-means', 'random'))]:
+        means = []
+        for seed in range(args.seeds):
+            random = torch.randn(len(rows), 16, generator=torch.Generator().manual_seed(seed))
+            vectors = normalize(random) if kind == 'random' else rows
+            clusters = Divider().cluster(vectors, labels, number, seed)
+            means.append(distances_of_negatives(rows, dataset, clusters, number, seed, args.batches))
+        lines.append([f'{number}, {kind}', *(f'{value:.3f}' for value in np.mean(means, axis=0))])
+    print(markdown_table(['K', 'all negatives', 'drawn', 'nearest'], lines))
+
+
+if __name__ == '__main__':
+    run_command(main)
