@@ -25,7 +25,7 @@ class PartRegistry(Registry):
             return super().build(cfg, *args, **kwargs)
         except KeyError as error:
             kind = str(cfg.get('type'))
-            if not str(error.args[0]).startswith(f'{kind} is not in the '):
+            if not ' '.join(map(str, error.args)).startswith(f'{kind} is not in the '):
                 raise
             near = difflib.get_close_matches(kind, self.known(kind.rpartition('.')[0]))
             hint = f'did you mean {" or ".join(near)}?' if near else 'is the module that has it in custom_imports?'

@@ -211,3 +211,12 @@ def test_a_mistyped_part_is_answered_in_one_line_with_what_is_near(group, name, 
     text = raised.value.args[0]
     assert text.startswith(f'there is no {name} among') and f'did you mean {near}' in text and '\n' not in text
     assert len(text) < 150
+
+
+def test_an_error_without_words_inside_a_part_stays_what_it_is():
+    def part():
+        raise KeyError
+
+    with pytest.raises(KeyError) as raised:
+        registry.MODELS.build(dict(type=part))
+    assert 'did you mean' not in str(raised.value)

@@ -50,9 +50,9 @@ def draw(**options: Any) -> None:
     lay the embeddings out in the plane; similarities are cosines within and between classes; clusters are those of
     k-means. Pictures are read from the paths that the file holds.
 
-    A run is the folder that 'mmdml train' wrote, or a config with a CHECKPOINT. Its training set is drawn: with IAA
-    synthetic_rows among the real ones, and class_spread before and after the correction; with D&C its division into
-    clusters.
+    A run is the folder that 'mmdml train' wrote, or a config with a CHECKPOINT. Its training set is drawn: with IAA, as
+    in the recipe many_images, synthetic_rows among the real ones, and class_spread before and after the correction;
+    with D&C its division into clusters.
     """
     from mmdml.cli.errors import run_command
 

@@ -29,6 +29,7 @@ from mmdml.cli.own_data import (
 )
 from mmdml.cli.recipe_file import RECIPE, RECIPES, same_but_values, with_values
 from mmdml.cli.run_folders import new_run, newest_run
+from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.engine.hooks.console_hook import SCORES_BEFORE
 from mmdml.engine.model_of import model_of
 from mmdml.engine.runner import build_runner
@@ -184,8 +185,9 @@ def _config(run: Path, resume: bool) -> Config:
     cfg = read_config(str(run / RECIPE), {})
     watch_config(cfg)
     cfg.launcher, cfg.work_dir = 'none', str(run / _TRAINING)
-    cfg.resume = resume
-    if resume:
+    # A run that was stopped before its first checkpoint, as while its pictures were embedded, begins at the start.
+    cfg.resume = resume and bool(CheckpointFolder(cfg.work_dir).of_any_run())
+    if cfg.resume:
         cfg.load_from = None
     if cfg.val_classes:
         cfg.default_hooks.console.score_first = not is_frozen(cfg)

@@ -58,7 +58,8 @@ def draw_run(config: str, checkpoint: str, out: str, kinds: Sequence[str] = (), 
     if not images:
         raise ValueError(
             f'{printable(checkpoint)} has nothing to draw of {", ".join(kinds or METHOD_KINDS)}: its run has neither '
-            f'IAA with an estimate nor D&C with clusters; {_LAST}'
+            'IAA with an estimate nor D&C with clusters; what a model retrieves is drawn from the file that '
+            "'mmdml test FOLDER --model MODEL --out test.npz' writes"
         )
     Path(out).mkdir(parents=True, exist_ok=True)
     return [write_picture(Path(out) / f'{name}.png', image) for name, image in images.items()]

@@ -30,7 +30,8 @@ class Rows:
             other, and need not join them.
 
     Raises:
-        ValueError: if the columns differ in length, or one of ``second_labels`` and ``shares`` is missing.
+        ValueError: if the columns differ in length, the parts in width, or one of ``second_labels`` and ``shares`` is
+            missing.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class Rows:
         for part in self.parts:
             if part.ndim != 2:
                 raise ValueError(f'embeddings must be a matrix (R, D), got shape {tuple(part.shape)}')
+            if part.shape[1] != self.width:
+                raise ValueError(f'parts of rows must have one width, got {self.width} and {part.shape[1]} columns')
         if len(self.parts) == 1:
             self.embeddings = self.parts[0]
         self.labels = labels

@@ -34,10 +34,10 @@ def start(pictures, tmp_path_factory):
 
 
 def mmdml(*arguments, status=1):
-    """Run a command that ends before any training, in this process."""
+    """Run a command in this process, and return its last line of errors."""
     done = CliRunner().invoke(main, [str(each) for each in arguments])
     assert done.exit_code == status, done.output
-    return done.stderr.strip().splitlines()[-1]
+    return done.stderr.strip().rpartition('\n')[2]
 
 
 @pytest.mark.slow
@@ -177,6 +177,19 @@ def test_a_run_goes_on_only_as_it_began(pictures, start, tmp_path):
     assert "began with {'type': 'ImageFolder', 'data_root': 'photos'}" in mmdml(*resume, '--hold-out', 0.2)
     (run / 'model.json').write_text('{}')
     assert 'run-1 is finished' in mmdml(*resume)
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, start, tmp_path):
+    train = ('train', pictures, '--model', start, '--out', tmp_path / 'run', '--epochs', 1, '--workers', 0)
+    mmdml(*train, status=0)
+    run = tmp_path / 'run-1'
+    # Without IAA and D&C there is nothing to draw of a run.
+    assert 'mmdml test FOLDER' in mmdml('draw', run, '--out', tmp_path / 'drawn')
+    for name in ('training/*.pth', 'training/features.npz', 'model.json', 'weights.pth', 'README.md'):
+        for path in run.glob(name):
+            path.unlink()
+    mmdml(*train, '--resume', status=0)
+    assert ModelFolder.read(run).training['updates'] == 15 and not (tmp_path / 'run-2').exists()
 
 
 def test_runs_are_numbered_and_none_is_used_twice(tmp_path):

@@ -180,3 +180,9 @@ def test_rows_joined_of_parts_score_as_one_matrix_and_give_gradient_to_those_wit
     torch.testing.assert_close(*gradients)
     assert [part.requires_grad for part in pairs.candidates.parts] == [True, False]
     assert torch.equal(pairs.candidates[2:5].embeddings, joined.candidates.embeddings[2:5])
+
+
+def test_parts_of_unequal_width_are_refused_before_they_are_joined():
+    parts = [Rows.of_batch(torch.ones(2, width), torch.tensor([0, 1])) for width in (3, 5)]
+    with pytest.raises(ValueError, match='one width, got 3 and 5 columns'):
+        Rows.cat(parts)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold_
 from torch.utils.checkpoint import checkpoint
 
 #: Entries of a (pairs, X) matrix up to which it is kept for the backward pass; longer ones go by blocks, each computed
@@ -20,10 +21,10 @@ class _LogSumExp(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, weight: Tensor, dim: int, plus_one: bool) -> Tensor:
         shift = logits.masked_fill(weight == 0, float('-inf')).amax(dim, keepdim=True)
         shift = shift.clamp_min_(0) if plus_one else shift.masked_fill_(shift == float('-inf'), 0)
-        # Entries of weight 0 may be larger than the shift. Numbers below the smallest normal one are slow; what takes
-        # their place is no more than they are beside the largest, nothing.
+        # Entries of weight 0 may be larger than the shift. Numbers below the smallest normal one are slow: near it they
+        # become 0, which they are beside the largest.
         lowest = 0.8 * math.log(torch.finfo(logits.dtype).tiny)
-        shares = (logits - shift).clamp_(lowest, 0).exp_().mul_(weight)
+        shares = threshold_((logits - shift).clamp_(lowest, 0).exp_(), 2 * math.exp(lowest), 0).mul_(weight)
         total = shares.sum(dim, keepdim=True)
         value = shift + (torch.log1p(torch.expm1(-shift) + total) if plus_one else total.log())
         if plus_one:

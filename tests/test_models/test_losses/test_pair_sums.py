@@ -1,5 +1,7 @@
 """Sums that losses share, in value and gradient, also at the limits of a type."""
 
+import math
+
 import pytest
 import torch
 
@@ -31,3 +33,12 @@ def test_large_exponents_without_weight_and_sums_of_nothing_leave_value_and_grad
 def test_a_tiny_sum_is_not_lost_beside_one():
     value = log_sum_exp(torch.tensor([[-40.0]]), torch.ones(1, 1), plus_one=True)
     torch.testing.assert_close(value, torch.tensor([-40.0]).exp())
+
+
+def test_exponents_of_minus_infinity_add_nothing_also_beside_a_tiny_weight():
+    inf = float('inf')
+    logits = torch.tensor([[-inf, -inf], [-inf, 2.0], [100.0, 0.0]], requires_grad=True)
+    value = log_sum_exp(logits, torch.tensor([[1.0, 1.0], [1.0, 1.0], [1e-30, 1.0]]))
+    torch.testing.assert_close(value, torch.tensor([-inf, 2.0, 100 + math.log(1e-30)]))
+    (gradient,) = torch.autograd.grad(value.clamp_min(-9).sum(), logits)
+    torch.testing.assert_close(gradient, torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
