@@ -116,6 +116,7 @@ def write_model_folder(
     training: Mapping[str, Any] | None = None,
     card: str = '',
     half: bool = False,
+    replace_unfinished: bool = False,
 ) -> ModelFolder:
     """Write a model as a folder; ``model.json``, which makes it one, comes last.
 
@@ -127,6 +128,7 @@ def write_model_folder(
         training: facts on how it was trained, plain values.
         card: text of ``README.md``.
         half: keep floating-point weights as fp16, at half the size. They are read as fp32 again.
+        replace_unfinished: write over the weights and the card of a write to this folder that was cut off.
 
     Returns:
         The folder, read.
@@ -143,7 +145,8 @@ def write_model_folder(
     from mmdml.registry import MODELS
 
     path = Path(path)
-    there = [name for name in (_SETTINGS, _WEIGHTS, _CARD) if os.path.lexists(path / name)]
+    names = [_SETTINGS] if replace_unfinished else [_SETTINGS, _WEIGHTS, _CARD]
+    there = [name for name in names if os.path.lexists(path / name)]
     if there:
         raise FileExistsError(f'{printable((path / there[0]).absolute())} exists already; choose another folder')
     layers = plain_settings(config.model.to_dict())

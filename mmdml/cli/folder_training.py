@@ -225,7 +225,8 @@ def _write_model(run: Path, cfg: Config, runner: ToolRunner, data: OwnData) -> M
     classes, model = trained.metainfo['classes'], model_of(runner)
     if is_frozen(cfg):
         cfg, model = joined(cfg, model.neck)
-    return write_model_folder(run, cfg, model, classes, facts, model_card(facts))
+    # The folder is this run's own: what a run that was killed while writing left of a model is its own, too.
+    return write_model_folder(run, cfg, model, classes, facts, model_card(facts), replace_unfinished=True)
 
 
 def _next_steps(folder: ModelFolder, path: str) -> str:

@@ -41,12 +41,14 @@ def describe_collapse(recall: float | None, labels: Iterable[Any] | None, losses
         losses: losses of the updates so far.
         rate: highest learning rate.
     """
-    signs = []
+    signs, learned = [], False
     if recall is not None and labels is not None:
         chance, limit = chance_of_first_hit(labels)
-        if recall / 100 <= limit:
+        learned = recall / 100 > limit
+        if not learned:
             signs.append(f'Recall@1 {recall:.2f} is no better than chance ({100 * chance:.2f})')
-    if loss_is_stuck(losses):
+    # A loss of 0 beside a score above chance leaves nothing to learn.
+    if loss_is_stuck(losses) and not (learned and losses[-1] == 0):
         signs.append(f'the loss stands still at {losses[-1]:.4g}')
     if not signs:
         return ''

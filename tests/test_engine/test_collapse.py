@@ -27,3 +27,6 @@ def test_a_collapse_is_told_in_one_line_with_causes():
     assert 'optim_wrapper.optimizer.lr is 1e+06' in line and '\n' not in line
     assert describe_collapse(60.0, labels, [0.7, 0.6] * 10, 1e-3) == ''
     assert describe_collapse(None, None, [0.5] * 5, 1e-3) == ''
+    # Nothing is left to learn: no collapse. At a score of chance a loss of 0 is one.
+    assert describe_collapse(100.0, labels, [0.0] * 20, 1e-3) == ''
+    assert 'the loss stands still at 0' in describe_collapse(1.0, labels, [0.0] * 20, 1e-3)
