@@ -47,7 +47,7 @@ class FastAPLoss(PairLoss):
         positive, negative = pairs.weights(mined)
         # Rounding may carry a cosine out of [-1, 1].
         place = (1 - pairs.similarity.clamp(-1, 1)) * (self.num_bins / 2)
-        lower = place.detach().floor().long().clamp_max(self.num_bins - 1)
+        lower = place.detach().floor().long().clamp(0, self.num_bins - 1)
         upper_share = place - lower
 
         def histogram(weight: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class HistogramLoss(PairLoss):
         weight, similarity = weight[weight > 0], similarity[weight > 0]
         # Rounding may carry a cosine out of [-1, 1].
         place = (similarity.clamp(-1, 1) + 1) * (self.num_bins / 2)
-        lower = place.detach().floor().long().clamp_max(self.num_bins - 1)
+        lower = place.detach().floor().long().clamp(0, self.num_bins - 1)
         upper_share = weight * (place - lower)
         density = similarity.new_zeros(self.num_bins + 1)
         density = density.index_add(0, lower, weight - upper_share).index_add(0, lower + 1, upper_share)

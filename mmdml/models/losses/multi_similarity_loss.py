@@ -89,7 +89,7 @@ def _log1p_sum_exp(logits: Tensor, weight: Tensor) -> Tensor:
     """ln(1 + sum_x weight exp(logits)) of every row, without overflow. Twice (A, X) -> (A,)."""
     if logits.shape[1] == 0:
         return logits.sum(1)
-    # Exponentials of -inf are slow, so 0 stands where no weight is. The shift cancels in value and gradient alike.
-    logits = logits.masked_fill(weight == 0, 0.0)
+    # 0 where no weight is (exponentials of -inf are slow), and NaN stays. The shift cancels in the gradient, too.
+    logits = logits * (weight != 0)
     shift = logits.detach().amax(1).clamp_min(0)
     return shift + torch.log1p(torch.expm1(-shift) + ((logits - shift[:, None]).exp() * weight).sum(1))

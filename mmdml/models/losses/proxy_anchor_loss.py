@@ -47,11 +47,13 @@ class ProxyAnchorLoss(ProxyLoss):
     def score(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """``(R, C)`` cosines and ``(R,)`` class ids -> ``(R,)``, the batch's value for every row."""
         own = labels[:, None]
-        present = labels.unique()
-        to_own = cosine.gather(1, own)
-        is_own = own == present
-        pull = log_sum_exp((-self.alpha * (to_own - self.margin)).expand_as(is_own), is_own, 0, plus_one=True)
+        # A class is summed once for each of its rows, by rows and rows: the list of present classes would have a length
+        # for which the host waits.
+        is_own = own == labels
+        share = is_own.sum(1, dtype=cosine.dtype).reciprocal()
+        to_own = cosine.gather(1, own).squeeze(1)
+        pull = log_sum_exp((-self.alpha * (to_own - self.margin)).expand(is_own.shape), is_own, plus_one=True)
         is_other = torch.ones_like(cosine).scatter_(1, own, 0)
         push = log_sum_exp(self.alpha * (cosine + self.margin), is_other, 0, plus_one=True)
-        value = pull.sum() / max(len(present), 1) + push.mean()
+        value = (pull * share).sum() / share.sum().clamp_min(1) + push.mean()
         return value.expand(len(labels))

@@ -115,6 +115,14 @@ def test_duplicates(loss, fill):
 
 
 @each_loss
+def test_rows_that_are_not_finite_are_not_hidden(loss):
+    raw = raw_rows()
+    raw.data[:] = float('nan')
+    value = build(loss)(PairBatch.from_embeddings(raw, torch.arange(8) // 2))
+    assert not value.isfinite()
+
+
+@each_loss
 def test_order_of_anchors_and_candidates_does_not_matter(loss):
     pairs = with_copies(raw_rows(dtype=torch.float64), LABELS)
     function = build(loss, torch.float64)
