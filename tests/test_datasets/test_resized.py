@@ -96,3 +96,13 @@ def test_reduced_decoding_gives_what_resizing_gives_nearly(photos, name):
     assert reduced.shape == whole.shape and np.abs(reduced - whole).mean() < 1 and np.abs(reduced - whole).max() <= 8
     # A picture that is not twice as large is decoded whole.
     assert np.array_equal(seen(photos / 'b/4.jpg', least_side=32), seen(photos / 'b/4.jpg'))
+
+
+def test_two_images_are_never_stored_under_one_name(tmp_path):
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    for name in ('1.png', '1.png.jpg'):
+        cv2.imwrite(str(folder / name), np.zeros((80, 80, 3), np.uint8))
+    done = run('--resize', SIDE, folder, tmp_path / 'small', code=1)
+    assert '1.png would be stored as 1.png.jpg, which is there too' in done.stderr
+    assert not (tmp_path / 'small').exists()

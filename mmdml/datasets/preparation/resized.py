@@ -61,7 +61,8 @@ def resize_folder(source: str, target: str, side: int, quality: int = QUALITY) -
 
     Raises:
         FileNotFoundError: no folder, or no image in it.
-        ValueError: ``side`` or ``quality`` out of range, a target in the source, or one of another size.
+        ValueError: ``side`` or ``quality`` out of range, a target in the source, or one of another size, or
+            two images that would be stored under one name.
     """
     if side < 1 or not 1 <= quality <= 100:
         raise ValueError(f'the side must be at least 1 and the quality in 1..100, got {side} and {quality}')
@@ -75,6 +76,10 @@ def resize_folder(source: str, target: str, side: int, quality: int = QUALITY) -
     found = scan_images(str(root))
     if not found.images:
         raise FileNotFoundError(f'there is no image in {printable(root)} or below it')
+    names = {path: stored_name(path) for path in found.images}
+    for path, name in names.items():
+        if name != path and name in names:
+            raise ValueError(f'{printable(path)} would be stored as {printable(name)}, which is there too; rename one')
     out.mkdir(parents=True, exist_ok=True)
     _require_same(out, dict(side=side, quality=quality, source=os.fspath(root)))
     done = Resized()
