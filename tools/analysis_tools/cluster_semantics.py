@@ -7,9 +7,11 @@ COARSE has a line ``label coarse_label ...`` for each fine label. K-means runs o
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from comparison_plots import plot_bars
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.cli.errors import run_command
@@ -50,21 +52,27 @@ def agreement(rows: torch.Tensor, labels: np.ndarray, coarse: np.ndarray, cluste
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table."""
+    """Print a table, and draw it where a file is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('file', help='embeddings with labels')
     parser.add_argument('coarse', help='text file of fine and coarse labels')
     parser.add_argument('--clusters', nargs='+', type=int, default=[4, 8], help='default: 4 8')
     parser.add_argument('--seeds', type=int, default=5, help='of k-means; default: %(default)s')
+    parser.add_argument('--plot', type=Path, help='file of a picture of the table')
     args = parser.parse_args(arguments)
     saved = read_embeddings(args.file)
     rows = torch.nn.functional.normalize(torch.from_numpy(saved.embeddings).float())
     coarse = coarse_labels(args.coarse, saved.facts.labels)
+    found = [agreement(rows, saved.facts.labels, coarse, number, args.seeds) for number in args.clusters]
+    heads = ['NMI, coarse', 'AMI, coarse', 'NMI, fine', 'NMI, coarse, shuffled']
     lines = [
-        [str(number), *(f'{value:.3f}' for value in agreement(rows, saved.facts.labels, coarse, number, args.seeds))]
-        for number in args.clusters
+        [str(number), *(f'{value:.3f}' for value in values)]
+        for number, values in zip(args.clusters, found, strict=True)
     ]
-    print(markdown_table(['K', 'NMI, coarse', 'AMI, coarse', 'NMI, fine', 'NMI, coarse, shuffled'], lines))
+    print(markdown_table(['K', *heads], lines))
+    if args.plot:
+        columns = dict(zip(heads, zip(*found, strict=True), strict=True))
+        plot_bars([f'K = {number}' for number in args.clusters], columns, 'mutual information', args.plot)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
-"""Plots of comparisons: gains by set and row, and curves against a number such as the updates."""
+"""Plots of comparisons: gains by set and row, curves against a number such as the updates, and bars."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ def plot_gains(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
     """Draw gains in Recall@1 and MAP@R with their t intervals, one panel for each set; faint where 0 is inside."""
     pyplot = _pyplot()
     sets = comparison.get('sets') or sets_of(scores)
-    rows = comparison['rows']
-    figure, panels = pyplot.subplots(1, len(sets), figsize=(2.6 * len(sets) + 1, 0.34 * len(rows) + 1.3), squeeze=False)
+    measured = {name for _, _, name in scores}
+    rows = [row for row in comparison['rows'] if {row['base'], row['arm']} <= measured] or comparison['rows']
+    longest = max(len(row['label']) for row in rows)
+    size = (2.3 * len(sets) + 0.3 + 0.07 * longest, 0.34 * len(rows) + 1.3)
+    figure, panels = pyplot.subplots(1, len(sets), figsize=size, squeeze=False)
     for panel, where in zip(panels[0], sets, strict=True):
         for height, row in enumerate(reversed(rows)):
             for metric, color, shift in zip(METRICS.values(), ('C0', 'C1'), (0.13, -0.13), strict=True):
@@ -63,6 +67,28 @@ def plot_curves(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
     panels[0][0].set_ylabel('gain in Recall@1' if gains else 'Recall@1', fontsize=7)
     if panels[0][0].has_data():
         panels[0][0].legend(fontsize=6)
+    _save(figure, path)
+
+
+def plot_bars(groups: Sequence[str], series: dict[str, Sequence[float]], label: str, path: Path) -> None:
+    """Draw a bar for each group and series, side by side in a group.
+
+    Args:
+        groups: names along the axis.
+        series: a value for each group, by the name of the series.
+        label: of the values.
+        path: file of the picture.
+    """
+    pyplot = _pyplot()
+    figure, panel = pyplot.subplots(figsize=(1.1 * len(groups) + 2.5, 2.6))
+    width = 0.8 / len(series)
+    for number, (name, values) in enumerate(series.items()):
+        shift = (number - (len(series) - 1) / 2) * width
+        panel.bar([place + shift for place in range(len(groups))], values, width, label=name, color=f'C{number}')
+    panel.set_xticks(range(len(groups)), groups, fontsize=7)
+    panel.tick_params(axis='y', labelsize=7)
+    panel.set_ylabel(label, fontsize=7)
+    panel.legend(fontsize=6, loc='upper left', bbox_to_anchor=(1, 1))
     _save(figure, path)
 
 

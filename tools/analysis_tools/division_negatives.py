@@ -8,9 +8,11 @@ those of unit rows. K = 1 is everything; K > 1 has clusters of k-means, and rand
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from comparison_plots import plot_bars
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -58,17 +60,18 @@ def distances_of_negatives(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table."""
+    """Print a table, and draw it where a file is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('file', help='features or embeddings of training images, with labels')
     parser.add_argument('--clusters', nargs='+', type=int, default=[4, 8], help='default: 4 8')
     parser.add_argument('--batches', type=int, default=50, help='of each row; default: %(default)s')
     parser.add_argument('--seeds', type=int, default=3, help='of k-means and batches; default: %(default)s')
+    parser.add_argument('--plot', type=Path, help='file of a picture of the table')
     args = parser.parse_args(arguments)
     dataset = FeatureFile(args.file)
     rows = normalize(dataset.features_at(np.arange(len(dataset))))
     labels = torch.from_numpy(np.array(dataset.labels))
-    lines = []
+    found = {}
     for number, kind in [(1, 'everything'), *((k, kind) for k in args.clusters for kind in ('k-means', 'random'))]:
         means = []
         for seed in range(args.seeds):
@@ -76,8 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             vectors = normalize(random) if kind == 'random' else rows
             clusters = Divider().cluster(vectors, labels, number, seed)
             means.append(distances_of_negatives(rows, dataset, clusters, number, seed, args.batches))
-        lines.append([f'{number}, {kind}', *(f'{value:.3f}' for value in np.mean(means, axis=0))])
-    print(markdown_table(['K', 'all negatives', 'drawn', 'nearest'], lines))
+        found[f'{number}, {kind}'] = np.mean(means, axis=0)
+    heads = ['all negatives', 'drawn', 'nearest']
+    lines = [[name, *(f'{value:.3f}' for value in values)] for name, values in found.items()]
+    print(markdown_table(['K', *heads], lines))
+    if args.plot:
+        groups = [name.replace(', ', '\n') for name in found]
+        plot_bars(groups, dict(zip(heads, zip(*found.values(), strict=True), strict=True)), 'distance', args.plot)
 
 
 if __name__ == '__main__':
