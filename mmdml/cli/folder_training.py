@@ -19,6 +19,7 @@ from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
 from mmdml.cli.frozen_training import is_frozen, joined, make_features, score_features
 from mmdml.cli.launch import read_config
+from mmdml.cli.misplaced_models import refuse_models_as_pictures
 from mmdml.cli.own_data import (
     OwnData,
     held_out_classes,
@@ -68,6 +69,7 @@ def train_folder(options: dict[str, Any]) -> Path:
             f'bash tools/dist_train.sh runs/NAME-1/{RECIPE} PROCESSES'
         )
     take_console()
+    refuse_models_as_pictures([options['data']])
     data = read_own_data(options['data'])
     require_trainable(data, options['data'])
     base = options['out'] or os.path.join('runs', data.name)
