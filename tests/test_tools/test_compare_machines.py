@@ -1,0 +1,42 @@
+"""How far another machine moves scores, against values worked out by hand."""
+
+import json
+
+import compare_machines
+import pytest
+
+
+def row(name, seed, recall, where='features/net/set_a'):
+    options = json.dumps({'val_dataloader.dataset.data_root': where})
+    scores = {'retrieval/Recall@1': str(recall), 'retrieval/MAP@R': str(recall / 2)}
+    return {'run': f'{where}-{name}-{seed}', 'name': name, 'seed': str(seed), 'options': options, **scores}
+
+
+FIRST = [*(row('a', seed, 50) for seed in range(3)), *(row('b', seed, 60) for seed in range(3))]
+#: a moves by 0, +1, -3 and b by +2, +1; the last run is of another set, which the first machine has not.
+SECOND = [
+    row('a', 0, 50),
+    row('a', 1, 51),
+    row('a', 2, 47),
+    row('b', 0, 62),
+    row('b', 1, 61),
+    row('b', 1, 61, 'features/net/elsewhere'),
+]
+
+
+def test_differences_of_shared_runs():
+    lines = compare_machines.table(FIRST, SECOND).splitlines()
+    assert len(lines) == 3
+    # 0, 1, -3, 2, 1: mean 0.2, deviation sqrt(14.8 / 4) = 1.92; MAP@R is half of it.
+    assert lines[2] == '| set_a, net | a score | 5 | 1 | +0.20 | 1.92 | 3.00 | +0.10 | 0.96 | 1.50 |'
+
+
+def test_differences_of_pairs_need_both_runs():
+    lines = compare_machines.table(FIRST, SECOND, [('a', 'b')]).splitlines()
+    # Seeds 0 and 1: 2 - 0 and 1 - 1.
+    assert lines[3] == '| set_a, net | b - a | 2 | 1 | +1.00 | 1.41 | 2.00 | +0.50 | 0.71 | 1.00 |'
+
+
+def test_nothing_in_common_is_refused():
+    with pytest.raises(ValueError, match='no run in common'):
+        compare_machines.table(FIRST, [row('c', 0, 1)])

@@ -1,0 +1,86 @@
+r"""Compare the scores of the same runs in two CSVs: how far another machine moves a figure.
+
+    python tools/analysis_tools/compare_machines.py experiments/results.csv results_elsewhere.csv --pair ms iaa_ms
+
+A line for each set: how many runs both have, how many are equal, and the mean, the standard deviation and the largest
+size of second minus first, in points of percent. With ``--pair`` also how far the differences between two ways to
+train moved, which is what claims are made of.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+from paired_scores import METRICS, set_and_name, short
+from results import Row, read_rows
+
+#: Columns of a table, from the differences of a set.
+COLUMNS = {
+    'runs': len,
+    'equal': lambda d: int((d == 0).sum()),
+    'mean': lambda d: f'{d.mean():+.2f}',
+    'deviation': lambda d: f'{d.std(ddof=1):.2f}' if len(d) > 1 else '',
+    'largest': lambda d: f'{np.abs(d).max():.2f}',
+}
+
+
+def moved(first: Sequence[Row], second: Sequence[Row], metric: str) -> dict[tuple[str, str, str], float]:
+    """Second minus first of the runs that both have, by set, name and seed.
+
+    Raises:
+        ValueError: if they have no run in common.
+    """
+    there = {row['run']: row for row in first}
+    shared = [row for row in second if row['run'] in there]
+    if not shared:
+        raise ValueError('the two files have no run in common: a run is its config, seed and options')
+    return {(*set_and_name(row), row['seed']): float(row[metric]) - float(there[row['run']][metric]) for row in shared}
+
+
+def by_set(changes: dict[tuple[str, str, str], float], pair: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Arrange differences by set; with a pair, those of its second way to train minus those of its first."""
+    found: dict[str, list[float]] = {}
+    for (where, name, seed), change in changes.items():
+        if not pair:
+            found.setdefault(where, []).append(change)
+        elif name == pair[1] and (where, pair[0], seed) in changes:
+            found.setdefault(where, []).append(change - changes[where, pair[0], seed])
+    return {where: np.array(values) for where, values in found.items()}
+
+
+def table(first: Sequence[Row], second: Sequence[Row], pairs: Sequence[Sequence[str]] = ()) -> str:
+    """Write the comparison as a Markdown table, in the order of sets of the second file."""
+    heads = [f'{name}: {column}' if column == 'mean' else column for name in METRICS for column in [*COLUMNS][2:]]
+    lines = [
+        '| set | of | runs | equal | ' + ' | '.join(heads) + ' |',
+        '|:--|:--|--:|--:|' + '--:|' * len(heads),
+    ]
+    changes = [moved(first, second, metric) for metric in METRICS.values()]
+    for pair in [(), *pairs]:
+        arranged = [by_set(each, pair) for each in changes]
+        for where in arranged[0]:
+            cells = [[str(value(each[where])) for value in COLUMNS.values()] for each in arranged]
+            what = f'{pair[1]} - {pair[0]}' if pair else 'a score'
+            row = [short(where), what, *cells[0][:2], *(cell for each in cells for cell in each[2:])]
+            lines.append('| ' + ' | '.join(row) + ' |')
+    return '\n'.join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('first', help='CSV of one machine')
+    parser.add_argument('second', help='CSV of the other')
+    parser.add_argument(
+        '--pair', nargs=2, action='append', default=[], metavar=('BASE', 'ARM'), help='names of two ways to train'
+    )
+    args = parser.parse_args(arguments)
+    try:
+        print(table(read_rows(args.first), read_rows(args.second), args.pair))
+    except ValueError as error:
+        parser.error(str(error))
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
