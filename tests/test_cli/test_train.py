@@ -183,6 +183,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
     train = ('train', pictures, '--model', start, '--out', tmp_path / 'run', '--epochs', 1, '--workers', 0)
     mmdml(*train, status=0)
     run = tmp_path / 'run-1'
+    first = ModelFolder.read(run)
     # Without IAA and D&C there is nothing to draw of a run.
     assert 'mmdml test FOLDER' in mmdml('draw', run, '--out', tmp_path / 'drawn')
     # Of the model its card stays, as if the writing had been cut off, too.
@@ -190,7 +191,10 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
         for path in run.glob(name):
             path.unlink()
     mmdml(*train, '--resume', status=0)
-    assert ModelFolder.read(run).training['updates'] == 15 and not (tmp_path / 'run-2').exists()
+    again = ModelFolder.read(run)
+    assert again.training['updates'] == 15 and not (tmp_path / 'run-2').exists()
+    # The untrained backbone was built anew.
+    assert again.model_hash == first.model_hash
 
 
 def test_runs_are_numbered_and_none_is_used_twice(tmp_path):
