@@ -43,7 +43,7 @@ def make_features(cfg: Config) -> None:
     path = Path(cfg.features)
     if path.is_file():
         return
-    show('the backbone embeds every picture once')
+    show(f'the backbone of the model {printable(cfg.model_name)} embeds every picture once')
     path.parent.mkdir(parents=True, exist_ok=True)
     model = _backbone(cfg)
     # Kept: the model gets the weights that made its features, whatever becomes of the file that they come from.
