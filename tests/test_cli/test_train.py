@@ -15,9 +15,8 @@ from tiny import REPO, tiny_config
 
 from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.apis.model_folder import ModelFolder
-from mmdml.cli.folder_training import _batch_size
 from mmdml.cli.main import main
-from mmdml.cli.own_data import held_out_classes, largest_trained_class, read_own_data
+from mmdml.cli.own_data import held_out_classes, largest_trained_class, pictures_in_a_batch, read_own_data
 from mmdml.cli.recipe_file import same_but_values, with_values
 from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.registry import DATASETS
@@ -129,7 +128,8 @@ def test_pictures_of_a_class_in_a_batch_are_as_many_as_a_trained_class_has(tmp_p
         largest_trained_class(few, 2, seed)
     assert largest_trained_class(few, 2, held_out.index({'c0', 'c1'})) == 2
     # A whole number of classes fills the batch.
-    assert (_batch_size(None, 64, 3, 40), _batch_size(None, 64, 3, 10), _batch_size(None, 64, 4, 40)) == (63, 30, 64)
+    sizes = [pictures_in_a_batch(None, 64, each, classes) for each, classes in ((3, 40), (3, 10), (4, 40))]
+    assert sizes == [63, 30, 64]
 
 
 def held_out_of(data, seed):
