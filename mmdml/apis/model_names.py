@@ -108,7 +108,8 @@ def find_model(model: str | Path | Config) -> NamedModel:
     ``CONFIG.py``                 a config; without weights
     a name of the model index     its config, and its weights if some were published
     ``MODEL:CHECKPOINT``          one of the above, which is not exported, with the weights of a checkpoint
-    ``MODEL:untrained``           the pretrained backbone that the config names, and nothing trained
+    ``MODEL:untrained``           the pretrained backbone that the config names, and nothing trained; what is random in
+                                  it is the same in every process
     ============================  ==================================================================================
 
     Args:

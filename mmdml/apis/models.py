@@ -114,11 +114,28 @@ def build_named(
         raise ValueError(f'a model that embeds needs all its weights, got pretrained={weights!r}')
     # Whatever scope a Runner of this process has left: names without one are those of the config's.
     with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdml')):
-        embedder = MODELS.build(config.model)
+        untrained = own and named.initialized and not weights
+        embedder = build_untrained(config.model) if untrained else MODELS.build(config.model)
     if weights:
         load_weights(embedder, read_weights(weights))
-    elif own and named.initialized:
-        embedder.init_weights()
     if device is not None:
         embedder.to(device)
     return embedder.eval()
+
+
+def build_untrained(settings: dict[str, Any], seed: int = 0) -> ImageEmbedder:
+    """Build an embedder with what its ``init_cfg`` names; all other weights are random, and the same in every process.
+
+    Args:
+        settings: of the embedder; with or without a head, the other parts begin alike.
+        seed: of the random weights.
+    """
+    from mmdml.registry import MODELS
+    from mmdml.utils.seeding import Stream, torch_seeded
+
+    # Parts draw when they are built, the head last, and again when they are initialized.
+    with torch_seeded(Stream.UNTRAINED_WEIGHTS, seed, 0):
+        embedder = MODELS.build(settings)
+    with torch_seeded(Stream.UNTRAINED_WEIGHTS, seed, 1):
+        embedder.init_weights()
+    return embedder

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,10 @@ class TorchEmbedder:
             raise ValueError('a built embedder comes without its pre-processing: pass pipeline=[...]')
         if not built:
             named = find_model(model)
+            if pretrained is False:
+                named, pretrained = replace(named, weights='', initialized=True), True
             pipeline = _test_pipeline(named.config, named.name) if pipeline is None else pipeline
             model = build_named(named, pretrained, overrides=dict(head=None))
-            if not pretrained:
-                model.init_weights()
         if device is not None or not built:
             model.to(_usable(device) if device is not None else get_device())
         self.model = model.eval()

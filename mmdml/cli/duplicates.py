@@ -43,9 +43,11 @@ def duplicates(**options: Any) -> None:
 
 
 def _duplicates(options: dict[str, Any]) -> None:
+    from mmdml.cli.misplaced_models import refuse_models_as_pictures
     from mmdml.index.duplicates import groups, shared_pictures
     from mmdml.utils.progress import ProgressLine
 
+    refuse_models_as_pictures(options['places'])
     with ExitStack() as opened:
         stores = _open(options, opened)
         total = stores[0].count()

@@ -37,7 +37,9 @@ def embed(**options: Any) -> None:
 def _embed(options: dict[str, Any]) -> None:
     from mmdml.apis import ImageEmbeddingInferencer
     from mmdml.apis.embedding_shards import write_shards
+    from mmdml.cli.misplaced_models import refuse_models_as_pictures
 
+    refuse_models_as_pictures([options['folder']])
     quiet_loading()
     rank, ranks = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
     embed_images = ImageEmbeddingInferencer(

@@ -19,10 +19,12 @@ from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
 from mmdml.cli.frozen_training import is_frozen, joined, make_features, score_features
 from mmdml.cli.launch import read_config
+from mmdml.cli.misplaced_models import refuse_models_as_pictures
 from mmdml.cli.own_data import (
     OwnData,
     held_out_classes,
     largest_trained_class,
+    pictures_in_a_batch,
     read_own_data,
     require_readable,
     require_trainable,
@@ -68,6 +70,7 @@ def train_folder(options: dict[str, Any]) -> Path:
             f'bash tools/dist_train.sh runs/NAME-1/{RECIPE} PROCESSES'
         )
     take_console()
+    refuse_models_as_pictures([options['data']])
     data = read_own_data(options['data'])
     require_trainable(data, options['data'])
     base = options['out'] or os.path.join('runs', data.name)
@@ -98,7 +101,9 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     defaults = Config.fromfile(recipe)
     largest = largest_trained_class(data, held_out, defaults.train_dataloader.dataset.get('val_seed', 0))
     each = values['images_per_class'] = min(defaults.images_per_class, largest)
-    values['batch_size'] = _batch_size(options['batch_size'], defaults.batch_size, each, len(data.classes) - held_out)
+    values['batch_size'] = pictures_in_a_batch(
+        options['batch_size'], defaults.batch_size, each, len(data.classes) - held_out
+    )
     if is_frozen(defaults):
         values['feature_width'] = values['embedder']['neck']['in_channels']
     with_values(recipe, values)  # what cannot be set is named before the pictures are read
@@ -168,17 +173,6 @@ def _without_scope(settings: Any) -> Any:
     if isinstance(settings, dict):
         return {key: _without_scope(each) for key, each in settings.items() if (key, each) != ('_scope_', 'mmdml')}
     return [_without_scope(each) for each in settings] if isinstance(settings, list | tuple) else settings
-
-
-def _batch_size(given: int | None, default: int, each: int, classes: int) -> int:
-    if given is None:
-        return min(default // each, classes) * each
-    if given % each or given > each * classes:
-        raise ValueError(
-            f'--batch-size {given} must be a multiple of {each}, the pictures of a class in a batch, and at most '
-            f'{each * classes}: there are {classes} classes to train on'
-        )
-    return given
 
 
 def _config(run: Path, resume: bool) -> Config:

@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 
 from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.apis.model_folder import embedding_weights
+from mmdml.apis.models import build_untrained
 from mmdml.compat.load_weights import load_weights
 from mmdml.compat.weight_files import read_weights
 from mmdml.engine.hooks.console_hook import SCORES_BEFORE, scores_as_text
@@ -42,10 +43,10 @@ def make_features(cfg: Config) -> None:
     path = Path(cfg.features)
     if path.is_file():
         return
-    show('the backbone embeds every picture once')
+    show(f'the backbone of the model {printable(cfg.model_name)} embeds every picture once')
     path.parent.mkdir(parents=True, exist_ok=True)
     model = _backbone(cfg)
-    # Kept, as a backbone that begins with random weights would be another one at the end of the training.
+    # Kept: the model gets the weights that made its features, whatever becomes of the file that they come from.
     torch.save(dict(state_dict=embedding_weights(model)), _backbone_file(cfg))
     dataset = DATASETS.build(dict(**cfg.data, split='test', test_mode=True))
     infos = [dataset.get_data_info(row) for row in range(len(dataset))]
@@ -93,11 +94,10 @@ def joined(cfg: Config, neck: EmbeddingNeck) -> tuple[Config, ImageEmbedder]:
 def _backbone(cfg: Config) -> ImageEmbedder:
     """Build the embedder of a recipe with its weights, unit features, and no embedding layer."""
     with DefaultScope.overwrite_default_scope('mmdml'):
-        source = MODELS.build(dict(cfg.embedder.to_dict(), head=None))
+        settings = dict(cfg.embedder.to_dict(), head=None)
+        source = MODELS.build(settings) if cfg.weights else build_untrained(settings, cfg.seed)
         if cfg.weights:
             load_weights(source, read_weights(cfg.weights))
-        else:
-            source.init_weights()
         model = MODELS.build(_layers(cfg, _identity(cfg)))
     model.backbone, model.pooling.pooling = source.backbone, source.pooling
     return model

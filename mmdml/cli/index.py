@@ -62,9 +62,12 @@ def index(**options: Any) -> None:
 
 def _index(options: dict[str, Any]) -> None:
     from mmdml.apis.gallery_update import update_gallery
+    from mmdml.cli.misplaced_models import refuse_models_as_pictures, refuse_models_as_stores
     from mmdml.cli.stores import open_to_write
 
     start, address = time.monotonic(), options['address']
+    refuse_models_as_pictures([options['folder']])
+    refuse_models_as_stores([address])
     describe = _describe(options['label_from'], options['folder'])
     embed, store = open_to_write(options)
     with store:

@@ -122,3 +122,25 @@ def largest_trained_class(data: OwnData, held_out: int, seed: int) -> int:
             'from pictures of the same class. Add pictures, or hold none out: --hold-out 0'
         )
     return largest
+
+
+def pictures_in_a_batch(given: int | None, default: int, each: int, classes: int) -> int:
+    """Return the size of a batch.
+
+    Args:
+        given: as an option says it; None for none.
+        default: largest size where nothing is given.
+        each: pictures of a class in a batch.
+        classes: number of classes that are trained on.
+
+    Raises:
+        ValueError: ``given`` cannot be made of the classes.
+    """
+    if given is None:
+        return min(default // each, classes) * each
+    if given % each or given > each * classes:
+        raise ValueError(
+            f'--batch-size {given} must be a multiple of {each}, the pictures of a class in a batch, and at most '
+            f'{each * classes}: there are {classes} classes to train on'
+        )
+    return given

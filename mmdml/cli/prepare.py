@@ -14,8 +14,6 @@ Example:
   mmdml prepare OxfordPets downloads data/oxford_pets
   mmdml prepare --resize 256 photos photos-256
 """
-# Broken images that an error names.
-_SHOWN = 10
 
 
 @click.command(epilog=_EXAMPLE)
@@ -42,7 +40,8 @@ def prepare(**options: Any) -> None:
     interrupted download continues where it stopped. TARGET appears when it is complete.
 
     With --resize, SOURCE is any folder of pictures, without a recipe before it. What is larger than training needs
-    costs time at every epoch; the originals are not changed, and a run that was stopped goes on.
+    costs time at every epoch; the originals are not changed, and a run that was stopped goes on. Images that cannot be
+    read are named and left out, and the exit code is 1 as long as there are some.
     """
     recipe, paths = options['recipe'], options['paths']
     if options['resize'] is not None:
@@ -76,13 +75,16 @@ def _resize(source: str, target: str, side: int) -> None:
     from mmdml.utils.names import printable
 
     done = resize_folder(source, target, side)
-    lists = f'; {done.lists} lists' if done.lists else ''
+    lists = f'; lists: {done.lists}' if done.lists else ''
     click.echo(f'{done.written:,} images written, {done.there:,} were there{lists}: {printable(target)}')
     if done.broken:
-        named = '; '.join(f'{printable(path)} {printable(problem)}' for path, problem in done.broken[:_SHOWN])
-        more = f'; and {len(done.broken) - _SHOWN} more' if len(done.broken) > _SHOWN else ''
+        # All of them, since each has to be replaced or removed.
+        for path, problem in done.broken:
+            click.echo(f'left out: {printable(path)} {printable(problem)}', err=True)
+        listed = ', and from the lists that name them' if done.lists else ''
         raise ValueError(
-            f'{len(done.broken)} images cannot be read; they are left out, and lists still name them: {named}{more}'
+            f'{len(done.broken):,} of {done.written + done.there + len(done.broken):,} images cannot be read and are '
+            f'left out: replace them, or remove them from {printable(source)}{listed}, and run the command again'
         )
 
 

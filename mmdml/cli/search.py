@@ -44,8 +44,11 @@ def search(**options: Any) -> None:
 
 def _search(options: dict[str, Any]) -> None:
     from mmdml.apis import ImageRetrievalInferencer
+    from mmdml.cli.misplaced_models import refuse_models_as_pictures, refuse_models_as_stores
     from mmdml.cli.stores import chosen, open_to_read
 
+    refuse_models_as_pictures(options['pictures'])
+    refuse_models_as_stores([options['address']])
     for picture in options['pictures']:
         if not os.path.exists(picture):
             raise FileNotFoundError(2, 'no such file', picture)

@@ -46,11 +46,13 @@ def serve(**options: Any) -> None:
 
 
 def _serve(options: dict[str, Any]) -> None:
+    from mmdml.cli.misplaced_models import refuse_models_as_stores
     from mmdml.web import open_galleries
     from mmdml.web import serve as serve_galleries
     from mmdml.web.uploads import UploadLimits
 
     quiet_loading()
+    refuse_models_as_stores(options['stores'])
     galleries = open_galleries(options['stores'], options['model'], options['device'])
     serve_galleries(
         galleries,

@@ -45,8 +45,10 @@ def _test(options: dict[str, Any]) -> None:
     from mmdml.apis.model_folder import ModelFolder
     from mmdml.apis.model_names import find_model
     from mmdml.cli.folder_scores import folder_scores
+    from mmdml.cli.misplaced_models import refuse_models_as_pictures
     from mmdml.utils.tables import plain_table
 
+    refuse_models_as_pictures([options['data']])
     quiet_loading()
     given = {name: options[name] for name in ('batch_size', 'workers', 'device')}
     embed = ImageEmbeddingInferencer(options['model'], **given)

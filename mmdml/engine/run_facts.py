@@ -92,14 +92,20 @@ def _model(runner) -> Iterator[str]:
     frozen = sum(size for size, trained in sizes if not trained)
     norms = ', batch-norm statistics kept' if getattr(model, 'freeze_bn_stats', False) else ''
     yield f'parameters  {sum(size for size, _ in sizes) - frozen:,} trained, {frozen:,} frozen{norms}'
-    fitted, wanted, sources = loaded_weights(model)
-    origin = f'from {", ".join(sources)}' if sources else 'from a file: random initialization'
-    yield f'weights     {fitted} of {wanted} (without head) {origin}'
+    yield f'weights     {_weights(model)}'
     device = next(model.parameters()).device
     name = f' ({torch.cuda.get_device_name(device)})' if device.type == 'cuda' else ''
     precision = 'mixed precision' if isinstance(runner.optim_wrapper, AmpOptimWrapper) else 'fp32'
     world = get_world_size()
     yield f'device      {device}{name}, {precision}' + (f', {world} processes' if world > 1 else '')
+
+
+def _weights(model: torch.nn.Module) -> str:
+    fitted, wanted, sources = loaded_weights(model)
+    if not sources and hasattr(model, 'backbone') and not model.backbone.state_dict():
+        return f'of the neck: new, 0 of {wanted} from a file; the backbone made the features that are the input'
+    origin = f'from {", ".join(sources)}' if sources else 'from a file: random initialization'
+    return f'{fitted} of {wanted} (without head) {origin}'
 
 
 def _end(runner) -> tuple[int, int]:

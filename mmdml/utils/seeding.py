@@ -2,6 +2,8 @@
 
 import hashlib
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum, unique
 
 import numpy as np
@@ -55,6 +57,8 @@ class Stream(Enum):
     PRIOR_SAMPLES = 'prior samples'
     #: Images and pairs that a picture shows.
     PICTURES = 'pictures'
+    #: First weights of a model that embeds without training.
+    UNTRAINED_WEIGHTS = 'untrained weights'
     #: Pictures that the steps of an exported file are tried on.
     TEST_PICTURES = 'test pictures'
 
@@ -97,3 +101,14 @@ def torch_generator(stream: Enum, seed: int, *keys: int, device: str | torch.dev
     """Seed a torch generator on ``device`` (default: the CPU) by :func:`derive_seed`."""
     generator = torch.Generator(device or 'cpu')
     return generator.manual_seed(derive_seed(stream, seed, *keys))
+
+
+@contextmanager
+def torch_seeded(stream: Enum, seed: int, *keys: int) -> Iterator[None]:
+    """Seed torch's global generator of the CPU by :func:`derive_seed` inside the block, and give it back after."""
+    state = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(derive_seed(stream, seed, *keys))
+        yield
+    finally:
+        torch.default_generator.set_state(state)

@@ -110,6 +110,27 @@ def test_untrained_takes_what_the_config_names_and_no_more(small):
     assert all(torch.equal(model.backbone.state_dict()[key], value) for key, value in part.items())
 
 
+def test_an_untrained_model_is_the_same_in_every_process(tmp_path):
+    name, picture = 'ms_conv4_omniglot:untrained', np.arange(784, dtype=np.uint8).reshape(28, 28)
+    torch.manual_seed(1)
+    code = (
+        'import sys, numpy as np; from mmdml.apis import ImageEmbeddingInferencer as Embed\n'
+        f"picture = np.arange(784, dtype=np.uint8).reshape(28, 28); found = Embed('{name}', device='cpu')(picture)\n"
+        'np.save(sys.argv[1], found.embeddings)'
+    )
+    subprocess.run([sys.executable, '-c', code, str(tmp_path / 'other.npy')], check=True)
+    state = torch.get_rng_state()
+    embed = ImageEmbeddingInferencer(name, device='cpu', progress=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    np.testing.assert_array_equal(embed(picture).embeddings, np.load(tmp_path / 'other.npy'))
+    whole = get_model(name)
+    assert whole.head is not None and embed.embedder.model.head is None
+    for key, value in embed.embedder.model.state_dict().items():
+        assert torch.equal(whole.state_dict()[key], value), key
+    unnamed = ImageEmbeddingInferencer('ms_conv4_omniglot', pretrained=False, device='cpu', progress=False)
+    assert unnamed.model_hash == embed.model_hash
+
+
 def test_a_model_of_timm_embeds_as_timm_does():
     import timm
     from PIL import Image

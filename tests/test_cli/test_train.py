@@ -15,9 +15,8 @@ from tiny import REPO, tiny_config
 
 from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.apis.model_folder import ModelFolder
-from mmdml.cli.folder_training import _batch_size
 from mmdml.cli.main import main
-from mmdml.cli.own_data import held_out_classes, largest_trained_class, read_own_data
+from mmdml.cli.own_data import held_out_classes, largest_trained_class, pictures_in_a_batch, read_own_data
 from mmdml.cli.recipe_file import same_but_values, with_values
 from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.registry import DATASETS
@@ -129,7 +128,8 @@ def test_pictures_of_a_class_in_a_batch_are_as_many_as_a_trained_class_has(tmp_p
         largest_trained_class(few, 2, seed)
     assert largest_trained_class(few, 2, held_out.index({'c0', 'c1'})) == 2
     # A whole number of classes fills the batch.
-    assert (_batch_size(None, 64, 3, 40), _batch_size(None, 64, 3, 10), _batch_size(None, 64, 4, 40)) == (63, 30, 64)
+    sizes = [pictures_in_a_batch(None, 64, each, classes) for each, classes in ((3, 40), (3, 10), (4, 40))]
+    assert sizes == [63, 30, 64]
 
 
 def held_out_of(data, seed):
@@ -183,6 +183,9 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
     train = ('train', pictures, '--model', start, '--out', tmp_path / 'run', '--epochs', 1, '--workers', 0)
     mmdml(*train, status=0)
     run = tmp_path / 'run-1'
+    first = ModelFolder.read(run)
+    log = next(run.glob('training/*/*.log')).read_text()
+    assert 'weights     of the neck: new, 0 of 4 from a file; the backbone made the features' in log
     # Without IAA and D&C there is nothing to draw of a run.
     assert 'mmdml test FOLDER' in mmdml('draw', run, '--out', tmp_path / 'drawn')
     # Of the model its card stays, as if the writing had been cut off, too.
@@ -190,7 +193,10 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
         for path in run.glob(name):
             path.unlink()
     mmdml(*train, '--resume', status=0)
-    assert ModelFolder.read(run).training['updates'] == 15 and not (tmp_path / 'run-2').exists()
+    again = ModelFolder.read(run)
+    assert again.training['updates'] == 15 and not (tmp_path / 'run-2').exists()
+    # The untrained backbone was built anew.
+    assert again.model_hash == first.model_hash
 
 
 def test_runs_are_numbered_and_none_is_used_twice(tmp_path):

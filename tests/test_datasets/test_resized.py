@@ -53,9 +53,13 @@ def test_a_copy_has_the_short_side_its_lists_and_names_what_is_broken(photos, tm
     before = {path: path.read_bytes() for path in photos.rglob('*.*')}
     target = tmp_path / 'small'
     error = run('--resize', SIDE, photos, target, code=1)
-    assert error.stdout.startswith('4 images written, 0 were there; 1 lists')
-    assert '1 images cannot be read; they are left out' in error.stderr
-    assert 'b/broken.jpg is no picture' in error.stderr
+    assert error.stdout.startswith('4 images written, 0 were there; lists: 1')
+    named, end = error.stderr.splitlines()[-2:]
+    assert named.startswith('left out: b/broken.jpg is no picture that OpenCV decodes')
+    assert end == (
+        f'error: 1 of 5 images cannot be read and are left out: replace them, or remove them from {photos}, and from '
+        'the lists that name them, and run the command again'
+    )
     sizes = {
         each: cv2.imread(str(target / each)).shape[:2] for each in ('a/1.jpg', 'a/2.jpg', 'b/3.png.jpg', 'b/4.jpg')
     }
@@ -76,6 +80,9 @@ def test_a_copy_has_the_short_side_its_lists_and_names_what_is_broken(photos, tm
     assert again.stdout.startswith('1 images written, 3 were there') and (target / 'a/2.jpg').is_file()
     assert (target / 'a/1.jpg').stat().st_mtime_ns == written
     assert 'was made with' in run('--resize', 32, photos, target, code=1).stderr
+    (photos / 'b/broken.jpg').unlink()
+    assert run('--resize', SIDE, photos, target).stdout.startswith('0 images written, 4 were there')
+    (photos / 'b/broken.jpg').write_bytes(before[photos / 'b/broken.jpg'])
 
 
 def test_mistakes_end_in_a_line_before_anything_is_written(photos, tmp_path):

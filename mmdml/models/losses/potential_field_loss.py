@@ -36,6 +36,10 @@ class PotentialFieldLoss(ProxyLoss):
     paper does not say what is done there. Formula and values are those of two third parties who restate the paper,
     not confirmed by code of the authors, of whom none is public.
 
+    The slope :math:`\partial \psi^- / \partial s` reaches :math:`10^{\alpha + 2} \alpha / \delta^2`, :math:`10^8` by
+    default, which fp16 cannot hold: rows have to be normalized in fp32, as every neck does also under ``--amp``. Behind
+    the normalization only the part along the sphere is left, which is small between near-duplicates.
+
     Args:
         num_classes: number C of training classes.
         embed_dim: width D of the embedding. A ``DivideAndConquerHead`` puts in the width of each slice.

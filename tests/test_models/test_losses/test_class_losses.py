@@ -20,7 +20,7 @@ from mmdml.models.losses import (
     ProxyNCAPlusPlusLoss,
     SoftTripleLoss,
 )
-from mmdml.models.necks import DivideAndConquerEmbedding
+from mmdml.models.necks import DivideAndConquerEmbedding, LinearEmbedding
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch, Rows
 
@@ -315,6 +315,25 @@ def test_autocast_changes_nothing_and_half_precision_is_computed_in_fp32(kind, o
     with torch.autocast('cpu', dtype):
         value = loss(PairBatch.from_embeddings(unit, labels))
     assert value.dtype == torch.float32 and torch.equal(value, expected)
+
+
+def test_near_duplicates_of_two_classes_have_a_gradient_in_half_precision():
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.randn(4, 16, generator=generator, dtype=torch.float64)
+    raw = torch.cat([centers, centers + 1e-3 * torch.randn(4, 16, generator=generator, dtype=torch.float64)])
+    neck, labels = LinearEmbedding(16, 16), torch.tensor([0, 1, 2, 3, 1, 0, 3, 2])
+    torch.manual_seed(1)
+    loss = PotentialFieldLoss(4, 16, 2)
+
+    def gradient(rows):
+        rows.requires_grad_()
+        loss(PairBatch.from_embeddings(neck.unit(rows), labels)).backward()
+        return rows.grad.double()
+
+    half = gradient(raw.half())
+    exact = gradient(raw.half().double())
+    assert exact.abs().max() > 1000
+    torch.testing.assert_close(half, exact, rtol=0.01, atol=0.001 * exact.abs().max().item())
 
 
 THEIRS = {
