@@ -9,7 +9,14 @@ import pytest
 def row(name, seed, recall, where='features/net/set_a'):
     options = json.dumps({'val_dataloader.dataset.data_root': where})
     scores = {'retrieval/Recall@1': str(recall), 'retrieval/MAP@R': str(recall / 2)}
-    return {'run': f'{where}-{name}-{seed}', 'name': name, 'seed': str(seed), 'options': options, **scores}
+    return {
+        'run': f'{where}-{name}-{seed}',
+        'config_hash': 'h',
+        'name': name,
+        'seed': str(seed),
+        'options': options,
+        **scores,
+    }
 
 
 FIRST = [*(row('a', seed, 50) for seed in range(3)), *(row('b', seed, 60) for seed in range(3))]
@@ -40,3 +47,17 @@ def test_differences_of_pairs_need_both_runs():
 def test_nothing_in_common_is_refused():
     with pytest.raises(ValueError, match='no run in common'):
         compare_machines.table(FIRST, [row('c', 0, 1)])
+
+
+def test_runs_of_one_name_are_all_counted_and_make_no_pair():
+    # Two values of an option under one name and seed: both moved, by 1 and by 3.
+    first = [*FIRST, dict(row('a', 0, 70), run='other options')]
+    second = [row('a', 0, 51), dict(row('a', 0, 73), run='other options'), row('b', 0, 60)]
+    assert '| a score | 3 | 1 | +1.33 |' in compare_machines.table(first, second)
+    with pytest.raises(ValueError, match='a has several runs of seed 0'):
+        compare_machines.table(first, second, [('a', 'b')])
+
+
+def test_another_version_of_a_config_is_another_run():
+    with pytest.raises(ValueError, match='no run in common'):
+        compare_machines.table(FIRST, [dict(row('a', 0, 51), config_hash='later')])

@@ -2,9 +2,9 @@ r"""Compare the scores of the same runs in two CSVs: how far another machine mov
 
     python tools/analysis_tools/compare_machines.py experiments/results.csv results_elsewhere.csv --pair ms iaa_ms
 
-A line for each set: how many runs both have, how many are equal, and the mean, the standard deviation and the largest
-size of second minus first, in points of percent. With ``--pair`` also how far the differences between two ways to
-train moved, which is what claims are made of.
+A line for each set: how many runs both have, in one version of their config, how many are equal, and the mean, the
+standard deviation and the largest size of second minus first, in points of percent. With ``--pair`` also how far the
+differences between two ways to train moved, which is what claims are made of.
 """
 
 import argparse
@@ -24,27 +24,45 @@ COLUMNS = {
 }
 
 
-def moved(first: Sequence[Row], second: Sequence[Row], metric: str) -> dict[tuple[str, str, str], float]:
-    """Second minus first of the runs that both have, by set, name and seed.
+#: Second minus first of a run, with its set, name and seed.
+Change = tuple[str, str, str, float]
+
+
+def moved(first: Sequence[Row], second: Sequence[Row], metric: str) -> list[Change]:
+    """Second minus first of the runs that both have, of one version of their config.
 
     Raises:
-        ValueError: if they have no run in common.
+        ValueError: if they have no such run in common.
     """
-    there = {row['run']: row for row in first}
-    shared = [row for row in second if row['run'] in there]
+    there = {(row['run'], row['config_hash']): row for row in first}
+    shared = [row for row in second if (row['run'], row['config_hash']) in there]
     if not shared:
-        raise ValueError('the two files have no run in common: a run is its config, seed and options')
-    return {(*set_and_name(row), row['seed']): float(row[metric]) - float(there[row['run']][metric]) for row in shared}
+        raise ValueError('the two files have no run in common: a run is its config in one version, seed and options')
+    return [
+        (*set_and_name(row), row['seed'], float(row[metric]) - float(there[row['run'], row['config_hash']][metric]))
+        for row in shared
+    ]
 
 
-def by_set(changes: dict[tuple[str, str, str], float], pair: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Arrange differences by set; with a pair, those of its second way to train minus those of its first."""
+def by_set(changes: Sequence[Change], pair: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Arrange differences by set; with a pair, those of its second way to train minus those of its first.
+
+    Raises:
+        ValueError: if a set has two runs of a seed under a name of the pair, as those of a matrix of options.
+    """
     found: dict[str, list[float]] = {}
-    for (where, name, seed), change in changes.items():
-        if not pair:
+    if not pair:
+        for where, _, _, change in changes:
             found.setdefault(where, []).append(change)
-        elif name == pair[1] and (where, pair[0], seed) in changes:
-            found.setdefault(where, []).append(change - changes[where, pair[0], seed])
+    else:
+        sides: dict[tuple[str, str, str], float] = {}
+        for where, name, seed, change in changes:
+            if name in pair and (where, name, seed) in sides:
+                raise ValueError(f'{name} has several runs of seed {seed} on {where}: which of them makes the pair?')
+            sides[where, name, seed] = change
+        for (where, name, seed), change in sides.items():
+            if name == pair[1] and (where, pair[0], seed) in sides:
+                found.setdefault(where, []).append(change - sides[where, pair[0], seed])
     return {where: np.array(values) for where, values in found.items()}
 
 
