@@ -65,5 +65,5 @@ def train(cfg: Config) -> Runner:
 
 
 def weights(runner: Runner) -> dict:
-    """Copies of the model's weights."""
-    return {key: value.clone() for key, value in runner.model.state_dict().items()}
+    """Copies of the model's weights, on the host."""
+    return {key: value.cpu().clone() for key, value in runner.model.state_dict().items()}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from tiny import tiny_config, train
+from tiny import tiny_config, train, weights
 
 from mmdml.registry import HOOKS, MODELS
 
@@ -47,7 +47,7 @@ def test_a_backbone_frozen_for_the_whole_run_comes_out_as_it_went_in(pictures, t
     cfg.load_from = str(tmp_path / 'start.pth')
     start = MODELS.build(cfg.model).state_dict()
     torch.save(dict(state_dict=start), cfg.load_from)
-    trained = train(cfg).model.state_dict()
+    trained = weights(train(cfg))
     for name in ('backbone.blocks.0.weight', 'backbone.blocks.1.weight', 'backbone.blocks.1.bias'):
         assert torch.equal(trained[name], start[name])
     assert not torch.equal(trained['neck.linear.weight'], start['neck.linear.weight'])

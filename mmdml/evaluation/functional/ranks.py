@@ -182,7 +182,7 @@ def _bound(maxima: Tensor, depth: float, parts: OneProcess) -> Tensor:
 def sort_falling(values: Tensor, stable: bool = False) -> tuple[Tensor, Tensor]:
     """``(Q, P)`` sorted rows, and the places they were at; stable: equal values stay in order."""
     if values.device.type != 'cpu':
-        return values.sort(1, descending=True, stable=stable)
+        return values.sort(dim=1, descending=True, stable=stable)
     order = torch.from_numpy(np.argsort(-values.numpy(), axis=1, kind='stable' if stable else None))
     return values.gather(1, order), order
 
