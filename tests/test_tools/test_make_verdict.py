@@ -155,3 +155,14 @@ def test_curves_are_drawn_of_gains_by_line_and_of_scores(tmp_path):
     plot_curves({'rows': rows, 'sets': sets, 'x': 'updates', **names}, scores, tmp_path / 'scores.png')
     plot_gains({'rows': rows, 'sets': sets}, scores, tmp_path / 'dots.png')
     assert all((tmp_path / f'{name}.png').stat().st_size > 5000 for name in ('gains', 'scores', 'dots'))
+
+
+def test_a_set_without_a_measured_gain_has_no_panel(tmp_path):
+    scores = read_scores(ROWS, {})
+    rows = [{'label': 'B', 'base': 'a', 'arm': 'b'}, {'label': 'never run', 'base': 'a', 'arm': 'z'}]
+    pictures = []
+    for sets in ([DEFAULT_SET], [DEFAULT_SET, 'features/not/run']):
+        plot_gains({'rows': rows, 'sets': sets}, scores, tmp_path / 'gains.png')
+        pictures.append((tmp_path / 'gains.png').read_bytes())
+    plot_gains({'rows': rows[:1], 'sets': [DEFAULT_SET]}, scores, tmp_path / 'gains.png')
+    assert pictures[0] == pictures[1] == (tmp_path / 'gains.png').read_bytes()

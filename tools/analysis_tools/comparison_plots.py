@@ -8,11 +8,12 @@ from paired_scores import METRICS, Scores, compare, sets_of, short
 
 
 def plot_gains(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
-    """Draw gains in Recall@1 and MAP@R with their t intervals, one panel for each set; faint where 0 is inside."""
+    """Draw gains in Recall@1 and MAP@R with their t intervals, one panel for each set; faint where 0 is inside.
+
+    Rows and sets without a measured gain are left out.
+    """
     pyplot = _pyplot()
-    sets = comparison.get('sets') or sets_of(scores)
-    measured = {name for _, _, name in scores}
-    rows = [row for row in comparison['rows'] if {row['base'], row['arm']} <= measured] or comparison['rows']
+    sets, rows = _measured(comparison['rows'], comparison.get('sets') or sets_of(scores), scores)
     longest = max(len(row['label']) for row in rows)
     size = (2.3 * len(sets) + 0.3 + 0.07 * longest, 0.34 * len(rows) + 1.3)
     figure, panels = pyplot.subplots(1, len(sets), figsize=size, squeeze=False)
@@ -36,6 +37,20 @@ def plot_gains(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
     handles = [pyplot.Line2D([], [], color=color, marker='o', markersize=4) for color in ('C0', 'C1')]
     panels[0][-1].legend(handles, list(METRICS), fontsize=6)
     _save(figure, path)
+
+
+def _measured(rows: list[dict], sets: Sequence[str], scores: Scores) -> tuple[list[str], list[dict]]:
+    """Return the sets and rows that have a gain; all of them where none has."""
+    pairs = [
+        (where, row)
+        for where in sets
+        for row in rows
+        if any(compare(scores, metric, where, row['base'], row['arm']) is not None for metric in METRICS.values())
+    ]
+    return (
+        [where for where in sets if any(where == found for found, _ in pairs)] or list(sets),
+        [row for row in rows if any(row is found for _, found in pairs)] or rows,
+    )
 
 
 def plot_curves(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
