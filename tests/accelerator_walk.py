@@ -1,6 +1,6 @@
-"""Every loss, generator, miner and regularizer on the pretended accelerator; ``test_pretended_accelerator.py`` runs it.
+"""Losses, generators, miners and regularizers on the pretended accelerator; ``test_pretended_accelerator.py`` runs it.
 
-They are found in the registry: a new one is walked by being there.
+Losses, generators and miners are found in the registry: a new one is walked by being there.
 """
 
 import inspect
@@ -45,8 +45,11 @@ def heads():
             yield f'{loss}, {name}', dict(loss=config_of(loss), sources=dict(made=config_of(name)))
     for name in parts_of(Miner):
         yield f'ContrastiveLoss, {name}', dict(loss=config_of('ContrastiveLoss'), miner=config_of(name))
-    terms = dict(koleo=dict(type='KoLeo', weight=0.1))
-    yield 'MultiSimilarityLoss, KoLeo', dict(loss=config_of('MultiSimilarityLoss'), regularizers=terms)
+    # MaskDiversity needs learned masks: a run with both is among those of test_pretended_accelerator.py.
+    for name in ('AntiCollapse', 'CrossBatchSpread', 'EmbeddingNorm', 'KoLeo', 'LossTerm'):
+        options = {'CrossBatchSpread': dict(size=16), 'LossTerm': dict(loss=config_of('ContrastiveLoss'))}.get(name, {})
+        terms = dict(term=config_of(name, weight=0.1, **options))
+        yield f'MultiSimilarityLoss, {name}', dict(loss=config_of('MultiSimilarityLoss'), regularizers=terms)
 
 
 CASES = dict(heads())
@@ -80,11 +83,31 @@ def test_a_head_stays_on_its_device_and_gives_the_values_of_the_host(config):
     assert len(host) == len(device) and all(map(torch.equal, host, device))
 
 
-def test_tensors_of_the_host_are_refused():
+@pytest.mark.parametrize(
+    'function',
+    [
+        lambda x, y: x + y,
+        lambda x, y: x @ y.T,
+        lambda x, y: y[x > 0],
+        lambda x, y: y.copy_(x).add_(x),
+        lambda x, y: torch.cat([x, y]),
+        lambda x, y: torch.equal(x, y),
+        lambda x, y: x.gather(1, y.long()),
+        lambda x, y: x.long().index_put((torch.tensor([0]),), y[:1].long()),
+        lambda x, y: torch.randn(3, generator=torch.Generator(), device=x.device),
+        lambda x, y: torch.randperm(3, generator=torch.Generator(x.device)),
+    ],
+)
+def test_tensors_and_generators_of_the_host_are_refused(function):
+    with pytest.raises(RuntimeError, match='on one device'):
+        function(torch.randn(3, 2).to('pretended'), torch.ones(3, 2))
+
+
+def test_numbers_and_indices_of_the_host_are_taken_and_numpy_is_not():
     rows = torch.randn(3, 2).to('pretended')
-    for mixed in (lambda: rows + torch.ones(3, 2), lambda: rows @ torch.ones(2, 2), lambda: torch.ones(3, 2)[rows > 0]):
-        with pytest.raises(RuntimeError, match='on one device'):
-            mixed()
+    assert (rows + torch.tensor(1.0)).cpu().equal(rows.cpu() + 1)
+    assert rows[torch.tensor([2, 0])].cpu().equal(rows.cpu()[[2, 0]])
+    drawn = torch.randn(3, generator=torch.Generator(rows.device).manual_seed(0), device=rows.device)
+    assert drawn.cpu().equal(torch.randn(3, generator=torch.Generator().manual_seed(0)))
     with pytest.raises(TypeError, match='numpy'):
         rows.numpy()
-    assert (rows + torch.tensor(1.0)).cpu().equal(rows.cpu() + 1)

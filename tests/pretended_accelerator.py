@@ -3,8 +3,11 @@
     PYTHONPATH=tests pytest -p pretended_accelerator tests/test_engine
 
 runs tests with ``pretended`` as the device of every run. Its tensors hold tensors of the host, so that every figure is
-that of the host, bit for bit. But as on CUDA, they do not mix with tensors of the host, nor become NumPy arrays.
-Kernels, rounding, memory and waits for the device are not shown, nor what a test runs in a process of its own.
+that of the host, bit for bit. But as on CUDA, they mix with no tensor of the host but a single number or an index, take
+no generator of the host, and do not become NumPy arrays.
+
+Not shown are kernels, rounding, memory, waits for the device, branches that only ``cuda`` takes, what a test runs in a
+process of its own, and that ``torch.load`` without ``map_location`` gives tensors of the device back as such.
 """
 
 from typing import Any
@@ -24,10 +27,16 @@ NAME = 'pretended'
 aten = torch.ops.aten
 #: Operators that bring a tensor from one device to another.
 MOVING = {aten._to_copy.default, aten.copy_.default}
-#: CUDA takes indices of the host into a tensor of its own.
+#: Into a tensor of its own CUDA takes indices of the host, and of its values a single number.
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 #: Operators that take not even a single number of the host.
-STRICT = {aten.embedding, aten.gather, aten.index_select, aten.scatter, aten.cat, aten.stack, aten.mm, aten.addmm}
+STRICT = {
+    getattr(aten, name)
+    for name in (
+        'embedding gather index_select cat stack mm addmm bmm equal scatter scatter_ scatter_add scatter_add_ '
+        'index_add index_add_ index_copy index_copy_'
+    ).split()
+}
 
 
 class BackendModule(_DummyBackendModule):
@@ -75,8 +84,8 @@ class PretendedTensor(Tensor):
     def tolist(self) -> list:
         return self.held.tolist()
 
-    def new_tensor(self, data: Any, dtype: torch.dtype | None = None) -> Tensor:
-        return torch.tensor(data, dtype=dtype or self.dtype).to(DEVICE)
+    def new_tensor(self, data: Any, dtype: torch.dtype | None = None, device: Any = DEVICE, **kwargs: Any) -> Tensor:
+        return torch.tensor(data, dtype=dtype or self.dtype, device=device, **kwargs)
 
     def __repr__(self, **_: Any) -> str:
         return f'{self.held!r}@{NAME}'
@@ -109,7 +118,8 @@ def refuse_mixing(function: Any, args: tuple, there: list[Tensor], here: list[Te
     first_is_here = isinstance(args[0], Tensor) and not isinstance(args[0], PretendedTensor)
     written = function._schema.arguments[0].alias_info
     if packet in INDEXING:
-        refused = first_is_here or any(x.dim() and x.dtype.is_floating_point for x in here)
+        values = [] if packet is aten.index else args[2:3]
+        refused = first_is_here or any(x.dim() and not isinstance(x, PretendedTensor) for x in values)
     elif first_is_here and written is not None and written.is_write:
         refused = True
     else:
@@ -127,6 +137,9 @@ def call(function: Any, args: tuple, kwargs: dict) -> Any:
         refuse_mixing(function, args, there, here)
     asked = kwargs.get('device')
     stays = is_pretended(asked) if asked is not None else bool(there)
+    for generator in (x for x in flat if isinstance(x, torch.Generator)):
+        if (generator._cdata in GeneratorType.of_device) != stays:
+            raise RuntimeError(f'the generator and the result must be on one device: {function}')
 
     on_host = [x.held if isinstance(x, PretendedTensor) else x for x in flat]
     on_host = [torch.device('cpu') if isinstance(x, torch.device) and x.type == NAME else x for x in on_host]
@@ -135,6 +148,8 @@ def call(function: Any, args: tuple, kwargs: dict) -> Any:
 
     written = function._schema.arguments[0].alias_info if function._schema.arguments else None
     if written is not None and written.is_write and isinstance(args[0], Tensor):
+        if isinstance(args[0], PretendedTensor) and args[0].shape != args[0].held.shape:
+            raise NotImplementedError(f'a tensor of {DEVICE} keeps its shape: {function}')
         return args[0]
     if 'out' in kwargs:
         return kwargs['out']
@@ -152,15 +167,19 @@ class Pretended(TorchDispatchMode):
 
 
 class GeneratorType(type):
-    """Of ``torch.Generator``, whose ones for this device are those of the host."""
+    """Of ``torch.Generator``, whose ones for this device are generators of the host that are remembered."""
 
     made_by_torch = torch.Generator
+    of_device: dict[int, torch.Generator] = {}  # noqa: RUF012  (kept, so that no other one gets the same address)
 
     def __instancecheck__(cls, value: Any) -> bool:
         return isinstance(value, cls.made_by_torch)
 
     def __call__(cls, device: Any = 'cpu') -> torch.Generator:
-        return cls.made_by_torch('cpu' if is_pretended(device) else device)
+        if not is_pretended(device):
+            return cls.made_by_torch(device)
+        made = cls.made_by_torch('cpu')
+        return cls.of_device.setdefault(made._cdata, made)
 
 
 class Generator(metaclass=GeneratorType):
@@ -173,7 +192,8 @@ def through_host(make: Any) -> Any:
     def made(*args: Any, device: Any = None, **kwargs: Any) -> Tensor:
         if not is_pretended(device):
             return make(*args, device=device, **kwargs)
-        return make(*args, **kwargs).to(DEVICE)
+        requires_grad = kwargs.pop('requires_grad', False)
+        return make(*args, **kwargs).to(DEVICE).requires_grad_(requires_grad)
 
     return made
 
@@ -192,7 +212,7 @@ def load_through_host(load: Any) -> Any:
     """``torch.load``, whose ``map_location`` may be the device."""
 
     def loaded(file: Any, map_location: Any = None, **kwargs: Any) -> Any:
-        if map_location is None or callable(map_location) or not is_pretended(map_location):
+        if not isinstance(map_location, str | torch.device) or not is_pretended(map_location):
             return load(file, map_location=map_location, **kwargs)
         return there(load(file, map_location='cpu', **kwargs))
 
