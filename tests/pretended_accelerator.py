@@ -222,7 +222,8 @@ def load_through_host(load: Any) -> Any:
 def pytest_configure(config: Any) -> None:
     """Pretend, in this process and from here on."""
     import mmengine.device.utils
-    import mmpretrain.models  # noqa: F401  (torchvision below it compiles functions that must not be replaced yet)
+
+    import mmdml.models  # noqa: F401  (torchvision below it compiles functions that must not be replaced yet)
 
     torch.Generator = Generator
     torch.tensor, torch.as_tensor = through_host(torch.tensor), through_host(torch.as_tensor)
