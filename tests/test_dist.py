@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 import torch.distributed as torch_dist
-from torch import multiprocessing
+from ranks import run_ranks
 
 from mmdml import dist
 from mmdml.structures import Rows
@@ -80,7 +80,7 @@ def work(rank, folder, world_size):
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
-    multiprocessing.spawn(work, (str(folder), 2), nprocs=2)
+    run_ranks(work, str(folder), 2)
     return [torch.load(folder / f'{rank}.pth', weights_only=False) for rank in range(2)]
 
 

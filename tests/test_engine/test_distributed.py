@@ -1,17 +1,16 @@
 """Two processes on the CPU (gloo) against one."""
 
-import gc
 import os
 import os.path as osp
-import socket
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmpretrain.structures import DataSample
+from ranks import free_port, run_group
 from tiny import REPO, tiny_config
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,30 +24,16 @@ from mmdml.structures import Embeddings, Progress, Rows, StepContext
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+@pytest.fixture(scope='module')
+def of_two_ranks(tmp_path_factory):
+    """For each rank what each work returned, by name. One start of the processes serves all of them."""
+    folder = tmp_path_factory.mktemp('works')
+    run_group(all_works, str(folder))
+    return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
 
 
-def start(rank, world_size, port):
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), LOCAL_RANK=str(rank))
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo', rank=rank, world_size=world_size)
-
-
-def in_two_processes(work, *args):
-    mp.spawn(on_a_rank, args=(2, free_port(), work, *args), nprocs=2)
-
-
-def on_a_rank(rank, world_size, port, work, *args):
-    start(rank, world_size, port)
-    work(rank, world_size, *args)
-    # Only now, when the work's DDP wrapper is gone: a process group that dies with its last wrapper joins its threads
-    # while it holds the interpreter lock, which these threads may be waiting for.
-    gc.collect()
-    dist.barrier()
-    dist.destroy_process_group()
+def all_works(rank, world_size, folder):
+    torch.save({name: work(rank, world_size, *args) for name, (work, *args) in works().items()}, f'{folder}/{rank}.pth')
 
 
 def model_with(loss, gather=True):
@@ -79,8 +64,8 @@ def gradients(model):
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def global_loss_on_a_rank(rank, world_size, loss, chunk_size, out):
-    model = model_with(loss)
+def global_loss_on_a_rank(rank, world_size, loss, chunk_size):
+    model = model_with(dict(type=loss))
     model.chunk_size = chunk_size
     model.step = StepContext(Progress(3, 10, 5, rank=rank, world_size=world_size))
     wrapped = DistributedDataParallel(model)
@@ -88,22 +73,26 @@ def global_loss_on_a_rank(rank, world_size, loss, chunk_size, out):
     part = slice(4 * rank, 4 * rank + 4)
     value = wrapped(inputs[part], samples[part], mode='loss')['loss']
     value.backward()
-    torch.save((value.detach(), gradients(model)), osp.join(out, f'{rank}.pth'))
+    return value.detach(), gradients(model)
 
 
-@pytest.mark.parametrize(
-    'loss, chunk_size',
-    [('ContrastiveLoss', None), ('TripletLoss', None), ('MultiSimilarityLoss', None), ('MultiSimilarityLoss', 3)],
-)
-def test_gathered_loss_and_gradient_with_iaa_equal_one_process_on_the_global_batch(tmp_path, loss, chunk_size):
-    in_two_processes(global_loss_on_a_rank, dict(type=loss), chunk_size, str(tmp_path))
+GLOBAL_LOSSES = [
+    ('ContrastiveLoss', None),
+    ('TripletLoss', None),
+    ('MultiSimilarityLoss', None),
+    ('MultiSimilarityLoss', 3),
+]
+
+
+@pytest.mark.parametrize('loss, chunk_size', GLOBAL_LOSSES)
+def test_gathered_loss_and_gradient_with_iaa_equal_one_process_on_the_global_batch(of_two_ranks, loss, chunk_size):
     model = model_with(dict(type=loss))
     model.step = StepContext(Progress(3, 10, 5))
     value = model(*global_batch(), mode='loss')['loss']
     value.backward()
     assert value > 0
-    for rank in range(2):
-        ranks_value, ranks_gradients = torch.load(tmp_path / f'{rank}.pth')
+    for found in of_two_ranks:
+        ranks_value, ranks_gradients = found[f'{loss} {chunk_size}']
         torch.testing.assert_close(ranks_value, value.detach())
         for name, gradient in gradients(model).items():
             torch.testing.assert_close(ranks_gradients[name], gradient, rtol=1e-4, atol=1e-6)
@@ -135,44 +124,47 @@ def every_row():
     return torch.randn(8, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def every_loss_on_a_rank(rank, world_size, out):
+def every_loss_on_a_rank(rank, world_size):
     part = slice(4 * rank, 4 * rank + 4)
-    torch.save(losses_of(every_row()[part], LABELS[[0, 2, 4, 6, 1, 3, 5, 7]][part]), osp.join(out, f'{rank}.pth'))
+    return losses_of(every_row()[part], LABELS[[0, 2, 4, 6, 1, 3, 5, 7]][part])
 
 
-@pytest.mark.slow
-def test_every_loss_of_gathered_rows_equals_one_process_on_all_rows(tmp_path):
+def test_every_loss_of_gathered_rows_equals_one_process_on_all_rows(of_two_ranks):
     """No rank has a positive of its own rows."""
-    in_two_processes(every_loss_on_a_rank, str(tmp_path))
     whole = losses_of(every_row(), LABELS[[0, 2, 4, 6, 1, 3, 5, 7]])
     assert len(whole) >= 20
-    for rank in range(2):
-        found = torch.load(tmp_path / f'{rank}.pth')
+    for rank, found in enumerate(of_two_ranks):
         for name, (value, gradient, of_parameters) in whole.items():
             # The gradient of rows is the sum over both ranks' losses, which DistributedDataParallel averages again.
             expected = value, 2 * gradient[4 * rank : 4 * rank + 4], of_parameters
-            torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-12, msg=lambda text, n=name: n + text)
+            found_here = found['every loss'][name]
+            torch.testing.assert_close(found_here, expected, rtol=1e-9, atol=1e-12, msg=lambda text, n=name: n + text)
 
 
-def gather_on_a_rank(rank, world_size, out):
+def gather_on_a_rank(rank, world_size):
     raw = torch.full((2, 1), float(rank + 1), requires_grad=True)
     rows = gather_rows(Rows.of_batch(raw, torch.tensor([rank, 9]), torch.tensor([10 * rank, 10 * rank + 1])))
     (rows.embeddings[:, 0] * torch.tensor([1.0, 2, 3, 4])).sum().backward()
-    torch.save(
-        (rows.embeddings.detach(), rows.labels, rows.views, rows.indices, raw.grad), osp.join(out, f'{rank}.pth')
-    )
+    return rows.embeddings.detach(), rows.labels, rows.views, rows.indices, raw.grad
 
 
-def test_gathered_rows_are_the_same_on_all_ranks_in_rank_order_with_views_of_the_global_batch(tmp_path):
-    in_two_processes(gather_on_a_rank, str(tmp_path))
-    for rank in range(2):
-        rows, labels, views, indices, gradient = torch.load(tmp_path / f'{rank}.pth')
+def test_gathered_rows_are_the_same_on_all_ranks_in_rank_order_with_views_of_the_global_batch(of_two_ranks):
+    for rank, found in enumerate(of_two_ranks):
+        rows, labels, views, indices, gradient = found['gather']
         assert rows.flatten().tolist() == [1, 1, 2, 2]
         assert labels.tolist() == [0, 9, 1, 9]
         assert views.flatten().tolist() == [0, 1, 2, 3]
         assert indices.tolist() == [0, 1, 10, 11]
         # The sum over both ranks' losses, which DistributedDataParallel averages again.
         assert gradient.flatten().tolist() == [[2, 4], [6, 8]][rank]
+
+
+def works():
+    """Name -> function of rank and number of ranks, and its further arguments."""
+    global_losses = {
+        f'{loss} {chunk_size}': (global_loss_on_a_rank, loss, chunk_size) for loss, chunk_size in GLOBAL_LOSSES
+    }
+    return {**global_losses, 'every loss': (every_loss_on_a_rank,), 'gather': (gather_on_a_rank,)}
 
 
 def launch(script, *args):
@@ -205,7 +197,10 @@ def two_ranks(pictures, tmp_path_factory):
 
 
 def test_dist_train_runs_on_two_cpu_processes_and_ends_in_scores(two_ranks):
-    assert 'Recall@1' in two_ranks[2] and 'Done: ' in two_ranks[2]
+    assert 'Recall@1' in two_ranks[2]
+    # 36 pictures in global batches of 12, and some once more, are 4 updates an epoch.
+    assert two_ranks[2].count('Done: 12 updates') == two_ranks[2].count('Done: ') == 1
+    assert (two_ranks[0] / 'epoch_3.pth').exists()
 
 
 def test_ranks_see_different_images_in_every_step_and_one_global_loss(two_ranks):
@@ -234,12 +229,13 @@ def test_a_run_on_two_ranks_resumes_bit_equal(two_ranks, tmp_path):
     assert all(torch.equal(value, again['state_dict'][key]) for key, value in whole['state_dict'].items())
 
 
-def test_dist_test_scores_as_one_process_does(two_ranks):
-    work_dir, config, _ = two_ranks
+def test_dist_test_scores_and_writes_what_one_process_does(two_ranks, tmp_path):
+    work_dir, config, training = two_ranks
     checkpoint = work_dir / 'epoch_3.pth'
-    both = launch('dist_test.sh', config, checkpoint, 2, '--work-dir', work_dir / 'a')
+    arguments = (config, checkpoint, '--work-dir', tmp_path, '--out')
+    both = launch('dist_test.sh', *arguments[:2], 2, *arguments[2:], tmp_path / 'two.npz')
     done = subprocess.run(
-        [sys.executable, osp.join(REPO, 'tools', 'test.py'), config, checkpoint, '--work-dir', work_dir / 'b'],
+        [sys.executable, osp.join(REPO, 'tools', 'test.py'), *arguments, tmp_path / 'one.npz'],
         env=dict(os.environ, PYTHONPATH=osp.join(REPO, 'tests')),
         capture_output=True,
         text=True,
@@ -247,8 +243,14 @@ def test_dist_test_scores_as_one_process_does(two_ranks):
     assert done.returncode == 0, done.stderr
 
     def scores(text):
-        return text.split('Done: ')[1].split(' (')[0]
+        return re.findall(r'Done: (.*) \(36 images, training classes\)', text)
 
-    assert scores(both) == scores(done.stdout + done.stderr) and 'MAP@R' in scores(both)
+    assert len(scores(both)) == 1 and scores(both) == scores(done.stdout + done.stderr) and 'MAP@R' in scores(both)[0]
     # ... and as the monitor said at the end of training, on two ranks.
-    assert scores(both).split('Recall@8')[0] in two_ranks[2]
+    assert scores(both)[0].split('Recall@8')[0] in training
+    assert both.count('wrote 36 embeddings') == 1
+    one, two = np.load(tmp_path / 'one.npz'), np.load(tmp_path / 'two.npz')
+    assert sorted(one) == sorted(two) == ['class_names', 'embeddings', 'labels', 'model_hash', 'paths', 'roles']
+    np.testing.assert_allclose(one['embeddings'], two['embeddings'], atol=1e-6)
+    for name in ('class_names', 'labels', 'model_hash', 'paths', 'roles'):
+        np.testing.assert_array_equal(one[name], two[name])

@@ -8,7 +8,7 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmpretrain.structures import DataSample
-from test_distributed import in_two_processes
+from ranks import run_group
 from tiny import tiny_config, train
 from torch.nn.parallel import DistributedDataParallel
 
@@ -197,7 +197,7 @@ def fail():
 def two_ranks(pictures, tmp_path_factory):
     """The folder in which both ranks left what they did."""
     out = tmp_path_factory.mktemp('two_ranks')
-    in_two_processes(work_of_a_rank, pictures, str(out))
+    run_group(work_of_a_rank, pictures, str(out))
     return out
 
 

@@ -3,7 +3,7 @@
 import os.path as osp
 
 import torch
-from test_distributed import in_two_processes
+from ranks import run_group
 from torch import nn
 
 from mmdml.registry import HOOKS
@@ -28,7 +28,7 @@ def average_on_a_rank(rank, world_size, out):
 
 
 def test_statistics_that_are_learned_are_averaged_and_nothing_else(tmp_path):
-    in_two_processes(average_on_a_rank, str(tmp_path))
+    run_group(average_on_a_rank, str(tmp_path))
     for rank in range(2):
         state = torch.load(tmp_path / f'{rank}.pth')
         assert state['0.running_mean'].tolist() == [0.5, 0.5] and state['0.num_batches_tracked'] == 5

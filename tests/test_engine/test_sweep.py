@@ -1,17 +1,14 @@
 """One pass over the training set: every image once, the same whatever the number of ranks, workers and batches."""
 
-import os
 import os.path as osp
 import shutil
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.dataset import Compose
 from mmengine.hooks import Hook
-from test_distributed import free_port
+from ranks import run_group
 from tiny import tiny_config, train
 
 from mmdml.datasets import ImageFolder
@@ -67,17 +64,13 @@ def test_a_repeated_sweep_of_a_frozen_network_gives_the_same_variance(pictures):
     )
 
 
-def sweep_on_a_rank(rank, world_size, port, pictures, out):
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo', rank=rank, world_size=world_size)
+def sweep_on_a_rank(rank, world_size, pictures, out):
     model, dataset = build(pictures)
     torch.save(vars(sweep(model, dataset, batch_size=5)), osp.join(out, f'{rank}.pth'))
-    dist.destroy_process_group()
 
 
 def test_three_ranks_equal_one_process(pictures, tmp_path):
-    mp.spawn(sweep_on_a_rank, args=(3, free_port(), pictures, str(tmp_path)), nprocs=3)
+    run_group(sweep_on_a_rank, pictures, str(tmp_path), number=3)
     alone = sweep(*build(pictures), batch_size=5)
     for rank in range(3):
         part = torch.load(tmp_path / f'{rank}.pth')

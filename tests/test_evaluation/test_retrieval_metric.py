@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from mmengine.dist import get_rank
 from mmengine.evaluator import Evaluator
 from mmengine.structures import BaseDataElement
+from ranks import run_ranks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdml.evaluation import RetrievalMetric, RetrievalScoring, RowFacts, Split, retrieval_scores
@@ -438,7 +438,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope='module')
 def two_ranks(folder):
     """What each of two gloo processes found, by name of the case."""
-    torch.multiprocessing.spawn(on_a_rank, (folder,), nprocs=2)
+    run_ranks(on_a_rank, folder)
     return [torch.load(os.path.join(folder, f'{rank}.pth'), weights_only=False) for rank in range(2)]
 
 

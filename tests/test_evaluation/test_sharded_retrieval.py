@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import run_ranks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdml.evaluation.functional import DISTANCES, retrieval_scores
@@ -295,7 +295,7 @@ def wide_case():
 
 
 def run(world_size, folder):
-    mp.spawn(on_a_rank, args=(world_size, str(folder)), nprocs=world_size)
+    run_ranks(on_a_rank, world_size, str(folder), number=world_size)
     return [torch.load(folder / f'{world_size}_{rank}.pth') for rank in range(world_size)]
 
 

@@ -3,7 +3,6 @@
 import os
 import os.path as osp
 import pickle
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +15,10 @@ from tiny import REPO, tiny_config
 
 from mmdml.utils.weights_hash import weights_hash
 
-TWO_RANKS = ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2')
 
-
-def run(tool, *args, fails=False, launch=(), **env):
+def run(tool, *args, fails=False, **env):
     done = subprocess.run(
-        [sys.executable, *launch, osp.join(REPO, 'tools', tool), *map(str, args)],
+        [sys.executable, osp.join(REPO, 'tools', tool), *map(str, args)],
         env=dict(os.environ, OMP_NUM_THREADS='1', **env),
         cwd=REPO,
         capture_output=True,
@@ -137,30 +134,6 @@ def test_pictures_without_labels_are_embedded_with_the_columns_of_their_table_an
     assert saved['column_camera'].tolist() == [f'c{i}' for i in range(5)]
     log = run('test.py', *arguments, '--cfg-options', *options, fails=True)
     assert 'images without a label cannot be scored' in log
-
-
-@pytest.mark.slow
-def test_two_ranks_train_and_end_in_peace(trained, tmp_path):
-    log = run('train.py', trained[0], '--work-dir', tmp_path, '--launcher', 'pytorch', launch=TWO_RANKS)
-    assert log.count('Done: 4 updates') == 1  # 36 pictures in global batches of 12, and some once more
-    assert (tmp_path / 'epoch_1.pth').exists()
-
-
-@pytest.mark.slow
-def test_two_ranks_write_what_one_process_writes(trained, tmp_path):
-    config, work_dir, _ = trained
-    arguments = (config, work_dir / 'epoch_1.pth', '--work-dir', tmp_path)
-    alone = run('test.py', *arguments, '--out', tmp_path / 'one.npz')
-    options = ('--launcher', 'pytorch', '--out', tmp_path / 'two.npz')
-    together = run('test.py', *arguments, *options, launch=TWO_RANKS)
-    figures = [re.findall(r'Done: (.*) \(36 images, training classes\)', log) for log in (alone, together)]
-    assert figures[0] and figures[0] == figures[1]
-    assert together.count('wrote 36 embeddings') == 1
-    one, two = np.load(tmp_path / 'one.npz'), np.load(tmp_path / 'two.npz')
-    assert sorted(one) == sorted(two) == [*('class_names', 'embeddings', 'labels', 'model_hash', 'paths', 'roles')]
-    np.testing.assert_allclose(one['embeddings'], two['embeddings'], atol=1e-6)
-    for name in ('class_names', 'labels', 'model_hash', 'paths', 'roles'):
-        np.testing.assert_array_equal(one[name], two[name])
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(trained, tmp_path):

@@ -1,14 +1,13 @@
 """Proxies that are divided among two ranks against those of one process."""
 
 import os
-import socket
 import uuid
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmpretrain.structures import DataSample
+from ranks import free_port, run_ranks
 from tiny import tiny_config
 from torch.nn.parallel import DistributedDataParallel
 
@@ -105,11 +104,8 @@ def run(images, work_dir, epochs, resumed=None):
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory, pictures):
     folder = tmp_path_factory.mktemp('sharded')
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
     whole = {name: model_with(name, options, sharded=False).state_dict() for name, options in LOSSES.items()}
-    mp.spawn(on_a_rank, args=(port, str(folder), pictures, whole), nprocs=2)
+    run_ranks(on_a_rank, free_port(), str(folder), pictures, whole)
     return [torch.load(folder / f'{rank}.pth') for rank in range(2)], folder
 
 

@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from ranks import run_ranks
 from tiny import tiny_config, train, weights
 from torch.nn.functional import normalize
 
@@ -162,7 +163,7 @@ def on_a_rank(rank, store, out):
 
 @pytest.mark.slow
 def test_two_ranks_hold_the_queue_of_one_process_with_the_global_batch(tmp_path):
-    torch.multiprocessing.spawn(on_a_rank, args=(str(tmp_path / 'store'), str(tmp_path)), nprocs=2)
+    run_ranks(on_a_rank, str(tmp_path / 'store'), str(tmp_path))
     expected = three_steps()
     for rank in range(2):
         state = torch.load(tmp_path / f'{rank}.pth')
