@@ -5,7 +5,7 @@ import io
 
 import pytest
 import torch
-from ranks import run_ranks
+from ranks import run_group
 from tiny import tiny_config, train, weights
 from torch.nn.functional import normalize
 
@@ -153,17 +153,14 @@ def three_steps(part=slice(None), **ranks):
     return head.sources['memory'].run_state()['-1']
 
 
-def on_a_rank(rank, store, out):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
-    torch.save(three_steps(slice(4 * rank, 4 * rank + 4), rank=rank, world_size=2), f'{out}/{rank}.pth')
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+def on_a_rank(rank, world_size, out):
+    part = slice(4 * rank, 4 * rank + 4)
+    torch.save(three_steps(part, rank=rank, world_size=world_size), f'{out}/{rank}.pth')
 
 
 @pytest.mark.slow
 def test_two_ranks_hold_the_queue_of_one_process_with_the_global_batch(tmp_path):
-    run_ranks(on_a_rank, str(tmp_path / 'store'), str(tmp_path))
+    run_group(on_a_rank, str(tmp_path))
     expected = three_steps()
     for rank in range(2):
         state = torch.load(tmp_path / f'{rank}.pth')
