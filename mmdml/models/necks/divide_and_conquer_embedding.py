@@ -1,5 +1,6 @@
 """The embedding layer of divide and conquer (CVPR 2019, arXiv 1906.05990; TPAMI 2021, arXiv 2109.04003)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,15 +12,17 @@ from mmdml.structures.partition import Partition
 
 from .base import EmbeddingNeck, at_least_fp32, embedding_layer
 from .learners import LEARNERS, SliceLearners
+from .mlp_embedding import hidden_layers
 
 
 @MODELS.register_module()
 class DivideAndConquerEmbedding(EmbeddingNeck):
     """K learners over the D neurons of one linear layer.
 
-    All learners are allocated at once, for the final K. ``num_active`` of them are in use, which is saved with the
-    weights: 1 before the first division, when the layer is the plain one, bit by bit. A division copies parents to
-    children in place; parameters never change shape.
+    Hidden layers before it, if there are any, are shared by the learners, as the backbone is. All learners are
+    allocated at once, for the final K. ``num_active`` of them are in use, which is saved with the weights: 1 before the first
+    division, when the layer is the plain one, bit by bit. A division copies parents to children in place; parameters
+    never change shape.
 
     Args:
         in_channels: width C of the features, at least 1.
@@ -28,11 +31,14 @@ class DivideAndConquerEmbedding(EmbeddingNeck):
         division: 'slices' (disjoint groups of neurons, merged as ``concat(e_1 .. e_K) / sqrt(K)``) or 'masks'
             (``normalize(z * relu(m_k))``, unmasked when merged).
         learned: for masks: train them (True) or cut the neurons by binary ones (False).
-        dropout: on the pooled features, in [0, 1).
+        dropout: on the pooled features, or behind every hidden layer, in [0, 1).
+        hidden: widths of the hidden layers, as those of :class:`MLPEmbedding`.
+        norm: of the hidden layers: 'batch', 'layer', or None.
         init_cfg: MMEngine's initialization config.
 
     Raises:
-        ValueError: for an unknown ``division``, or more learners than neurons; see also :class:`EmbeddingNeck`.
+        ValueError: for an unknown ``division`` or ``norm``, or more learners than neurons; see also
+            :class:`EmbeddingNeck`.
 
     Config::
 
@@ -49,9 +55,11 @@ class DivideAndConquerEmbedding(EmbeddingNeck):
         division: str = 'slices',
         learned: bool | None = None,
         dropout: float = 0.0,
+        hidden: Sequence[int] = (),
+        norm: str | None = 'layer',
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(in_channels, embed_dim, num_learners, dropout, init_cfg)
+        super().__init__(in_channels, embed_dim, num_learners, 0.0 if hidden else dropout, init_cfg)
         if division not in LEARNERS:
             raise ValueError(f'division must be one of {sorted(LEARNERS)}, got {division!r}')
         if learned is not None and division != 'masks':
@@ -60,7 +68,9 @@ class DivideAndConquerEmbedding(EmbeddingNeck):
         self.register_buffer('active_learners', torch.ones((), dtype=torch.int64))
         self._num_active = 1
         options = {} if learned is None else dict(learned=learned)
-        self.learners = LEARNERS[division](embedding_layer(in_channels, embed_dim), num_learners, **options)
+        self.hidden = hidden_layers(in_channels, hidden, norm, dropout) if hidden else nn.Identity()
+        layer = embedding_layer(hidden[-1] if hidden else in_channels, embed_dim)
+        self.learners = LEARNERS[division](layer, num_learners, **options)
 
     @property
     def num_active(self) -> int:
@@ -77,7 +87,7 @@ class DivideAndConquerEmbedding(EmbeddingNeck):
 
     def embed(self, features: Tensor, learner: int | None) -> Tensor:
         """``(B, C)`` -> raw ``(B, D)``; gradient reaches the rows of ``learner`` only, of all learners for None."""
-        return self.learners.linear(features, learner, self.num_active)
+        return self.learners.linear(self.hidden(features), learner, self.num_active)
 
     def unit(self, raw: Tensor, learner: int | None = None) -> Tensor:
         """Raw ``(R, D)`` -> unit rows of one learner, or of the merged embedding for None; fp32 or better."""

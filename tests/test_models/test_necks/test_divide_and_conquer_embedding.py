@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from mmdml.models import DivideAndConquerEmbedding, DivideAndConquerHead, EmbeddingHead, LinearEmbedding
+from mmdml.models import DivideAndConquerEmbedding, DivideAndConquerHead, EmbeddingHead, LinearEmbedding, MLPEmbedding
 from mmdml.models.generators import IAAGenerator, correct_variance
 from mmdml.structures import Embeddings, Progress, Rows, StepContext
 
@@ -41,6 +41,28 @@ def test_one_learner_is_the_plain_layer_bit_by_bit(options, learner):
     assert torch.equal(*results)
     own = neck.learners.slices[0].weight if not options else neck.learners.layer.weight
     assert torch.equal(own.grad, plain.linear.weight.grad)
+
+
+@pytest.mark.parametrize('division', ['slices', 'masks'])
+def test_one_learner_behind_hidden_layers_is_the_mlp_bit_by_bit(division):
+    hidden = dict(hidden=(8, 6), norm='layer', dropout=0.5)
+    torch.manual_seed(0)
+    plain = MLPEmbedding(7, 10, **hidden)
+    neck = neck_with(1, division=division, **hidden)
+    torch.manual_seed(1)
+    expected = plain(features())
+    torch.manual_seed(1)
+    assert torch.equal(neck(features(), 0), expected)
+    assert torch.equal(neck.eval()(features()), plain.eval()(features()))
+
+
+@pytest.mark.parametrize('learner', [0, 2])
+def test_hidden_layers_learn_from_every_learner_and_slices_from_their_own(learner):
+    neck = neck_with(4, hidden=(8,))
+    raw = neck(features(), learner)
+    neck.unit(raw, learner).sum().backward()
+    assert neck.hidden[0].weight.grad.abs().sum() > 0
+    assert [part for part, layer in enumerate(neck.learners.slices) if layer.weight.grad is not None] == [learner]
 
 
 def dc_head(neck, **options):
