@@ -20,9 +20,9 @@ class DivideAndConquerEmbedding(EmbeddingNeck):
     """K learners over the D neurons of one linear layer.
 
     Hidden layers before it, if there are any, are shared by the learners, as the backbone is. All learners are
-    allocated at once, for the final K. ``num_active`` of them are in use, which is saved with the weights: 1 before the first
-    division, when the layer is the plain one, bit by bit. A division copies parents to children in place; parameters
-    never change shape.
+    allocated at once, for the final K. ``num_active`` of them are in use, which is saved with the weights: 1 before the
+    first division, when the layer is the plain one, bit by bit. A division copies parents to children in place;
+    parameters never change shape.
 
     Args:
         in_channels: width C of the features, at least 1.
