@@ -77,7 +77,8 @@ def mean_over(scores: Scores, metric: str, sets: Sequence[str], name: str) -> di
 
 def short(where: str) -> str:
     """Set and backbone, without the folder of all features; a set of photographs or drawings as it is called."""
+    where = where.removeprefix('data/').removesuffix('_trainhalf')
     if '/' not in where:
         return where
     backbone, _, name = where.removeprefix('features/').partition('/')
-    return f'{name.removesuffix("_trainhalf")}, {backbone}'
+    return f'{name}, {backbone}'
