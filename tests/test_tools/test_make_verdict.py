@@ -78,8 +78,19 @@ def test_a_sentence_has_the_gain_of_a_row():
     text = f'So: <!-- gain: {which} -->old<!-- /gain -->.'
     found = make_verdict.fill(text, DEFINITIONS, scores, FROZEN)
     assert found == text.replace('old', '+2.00 [-0.48, +4.48], 3/3')
-    with pytest.raises(ValueError, match="there is no gain 'one; D; Recall@1'"):
-        make_verdict.sentence('one; D; Recall@1', DEFINITIONS, scores)
+    with pytest.raises(ValueError, match="there is no 'one; D; Recall@1'"):
+        make_verdict.gain_of('one; D; Recall@1', DEFINITIONS, scores)
+
+
+def test_a_sentence_has_the_score_of_a_side_of_a_row():
+    scores = read_scores(ROWS, FROZEN)
+    text = f'<!-- score: one; B; Recall@1; arm; {DEFAULT_SET} --><!-- /score --> <!-- gain: one; C; Recall@1 --><!-- /gain -->'
+    found = make_verdict.fill(text, DEFINITIONS, scores, FROZEN)
+    assert '-->53.00<!-- /score -->' in found and '-->not run<!-- /gain -->' in found
+    assert make_verdict.score_of('one; B; MAP@R; base; features/x/y', DEFINITIONS, scores) == '15.00'
+    assert make_verdict.score_of('one; C; Recall@1; base', DEFINITIONS, scores) == 'not run'
+    with pytest.raises(ValueError, match="one of .'base', 'arm'., got 'other'"):
+        make_verdict.score_of('one; B; Recall@1; other', DEFINITIONS, scores)
 
 
 def test_means_over_sets_take_the_seeds_that_all_sets_have():
@@ -101,8 +112,9 @@ def test_the_tables_of_the_docs_are_those_of_the_csv():
 
 def test_every_interval_in_the_sentences_of_the_verdict_is_made_from_the_csv():
     text = (ROOT / 'docs/verdict.md').read_text(encoding='utf-8')
-    prose = re.sub(r'<!-- (gain|paired): .*?<!-- /(gain|paired) -->', '', text, flags=re.DOTALL)
+    prose = re.sub(r'<!-- (gain|score|paired): .*?<!-- /(gain|score|paired) -->', '', text, flags=re.DOTALL)
     assert '<!-- gain: ' in text and not re.search(r'\[[+-]?\d+\.\d+, [+-]?\d+\.\d+\]', prose)
+    assert not re.search(r'\b\d+\.\d\d\b', prose)
 
 
 def test_every_measured_row_of_features_names_its_command_machine_and_commit():

@@ -26,7 +26,8 @@ NAME of ``experiments/comparisons.yml``::
 ``arm_line``; ``tick`` of a row is written in place of its number.
 
 Inside a sentence, ``<!-- gain: NAME; LABEL; METRIC -->`` to ``<!-- /gain -->`` becomes the gain of one row over the
-sets, with interval and signs; ``; SET`` at the end names one set.
+sets, with interval and signs; ``; SET`` at the end names one set. ``<!-- score: NAME; LABEL; METRIC; base -->`` to
+``<!-- /score -->`` becomes the mean score of the row's base, or of its arm, over the seeds that both have.
 
 A base and an arm are names of runs; runs are compared that share set and seed. The set is the folder of the features,
 or the end of the config's name (see :func:`paired_scores.set_and_name`). A base called ``frozen`` is the features' own
@@ -50,7 +51,7 @@ from yaml_files import read_yaml
 from mmdml.utils.tables import markdown_table
 
 MARKDOWN = ('docs/*.md', 'configs/*/README.md', 'README.md')
-_GAIN = re.compile(r'<!-- gain: (?P<which>[^>]+) -->.*?<!-- /gain -->', flags=re.DOTALL)
+_INLINE = re.compile(r'<!-- (?P<kind>gain|score): (?P<which>[^>]+) -->.*?<!-- /(?P=kind) -->', flags=re.DOTALL)
 _SIDES = ('base', 'arm')
 _GAINS = [
     header for metric in ('R@1', 'MAP@R') for header in (f'gain in {metric}', '95 % (t)', '95 % (bootstrap)', 'gains')
@@ -146,28 +147,55 @@ def fill(text: str, definitions: dict[str, Any], scores: Scores, frozen: dict[st
         name = match['name']
         return f'<!-- paired: {name} -->\n\n{render(name, definitions, scores, frozen)}\n\n<!-- /paired -->'
 
-    def gain(match: 're.Match[str]') -> str:
-        return f'<!-- gain: {match["which"]} -->{sentence(match["which"], definitions, scores)}<!-- /gain -->'
+    def inline(match: 're.Match[str]') -> str:
+        kind, which = match['kind'], match['which']
+        return f'<!-- {kind}: {which} -->{_WRITERS[kind](which, definitions, scores)}<!-- /{kind} -->'
 
-    return _GAIN.sub(gain, _BLOCK.sub(block, text))
+    return _INLINE.sub(inline, _BLOCK.sub(block, text))
 
 
-def sentence(which: str, definitions: dict[str, Any], scores: Scores) -> str:
+def gain_of(which: str, definitions: dict[str, Any], scores: Scores) -> str:
     """Write the gain of a row as part of a sentence.
 
     Raises:
         ValueError: for a comparison, row or metric that is not there.
     """
-    name, label, metric, *where = (each.strip() for each in which.split(';'))
-    comparison = definitions['comparisons'].get(name, {})
-    rows = [row for row in comparison.get('rows', ()) if row['label'] == label]
-    if not rows or metric not in METRICS:
-        raise ValueError(f'there is no gain {which!r}: name a comparison, the label of a row and one of {[*METRICS]}')
+    comparison, row, metric, where = _named(which, definitions)
     sets = where or comparison.get('sets') or sets_of(scores)
-    found = compare_means(scores, METRICS[metric], sets, rows[0]['base'], rows[0]['arm'])
+    found = compare_means(scores, metric, sets, row['base'], row['arm'])
     if found is None:
         return 'not run'
     return f'{found.mean:+.2f}{" " * bool(found.t)}{interval(found.t)}, {found.positive}/{found.n}'
+
+
+def score_of(which: str, definitions: dict[str, Any], scores: Scores) -> str:
+    """Write the mean score of one side of a row as part of a sentence.
+
+    Raises:
+        ValueError: for a comparison, row, metric or side that is not there.
+    """
+    comparison, row, metric, (side, *where) = _named(which, definitions)
+    if side not in _SIDES:
+        raise ValueError(f'{which!r}: a score is that of one of {[*_SIDES]}, got {side!r}')
+    sets = where or comparison.get('sets') or sets_of(scores)
+    columns = {each: mean_over(scores, metric, sets, row[each]) for each in _SIDES}
+    if not columns['base'].keys() & columns['arm'].keys():
+        return 'not run'
+    return dict(zip(_SIDES, _means(*columns.values()), strict=True))[side]
+
+
+#: What writes a mark inside a sentence.
+_WRITERS = {'gain': gain_of, 'score': score_of}
+
+
+def _named(which: str, definitions: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], str, list[str]]:
+    """Return comparison, row and column of the CSV that a mark names, and what stands behind them."""
+    name, label, metric, *rest = (each.strip() for each in which.split(';'))
+    comparison = definitions['comparisons'].get(name, {})
+    rows = [row for row in comparison.get('rows', ()) if row['label'] == label]
+    if not rows or metric not in METRICS:
+        raise ValueError(f'there is no {which!r}: name a comparison, the label of a row and one of {[*METRICS]}')
+    return comparison, rows[0], METRICS[metric], rest
 
 
 # ---- all files -------------------------------------------------------------------------------------------------------
