@@ -19,14 +19,14 @@ Scores = dict[tuple[str, str, str], dict[int, float]]
 def set_and_name(row: Row) -> tuple[str, str]:
     """Return the set of a run, and the name of its way to train.
 
-    The set is the folder of the features that the options name; of other configs, the end of their file name, which is
-    taken out of the name of the run: ``iaa_ms_cars-half`` is ``iaa_ms`` on ``cars-half``.
+    The set is the folder of the features, or of the images, that the options name; of other configs, the end of their
+    file name. It is taken out of the name of the run: ``iaa_ms_cars-half`` is ``iaa_ms`` on ``cars-half``.
     """
     where = json.loads(row['options']).get('val_dataloader.dataset.data_root')
     if where is None:
         where = Path(row.get('config', '')).stem.rpartition('_')[2]
         where = DEFAULT_SET if where in ('', 'features') else where
-    return where, row['name'].replace(f'_{where}', '')
+    return where, row['name'].replace(f'_{where.removeprefix("data/")}', '')
 
 
 def read_scores(rows: Sequence[Row], frozen: dict[str, dict[str, str]], prefix: str = '', since: str = '') -> Scores:
