@@ -84,7 +84,8 @@ def test_a_sentence_has_the_gain_of_a_row():
 
 def test_a_sentence_has_the_score_of_a_side_of_a_row():
     scores = read_scores(ROWS, FROZEN)
-    text = f'<!-- score: one; B; Recall@1; arm; {DEFAULT_SET} --><!-- /score --> <!-- gain: one; C; Recall@1 --><!-- /gain -->'
+    score = f'<!-- score: one; B; Recall@1; arm; {DEFAULT_SET} --><!-- /score -->'
+    text = score + '<!-- gain: one; C; Recall@1 --><!-- /gain -->'
     found = make_verdict.fill(text, DEFINITIONS, scores, FROZEN)
     assert '-->53.00<!-- /score -->' in found and '-->not run<!-- /gain -->' in found
     assert make_verdict.score_of('one; B; MAP@R; base; features/x/y', DEFINITIONS, scores) == '15.00'
@@ -146,6 +147,26 @@ def test_negatives_inside_clusters_are_nearer_and_inside_random_ones_as_far(tmp_
     assert all(near < far for near, far in zip(inside, everything, strict=True)) and inside[0] < everything[0] - 0.1
     assert control[0] == pytest.approx(everything[0], abs=0.05)
     assert all(nearest <= drawn <= mean for mean, drawn, nearest in found.values())
+
+
+def test_several_trainings_give_differences_with_intervals(tmp_path, capsys):
+    labels = np.repeat(np.arange(32), 8)
+    sides = np.eye(2)[labels // 16] * 6
+    files = []
+    for seed in range(3):
+        noise = np.random.default_rng(seed).standard_normal((256, 12))
+        files.append(str(tmp_path / f'{seed}.npz'))
+        np.savez(files[-1], embeddings=np.concatenate([sides, noise], 1).astype(np.float32), labels=labels)
+    options = ['--clusters', '2', '--batches', '4', '--seeds', '1']
+    apart = []
+    for file in files:
+        division_negatives.main([file, *options])
+        apart.append(cells_of(capsys.readouterr().out, '2, k-means')[0][1])
+    division_negatives.main([*files, *options])
+    text = capsys.readouterr().out
+    mean, low, high = re.fullmatch(r'(\S+) \(-\S+ \[(-\S+), (-\S+)\]\)', cells_of(text, '2, k-means')[0][1]).groups()
+    assert float(mean) == pytest.approx(np.mean([float(value) for value in apart]), abs=0.001)
+    assert float(low) < float(high) < 0 and '(' not in cells_of(text, '1, everything')[0][1]
 
 
 def test_old_rows_do_not_count_and_a_set_is_taken_out_of_the_name_of_a_run():
