@@ -153,6 +153,18 @@ def test_a_fault_is_named(project, change, complaint):
     assert any(complaint in problem for problem in problems), problems
 
 
+def test_a_set_of_photographs_is_called_by_its_name(project):
+    config = "test_dataloader = dict(dataset=dict(type='ImageList', data_root='data/cars196_trainhalf'))\n"
+    (project / 'configs/m/contrastive.py').write_text(config)
+    content = good_metafile()
+    for name, fault in (('Cars196 (half)', False), ('Cars196', True), ('ImageList', True)):
+        for result in content['Models'][0]['Results']:
+            result['Dataset'] = name
+        write(project, content)
+        problems = linter.lint_metafile(project, Path('configs/m/metafile.yml'))
+        assert any("must begin with what the config tests on, ['Cars196 (half)']" in each for each in problems) == fault
+
+
 def test_a_config_that_does_not_parse_is_named(project):
     (project / 'configs/m/contrastive.py').write_text("_base_ = ['nothing.py']\n")
     (problem,) = linter.lint_metafile(project, Path('configs/m/metafile.yml'))

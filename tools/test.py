@@ -1,4 +1,4 @@
-"""Score a checkpoint, or the untrained model: ``python tools/test.py CONFIG [CHECKPOINT]``."""
+"""Score a checkpoint, or the untrained model: ``python tools/test.py CONFIG|NAME [CHECKPOINT]``."""
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.cli.config_runs import score_config

@@ -1,10 +1,13 @@
-"""Runs of a config file with the flags of MMEngine: what ``tools/train.py`` and ``tools/test.py`` call."""
+"""Runs of a config with the flags of MMEngine: what ``tools/train.py`` and ``tools/test.py`` call."""
 
 import argparse
 from collections.abc import Sequence
 
 from mmengine.config import Config
 
+from mmdml.apis.model_index import PACKAGED, model_index
+from mmdml.apis.model_names import find_model
+from mmdml.cli.config_command import is_a_name
 from mmdml.cli.console import ToolRunner, take_console
 from mmdml.cli.embedding_output import write_embeddings
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
@@ -19,10 +22,11 @@ def train_config(arguments: Sequence[str] | None = None, command: str | None = N
     """Train the model of a config.
 
     Args:
-        arguments: config and flags. Default: those of this process.
+        arguments: config, or its name in the model index, and flags. Default: those of this process.
         command: name in the help. Default: the file that runs.
     """
     args = _training_arguments(arguments, command)
+    args.config = _config_of(args.config)
     take_console()
     cfg = load_config(args)
     _apply_flags(cfg, args)
@@ -36,10 +40,14 @@ def score_config(arguments: Sequence[str] | None = None, command: str | None = N
     """Score a checkpoint, or the untrained model, on the test data of a config.
 
     Args:
-        arguments: config, checkpoint and flags. Default: those of this process.
+        arguments: config, checkpoint and flags; a name of the model index stands for its config, and for its weights
+            where it has some and no checkpoint follows it. Default: those of this process.
         command: name in the help. Default: the file that runs.
     """
     args = _test_arguments(arguments, command)
+    if args.checkpoint is None and is_a_name(args.config):
+        args.checkpoint = find_model(args.config).weights or None
+    args.config = _config_of(args.config)
     take_console()
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
@@ -56,9 +64,14 @@ def score_config(arguments: Sequence[str] | None = None, command: str | None = N
     stop_processes()
 
 
+def _config_of(name: str) -> str:
+    """Return the config that a name of the model index stands for; a path stands for itself."""
+    return str(PACKAGED / model_index()[name]['Config']) if is_a_name(name) else name
+
+
 def _training_arguments(arguments: Sequence[str] | None, command: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=command, description='Train a model')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or a name of the model index')
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -78,11 +91,12 @@ def _training_arguments(arguments: Sequence[str] | None, command: str | None) ->
 
 def _test_arguments(arguments: Sequence[str] | None, command: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=command, description='Score a checkpoint')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or a name of the model index')
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint file. Default: none; the untrained model is scored, with the pretrained weights of the config',
+        help='checkpoint file. Default: that of the name; else none, and the untrained model is scored, with the '
+        'pretrained weights of the config',
     )
     parser.add_argument('--out', help='write embeddings, labels and paths of the test images to this .npz file')
     parser.add_argument('--no-scores', action='store_true', help='write --out only; images then need no label')

@@ -9,6 +9,7 @@ from mmdml.cli.options import debug_option, quiet_loading
 _EXAMPLE = """\b
 Example:
   mmdml publish runs/photos-1 --name beech-or-oak --test more_photos
+  mmdml publish mine.py:epoch_10.pth --config-test --config-test "test_dataloader.dataset.ann_file=hard.txt"
   mmdml publish mine.py:epoch_10.pth --name mine --data "2,979 pictures of 40 classes" --license mine=LICENSE
 """
 
@@ -19,7 +20,15 @@ Example:
 @click.option('--out', default='published', show_default=True, help='Folder for the new folder.')
 @click.option('--half/--full', default=True, show_default=True, help='Keep the weights as fp16, at half the size.')
 @click.option('--test', 'tested', multiple=True, help='Folder or list of classes it was not trained on, to score it.')
-@click.option('--config-test', is_flag=True, help='Score it on the test data of its config, too.')
+@click.option(
+    '--config-test',
+    'config_tests',
+    multiple=True,
+    is_flag=False,
+    flag_value='',
+    metavar='[KEY=VALUE ...]',
+    help='Score it as tools/test.py does, on the test data of its config, with these --cfg-options.',
+)
 @click.option('--data', help='What it was trained on, in words.')
 @click.option('--command', help='That trained it.')
 @click.option('--commit', help='Of the code that trained it.')

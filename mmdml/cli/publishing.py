@@ -1,5 +1,7 @@
 """Write a model as a folder to pass on: weights only, scores of what is written, licenses."""
 
+import argparse
+import copy
 import os
 import shlex
 import shutil
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 import mmdml
 from mmdml.apis import ImageEmbeddingInferencer, get_model
@@ -20,6 +22,7 @@ from mmdml.cli.folder_scores import folder_scores
 from mmdml.cli.own_data import read_own_data
 from mmdml.engine.runner import build_runner
 from mmdml.models import ImageEmbedder
+from mmdml.utils.dataset_configs import dataset_name, leaf_datasets
 
 _LICENSES = 'licenses'
 
@@ -43,16 +46,17 @@ def publish_model(options: dict[str, Any]) -> Path:
         read_own_data(path)  # mistakes end here, before any work
     source = ModelFolder.read(named.folder) if named.folder else None
     classes = source.classes if source else []
-    if options['config_test'] and not (config.get('test_dataloader') and config.get('test_evaluator')):
+    if options['config_tests'] and not (config.get('test_dataloader') and config.get('test_evaluator')):
         raise ValueError(f'--config-test: {named.name} has no test data; name a folder or list by --test')
+    config_tests = [_with_settings(config, settings) for settings in options['config_tests']]
     model = get_model(options['model'], True, head=None)
     if options['half']:
         model.load_state_dict(embedding_weights(model, half=True), strict=False)
     facts = _facts(named, source, options)
     embed = ImageEmbeddingInferencer(model, pipeline=config.test_dataloader.dataset.pipeline)
     facts['tests'] = [_test(embed, path, classes, facts['name']) for path in options['tested']]
-    if options['config_test']:
-        facts['tests'].append(_config_test(config, model, facts['name']))
+    for changed, settings in zip(config_tests, options['config_tests'], strict=True):
+        facts['tests'].append(_config_test(changed, settings, model, facts['name']))
     text = model_card(facts, [*options['limits'], *LIMITS], [f'{name}: `{_LICENSES}/{name}.txt`' for name in licenses])
     out = Path(options['out'])
     out.mkdir(parents=True, exist_ok=True)
@@ -103,17 +107,27 @@ def _test(embed: ImageEmbeddingInferencer, path: str, classes: Sequence[str], na
     )
 
 
-def _config_test(config: Config, model: ImageEmbedder, name: str) -> dict[str, Any]:
-    """Score a model on the test data of its config, as ``mmdml test NAME`` does."""
+def _with_settings(config: Config, settings: str) -> Config:
+    """Return a config of a test with settings as --cfg-options of the tools has them."""
+    parser = argparse.ArgumentParser(prog='--config-test', add_help=False)
+    parser.add_argument('settings', nargs='*', action=DictAction)
+    changed = copy.deepcopy(config)
+    changed.merge_from_dict(parser.parse_args(shlex.split(settings)).settings or {})
+    return changed
+
+
+def _config_test(config: Config, settings: str, model: ImageEmbedder, name: str) -> dict[str, Any]:
+    """Score a model on the test data of a config, as ``tools/test.py NAME --cfg-options SETTINGS`` does."""
     with tempfile.TemporaryDirectory() as folder:
         torch.save(dict(state_dict=embedding_weights(model)), f'{folder}/weights.pth')
-        settings = dict(load_from=f'{folder}/weights.pth', work_dir=folder, launcher='none', log_level='WARNING')
-        runner = build_runner(Config({**config.to_dict(), **settings}))
+        run = dict(load_from=f'{folder}/weights.pth', work_dir=folder, launcher='none', log_level='WARNING')
+        runner = build_runner(Config({**config.to_dict(), **run}))
         found = runner.test()
     dataset = runner.test_dataloader.dataset
-    kind = type(dataset).__name__
+    kind = dataset_name(next(leaf_datasets(config.test_dataloader.dataset)))
+    command = ['python', 'tools/test.py', name, *(['--cfg-options', *shlex.split(settings)] if settings else [])]
     return dict(
         scored_on=f'{len(dataset):,} pictures of {len(dataset.metainfo["classes"]):,} classes ({kind}, test)',
-        command=shlex.join(['mmdml', 'test', name]),
+        command=shlex.join(command),
         scores={key.removeprefix('retrieval/'): round(float(value), 2) for key, value in found.items()},
     )

@@ -17,7 +17,7 @@ Example:
 """
 
 
-@click.command(cls=FolderOrConfig, on_config='mmdml.cli.config_runs:score_config', with_weights=True, epilog=_EXAMPLE)
+@click.command(cls=FolderOrConfig, on_config='mmdml.cli.config_runs:score_config', epilog=_EXAMPLE)
 @click.argument('data', metavar='FOLDER')
 @model_option
 @click.option('--batch-size', default=32, show_default=True, help='Pictures at a time.')

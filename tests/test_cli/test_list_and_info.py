@@ -35,6 +35,11 @@ def test_the_command_has_a_version_and_an_example():
     assert mmdml('--version') == f'mmdml, version {__version__}\n' and '  mmdml serve photos.store\n' in mmdml('--help')
 
 
+def test_a_name_of_the_index_stands_for_its_config():
+    for command in ('train', 'test'):
+        assert 'config file, or a name of the model index' in mmdml(command, 'ms_conv4_omniglot', '--help')
+
+
 def test_a_mistyped_command_is_named_with_the_one_that_may_be_meant():
     done = CliRunner().invoke(main, ['idnex', 'photos'])
     assert done.exit_code == 2 and "there is no command 'idnex'; did you mean 'index'?" in done.stderr

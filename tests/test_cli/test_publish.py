@@ -35,6 +35,10 @@ def source(pictures, tmp_path_factory):
 def test_what_is_published_is_small_named_by_its_weights_and_scored_as_written(source, pictures, tmp_path):
     (tmp_path / 'MIT').write_text('Permission is hereby granted')
     arguments = ['publish', source, '--name', 'blobs', '--out', tmp_path / 'out', '--test', pictures, '--config-test']
+    few = f'test_dataloader.dataset.ann_file={tmp_path}/few.txt test_dataloader.dataset.type=ImageList'
+    arguments += ['--config-test', few]
+    few_pictures = sorted(Path(pictures).glob('*/*.png'))[:10]
+    (tmp_path / 'few.txt').write_text(''.join(f'{path} {path.parent.name}\n' for path in few_pictures))
     arguments += ['--license', f'pictures={tmp_path}/MIT', '--data', 'blobs on black', '--limit', 'Blobs only.']
     path = Path(mmdml(*arguments).stdout.strip())
     digest = hashlib.sha256((path / 'weights.pth').read_bytes()).hexdigest()
@@ -45,11 +49,14 @@ def test_what_is_published_is_small_named_by_its_weights_and_scored_as_written(s
     assert (path / 'licenses/pictures.txt').read_text().startswith('Permission')
 
     folder = ModelFolder.read(path)
-    test, of_config = folder.training['tests']
+    test, of_config, of_few = folder.training['tests']
     found = json.loads(mmdml('test', pictures, '--model', path, '--json').stdout)
     assert test['scores'] == {name: round(value, 2) for name, value in found['scores'].items()}
     assert of_config['scored_on'] == '36 pictures of 8 classes (ImageFolder, test)'
     assert of_config['scores'] == pytest.approx(test['scores'], abs=0.011)
+    assert of_config['command'] == 'python tools/test.py blobs'
+    assert of_few['scored_on'].startswith('10 pictures of ') and of_few['scored_on'].endswith(' (ImageList, test)')
+    assert of_few['command'] == f'python tools/test.py blobs --cfg-options {few}'
     card = (path / 'README.md').read_text()
     for text in ('# blobs\n', '36 pictures of 8 classes', 'blobs on black', 'Blobs only.', 'licenses/pictures.txt'):
         assert text in card

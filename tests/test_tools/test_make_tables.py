@@ -2,6 +2,7 @@ import difflib
 import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,13 @@ def test_a_measured_set_is_named_with_its_list_and_deviations_over_draws_are_no_
     row = {'config': 'a.py', 'seed': '0', 'updates': '9', 'commit': 'abcdef123456', 'machine': '2 x CPU'}
     row |= {'retrieval/Recall@1': '80', 'retrieval/Recall@1_std': '0.5'}
     assert measured_result([row], 'VehicleID (small)', {})['Metrics'] == {'Recall@1': 80.0}
+
+
+def test_photographs_are_named_by_their_set(tmp_path):
+    for folder, name in (('cub50', 'CUB200 (50 classes)'), ('cars196_trainhalf', 'Cars196 (half)'), ('x', 'ImageList')):
+        config = tmp_path / f'{folder}.py'
+        config.write_text(f"val_dataloader = dict(dataset=dict(type='ImageList', data_root='data/{folder}'))\n")
+        assert scored_dataset(config) == name
 
 
 def add_rows(path):
@@ -191,6 +199,62 @@ def test_metafile_fills_an_empty_results_key(project, empty):
     (model,) = yaml.safe_load(path.read_text())['Models']
     assert [result['Metrics'] for result in model['Results']] == [{'Recall@1': 70.12}]
     assert model['Config'] == 'configs/m/b.py'
+
+
+TRAINING = {
+    'command': 'python tools/train.py configs/m/b.py --cfg-options randomness.seed=7',
+    'commit': 'abcdef123456',
+    'precision': 'fp16',
+    'tests': [
+        {'scored_on': '9 pictures', 'command': 'python tools/test.py b', 'scores': {'Recall@1': 50.0}},
+        {'scored_on': '5 pictures', 'command': f'python tools/test.py b {"x" * 200}', 'scores': {'Recall@1': 60.0}},
+    ],
+}
+
+
+def ship(project, folder, training):
+    path = project / 'mmdml/shipped' / folder
+    path.mkdir(parents=True)
+    (path / 'model.json').write_text(json.dumps({'weights_hash': '12345678abcd', 'training': training}))
+    return path
+
+
+def test_metafile_gets_the_hash_of_shipped_weights_and_loses_it_with_them(project):
+    run(project)
+    path = project / 'configs/m/metafile.yml'
+    bare = path.read_text()
+    old = ship(project, 'b-00000000', TRAINING)
+    run(project)
+    folder = old.rename(project / 'mmdml/shipped/b-12345678')
+    run(project)
+    text = path.read_text()
+    assert not [line for line in difflib.ndiff(bare.splitlines(), text.splitlines()) if line.startswith('- ')]
+    assert [model.get('Shipped') for model in yaml.safe_load(text)['Models']] == [
+        None,
+        {
+            'Weights': 'mmdml/shipped/b-12345678/weights.pth',
+            'SHA256': '12345678abcd',
+            'Precision': 'fp16',
+            'Seed': 7,
+            'Commit': 'abcdef123456',
+            'Command': TRAINING['command'],
+            'Tests': [
+                {'Scored on': each['scored_on'], 'Metrics': each['scores'], 'Command': each['command']}
+                for each in TRAINING['tests']
+            ],
+        },
+        None,
+    ]
+    assert run(project, '--check') == 0
+    shutil.rmtree(folder)
+    run(project)
+    assert path.read_text() == bare
+
+
+def test_shipped_weights_of_an_unknown_seed_are_named(project, capsys):
+    ship(project, 'b-12345678', {**TRAINING, 'command': 'python train.py'})
+    assert run(project) == 2
+    assert 'its training command names no randomness.seed: python train.py' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ its runs, and ``metric`` of a run goes before that of its column. ``sort: [heade
 the mean over these columns, highest first; rows that lack one come last.
 
 In ``configs/*/metafile.yml``, the result with ``Source: measured`` of every model whose config has rows without options
-is replaced, or added before the others. Only the lines of that one entry are rewritten; comments, order and the other
+is replaced, or added before the others; so is ``Shipped`` of every model whose weights lie in ``mmdml/shipped``, from
+its ``model.json``. Only the lines of these entries are rewritten; comments, order and the other
 entries stay as they are, byte for byte. Needs a checkout: an installed package has neither the CSV nor the docs.
 """
 
@@ -38,7 +39,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from metafile_results import fill_metafile, scored_dataset
+from metafile_results import fill_metafile, fill_shipped, scored_dataset, shipped_weights
 from results import Row, commits_of, distinct, mean_and_std, notes_of, read_rows, select
 from yaml_files import LIST, MAPPING, TEXT, Kind, check_fields, read_yaml
 
@@ -46,6 +47,7 @@ from mmdml.utils.tables import markdown_table
 
 MARKDOWN = ('*.md', 'docs/**/*.md', 'configs/**/*.md', 'projects/**/*.md', 'experiments/*.md')
 METAFILES = 'configs/*/metafile.yml'
+SHIPPED = 'mmdml/shipped'
 _BLOCK = re.compile(r'<!-- results: (?P<name>\S+) -->\n(?P<body>.*?)<!-- /results -->', flags=re.DOTALL)
 _OPENING = re.compile(r'<!-- results: \S+ -->')
 
@@ -211,9 +213,13 @@ def updated_files(root: Path, definitions: Path) -> Iterator[tuple[Path, str]]:
         new = fill_markdown(old, content, rows, str(path))
         if new != old:
             yield path, new
+    # The hash of the weights ends the name of the folder.
+    folders = {path.name.rpartition('-')[0]: path for path in sorted((root / SHIPPED).glob('*'))}
+    shipped = {name: shipped_weights(path, root) for name, path in folders.items()}
     for path in sorted(root.glob(METAFILES)):
         old = path.read_text(encoding='utf-8')
         new = fill_metafile(old, rows, content.get('notes') or {}, lambda config: scored_dataset(root / config))
+        new = fill_shipped(new, shipped)
         if new != old:
             yield path, new
 

@@ -1,5 +1,7 @@
-"""Measured results in metafiles: one entry of a model is replaced or added, and every other byte stays."""
+"""Measured results and shipped weights in metafiles: an entry is replaced or added, and every other byte stays."""
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import yaml
 from results import Row, commits_of, distinct, mean_and_std, metric_names, notes_of, select
 
 from experiments import Run, train_arguments
-from mmdml.utils.dataset_configs import leaf_datasets
+from mmdml.utils.dataset_configs import dataset_name, leaf_datasets
 
 
 def measured_result(rows: Sequence[Row], dataset: str, notes: dict[str, str]) -> dict[str, Any]:
@@ -70,6 +72,56 @@ def fill_metafile(text: str, rows: Sequence[Row], notes: dict[str, str], dataset
     return text
 
 
+def shipped_weights(folder: Path, root: Path) -> dict[str, Any]:
+    """Return the metafile entry for a model folder inside the package.
+
+    Raises:
+        ValueError: the command that trained it names no seed.
+    """
+    content = json.loads((folder / 'model.json').read_text(encoding='utf-8'))
+    training = content['training']
+    seed = re.search(r'randomness\.seed=(\d+)', training['command'])
+    if seed is None:
+        raise ValueError(f'{folder}: its training command names no randomness.seed: {training["command"]}')
+    return {
+        # The path in the checkout and, without its first part, in the installed package: there is no address.
+        'Weights': (folder / 'weights.pth').relative_to(root).as_posix(),
+        'SHA256': content['weights_hash'],
+        'Precision': training['precision'],
+        'Seed': int(seed[1]),
+        'Commit': training['commit'],
+        'Command': training['command'],
+        'Tests': [
+            {'Scored on': test['scored_on'], 'Metrics': test['scores'], 'Command': test['command']}
+            for test in training['tests']
+        ],
+    }
+
+
+def fill_shipped(text: str, shipped: dict[str, dict[str, Any]]) -> str:
+    """Replace, add or remove ``Shipped`` of every model in a metafile's text.
+
+    Args:
+        text: the metafile.
+        shipped: what `shipped_weights` returned, by name of the model.
+    """
+    edits = []
+    for model in _get(yaml.compose(text), 'Models').value:
+        old, new = _get(model, 'Shipped'), shipped.get(_get(model, 'Name').value)
+        block = '\n' + _block({'Shipped': new}, model.start_mark.column) if new else ''
+        before = _get(model, 'Metadata') or _get(model, 'Config')
+        if old is not None:
+            key = next(key for key, _ in model.value if key.value == 'Shipped')
+            edits.append((_line_start(text, key) - 1, _end(old), block))
+        elif new:
+            # Behind the line, which may end in a comment.
+            end = text.find('\n', _end(before))
+            edits.append((end, end, block))
+    for start, end, new in sorted(edits, reverse=True):
+        text = text[:start] + new + text[end:]
+    return text
+
+
 def scored_dataset(config: str | Path) -> str:
     """Return the name of the dataset that a run's last validation scores, with its list, or the folder of features."""
     from mmengine.config import Config
@@ -77,7 +129,7 @@ def scored_dataset(config: str | Path) -> str:
     dataset = next(leaf_datasets(Config.fromfile(config).val_dataloader.dataset))
     part = dataset.get('size') or (dataset.data_root if dataset.type.endswith('FeatureFile') else '')
     size = f' ({part})' if part else ''
-    return dataset.type.rpartition('.')[2] + size
+    return dataset_name(dataset) + size
 
 
 def _edit(text: str, model: yaml.MappingNode, result: dict[str, Any]) -> tuple[int, int, str]:
@@ -99,6 +151,19 @@ def _edit(text: str, model: yaml.MappingNode, result: dict[str, Any]) -> tuple[i
     first = results.value[0]
     start = _line_start(text, first)
     return start, start, _entry(result, first.start_mark.column - 2) + '\n'
+
+
+def _block(content: dict[str, Any], indent: int) -> str:
+    """Write a mapping from column ``indent`` on, mappings of plain values in one line."""
+    lines = yaml.dump(content, Dumper=_Indented, sort_keys=False, default_flow_style=None, width=10**6).splitlines()
+    return '\n'.join(' ' * indent + line for line in lines)
+
+
+class _Indented(yaml.SafeDumper):
+    """Indents the items of a sequence more than its key, as the metafiles do."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
 
 
 def _entry(result: dict[str, Any], indent: int) -> str:

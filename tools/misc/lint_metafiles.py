@@ -91,7 +91,7 @@ def lint_model(root: Path, model: dict[str, Any], collection: str | None, where:
 
 def lint_config(path: Path, model: dict[str, Any], where: str) -> list[str]:
     """Check that the config can be read, and that the results name the dataset that it tests on."""
-    from mmdml.utils.dataset_configs import leaf_datasets
+    from mmdml.utils.dataset_configs import dataset_name, leaf_datasets
 
     try:
         config = read_config(path)
@@ -99,12 +99,12 @@ def lint_config(path: Path, model: dict[str, Any], where: str) -> list[str]:
         return [f'{where}: Config {model["Config"]} does not parse: {type(error).__name__}: {error}']
     if 'test_dataloader' not in config:
         return []
-    tested = {dataset.type.rpartition('.')[2] for dataset in leaf_datasets(config.test_dataloader.dataset)}
+    tested = {dataset_name(dataset) for dataset in leaf_datasets(config.test_dataloader.dataset)}
     called = [str(result.get('Dataset')) for result in model.get('Results') or []]
     return [
         f'{where}: Dataset {name!r} must begin with what the config tests on, {sorted(tested)}'
         for name in called
-        if name.split(' ')[0] not in tested
+        if name not in tested and name.rpartition(' (')[0] not in tested
     ]
 
 

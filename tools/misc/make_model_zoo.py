@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
-from mmdml.utils.dataset_configs import leaf_datasets
+from mmdml.utils.dataset_configs import dataset_name, leaf_datasets
 from mmdml.utils.tables import markdown_table
 
 PAGE = 'docs/model_zoo.md'
@@ -81,7 +81,7 @@ def read_collections(root: Path) -> Iterator[tuple[dict[str, Any], list[Model]]]
         models = []
         for entry in content['Models']:
             config = Config.fromfile(root / entry['Config'])
-            dataset = next(leaf_datasets(config.test_dataloader.dataset)).type.rpartition('.')[2]
+            dataset = dataset_name(next(leaf_datasets(config.test_dataloader.dataset)))
             models.append(Model(entry, dataset, backbone_name(config.model.backbone)))
         yield content['Collections'][0], models
 
@@ -128,8 +128,7 @@ def render_table(models: Sequence[Model], page: str) -> str:
     results = [result for model in models for result in model.results]
     metrics = sorted({metric for result in results for metric in result['Metrics']}, key=metric_order)
     # Lists of one dataset, such as VehicleID's three, need a column; a dataset alone does not.
-    tests = {result['Dataset'] for result in results}
-    several = len(tests) > 1 or any('(' in test for test in tests)
+    several = not {result['Dataset'] for result in results} <= {model.dataset for model in models}
     headers = ['config', 'backbone', 'embedding size', 'batch', *(['test set'] if several else [])]
     lines = []
     sources: list[str] = []
@@ -154,11 +153,11 @@ def render_table(models: Sequence[Model], page: str) -> str:
 
 def render_shipped(entry: dict[str, Any]) -> str:
     """Say that weights of a model come with the package, and what they score."""
-    shipped = entry['Shipped']
-    figures = ', '.join(f'{name} {shipped["Metrics"][name]:.2f}' for name in ('Recall@1', 'MAP@R'))
+    shipped, (test, *_) = entry['Shipped'], entry['Shipped']['Tests']
+    figures = ', '.join(f'{name} {test["Metrics"][name]:.2f}' for name in ('Recall@1', 'MAP@R'))
     return (
-        f'- Weights of `{entry["Name"]}` come with the package (fp16, seed {shipped["Seed"]}, commit '
-        f'{shipped["Commit"]}, SHA-256 {shipped["SHA256"][:8]}...): {figures} by `{shipped["Test"]}`.'
+        f'- Weights of `{entry["Name"]}` come with the package ({shipped["Precision"]}, seed {shipped["Seed"]}, commit '
+        f'{shipped["Commit"]}, SHA-256 {shipped["SHA256"][:8]}...): {figures} by `{test["Command"]}`.'
     )
 
 
