@@ -82,7 +82,7 @@ class PretendedTensor(Tensor):
 
     # What torch does in C++ for tensors of its own devices, and refuses for a subclass.
     def tolist(self) -> list:
-        return self.held.tolist()
+        return self.cpu().tolist()
 
     def new_tensor(self, data: Any, dtype: torch.dtype | None = None, device: Any = DEVICE, **kwargs: Any) -> Tensor:
         return torch.tensor(data, dtype=dtype or self.dtype, device=device, **kwargs)

@@ -10,6 +10,7 @@ from torch.utils import backend_registration
 
 TESTS = (
     'accelerator_walk.py',
+    'test_engine/test_no_waits.py',
     'test_engine/test_hooks.py::test_a_backbone_frozen_for_the_whole_run_comes_out_as_it_went_in',
     'test_engine/test_division_hook.py::test_boundaries_are_joined_once_when_the_divide_stage_ends',
     'test_engine/test_division_runs.py::test_a_doubling_copies_masks_and_learned_margins_to_children_and_resets_the_'
