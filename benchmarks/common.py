@@ -48,6 +48,26 @@ def repeated_cpu_seconds(function: Callable[[], Any], least: float = 0.2) -> flo
     return cpu_seconds(lambda: [function() for _ in range(calls)]) / calls
 
 
+def device_seconds(function: Callable[[], Any], device: str, repeats: int = 5) -> float:
+    """Median wall time of a call whose work is on a device; the first call, which prepares it, is not counted."""
+
+    def once() -> float:
+        wait_for(device)
+        start = time.perf_counter()
+        function()
+        wait_for(device)
+        return time.perf_counter() - start
+
+    once()
+    return statistics.median(once() for _ in range(repeats))
+
+
+def wait_for(device: str) -> None:
+    """Let the device finish what it was given; a CPU has."""
+    if torch.device(device).type != 'cpu':
+        getattr(torch, torch.device(device).type).synchronize()
+
+
 def alternating_cpu_seconds(
     functions: Mapping[str, Callable[[], Any]], rounds: int, uncounted: int = 1
 ) -> dict[str, list[float]]:

@@ -2,6 +2,7 @@
 
     python benchmarks/iaa.py                          # all sections, into docs/benchmarks/iaa.md
     python benchmarks/iaa.py --sections losses        # only some; the other sections of the page stay
+    python benchmarks/iaa.py --device cuda            # statistics and correction on a GPU, printed; no page
 
 Every number is the median of five runs (three for ResNet-50) of process CPU time with one thread, on random data.
 """
@@ -11,13 +12,24 @@ import os
 # Before torch is imported: its thread pools are sized once.
 os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = '1'
 
+import functools
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from common import SOP_CLASSES, SOP_IMAGES, Page, Table, class_labels, cpu_seconds, milliseconds, repeated_cpu_seconds
+from common import (
+    SOP_CLASSES,
+    SOP_IMAGES,
+    Page,
+    Table,
+    class_labels,
+    cpu_seconds,
+    device_seconds,
+    milliseconds,
+    repeated_cpu_seconds,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -44,16 +56,26 @@ def two_products(matrix: Tensor, block: int = 1024) -> None:
 # ---- sections --------------------------------------------------------------------------------------------------------
 
 
-def statistics_section() -> Table:
-    """Class statistics and neighbor correction at the size of Stanford Online Products."""
+def time_statistics(
+    seconds: Callable[[Callable[[], Any]], float], device: str = 'cpu', scale: float = 1.0
+) -> tuple[float, float, float]:
+    """Seconds of class statistics, of the two bare products, and of the neighbor correction, at the size of SOP."""
     from mmdml.models.generators import class_statistics, correct_variance
 
-    labels = torch.from_numpy(class_labels(SOP_IMAGES, SOP_CLASSES, 2, 12))
-    embeddings = clustered(labels)
-    count, mean, var = class_statistics(embeddings, labels, SOP_CLASSES)
-    gathered = cpu_seconds(lambda: class_statistics(embeddings, labels, SOP_CLASSES))
-    products = cpu_seconds(lambda: two_products(mean))
-    corrected = cpu_seconds(lambda: correct_variance(count, mean, var))
+    classes = int(SOP_CLASSES * scale)
+    labels = torch.from_numpy(class_labels(int(SOP_IMAGES * scale), classes, 2, 12))
+    embeddings, labels = clustered(labels).to(device), labels.to(device)
+    count, mean, var = class_statistics(embeddings, labels, classes)
+    return (
+        seconds(lambda: class_statistics(embeddings, labels, classes)),
+        seconds(lambda: two_products(mean)),
+        seconds(lambda: correct_variance(count, mean, var)),
+    )
+
+
+def statistics_section() -> Table:
+    """Class statistics and neighbor correction at the size of Stanford Online Products."""
+    gathered, products, corrected = time_statistics(cpu_seconds)
     return ('what', 'CPU time', 'beside', 'aim'), [
         ('`class_statistics`', f'{gathered:.2f} s', '', '< 1 s'),
         ('two bare C x C x D products', f'{products:.2f} s', '', ''),
@@ -187,7 +209,17 @@ HEADING = '# What IAA costs\n\nMedian process CPU time of five runs on one core 
 
 def main() -> int:
     page = Page('iaa', HEADING, SECTIONS)
-    args = page.parser(__doc__).parse_args()
+    parser = page.parser(__doc__)
+    parser.add_argument('--device', help='time statistics and correction there, and print them; no page is written')
+    parser.add_argument('--scale', type=float, default=1.0, help='of the numbers of images and classes on --device')
+    args = parser.parse_args()
+    if args.device:
+        timer = functools.partial(device_seconds, device=args.device)
+        gathered, products, corrected = time_statistics(timer, args.device, args.scale)
+        print(f'two bare C x C x D products on {args.device}: {products:.4f} s')
+        print(f'class_statistics and correct_variance: {gathered:.4f} + {corrected:.4f} s')
+        print(f'{(gathered + corrected) / products:.2f} x the two products (aim 3)')
+        return 0
     page.measure(args.sections, args.output)
     return 0
 

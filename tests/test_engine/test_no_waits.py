@@ -1,98 +1,158 @@
-"""A training step reads no value of a tensor, which on an accelerator would make the host wait for the device."""
+"""A training step reads no value of a tensor, which on an accelerator would make the host wait for the device.
 
+    PYTHONPATH=tests pytest -p pretended_accelerator tests/test_engine/test_no_waits.py
+
+also shows copies between host and device.
+"""
+
+import functools
 import json
-import traceback
-from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
-from mmpretrain.structures import DataSample
+from head_walk import CASES, batches, build
+from mmengine.device import get_device
+from mmengine.runner import EpochBasedTrainLoop
 from tiny import tiny_config, train
-from torch.utils._python_dispatch import TorchDispatchMode
+from waits import Waits
 
-import mmdml
-from mmdml.models import ImageEmbedder
-from mmdml.structures import Embeddings, Progress, Rows, StepContext
+from mmdml.registry import LOOPS
+from mmdml.structures import Rows
 
-ROOT = Path(mmdml.__file__).parent
-# Operators whose result, or its shape, the host has to know: .item(), int(), bool(), .tolist(), nonzero(), masks as
-# indices, unique().
-WAITING = ('_local_scalar_dense', 'nonzero', 'masked_select', '_unique2', 'unique_dim', 'unique_consecutive', 'equal')
-ALLOWED = {
+DEVICE = get_device()
+#: What waits at every step, by its nature. On a GPU these cost the time in which the host could have run ahead.
+EVERY_STEP = {
+    # Lists of tuples, whose lengths depend on similarities.
+    ('models/miners/batch_hard_miner.py', '__call__'),
+    ('models/miners/closest_beyond_cutoff_miner.py', '__call__'),
+    ('models/miners/distance_weighted_miner.py', '__call__'),
+    ('models/miners/easy_hard_miner.py', '__call__'),
+    ('models/miners/hard_cluster_miner.py', '__call__'),
+    ('models/miners/hard_fraction_miner.py', '__call__'),
+    ('models/miners/multi_similarity_miner.py', '__call__'),
+    ('models/miners/pair_margin_miner.py', '__call__'),
+    ('models/miners/semi_hard_miner.py', '__call__'),
+    ('models/miners/triplet_blocks.py', 'triplets_where'),
+    # A row of X entries for each positive pair: how many rows there are depends on the labels.
+    ('models/losses/pair_sums.py', 'positive_pairs'),
+    # Only pairs that count have a place in the histogram; with all of them the CPU would do about twice the work.
+    ('models/losses/histogram_loss.py', '_density'),
+    # Matrices with a column for each class of the batch.
+    ('models/losses/hist_loss.py', '_propagation'),
+    ('models/losses/mean_field_class_wise_multi_similarity_loss.py', 'score'),
+    # Rows are made of two rows of one class, or of two: how many depends on the labels.
+    ('models/generators/metrix.py', 'forward'),
+    ('models/generators/proxy_synthesis.py', 'forward'),
+    ('models/generators/rows.py', 'pairs_of_one_class'),
+    ('models/generators/rows.py', 'views_of_parents'),
+    ('models/losses/proxy_loss.py', '_synthesized'),
+    # The images of the classes of the batch and of their neighbors.
+    ('models/generators/iaa/full_covariance.py', 'full_covariance_noise'),
+    ('models/generators/iaa/full_covariance.py', '_scaled_rows'),
+}
+#: What waits once in a while, with all that it calls.
+NOW_AND_THEN = {
+    ('engine/hooks/runtime_info_hook.py', 'read'),  # a log line
+    ('engine/hooks/console_hook.py', '_progress'),  # a sign of life, every 10 to 20 seconds
+    ('models/heads/embedding_head.py', '_diagnostics'),
+    ('engine/hooks/sweep_hook.py', '_serve'),  # estimates and divisions
+    ('models/generators/iaa/estimator.py', 'std_of'),  # a learner's first step after an estimate
+}
+#: What waits for no device, but reads tensors of the host at every step.
+ON_THE_HOST = {
     # On CUDA the device itself checks the condition, and the host goes on.
     ('structures/checks.py', 'require'),
-    # Mined tuples are lists of indices, whose lengths depend on the similarities.
-    ('models/miners/batch_hard_miner.py', '__call__'),
-    ('models/miners/distance_weighted_miner.py', '__call__'),
+    # torch checks the labels of one_hot on the CPU alone.
+    ('models/losses/mean_field_contrastive_loss.py', 'score'),
+    ('models/losses/potential_field_loss.py', 'score'),
+    # On a device it looks at the losses of 50 steps together.
+    ('engine/hooks/finite_loss_hook.py', '_look'),
+    # Clusters of images are drawn and kept on the host.
+    ('engine/hooks/division_hook.py', 'learner_of_step'),
+    # MMEngine's EMAHook counts its steps there.
+    ('engine/runner.py', 'train'),
 }
+if DEVICE != 'cpu':
+    # Reads of the host are seen as such; what is left is a device that checks no condition by itself.
+    ON_THE_HOST = {('structures/checks.py', 'require')}
 
 
-class Waits(TorchDispatchMode):
-    """Record where such operators are called from."""
-
-    def __init__(self):
-        super().__init__()
-        self.places = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        masked = 'index' in str(function) and any(
-            isinstance(each, torch.Tensor) and each.dtype == torch.bool
-            for arg in args
-            if isinstance(arg, (list, tuple))
-            for each in arg
-        )
-        if masked or function.overloadpacket.__name__ in WAITING:
-            own = [frame for frame in traceback.extract_stack() if Path(frame.filename).is_relative_to(ROOT)]
-            if own:
-                place = (Path(own[-1].filename).relative_to(ROOT).as_posix(), own[-1].name)
-                if place not in ALLOWED:
-                    self.places.add((*place, own[-1].line))
-        return function(*args, **(kwargs or {}))
+@functools.cache
+def waits_of(case):
+    """Places that wait at the second round of steps: at the first one, estimates and memories move to the device."""
+    head, neck, learners = build(CASES[case], DEVICE)
+    for _ in range(2):
+        places = {}
+        for raw, arguments in batches(neck, learners, DEVICE):
+            with Waits(DEVICE) as waits:
+                losses = head.loss(*arguments)
+                sum(value for name, value in losses.items() if 'loss' in name).backward()
+            assert raw.grad is not None
+            places.update(waits.places)
+    return places
 
 
-CASES = {
-    'ms': dict(loss=dict(type='MultiSimilarityLoss')),
-    'contrastive with memory': dict(
-        loss=dict(type='ContrastiveLoss'),
-        sources=dict(memory=dict(type='CrossBatchMemory', size=32, start=0)),
-    ),
-    'triplet with batch-hard miner': dict(loss=dict(type='TripletLoss'), miner=dict(type='BatchHardMiner')),
-    'margin with distance-weighted miner': dict(loss=dict(type='MarginLoss'), miner=dict(type='DistanceWeightedMiner')),
-    'proxy': dict(loss=dict(type='CosFaceLoss', num_classes=4, embed_dim=6)),
-    'proxy anchor': dict(loss=dict(type='ProxyAnchorLoss', num_classes=4, embed_dim=6)),
-    'iaa': dict(loss=dict(type='MultiSimilarityLoss'), sources=dict(iaa=dict(type='IAAGenerator', onset=0))),
-    'regularized': dict(loss=dict(type='SupConLoss'), regularizers=dict(koleo=dict(type='KoLeo', weight=0.1))),
-}
+@pytest.mark.parametrize('case', CASES)
+def test_a_step_of_a_head_waits_for_no_value(case):
+    assert {place: lines for place, lines in waits_of(case).items() if place not in EVERY_STEP | ON_THE_HOST} == {}
 
 
-@pytest.mark.parametrize('head', CASES.values(), ids=list(CASES))
-def test_a_step_waits_for_no_value(head):
-    torch.manual_seed(0)
-    model = ImageEmbedder(
-        backbone=dict(type='Conv4', channels=4),
-        neck=dict(type='LinearEmbedding', in_channels=4, embed_dim=6),
-        head=dict(type='EmbeddingHead', diagnostics_interval=0, **head),
-        freeze_bn_stats=True,
-    ).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    if 'iaa' in head.get('sources', {}):
-        data = Embeddings(torch.randn(40, 6), torch.arange(4).repeat(10), torch.arange(40), 4)
-        model.head.sources['iaa'].estimator.receive_embeddings(data, Progress(0, 10, 5))
-    images = torch.randn(8, 1, 28, 28)
-    samples = [DataSample(metainfo=dict(sample_idx=i)).set_gt_label(i // 2) for i in range(8)]
-    for at in range(2):
-        model.step = StepContext(Progress(iter=at, max_iters=10, epoch_length=5))
-        with Waits() as waits:
-            loss = model.loss(images, samples)['loss']
-            loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert waits.places == set()
+def test_what_is_said_to_wait_does():
+    found = {place for case in CASES for place in waits_of(case)}
+    assert found >= EVERY_STEP
+
+
+class Record:
+    """Waits of the steps of a run."""
+
+    steps: ClassVar[list] = []
+
+
+@LOOPS.register_module()
+class WatchedLoop(EpochBasedTrainLoop):
+    """MMEngine's loop, watched while a step and its hooks run."""
+
+    def run_iter(self, idx, data_batch):
+        with Waits(DEVICE, NOW_AND_THEN) as waits:
+            super().run_iter(idx, data_batch)
+        Record.steps.append(waits.places)
+
+
+def divided(cfg):
+    cfg.model.neck = dict(type='DivideAndConquerEmbedding', in_channels=8, embed_dim=6, num_learners=2)
+    cfg.model.head.type = 'DivideAndConquerHead'
+    cfg.train_dataloader.sampler = dict(type='ClusterPKSampler', batch_size=6, images_per_class=2)
+    cfg.custom_hooks = [dict(type='DivisionHook', divide_until=2)]
+
+
+def averaged(cfg):
+    cfg.custom_hooks = [dict(type='EMAHook'), dict(type='FreezeBackboneHook', epochs=1)]
+
+
+@pytest.mark.parametrize('change', [divided, averaged])
+def test_steps_of_a_run_and_their_hooks_wait_now_and_then(pictures, tmp_path, change):
+    options = dict(
+        default_hooks__logger__interval=100,
+        model__head__diagnostics_interval=8,
+    )
+    cfg = tiny_config(pictures, tmp_path, **options)
+    cfg.train_cfg = dict(type='WatchedLoop', max_epochs=3)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    change(cfg)
+    Record.steps = []
+    runner = train(cfg)
+    assert len(Record.steps) == runner.iter >= 12
+    strange = [places for places in Record.steps if not places.keys() <= NOW_AND_THEN | ON_THE_HOST]
+    assert strange == []
+    for place in NOW_AND_THEN:
+        assert sum(place in places for places in Record.steps) <= len(Record.steps) / 4, place
+    assert any(('engine/hooks/runtime_info_hook.py', 'read') in places for places in Record.steps)
 
 
 def test_a_wait_is_found():
-    rows = Rows.of_batch(torch.randn(3, 2), torch.arange(3))
-    with Waits() as waits:
+    rows = Rows.of_batch(torch.randn(3, 2, device=DEVICE), torch.arange(3, device=DEVICE))
+    with Waits(DEVICE) as waits:
         rows[rows.labels > 0]
     assert {place[0] for place in waits.places} == {'structures/rows.py'}
 

@@ -1,4 +1,4 @@
-"""What would fail on a machine with an accelerator: the parts of a head and whole runs, on one that is pretended."""
+"""What would fail on a machine with an accelerator: parts of a head, runs and searches, on one that is pretended."""
 
 import os
 import subprocess
@@ -10,6 +10,8 @@ from torch.utils import backend_registration
 
 TESTS = (
     'accelerator_walk.py',
+    'test_engine/test_no_waits.py',
+    'test_evaluation/test_accelerators.py',
     'test_engine/test_hooks.py::test_a_backbone_frozen_for_the_whole_run_comes_out_as_it_went_in',
     'test_engine/test_division_hook.py::test_boundaries_are_joined_once_when_the_divide_stage_ends',
     'test_engine/test_division_runs.py::test_a_doubling_copies_masks_and_learned_margins_to_children_and_resets_the_'

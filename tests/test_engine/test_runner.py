@@ -15,6 +15,7 @@ from tiny import REPO, tiny_config, train, weights
 from mmdml.engine import build_runner
 from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.engine.run_lock import run_lock
+from mmdml.engine.runner import MetricLearningRunner, with_fused_optimizer
 from mmdml.evaluation.metrics import RetrievalMetric
 from mmdml.registry import HOOKS
 
@@ -313,3 +314,31 @@ def test_a_single_metric_may_name_its_measures(pictures, tmp_path):
     by_class = runner.build_evaluator(dict(type=RetrievalMetric, metrics=['Recall@1']))
     for evaluator in (runner.val_loop.evaluator, by_class):
         assert [type(metric) for metric in evaluator.metrics] == [RetrievalMetric]
+
+
+def test_memory_is_pinned_where_there_is_cuda_unless_the_config_says_otherwise(monkeypatch):
+    loader = dict(dataset=[0, 1], batch_size=1, sampler=dict(type='DefaultSampler', shuffle=False))
+    for has_cuda in (False, True):
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda has_cuda=has_cuda: has_cuda)
+        assert MetricLearningRunner.build_dataloader(loader).pin_memory is has_cuda
+        for said in (False, True):
+            assert MetricLearningRunner.build_dataloader({**loader, 'pin_memory': said}).pin_memory is said
+    assert 'pin_memory' not in loader
+
+
+def test_optimizers_that_can_are_fused_and_what_the_config_says_stays():
+    def fused(**optimizer):
+        return with_fused_optimizer(dict(type='OptimWrapper', optimizer=optimizer))['optimizer']
+
+    assert fused(type='Adam', lr=1.0) == dict(type='Adam', lr=1.0, fused=True)
+    for said in (dict(fused=False), dict(foreach=True), dict(differentiable=True)):
+        assert fused(type='Adam', **said) == dict(type='Adam', **said)
+    assert fused(type='LBFGS') == dict(type='LBFGS')
+    weights = [torch.nn.Parameter(torch.zeros(2))]
+    for name in ('Adam', 'AdamW', 'SGD', 'Adagrad'):
+        assert getattr(torch.optim, name)(weights, lr=0.1, **{'fused': fused(type=name)['fused']}).defaults['fused']
+
+
+def test_on_the_cpu_the_optimizer_is_that_of_the_config(pictures, tmp_path):
+    runner = build_runner(tiny_config(pictures, tmp_path))
+    assert not runner.build_optim_wrapper(runner.cfg.optim_wrapper).optimizer.defaults.get('fused')

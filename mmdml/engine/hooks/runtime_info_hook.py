@@ -31,7 +31,12 @@ class RuntimeInfoHook(MMEngineRuntimeInfoHook):
     ) -> None:
         for key, value in (outputs or {}).items():
             self._waiting.append((f'train/{key}', torch.as_tensor(value).detach()))
-        readers = [hook.interval for hook in runner.hooks if isinstance(hook, (LoggerHook, CheckpointHook))]
+        # A checkpoint by epochs comes at the end of one; its interval is no number of steps.
+        readers = [
+            hook.interval
+            for hook in runner.hooks
+            if isinstance(hook, (LoggerHook, CheckpointHook)) and not getattr(hook, 'by_epoch', False)
+        ]
         done = runner.iter + 1
         due = any(interval > 0 and (done % interval == 0 or (batch_idx + 1) % interval == 0) for interval in readers)
         if due or done >= runner.max_iters or self.end_of_epoch(runner.train_dataloader, batch_idx):

@@ -98,8 +98,9 @@ def find_top(scores: Tensor, gallery: int, number: int) -> Top:
             columns[place] = found[:number]
         columns = torch.from_numpy(columns)
         return Top(scores.gather(1, columns), columns, torch.from_numpy(lowest))
-    found, columns = scores.topk(number, dim=1)
-    return Top(found, columns, found[:, -1:])
+    # In any order: they are sorted once, when it is known which of them count.
+    found, columns = scores.topk(number, dim=1, sorted=False)
+    return Top(found, columns, found.amin(1, keepdim=True))
 
 
 def ranks_in_top(

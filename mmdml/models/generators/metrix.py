@@ -69,13 +69,14 @@ class Metrix(Generator):
         if not len(first):
             return None
         share = torch.from_numpy(random.beta(self.alpha, self.alpha, (len(anchors), number)).astype('float32'))
-        return mix(anchors, first, partner[first, place], share.to(first.device)[first, place], step)
+        return mix(anchors, first, partner[first, place], share.to(first.device, non_blocking=True)[first, place], step)
 
     @torch.no_grad()
     def _preference(self, anchors: Rows, step: StepContext, random: object) -> Tensor:
         """``(R, R)``, larger is preferred, -inf for rows of the same class."""
         if self.partners == 'random':
-            preference = torch.from_numpy(random.random((len(anchors),) * 2)).to(anchors.labels.device)
+            drawn = torch.from_numpy(random.random((len(anchors),) * 2))
+            preference = drawn.to(anchors.labels.device, non_blocking=True)
         else:
             unit = directions(anchors, step)[0] * scale_of(anchors.embeddings, step)
             preference = unit @ unit.t()

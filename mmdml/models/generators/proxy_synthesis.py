@@ -55,12 +55,13 @@ class ProxySynthesis(Generator):
         number = len(anchors)
         if not number:
             return None
-        first = torch.from_numpy(random.permutation(number)[: round(self.ratio * number)]).to(device)
-        keys = torch.from_numpy(random.random((len(first), number))).to(device)
+        first = torch.from_numpy(random.permutation(number)[: round(self.ratio * number)]).to(device, non_blocking=True)
+        keys = torch.from_numpy(random.random((len(first), number))).to(device, non_blocking=True)
         # Keys are at least 0: a row whose best key is below has no partner.
         best, second = keys.masked_fill(anchors.labels[first][:, None] == anchors.labels, -1).max(1)
-        first, second = first[best >= 0], second[best >= 0]
-        if not len(first):
+        kept = (best >= 0).nonzero().squeeze(1)
+        if not len(kept):
             return None
-        share = torch.full_like(best[best >= 0], random.beta(self.alpha, self.alpha), dtype=torch.float32)
+        first, second = first[kept], second[kept]
+        share = torch.full_like(best[kept], random.beta(self.alpha, self.alpha), dtype=torch.float32)
         return mix(anchors, first, second, share, step)

@@ -192,12 +192,14 @@ class CrossBatchSpread(BaseModule):
 
     def forward(self, rows: Rows, neck: EmbeddingNeck, step: StepContext | None) -> Tensor:
         """Scalar; remembers the rows while training."""
-        kept = self.labels >= 0
-        remembered = Rows.of_batch(self.rows[kept].to(rows.embeddings.dtype), self.labels[kept])
+        # Places where nothing was remembered yet are masked: to leave them out, the host would wait for their number.
+        remembered = Rows.of_batch(self.rows.to(rows.embeddings.dtype), self.labels)
         anchors = rows.with_embeddings(unit_rows(rows, neck, step))
         unit = torch.cat([anchors.embeddings, unit_rows(remembered, neck, step)])
         similarity = anchors.embeddings @ unit.t()
-        apart = rows.labels[:, None] != torch.cat([rows.labels, remembered.labels])
+        labels = torch.cat([rows.labels, remembered.labels])
+        is_row = torch.cat([torch.ones_like(rows.labels, dtype=torch.bool), self.labels >= 0])
+        apart = (rows.labels[:, None] != labels) & is_row
         number = apart.sum().clamp_min(1)
         first, second = (similarity * apart).sum() / number, (similarity.square() * apart).sum() / number
         if self.training:

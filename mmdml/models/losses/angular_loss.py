@@ -10,7 +10,7 @@ from mmdml.structures import Mined, PairBatch
 
 from .base import PairLoss
 from .checks import check_cosine_space
-from .pair_sums import log_sum_exp, mean_of_positive_pairs
+from .pair_sums import log_sum_exp, mean_of_positive_pairs, positive_pairs
 
 
 @MODELS.register_module()
@@ -50,7 +50,8 @@ class AngularLoss(PairLoss):
         check_cosine_space(pairs, type(self).__name__)
         positive, negative = pairs.weights(mined)
         tangent = math.tan(math.radians(self.angle)) ** 2
-        anchor, candidate = (positive > 0).nonzero(as_tuple=True)
+        found = positive_pairs(positive)
+        anchor, candidate, _ = found
         own = 2 * (1 + tangent) * pairs.similarity[anchor, candidate]
         logits = 4 * tangent * pairs.similarity
         between = 4 * tangent * PairBatch(pairs.candidates, pairs.candidates).similarity
@@ -60,4 +61,4 @@ class AngularLoss(PairLoss):
             each = logits.index_select(0, row) + between.index_select(0, candidate[block])
             return softplus(log_sum_exp(each, negative.index_select(0, row)) - own[block])
 
-        return mean_of_positive_pairs(terms, positive)
+        return mean_of_positive_pairs(terms, found, positive.shape[1])

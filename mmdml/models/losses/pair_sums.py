@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,15 +67,44 @@ def mean_of_hinges(terms: Tensor, weight: Tensor) -> Tensor:
     return weighted_mean(terms, weight * (terms > 0))
 
 
-def mean_of_positive_pairs(terms: Callable[[Tensor], Tensor], positive: Tensor) -> Tensor:
-    """Weighted mean of a term of each positive pair whose computation needs a row of X entries.
+class PositivePairs(NamedTuple):
+    """The positive pairs of a batch, one entry each.
+
+    Attributes:
+        anchor: ``(P,)`` rows of the matrix of weights.
+        candidate: ``(P,)`` columns.
+        weight: ``(P,)``, above 0.
+    """
+
+    anchor: Tensor
+    candidate: Tensor
+    weight: Tensor
+
+    @property
+    def numbers(self) -> Tensor:
+        """``(P,)`` 0 to P - 1."""
+        return torch.arange(len(self.anchor), device=self.anchor.device)
+
+
+def positive_pairs(positive: Tensor) -> PositivePairs:
+    """List the positive pairs, row by row, once for a loss: the host waits for their number.
 
     Args:
-        terms: from the numbers ``(P,)`` of some positive pairs, in the order of ``positive.nonzero()``, to their terms.
         positive: ``(A, X)`` weights.
     """
-    number = torch.arange(int((positive > 0).sum()), device=positive.device)
-    return weighted_mean(in_blocks(terms, number, positive.shape[1]), positive[positive > 0])
+    anchor, candidate = (positive > 0).nonzero(as_tuple=True)
+    return PositivePairs(anchor, candidate, positive[anchor, candidate])
+
+
+def mean_of_positive_pairs(terms: Callable[[Tensor], Tensor], found: PositivePairs, width: int) -> Tensor:
+    """Weighted mean of a term of each positive pair whose computation needs a row of entries.
+
+    Args:
+        terms: from the numbers ``(P',)`` of some positive pairs to their terms.
+        found: all positive pairs.
+        width: entries of a row.
+    """
+    return weighted_mean(in_blocks(terms, found.numbers, width), found.weight)
 
 
 def in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor, width: int) -> Tensor:
@@ -96,12 +125,13 @@ def count_above(
     similarity: Tensor,
     positive: Tensor,
     negative: Tensor,
+    found: PositivePairs,
     positive_step: Callable[[Tensor], Tensor],
     negative_step: Callable[[Tensor], Tensor],
 ) -> Tensor:
     r"""Count the candidates that are nearer to an anchor than its positive is, by steps that may be smooth.
 
-    For every positive pair (i, j), in the order of ``positive.nonzero()``, the two sums
+    For every positive pair (i, j) the two sums
 
     .. math:: \sum_{k \neq j} w^+_{ik} H^+(s_{ik} - s_{ij}), \qquad \sum_k w^-_{ik} H^-(s_{ik} - s_{ij})
 
@@ -109,13 +139,14 @@ def count_above(
         similarity: ``(A, X)``.
         positive: ``(A, X)`` weights :math:`w^+`.
         negative: ``(A, X)`` weights :math:`w^-`.
+        found: the positive pairs.
         positive_step: :math:`H^+`, elementwise.
         negative_step: :math:`H^-`, elementwise.
 
     Returns:
         ``(P, 2)``.
     """
-    anchor, candidate = (positive > 0).nonzero(as_tuple=True)
+    anchor, candidate, _ = found
     at_zero = positive_step(similarity.new_zeros(()))
 
     def count(block: Tensor) -> Tensor:
@@ -127,20 +158,20 @@ def count_above(
         wrong = (negative_step(difference) * negative.index_select(0, row)).sum(1)
         return torch.stack([nearer, wrong], dim=1)
 
-    return in_blocks(count, torch.arange(len(anchor), device=anchor.device), similarity.shape[1])
+    return in_blocks(count, found.numbers, similarity.shape[1])
 
 
-def mean_per_anchor(values: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+def mean_per_anchor(values: Tensor, positive: Tensor, found: PositivePairs) -> tuple[Tensor, Tensor]:
     """Average the values of each anchor's positive pairs.
 
     Args:
-        values: ``(P,)``, in the order of ``positive.nonzero()``.
+        values: ``(P,)``.
         positive: ``(A, X)`` weights.
+        found: the positive pairs.
 
     Returns:
         ``(A,)`` weighted means, and ``(A,)`` bool: which anchors have a positive; the others have 0.
     """
-    anchor, candidate = (positive > 0).nonzero(as_tuple=True)
-    sums = values.new_zeros(len(positive)).index_add(0, anchor, values * positive[anchor, candidate])
+    sums = values.new_zeros(len(positive)).index_add(0, found.anchor, values * found.weight)
     total = positive.sum(1)
     return sums / total.masked_fill(total == 0, 1.0), total > 0

@@ -1,5 +1,6 @@
 """Potential-field loss (PFML)."""
 
+import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -72,7 +73,7 @@ class PotentialFieldLoss(ProxyLoss):
         """Energy of anchors among candidates and of proxies among proxies."""
         positive, negative = pairs.weights()
         energy = self._potential(pairs.similarity, positive, negative).sum() / max(len(pairs.anchors), 1)
-        numbers = self.proxies.new_tensor(range(len(unit_proxies))).long()
+        numbers = torch.arange(len(unit_proxies), device=unit_proxies.device)
 
         def among_proxies(block: Tensor) -> Tensor:
             same = (block[:, None] // self.proxies_per_class) == (numbers[None, :] // self.proxies_per_class)

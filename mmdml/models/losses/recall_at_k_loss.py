@@ -10,7 +10,7 @@ from mmdml.structures import Mined, PairBatch
 
 from .base import PairLoss
 from .checks import check_positive
-from .pair_sums import count_above
+from .pair_sums import count_above, positive_pairs
 
 
 @MODELS.register_module()
@@ -48,20 +48,22 @@ class RecallAtKLoss(PairLoss):
         if not ks or min(ks) < 1:
             raise ValueError(f'ks must be one or more numbers of 1 or more, got {ks}')
         self.ks = tuple(ks)
+        # On the device of the model: made at every step, it would have to be copied there.
+        self.register_buffer('_ks', torch.tensor(self.ks, dtype=torch.float32), persistent=False)
         self.rank_temperature = rank_temperature
         self.temperature = temperature
 
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss; mined tuples, if given, replace the set of all pairs."""
         positive, negative = pairs.weights(mined)
-        rank = 1 + count_above(pairs.similarity, positive, negative, self._step, self._step).sum(1)
-        ks = rank.new_tensor(self.ks)
-        anchor, candidate = (positive > 0).nonzero(as_tuple=True)
-        inside = ((ks - rank[:, None]) / self.rank_temperature).sigmoid() * positive[anchor, candidate, None]
-        found = rank.new_zeros(len(positive), len(ks)).index_add(0, anchor, inside)
+        found = positive_pairs(positive)
+        rank = 1 + count_above(pairs.similarity, positive, negative, found, self._step, self._step).sum(1)
+        ks = self._ks.to(rank)
+        inside = ((ks - rank[:, None]) / self.rank_temperature).sigmoid() * found.weight[:, None]
+        number_inside = rank.new_zeros(len(positive), len(ks)).index_add(0, found.anchor, inside)
         number = positive.sum(1, keepdim=True)
         has_positive = number > 0
-        recall = found / torch.minimum(ks, number.masked_fill(~has_positive, 1.0))
+        recall = number_inside / torch.minimum(ks, number.masked_fill(~has_positive, 1.0))
         return ((1 - recall) * has_positive).sum() / (len(ks) * has_positive.sum().clamp_min(1))
 
     def _step(self, difference: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from mmdml.structures import Mined, PairBatch
 
 from .base import PairLoss
 from .checks import check_positive
-from .pair_sums import count_above, mean_of_hinges, mean_per_anchor
+from .pair_sums import count_above, mean_of_hinges, mean_per_anchor, positive_pairs
 
 
 @MODELS.register_module()
@@ -76,8 +76,9 @@ class RoadmapLoss(PairLoss):
         """Scalar loss; mined tuples, if given, replace the set of all pairs."""
         positive, negative = pairs.weights(mined)
         similarity = pairs.similarity
-        nearer, wrong = count_above(similarity, positive, negative, _true_step, self._upper_step).unbind(1)
-        average, has_positive = mean_per_anchor((1 + nearer) / (1 + nearer + wrong), positive)
+        found = positive_pairs(positive)
+        nearer, wrong = count_above(similarity, positive, negative, found, _true_step, self._upper_step).unbind(1)
+        average, has_positive = mean_per_anchor((1 + nearer) / (1 + nearer + wrong), positive, found)
         ranking = ((1 - average) * has_positive).sum() / has_positive.sum().clamp_min(1)
         apart = mean_of_hinges((self.pos_margin - similarity).relu(), positive)
         apart = apart + mean_of_hinges((similarity - self.neg_margin).relu(), negative)

@@ -7,7 +7,7 @@ from mmdml.structures import Mined, PairBatch
 
 from .base import PairLoss
 from .checks import check_positive
-from .pair_sums import count_above, mean_per_anchor
+from .pair_sums import count_above, mean_per_anchor, positive_pairs
 
 
 @MODELS.register_module()
@@ -47,8 +47,9 @@ class SmoothAPLoss(PairLoss):
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss; mined tuples, if given, replace the set of all pairs."""
         positive, negative = pairs.weights(mined)
-        nearer, wrong = count_above(pairs.similarity, positive, negative, self._step, self._step).unbind(1)
-        average, has_positive = mean_per_anchor((1 + nearer) / (1 + nearer + wrong), positive)
+        found = positive_pairs(positive)
+        nearer, wrong = count_above(pairs.similarity, positive, negative, found, self._step, self._step).unbind(1)
+        average, has_positive = mean_per_anchor((1 + nearer) / (1 + nearer + wrong), positive, found)
         return ((1 - average) * has_positive).sum() / has_positive.sum().clamp_min(1)
 
     def _step(self, difference: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch, Triplets
 
 from .base import PairLoss
-from .pair_sums import in_blocks
+from .pair_sums import in_blocks, positive_pairs
 from .reductions import get_reduction
 
 #: Which negatives of its anchor a positive meets.
@@ -97,7 +97,8 @@ class TripletLoss(PairLoss):
         """Return ``(P,)`` weighted sums over the negatives of each positive pair, and the weights in them."""
         positive, negative = pairs.weights(mined)
         distance = pairs.distance()
-        anchor, candidate = (positive > 0).nonzero(as_tuple=True)
+        found = positive_pairs(positive)
+        anchor, candidate, _ = found
         to_positive = distance[anchor, candidate] + self.margin
         # Where only terms above 0 count, no others may be in the weight of a sum that is above 0.
         counts_all = self.soft or self.reduction != 'nonzero'
@@ -109,8 +110,7 @@ class TripletLoss(PairLoss):
             number = weight if counts_all else weight * (violation > 0)
             return torch.stack([(self._bend(violation) * weight).sum(1), number.sum(1)], dim=1)
 
-        number = torch.arange(len(anchor), device=anchor.device)
-        both = in_blocks(sums, number, distance.shape[1]) * positive[anchor, candidate, None]
+        both = in_blocks(sums, found.numbers, distance.shape[1]) * found.weight[:, None]
         return both[:, 0], both[:, 1]
 
 

@@ -48,7 +48,8 @@ class ClosestBeyondCutoffMiner(Miner):
         positive, is_positive = _first(pairs.positive_mask[anchor], number)
         nearest = distance[anchor].masked_fill(~negatives[anchor], float('inf')).topk(number, dim=1, largest=False)
         kept = is_positive & (nearest.values < float('inf'))
-        return Triplets(anchor[:, None].expand_as(kept)[kept], positive[kept], nearest.indices[kept])
+        row, place = kept.nonzero(as_tuple=True)
+        return Triplets(anchor[row], positive[row, place], nearest.indices[row, place])
 
 
 def _first(mask: Tensor, number: int) -> tuple[Tensor, Tensor]:

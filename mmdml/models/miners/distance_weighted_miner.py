@@ -110,7 +110,8 @@ class DistanceWeightedMiner(Miner):
         number = max(1, round(int(positives.sum()) / len(positives)))
         negative, drawn = draw_without_replacement(log_weight[anchor], number, pairs.random)
         positive = _draw_positives(positives[anchor], number, pairs.random)
-        return Triplets(anchor[:, None].expand_as(drawn)[drawn], positive[drawn], negative[drawn])
+        row, place = drawn.nonzero(as_tuple=True)
+        return Triplets(anchor[row], positive[row, place], negative[row, place])
 
     def log_weights(self, pairs: PairBatch) -> Tensor:
         """Compute logarithms of the weights, ``(A, X)``, up to a constant; -inf where a candidate cannot be drawn.

@@ -35,7 +35,7 @@ class HardClusterMiner(Miner):
         every = torch.cat([pairs.candidates.labels, pairs.anchors.labels])
         classes, code = every.unique(return_inverse=True)
         own, of_anchor = code[: len(rows)], code[len(rows) :]
-        number = torch.bincount(own, minlength=len(classes))
+        number = own.new_zeros(len(classes)).index_add(0, own, torch.ones_like(own))
         if len(classes) < 2:
             return Triplets.none(rows.device)
         sums = rows.new_zeros(len(classes), rows.shape[1]).index_add(0, own, rows)
@@ -51,5 +51,5 @@ class HardClusterMiner(Miner):
         negatives = pairs.negative_mask[anchor] & (own[None, :] == nearest[:, None])
         positive = to_mean.masked_fill(~positives, float('-inf')).argmax(1)
         negative = to_mean[nearest].masked_fill(~negatives, float('inf')).argmin(1)
-        kept = is_own.any(1) & positives.any(1) & negatives.any(1)
+        kept = (is_own.any(1) & positives.any(1) & negatives.any(1)).nonzero().squeeze(1)
         return Triplets(anchor[kept], positive[kept], negative[kept])

@@ -157,6 +157,14 @@ class IAAEstimator(BaseModule):
     def _forget(self) -> None:
         self._statistics, self._std, self.covariances, self._diagnostics = {}, None, None, {}
 
+    def move_to(self, device: torch.device) -> None:
+        """Hold the estimate where the rows are: a resumed one lies on the host, and would be copied at every step."""
+        if self._std is None or self._std.device == device:
+            return
+        self._statistics = {name: value.to(device) for name, value in self._statistics.items()}
+        self._std, self._std_by_learner = self._std.to(device), {}
+        self.covariances = None if self.covariances is None else self.covariances.to(device)
+
     def std_of(self, learner: ActiveLearner | None) -> Tensor:
         """``(C, D)`` standard deviations, square roots of the corrected variances (Eq. 15).
 

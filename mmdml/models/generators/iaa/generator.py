@@ -151,6 +151,7 @@ class IAAGenerator(Generator):
             self._refuse_silence(progress)
             return None
         raw = anchors.embeddings if anchors.embeddings.dtype.itemsize >= 4 else anchors.embeddings.float()
+        self.estimator.move_to(raw.device)
         with torch.no_grad():
             noise = self._draw(anchors.labels, raw, progress, step.learner)
         center = raw if self.center == 'sample' else self._means(raw, anchors.labels)
@@ -166,7 +167,7 @@ class IAAGenerator(Generator):
     def _means(self, raw: Tensor, labels: Tensor) -> Tensor:
         """``(R, D)`` means of the classes; of a class without images in the estimate, the row itself."""
         statistics = self.estimator.statistics
-        known = statistics['count'].to(raw.device)[labels] > 0
+        known = statistics['count'][labels] > 0
         return torch.where(known[:, None], statistics['mean'].to(raw)[labels], raw.detach())
 
     def _refuse_silence(self, progress: Progress) -> None:
@@ -182,15 +183,14 @@ class IAAGenerator(Generator):
         seed, step, rank = progress.seed, progress.iter, progress.rank
         if self.noise == 'full':
             random = torch_generator(Stream.IAA_FULL_NOISE, seed, step, rank, device=raw.device)
-            bank = self.estimator.covariances.to(raw.device)
-            return full_covariance_noise(labels, self.num_copies, bank, generator=random)
+            return full_covariance_noise(labels, self.num_copies, self.estimator.covariances, generator=random)
         random = torch_generator(Stream.IAA_NOISE, seed, step, device=raw.device)
         rows, dim = raw.shape
         # Drawn for the global batch and cut, so that ranks differ and N ranks together equal one process.
         shape = (self.num_copies, progress.world_size * rows, dim)
         noise = torch.randn(shape, generator=random, device=raw.device)
         noise = noise[:, rank * rows : (rank + 1) * rows]
-        std = self.estimator.std_of(learner).to(raw.device)[labels]
+        std = self.estimator.std_of(learner)[labels]
         if self.noise == 'identity':
             std = torch.ones_like(std) if learner is None else (learner.scale > 0).to(std).expand_as(std)
         exponent = COPY_EXPONENTS[self.copy_exponent]

@@ -101,4 +101,4 @@ def pooled_variance(count: Tensor, var: Tensor) -> Tensor:
         ``(D,)``; zeros if no class has two images.
     """
     weight = torch.where(count >= 2, count, 0).double()
-    return (weight @ var.double() / weight.sum().clamp(min=1)).to(var.dtype)
+    return ((weight[None] @ var.double())[0] / weight.sum().clamp(min=1)).to(var.dtype)
