@@ -68,7 +68,8 @@ class DivideAndConquerEmbedding(EmbeddingNeck):
         self.register_buffer('active_learners', torch.ones((), dtype=torch.int64))
         self._num_active = 1
         options = {} if learned is None else dict(learned=learned)
-        self.hidden = hidden_layers(in_channels, hidden, norm, dropout) if hidden else nn.Identity()
+        # None, not an Identity: models without hidden layers keep the hash that their galleries were made with.
+        self.hidden = hidden_layers(in_channels, hidden, norm, dropout) if hidden else None
         layer = embedding_layer(hidden[-1] if hidden else in_channels, embed_dim)
         self.learners = LEARNERS[division](layer, num_learners, **options)
 
@@ -87,7 +88,8 @@ class DivideAndConquerEmbedding(EmbeddingNeck):
 
     def embed(self, features: Tensor, learner: int | None) -> Tensor:
         """``(B, C)`` -> raw ``(B, D)``; gradient reaches the rows of ``learner`` only, of all learners for None."""
-        return self.learners.linear(self.hidden(features), learner, self.num_active)
+        features = features if self.hidden is None else self.hidden(features)
+        return self.learners.linear(features, learner, self.num_active)
 
     def unit(self, raw: Tensor, learner: int | None = None) -> Tensor:
         """Raw ``(R, D)`` -> unit rows of one learner, or of the merged embedding for None; fp32 or better."""
