@@ -1,9 +1,12 @@
 """How far another machine moves scores, against values worked out by hand."""
 
 import json
+from pathlib import Path
 
 import compare_machines
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 
 def row(name, seed, recall, where='features/net/set_a'):
@@ -61,3 +64,12 @@ def test_runs_of_one_name_are_all_counted_and_make_no_pair():
 def test_another_version_of_a_config_is_another_run():
     with pytest.raises(ValueError, match='no run in common'):
         compare_machines.table(FIRST, [dict(row('a', 0, 51), config_hash='later')])
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path, capsys):
+    (tmp_path / 'folder').mkdir()
+    known = str(ROOT / 'experiments/results_val.csv')
+    for path in (tmp_path / 'nothing.csv', tmp_path / 'folder'):
+        with pytest.raises(SystemExit, match='2'):
+            compare_machines.main([known, str(path)])
+        assert f'error: there is no file {path}\n' in capsys.readouterr().err

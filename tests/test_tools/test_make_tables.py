@@ -347,5 +347,15 @@ def test_a_broken_table_of_results_is_named_and_changes_nothing(project, capsys)
     assert (project / 'README.md').read_text() == README
 
 
+def test_a_table_of_results_that_is_not_there_is_named_and_changes_nothing(project, capsys):
+    run(project)
+    filled = (project / 'README.md').read_text()
+    (project / 'results.csv').rename(project / 'result.csv')
+    for arguments in ((), ('--check',)):
+        assert run(project, *arguments) == 2
+        assert f'there is no file {project}/results.csv' in capsys.readouterr().err
+    assert (project / 'README.md').read_text() == filled
+
+
 def test_tables_of_this_project_are_up_to_date():
     assert run(ROOT, '--check') == 0

@@ -12,7 +12,9 @@ import pytest
 import torch
 from comparison_plots import plot_curves, plot_gains
 from paired_scores import DEFAULT_SET, compare, read_scores
-from results import read_rows
+from results import append_row, read_rows
+
+from experiments import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -199,3 +201,61 @@ def test_a_set_without_a_measured_gain_has_no_panel(tmp_path):
         pictures.append((tmp_path / 'gains.png').read_bytes())
     plot_gains({'rows': rows[:1], 'sets': [DEFAULT_SET]}, scores, tmp_path / 'gains.png')
     assert pictures[0] == pictures[1] == (tmp_path / 'gains.png').read_bytes()
+
+
+COMPARISONS = """csv: {'': results.csv}
+frozen: frozen.csv
+comparisons:
+  one:
+    caption: Words.
+    command: python run
+    plot: docs/one.png
+    rows:
+      - {label: B, base: a, arm: b}
+"""
+MARKED = '<!-- paired: one -->\n<!-- /paired -->\n\nBy <!-- gain: one; B; Recall@1 --><!-- /gain -->.\n'
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project of one comparison with its CSV, a plan and a page."""
+    for folder in ('experiments', 'docs'):
+        (tmp_path / folder).mkdir()
+    (tmp_path / 'experiments/comparisons.yml').write_text(COMPARISONS)
+    (tmp_path / 'docs/a.md').write_text(MARKED)
+    (tmp_path / 'frozen.csv').write_text(f'set,Recall@1,MAP@R\n{DEFAULT_SET},60.0,20.0\n')
+    for name, seed, score in (('a', 0, 50.0), ('a', 1, 51.0), ('b', 0, 51.5), ('b', 1, 53.0)):
+        add_row(tmp_path, Run(name, f'configs/{name}.py', seed, SET), score)
+    return tmp_path
+
+
+SET = {'val_dataloader.dataset.data_root': DEFAULT_SET}
+
+
+def add_row(project, run, score, **changes):
+    values = {'run': run.id, 'name': run.name, 'config': run.config, 'seed': run.seed}
+    values |= {'options': json.dumps(run.options), 'retrieval/Recall@1': score, 'retrieval/MAP@R': score / 2}
+    append_row(project / 'results.csv', {**values, 'updates': 100, 'seconds': 60.0, 'date': '2026-11-28', **changes})
+
+
+def verdict(project, *arguments):
+    return make_verdict.main(['--root', str(project), *arguments])
+
+
+def test_files_are_filled_once(project):
+    assert verdict(project, '--check') == 1 and (project / 'docs/a.md').read_text() == MARKED
+    assert verdict(project) == 0 and (project / 'docs/one.png').is_file()
+    assert '| 60.0 | 50.50 | 52.25 | +1.75 |' in (project / 'docs/a.md').read_text()
+    assert verdict(project, '--check') == 0
+
+
+@pytest.mark.parametrize('name', ['results.csv', 'frozen.csv'])
+def test_a_csv_that_is_not_there_is_named_and_empties_no_table(project, capsys, name):
+    verdict(project)
+    filled = (project / 'docs/a.md').read_text()
+    (project / name).rename(project / 'other.csv')
+    for _ in ('missing', 'a folder'):
+        assert verdict(project) == 2
+        assert f'there is no file {project}/{name}' in capsys.readouterr().err
+        assert (project / 'docs/a.md').read_text() == filled
+        (project / name).mkdir(exist_ok=True)

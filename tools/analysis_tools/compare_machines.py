@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         print(table(read_rows(args.first), read_rows(args.second), args.pair))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     return 0
 

@@ -48,7 +48,7 @@ from paired_scores import METRICS, Scores, compare, compare_means, mean_over, re
 from results import read_rows
 from yaml_files import read_yaml
 
-from mmdml.utils.tables import markdown_table
+from mmdml.utils.tables import markdown_table, read_lines
 
 MARKDOWN = ('docs/*.md', 'configs/*/README.md', 'README.md')
 _INLINE = re.compile(r'<!-- (?P<kind>gain|score): (?P<which>[^>]+) -->.*?<!-- /(?P=kind) -->', flags=re.DOTALL)
@@ -203,8 +203,7 @@ def _named(which: str, definitions: dict[str, Any]) -> tuple[dict[str, Any], dic
 
 def read_frozen(path: Path) -> dict[str, dict[str, str]]:
     """Scores of the features themselves, by set."""
-    with open(path, newline='', encoding='utf-8') as file:
-        return {row['set']: row for row in csv.DictReader(file)}
+    return {row['set']: row for row in csv.DictReader(read_lines(str(path)))}
 
 
 def updated_files(

@@ -61,14 +61,19 @@ def locked_folder(folder: str | Path, wait: bool = True) -> Iterator[int]:
         os.close(descriptor)
 
 
-def read_rows(path: str | Path) -> list[Row]:
-    """Read the CSV of finished runs, empty if there is no such file.
+def read_rows(path: str | Path, may_be_empty: bool = False) -> list[Row]:
+    """Read the CSV of finished runs.
+
+    Args:
+        path: the CSV.
+        may_be_empty: return no rows for a file that is not there yet, or that has none.
 
     Raises:
         ValueError: if the file is no text, is cut off, lacks a column, or a line has a value of the wrong kind; names
-            file, line, column and remedy.
+            file, line, column and remedy. Also if it has no row, unless that may be.
+        FileNotFoundError: if the file is not there, unless that may be.
     """
-    if not Path(path).exists():
+    if may_be_empty and not Path(path).exists():
         return []
     lines = read_lines(str(path))
     reader = csv.reader((line + '\n' for line in lines), strict=True)
@@ -96,6 +101,8 @@ def read_rows(path: str | Path) -> list[Row]:
         raise ValueError(f'{path} is empty; delete it, or restore it from version control')
     if not Path(path).read_bytes().endswith(b'\n'):
         raise ValueError(f'{path}, line {reader.line_num}: the file was cut off within the line; {_REMEDY}')
+    if not (rows or may_be_empty):
+        raise ValueError(f'{path} has a header and no row')
     return rows
 
 
@@ -145,7 +152,7 @@ def append_row(path: str | Path, row: dict[str, Any], replace: bool = False) -> 
     """
     path = Path(path)
     with locked_folder(path.parent):
-        rows = read_rows(path)
+        rows = read_rows(path, may_be_empty=True)
         if replace:
             rows = [old for old in rows if old['run'] != row['run'] or old['config_hash'] == row['config_hash']]
         if any(old['run'] == row['run'] for old in rows):

@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan = load_plan(args.plan)
         csv = args.csv or plan.csv
-        rows = read_rows(csv)
+        rows = read_rows(csv, may_be_empty=True)
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
