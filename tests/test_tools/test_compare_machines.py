@@ -14,6 +14,7 @@ def row(name, seed, recall, where='features/net/set_a'):
     scores = {'retrieval/Recall@1': str(recall), 'retrieval/MAP@R': str(recall / 2)}
     return {
         'run': f'{where}-{name}-{seed}',
+        'config': 'a.py',
         'config_hash': 'h',
         'name': name,
         'seed': str(seed),
@@ -57,8 +58,20 @@ def test_runs_of_one_name_are_all_counted_and_make_no_pair():
     first = [*FIRST, dict(row('a', 0, 70), run='other options')]
     second = [row('a', 0, 51), dict(row('a', 0, 73), run='other options'), row('b', 0, 60)]
     assert '| a score | 3 | 1 | +1.33 |' in compare_machines.table(first, second)
-    with pytest.raises(ValueError, match='a has several runs of seed 0'):
+    message = r'b - a: several runs of seed 0 .*features/net/set_a-a-0 \(a\) and other options \(a\)'
+    with pytest.raises(ValueError, match=message):
         compare_machines.table(first, second, [('a', 'b')])
+
+
+def test_a_run_that_a_file_has_twice_is_named():
+    twice = [*FIRST, row('b', 1, 61)]
+    message = r'file: several runs of seed 1 .*: features/net/set_a-b-1 \(b\) and features/net/set_a-b-1 \(b\)'
+    for order, where in (((twice, SECOND), 'first'), ((SECOND, twice), 'second')):
+        with pytest.raises(ValueError, match=f'{where} {message}'):
+            compare_machines.table(*order)
+    # The other file has not the run: nothing is compared.
+    elsewhere = [*FIRST, row('z', 1, 61), row('z', 1, 62)]
+    assert compare_machines.table(elsewhere, SECOND) == compare_machines.table(FIRST, SECOND)
 
 
 def test_another_version_of_a_config_is_another_run():

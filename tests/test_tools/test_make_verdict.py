@@ -171,13 +171,9 @@ def test_several_trainings_give_differences_with_intervals(tmp_path, capsys):
     assert float(low) < float(high) < 0 and '(' not in cells_of(text, '1, everything')[0][1]
 
 
-def test_old_rows_do_not_count_and_a_set_is_taken_out_of_the_name_of_a_run():
-    old, new = (
-        {**row('iaa_ms_cars-half', 0, score), 'config': 'configs/iaa/iaa_ms_x_cars-half.py'} for score in (9, 8)
-    )
-    old['date'], new['date'] = '2026-11-21', '2026-11-28'
-    scores = read_scores([new, old], {}, 'o/', since='2026-11-28')
-    assert scores['retrieval/Recall@1', 'cars-half', 'o/iaa_ms'] == {0: 8.0}
+def test_a_set_is_taken_out_of_the_name_of_a_run():
+    run = {**row('iaa_ms_cars-half', 0, 8), 'config': 'configs/iaa/iaa_ms_x_cars-half.py'}
+    assert read_scores([run], {}, 'o/')['retrieval/Recall@1', 'cars-half', 'o/iaa_ms'] == {0: 8.0}
 
 
 def test_curves_are_drawn_of_gains_by_line_and_of_scores(tmp_path):
@@ -235,7 +231,9 @@ SET = {'val_dataloader.dataset.data_root': DEFAULT_SET}
 def add_row(project, run, score, **changes):
     values = {'run': run.id, 'name': run.name, 'config': run.config, 'seed': run.seed}
     values |= {'options': json.dumps(run.options), 'retrieval/Recall@1': score, 'retrieval/MAP@R': score / 2}
-    append_row(project / 'results.csv', {**values, 'updates': 100, 'seconds': 60.0, 'date': '2026-11-28', **changes})
+    assert append_row(
+        project / 'results.csv', {**values, 'updates': 100, 'seconds': 60.0, 'date': '2026-11-28', **changes}
+    )
 
 
 def verdict(project, *arguments):
@@ -259,3 +257,39 @@ def test_a_csv_that_is_not_there_is_named_and_empties_no_table(project, capsys, 
         assert f'there is no file {project}/{name}' in capsys.readouterr().err
         assert (project / 'docs/a.md').read_text() == filled
         (project / name).mkdir(exist_ok=True)
+
+
+def test_old_rows_do_not_count(project):
+    since = "{file: results.csv, since: '2026-11-28'}"
+    (project / 'experiments/comparisons.yml').write_text(COMPARISONS.replace('results.csv', since))
+    add_row(project, Run('a', 'configs/a.py', 7, SET), 90.0, date='2026-11-21')
+    add_row(project, Run('b', 'configs/b.py', 7, SET), 10.0)
+    add_row(project, Run('b', 'configs/b.py', 1, {**SET, 'k': 1}), 10.0, date='2026-11-21')
+    assert verdict(project) == 0
+    assert '| 60.0 | 50.50 | 52.25 | +1.75 |' in (project / 'docs/a.md').read_text()
+
+
+def test_several_rows_of_a_name_and_seed_decide_nothing(project, capsys):
+    other = Run('b', 'configs/b.py', 1, {**SET, 'k': 1})
+    add_row(project, other, 10.0)
+    assert verdict(project) == 2
+    error = capsys.readouterr().err
+    assert 'results.csv: several runs of seed 1 where one is compared: ' in error
+    assert f'{Run("b", "configs/b.py", 1, SET).id} (b) and {other.id} (b, k=1)' in error
+    assert (project / 'docs/a.md').read_text() == MARKED
+    # Nothing compares this set any more, or this name.
+    for old, new in (('rows:', 'sets: [elsewhere]\n    rows:'), ('arm: b', 'arm: a')):
+        (project / 'experiments/comparisons.yml').write_text(
+            COMPARISONS.replace('    plot: docs/one.png\n', '').replace(old, new)
+        )
+        assert verdict(project) == 0
+    (project / 'experiments/comparisons.yml').write_text(COMPARISONS + '  mean: {mean_of: one}\n')
+    assert verdict(project) == 2
+
+
+def test_a_run_that_stands_twice_decides_nothing(project, capsys):
+    lines = (project / 'results.csv').read_text().splitlines(keepends=True)
+    (project / 'results.csv').write_text(''.join([*lines, lines[2]]))
+    assert verdict(project, '--check') == 2
+    twice = Run('a', 'configs/a.py', 1, SET).id
+    assert f'seed 1 where one is compared: {twice} (a) and {twice} (a). ' in capsys.readouterr().err

@@ -40,7 +40,8 @@ from pathlib import Path
 from typing import Any
 
 from metafile_results import fill_metafile, fill_shipped, scored_dataset, shipped_weights
-from results import Row, commits_of, distinct, mean_and_std, notes_of, read_rows, select
+from results import Row, read_rows
+from selected_rows import commits_of, distinct, mean_and_std, notes_of, select
 from yaml_files import LIST, MAPPING, TEXT, Kind, check_fields, read_yaml
 
 from mmdml.utils.tables import markdown_table
@@ -179,7 +180,8 @@ def fill_markdown(text: str, definitions: dict[str, Any], rows: Sequence[Row], w
     """Replace every marked block of a markdown text.
 
     Raises:
-        ValueError: for a table that is not defined, or an opening marker without its end.
+        ValueError: for a table that is not defined, several rows of one seed in a cell, or an opening marker without
+            its end.
     """
     tables, notes = definitions['tables'], definitions.get('notes') or {}
 
@@ -187,7 +189,11 @@ def fill_markdown(text: str, definitions: dict[str, Any], rows: Sequence[Row], w
         name = match['name']
         if name not in tables:
             raise ValueError(f'{where}: no table {name!r}; experiments/tables.yml defines {sorted(tables)}')
-        return f'<!-- results: {name} -->\n\n{render_table(tables[name], rows, notes)}\n\n<!-- /results -->'
+        try:
+            table = render_table(tables[name], rows, notes)
+        except ValueError as error:
+            raise ValueError(f'{where}: table {name}: {error}') from None
+        return f'<!-- results: {name} -->\n\n{table}\n\n<!-- /results -->'
 
     if any(_OPENING.search(match['body']) for match in _BLOCK.finditer(text)) or (
         len(_OPENING.findall(text)) != len(_BLOCK.findall(text))

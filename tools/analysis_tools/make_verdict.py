@@ -35,7 +35,6 @@ score.
 """
 
 import argparse
-import csv
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -43,12 +42,12 @@ from pathlib import Path
 from typing import Any
 
 from comparison_plots import plot_curves, plot_gains
+from comparisons import load_scores, read_frozen
 from paired import Paired
-from paired_scores import METRICS, Scores, compare, compare_means, mean_over, read_scores, sets_of, short
-from results import read_rows
+from paired_scores import METRICS, Scores, compare, compare_means, mean_over, sets_of, short
 from yaml_files import read_yaml
 
-from mmdml.utils.tables import markdown_table, read_lines
+from mmdml.utils.tables import markdown_table
 
 MARKDOWN = ('docs/*.md', 'configs/*/README.md', 'README.md')
 _INLINE = re.compile(r'<!-- (?P<kind>gain|score): (?P<which>[^>]+) -->.*?<!-- /(?P=kind) -->', flags=re.DOTALL)
@@ -201,11 +200,6 @@ def _named(which: str, definitions: dict[str, Any]) -> tuple[dict[str, Any], dic
 # ---- all files -------------------------------------------------------------------------------------------------------
 
 
-def read_frozen(path: Path) -> dict[str, dict[str, str]]:
-    """Scores of the features themselves, by set."""
-    return {row['set']: row for row in csv.DictReader(read_lines(str(path)))}
-
-
 def updated_files(
     root: Path, definitions: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]]
 ) -> Iterator[tuple[Path, str]]:
@@ -226,11 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         definitions = read_yaml(args.root / 'experiments/comparisons.yml')
         frozen = read_frozen(args.root / definitions['frozen'])
-        scores = {}
-        for prefix, path in definitions['csv'].items():
-            source = {'file': path} if isinstance(path, str) else path
-            rows = read_rows(args.root / source['file'])
-            scores.update(read_scores(rows, frozen, prefix, source.get('since', '')))
+        scores = load_scores(args.root, definitions, frozen)
         outdated = list(updated_files(args.root, definitions, scores, frozen))
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)

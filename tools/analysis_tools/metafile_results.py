@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from results import Row, commits_of, distinct, mean_and_std, metric_names, notes_of, select
+from results import Row, metric_names
+from selected_rows import commits_of, distinct, mean_and_std, notes_of, select
 
 from experiments import Run, train_arguments
 from mmdml.utils.dataset_configs import dataset_name, leaf_datasets
