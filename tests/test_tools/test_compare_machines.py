@@ -74,6 +74,25 @@ def test_a_run_that_a_file_has_twice_is_named():
     assert compare_machines.table(elsewhere, SECOND) == compare_machines.table(FIRST, SECOND)
 
 
+@pytest.mark.parametrize(
+    'pair, message',
+    [
+        (('a', 'zz'), r"pair a zz: .* none is called 'zz'; nearest to it: \['"),
+        (('c', 'a'), 'pair c a: both files have no set and seed with a run of each'),
+    ],
+)
+def test_a_pair_that_is_not_there_is_named(pair, message):
+    other = row('c', 9, 61)
+    with pytest.raises(ValueError, match=message):
+        compare_machines.table([*FIRST, other], [*SECOND, other], [pair])
+
+
+def test_a_score_that_is_not_there_is_named():
+    empty = [*SECOND[:1], {**row('b', 1, 61), 'retrieval/MAP@R': ''}]
+    with pytest.raises(ValueError, match=r'second file: run \S+-b-1 \(b, seed 1\) has no retrieval/MAP@R'):
+        compare_machines.table(FIRST, empty)
+
+
 def test_another_version_of_a_config_is_another_run():
     with pytest.raises(ValueError, match='no run in common'):
         compare_machines.table(FIRST, [dict(row('a', 0, 51), config_hash='later')])

@@ -303,6 +303,7 @@ tables:
 
 
 def test_rows_of_an_item_have_at_least_the_options_of_run_and_column_and_are_sorted(project):
+    (project / 'experiments/plan.yml').write_text('items: [{name: o, config: configs/m/o.py, seeds: [0]}]\n')
     for seed, options in ((0, {'k': 1, 'i': 3}), (1, {'k': 1, 'j': 2})):
         add_row(project / 'results.csv', Run('m', 'configs/m/a.py', seed, options), 90.0 + seed)
     (project / 'experiments/tables.yml').write_text(SORTED)
@@ -318,7 +319,7 @@ def test_rows_of_an_item_have_at_least_the_options_of_run_and_column_and_are_sor
 
 def test_several_rows_of_a_seed_in_a_cell_are_named(project, capsys):
     # Under one name: seed 0 of a.py without options and with k = 1.
-    (project / 'experiments/tables.yml').write_text(SORTED.replace('name: o', 'name: n'))
+    (project / 'experiments/tables.yml').write_text(SORTED.replace('name: o', 'name: n').replace('name: m', 'name: n'))
     assert run(project) == 2
     error = capsys.readouterr().err
     assert 'README.md: table small: n: several runs of seed 0' in error
@@ -372,6 +373,34 @@ def test_a_broken_table_of_results_is_named_and_changes_nothing(project, capsys)
     assert run(project) == 2
     assert 'results.csv, line 6: ' in capsys.readouterr().err
     assert (project / 'README.md').read_text() == README
+
+
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        ('base: configs/m/a.py', 'base: configs/m/aa.py', "row MS: run base: .* called 'configs/m/aa.py'; nearest"),
+        ('base: configs/m/a.py', 'base: {name: m}', r"row MS: run base: .* called 'm'; nearest to it: \['n'\]"),
+        ('retrieval/Recall@1}', 'retrieval/Recall@11}', r'MS, R@1: run \w+ \(n, seed 0\) has no retrieval/Recall@11'),
+    ],
+)
+def test_runs_and_metrics_that_are_nowhere_are_named(project, capsys, old, new, message):
+    assert old in DEFINITIONS
+    (project / 'experiments/tables.yml').write_text(DEFINITIONS.replace(old, new, 1))
+    assert run(project) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert (project / 'README.md').read_text() == README
+
+
+def test_updates_that_are_no_whole_number_are_named(project, capsys):
+    path, content = project / 'results.csv', (project / 'results.csv').read_text()
+    path.write_text(content.replace(',100,', ',6.0,', 1))
+    assert run(project) == 2
+    assert "results.csv, line 2: updates must be a whole number, got '6.0'" in capsys.readouterr().err
+    path.write_text(content.replace(',100,', ',,', 1))
+    for where in ('README.md: table small: MS, R@1', 'configs/m/a.py'):
+        assert run(project) == 2
+        assert f'{where}: run 35cf8a28d3b0 (n, seed 0) has no updates' in capsys.readouterr().err
+        (project / 'README.md').unlink(missing_ok=True)
 
 
 def test_a_table_of_results_that_is_not_there_is_named_and_changes_nothing(project, capsys):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cluster_semantics
 import division_negatives
+import inline_figures
 import make_verdict
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_a_sentence_has_the_gain_of_a_row():
     found = make_verdict.fill(text, DEFINITIONS, scores, FROZEN)
     assert found == text.replace('old', '+2.00 [-0.48, +4.48], 3/3')
     with pytest.raises(ValueError, match="there is no 'one; D; Recall@1'"):
-        make_verdict.gain_of('one; D; Recall@1', DEFINITIONS, scores)
+        inline_figures.gain_of('one; D; Recall@1', DEFINITIONS, scores)
 
 
 def test_a_sentence_has_the_score_of_a_side_of_a_row():
@@ -90,10 +91,10 @@ def test_a_sentence_has_the_score_of_a_side_of_a_row():
     text = score + '<!-- gain: one; C; Recall@1 --><!-- /gain -->'
     found = make_verdict.fill(text, DEFINITIONS, scores, FROZEN)
     assert '-->53.00<!-- /score -->' in found and '-->not run<!-- /gain -->' in found
-    assert make_verdict.score_of('one; B; MAP@R; base; features/x/y', DEFINITIONS, scores) == '15.00'
-    assert make_verdict.score_of('one; C; Recall@1; base', DEFINITIONS, scores) == 'not run'
+    assert inline_figures.score_of('one; B; MAP@R; base; features/x/y', DEFINITIONS, scores) == '15.00'
+    assert inline_figures.score_of('one; C; Recall@1; base', DEFINITIONS, scores) == 'not run'
     with pytest.raises(ValueError, match="one of .'base', 'arm'., got 'other'"):
-        make_verdict.score_of('one; B; Recall@1; other', DEFINITIONS, scores)
+        inline_figures.score_of('one; B; Recall@1; other', DEFINITIONS, scores)
 
 
 def test_means_over_sets_take_the_seeds_that_all_sets_have():
@@ -278,7 +279,8 @@ def test_several_rows_of_a_name_and_seed_decide_nothing(project, capsys):
     assert f'{Run("b", "configs/b.py", 1, SET).id} (b) and {other.id} (b, k=1)' in error
     assert (project / 'docs/a.md').read_text() == MARKED
     # Nothing compares this set any more, or this name.
-    for old, new in (('rows:', 'sets: [elsewhere]\n    rows:'), ('arm: b', 'arm: a')):
+    (project / 'experiments/plan.yml').write_text(PLAN)
+    for old, new in (('rows:', 'sets: [features/net/planned]\n    rows:'), ('arm: b', 'arm: a')):
         (project / 'experiments/comparisons.yml').write_text(
             COMPARISONS.replace('    plot: docs/one.png\n', '').replace(old, new)
         )
@@ -293,3 +295,110 @@ def test_a_run_that_stands_twice_decides_nothing(project, capsys):
     assert verdict(project, '--check') == 2
     twice = Run('a', 'configs/a.py', 1, SET).id
     assert f'seed 1 where one is compared: {twice} (a) and {twice} (a). ' in capsys.readouterr().err
+
+
+PLAN = """csv: results.csv
+items:
+  - {name: c, config: configs/c.py, seeds: [0], options: {val_dataloader.dataset.data_root: features/net/planned}}
+"""
+
+
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        ('base: a', 'bse: a', r"comparison one: row 0: unknown keys \['bse'\], missing keys \['base'\]; known"),
+        ('caption', 'captin', r"comparison one: unknown keys \['captin'\], missing keys \['caption'\]; known"),
+        ('results.csv', '{files: results.csv}', r"csv '': unknown keys \['files'\], missing keys \['file'\]; known"),
+        ('results.csv', '{file: results.csv, since: 2026-11-28}', "csv '': since must be a date in quotes, such as"),
+        ('frozen: frozen.csv', '', r"unknown keys \[\], missing keys \['frozen'\]"),
+        (COMPARISONS, '', 'must be a mapping with the keys .*, got None'),
+        ('comparisons:', 'frozen: x\ncomparisons:', "no YAML: the key 'frozen' stands twice .*line 3, column 1"),
+        ('arm: b}', 'arm: b}\n  one: {}', "no YAML: the key 'one' stands twice .*line 10, column 3"),
+        ('arm: b}', 'arm: b}\n  mean: {mean_of: onn}', r"comparison mean: mean_of must be one of \['one'\], got 'onn'"),
+        ('arm: b}', 'arm: b}\n      - {label: B, base: b, arm: a}', 'one: several rows have the label B'),
+        ('plot: docs', 'curves: docs', r"comparison one: curves need \['x', 'base_line', 'arm_line'\]"),
+        ('rows:', 'sets: [features/x]\n    rows:', f"none is called 'features/x'; nearest to it: .*'{DEFAULT_SET}'"),
+        ('arm: b', 'arm: bb', r"comparison one: arm of B: .* called 'bb'; nearest to it: \['b', "),
+        ('arm: b', 'arm: val/b', "arm of B: .* none is called 'val/b'"),
+    ],
+)
+def test_mistakes_in_the_definitions_are_named_and_nothing_is_written(project, capsys, old, new, message):
+    assert old in COMPARISONS
+    (project / 'experiments/comparisons.yml').write_text(COMPARISONS.replace(old, new, 1))
+    assert verdict(project) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(f'error: .*/comparisons.yml.*{message}.*\n', error), error
+    assert (project / 'docs/a.md').read_text() == MARKED
+
+
+def test_what_stands_in_a_plan_is_not_run_and_no_mistake(project):
+    (project / 'experiments/plan.yml').write_text(PLAN)
+    content = COMPARISONS.replace('rows:', f'sets: [{DEFAULT_SET}, features/net/planned]\n    rows:')
+    (project / 'experiments/comparisons.yml').write_text(content.replace('arm: b', 'arm: c'))
+    assert verdict(project) == 0
+    assert 'Not run: B (grocery, mobilenet-v2 and planned, net).' in (project / 'docs/a.md').read_text()
+    # The plan of another CSV says nothing about this one.
+    (project / 'experiments/plan.yml').write_text(PLAN.replace('results.csv', 'other.csv'))
+    assert verdict(project) == 2
+
+
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        ('retrieval/MAP@R', 'retrieval/RP', 'run .* has no retrieval/MAP@R'),
+        (',51.5,', ',,', r'run \w+ \(b, seed 0\) has no retrieval/Recall@1'),
+    ],
+)
+def test_a_score_that_is_not_there_is_named_by_file_and_run(project, capsys, old, new, message):
+    (project / 'results.csv').write_text((project / 'results.csv').read_text().replace(old, new))
+    assert verdict(project) == 2
+    assert re.fullmatch(f'error: results.csv: {message}\n', capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('name,score\na,1\n', r"line 1: the header lacks \['set', 'Recall@1', 'MAP@R'\]"),
+        ('set,Recall@1,MAP@R\na,1,\n', "line 2: MAP@R must be a number, got ''"),
+        ('set,Recall@1,MAP@R\na,1\n', 'line 2: MAP@R must be a number, got None'),
+        ('set,Recall@1,MAP@R\na,1,2\na,1,2\n', "line 3: must name a set that no other line has, got 'a'"),
+    ],
+)
+def test_mistakes_in_the_scores_of_the_features_are_named(project, capsys, content, message):
+    (project / 'frozen.csv').write_text(content)
+    assert verdict(project) == 2
+    assert re.fullmatch(f'error: .*/frozen.csv, {message}\n', capsys.readouterr().err)
+
+
+GAIN = '<!-- gain: one; B; Recall@1 -->'
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('\n<!-- paired: one -->\n', 'line 2: <!-- paired: one --> has no "<!-- /paired -->" after it'),
+        (f'{GAIN}1 prose {GAIN}2<!-- /gain -->', f'line 1: {GAIN} has no "<!-- /gain -->" after it'),
+        ('<!-- score: a --> x <!-- /gain -->', 'line 1: <!-- score: a --> has no "<!-- /score -->" after it'),
+        (f'{GAIN}1<!-- /gain --> <!-- /gain -->', 'line 1: <!-- /gain --> closes nothing: .*'),
+        ('<!--paired: one -->\n<!-- /paired -->', 'line 1: <!--paired: one -->: write <!-- paired: one -->'),
+        ('<!-- paired: -->\n<!-- /paired -->', 'line 1: <!-- paired: -->: write <!-- paired: NAME -->'),
+        ('<!-- gain: one; C; Recall@1 --><!-- /gain -->', r".*one has the labels \['B'\]"),
+        ('<!-- gain: two; B; Recall@1 --><!-- /gain -->', r".*comparisons with rows are \['one'\]"),
+        ('<!-- gain: one; B --><!-- /gain -->', r"there is no 'one; B': .* one of \['Recall@1', 'MAP@R'\].*"),
+        ('<!-- gain: one; B; Recall@1; x/y --><!-- /gain -->', rf".* has the sets \['{DEFAULT_SET}'\], got \['x/y'\]"),
+        ('<!-- score: one; B; Recall@1 --><!-- /score -->', r".* one of \['base', 'arm'\], got ''"),
+    ],
+)
+def test_mistakes_in_marks_are_named_by_file_and_nothing_is_written(project, capsys, text, message):
+    (project / 'docs/a.md').write_text(text)
+    assert verdict(project) == 2
+    assert re.fullmatch(f'error: .*/docs/a.md: {message}\n', capsys.readouterr().err)
+    assert (project / 'docs/a.md').read_text() == text
+
+
+def test_a_label_may_have_any_sign(project):
+    content = COMPARISONS.replace('label: B', "label: 'K > 1'")
+    (project / 'experiments/comparisons.yml').write_text(content)
+    (project / 'docs/a.md').write_text('<!-- gain: one; K > 1; Recall@1 --><!-- /gain -->')
+    assert verdict(project) == 0
+    assert '-->+1.75 [-1.43, +4.93], 2/2<!-- /gain -->' in (project / 'docs/a.md').read_text()

@@ -144,6 +144,7 @@ def test_plan_errors_name_item_and_key(project, item, message):
         (b'5', r"plan.yml: must be a mapping with the keys \['csv', 'items', .*\], got 5"),
         (b'', 'plan.yml: must be a mapping .*, got None'),
         (b'items: [', 'plan.yml is no YAML: '),
+        (b'items: [{name: a, name: b}]', "plan.yml is no YAML: the key 'name' stands twice .*line 1, column 18"),
         (b'items: \xff', 'plan.yml, line 1 is not UTF-8'),
         (b'work_root: [a]\nitems: [5]', r"plan.yml: work_root must be a text, got \['a'\]"),
     ],

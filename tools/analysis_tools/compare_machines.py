@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from paired_scores import METRICS, set_and_name, short
 from results import Row, read_rows
-from selected_rows import refuse_repeated
+from row_checks import refuse_empty, refuse_repeated, refuse_unknown
 
 #: Columns of a table, from the differences of a set.
 COLUMNS = {
@@ -33,14 +33,16 @@ def shared_runs(first: Sequence[Row], second: Sequence[Row]) -> list[tuple[Row, 
     """Return the rows of the runs that both have, of one version of their config.
 
     Raises:
-        ValueError: if they have no such run in common, or a file has one twice.
+        ValueError: if they have no such run in common, or a file has one twice or without a score.
     """
     keys = [{run_key(row) for row in rows} for rows in (first, second)]
     shared = keys[0] & keys[1]
     if not shared:
         raise ValueError('the two files have no run in common: a run is its config in one version, seed and options')
     for rows, where in ((first, 'first file'), (second, 'second file')):
-        refuse_repeated((row for row in rows if run_key(row) in shared), run_key, where)
+        rows = [row for row in rows if run_key(row) in shared]
+        refuse_empty(rows, METRICS.values(), where)
+        refuse_repeated(rows, run_key, where)
     there = {run_key(row): row for row in first}
     return [(there[run_key(row)], row) for row in second if run_key(row) in shared]
 
@@ -82,10 +84,15 @@ def table(first: Sequence[Row], second: Sequence[Row], pairs: Sequence[Sequence[
     ]
     shared = shared_runs(first, second)
     changes = [moved(shared, metric) for metric in METRICS.values()]
+    names = {set_and_name(row)[1] for _, row in shared}
     for pair in [(), *pairs]:
+        for name in pair:
+            refuse_unknown(name, names, f'pair {" ".join(pair)}: of the runs in both files')
         rows = [row for _, row in shared if set_and_name(row)[1] in pair]
         refuse_repeated(rows, lambda row: (*set_and_name(row), row['seed']), ' - '.join(reversed(pair)))
         arranged = [by_set(each, pair) for each in changes]
+        if not arranged[0]:
+            raise ValueError(f'pair {" ".join(pair)}: both files have no set and seed with a run of each')
         for where in arranged[0]:
             cells = [[str(value(each[where])) for value in COLUMNS.values()] for each in arranged]
             what = f'{pair[1]} - {pair[0]}' if pair else 'a score'

@@ -113,10 +113,12 @@ def _check_row(row: Row, where: str) -> None:
             right, words = _is_json_mapping(value), 'a JSON mapping'
         elif column == 'seed':
             right, words = value.isdecimal(), 'a whole number'
+        elif column == 'updates':
+            right, words = value == '' or value.isdecimal(), 'a whole number'
         elif column in ('run', 'config'):
             right, words = value != '', 'a text'
         elif column in _NUMBERS or column not in _COLUMNS:
-            right, words = value == '' or _is_number(value), 'a number'
+            right, words = value == '' or is_number(value), 'a number'
         else:
             continue
         if not right:
@@ -130,7 +132,8 @@ def _is_json_mapping(text: str) -> bool:
         return False
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a text is a finite number."""
     try:
         return math.isfinite(float(text))
     except ValueError:

@@ -1,11 +1,12 @@
-"""Rows of the CSV of finished runs: those of a cell, one a seed, and what is said of them."""
+"""Rows of the CSV of finished runs: those of a cell, one a seed, and what they say."""
 
 import json
 import statistics
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from results import Row
+from row_checks import refuse_repeated
 
 
 def select(rows: Sequence[Row], wanted: str | dict[str, Any]) -> list[Row]:
@@ -29,38 +30,6 @@ def select(rows: Sequence[Row], wanted: str | dict[str, Any]) -> list[Row]:
         selected = [row for row in rows if row['config'] == wanted['config'] and json.loads(row['options']) == options]
     refuse_repeated(selected, lambda row: int(row['seed']), str(wanted.get('name') or wanted['config']))
     return selected
-
-
-def refuse_repeated(rows: Iterable[Row], key: Callable[[Row], Hashable], where: str) -> None:
-    """Check that no two rows have one key.
-
-    Args:
-        rows: of the CSV.
-        key: function of a row, such as its seed.
-        where: file and place, for the message.
-
-    Raises:
-        ValueError: names the rows, with the options in which they differ.
-    """
-    groups: dict[Hashable, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    for same in groups.values():
-        if len(same) > 1:
-            raise ValueError(
-                f'{where}: several runs of seed {same[0]["seed"]} where one is compared: {_described(same)}. Give '
-                'items of a plan that differ in their options names of their own, or delete the line that is wrong'
-            )
-
-
-def _described(rows: Sequence[Row]) -> str:
-    """Write rows by run and name, with the options in which they differ."""
-    facts = [{'config': row['config'], **json.loads(row['options'])} for row in rows]
-    described = []
-    for row, own in zip(rows, facts, strict=True):
-        unlike = [f'{key}={own[key]}' for key in own if any(other.get(key) != own[key] for other in facts)]
-        described.append(f'{row["run"]} ({", ".join([row["name"], *unlike])})')
-    return ' and '.join(described)
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
