@@ -211,9 +211,17 @@ def train_arguments(run: Run, work_dir: str | Path | None = None, resume: bool =
 
 
 def merged_config(run: Run) -> Any:
-    """Return the run's config with its options, as ``tools/train.py`` sees it."""
-    config = copy.deepcopy(_read_config(run.config, Path(run.config).stat().st_mtime_ns))
-    config.merge_from_dict(run.options)
+    """Return the run's config with its options, as ``tools/train.py`` sees it.
+
+    Raises:
+        ValueError: if the config cannot be read, or the options do not fit; names item, config and mistake.
+    """
+    try:
+        config = copy.deepcopy(_read_config(run.config, Path(run.config).stat().st_mtime_ns))
+        config.merge_from_dict(run.options)
+    except Exception as error:  # a config is code, and may fail in any way
+        words = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise ValueError(f'item {run.name}: {run.config} cannot be read with its options: {words}') from None
     return config
 
 

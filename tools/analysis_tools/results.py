@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from yaml_files import NUMBER
+
 from experiments import Run, merged_config
 from mmdml.utils.files import write_atomically
 from mmdml.utils.tables import read_lines
@@ -177,13 +179,19 @@ def metric_names(rows: Sequence[Row]) -> list[str]:
 # ---- estimates -------------------------------------------------------------------------------------------------------
 
 
-def run_length(config: Any) -> tuple[float, int | None]:
-    """Return iterations and 1, or epochs and their batches, None where the sampler has no number of them."""
-    loop = config.train_cfg
-    if 'max_iters' in loop:
-        return loop.max_iters, 1
-    sampler = config.train_dataloader.get('sampler') or {}
-    return loop.max_epochs, sampler.get('num_batches')
+def run_length(run: Run) -> tuple[float, int | None]:
+    """Return iterations and 1, or epochs and their batches, None where the sampler has no number of them.
+
+    Raises:
+        ValueError: if the run's config cannot be read, or has no such number; names the item.
+    """
+    config = merged_config(run)
+    loop = config.get('train_cfg') or {}
+    key = 'max_iters' if 'max_iters' in loop else 'max_epochs'
+    if not NUMBER.fits(loop.get(key)):
+        raise ValueError(f'item {run.name}: {run.config}: train_cfg.{key} must be a number, got {loop.get(key)!r}')
+    sampler = (config.get('train_dataloader') or {}).get('sampler') or {}
+    return loop[key], 1 if key == 'max_iters' else sampler.get('num_batches')
 
 
 def estimate_seconds(run: Run, rows: Sequence[Row]) -> float | None:
@@ -192,13 +200,16 @@ def estimate_seconds(run: Run, rows: Sequence[Row]) -> float | None:
     The median over the finished runs of the same config of seconds per update, times the updates planned; without
     such a run the plan's ``estimate_minutes``; None if that is not given either. A run that shared the machine with
     others counts with its share, so the sum over a plan holds for any number of runs at a time.
+
+    Raises:
+        ValueError: if the config of the run cannot be read, see `run_length`.
     """
     lengths: dict[str, tuple[float, int | None]] = {}
 
     def length(of: Run) -> tuple[float, int | None]:
         options = json.dumps(of.options, sort_keys=True)
         if options not in lengths:
-            lengths[options] = run_length(merged_config(of))
+            lengths[options] = run_length(of)
         return lengths[options]
 
     loops, batches = length(run)
@@ -206,7 +217,10 @@ def estimate_seconds(run: Run, rows: Sequence[Row]) -> float | None:
     for row in rows:
         if row['config'] == run.config and all(float(row[column] or 0) > 0 for column in _NUMBERS):
             done = Run(row['name'], row['config'], int(row['seed']), json.loads(row['options']))
-            done_loops, done_batches = length(done)
+            try:
+                done_loops, done_batches = length(done)
+            except ValueError:  # the config has changed since, and takes its options no longer
+                continue
             # Epochs of which one has no number of batches are compared as epochs.
             ratio = loops / done_loops * (batches / done_batches if batches and done_batches else 1)
             updates = float(row['updates']) * ratio
