@@ -105,3 +105,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path, capsys):
         with pytest.raises(SystemExit, match='2'):
             compare_machines.main([known, str(path)])
         assert f'error: there is no file {path}\n' in capsys.readouterr().err
+
+
+def test_a_mistake_in_a_file_is_named_by_the_file(tmp_path, capsys):
+    known = ROOT / 'experiments/results_val.csv'
+    lines = known.read_text().splitlines(keepends=True)
+    (tmp_path / 'twice.csv').write_text(''.join([*lines, lines[1]]))
+    with pytest.raises(SystemExit, match='2'):
+        compare_machines.main([str(known), str(tmp_path / 'twice.csv')])
+    assert f'error: {tmp_path}/twice.csv: several runs of seed ' in capsys.readouterr().err

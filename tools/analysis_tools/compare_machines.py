@@ -29,7 +29,7 @@ COLUMNS = {
 Change = tuple[str, str, str, float]
 
 
-def shared_runs(first: Sequence[Row], second: Sequence[Row]) -> list[tuple[Row, Row]]:
+def shared_runs(first: Sequence[Row], second: Sequence[Row], files: Sequence[str]) -> list[tuple[Row, Row]]:
     """Return the rows of the runs that both have, of one version of their config.
 
     Raises:
@@ -39,7 +39,7 @@ def shared_runs(first: Sequence[Row], second: Sequence[Row]) -> list[tuple[Row, 
     shared = keys[0] & keys[1]
     if not shared:
         raise ValueError('the two files have no run in common: a run is its config in one version, seed and options')
-    for rows, where in ((first, 'first file'), (second, 'second file')):
+    for rows, where in zip((first, second), files, strict=True):
         rows = [row for row in rows if run_key(row) in shared]
         refuse_empty(rows, METRICS.values(), where)
         refuse_repeated(rows, run_key, where)
@@ -71,8 +71,19 @@ def by_set(changes: Sequence[Change], pair: Sequence[str] = ()) -> dict[str, np.
     return {where: np.array(values) for where, values in found.items()}
 
 
-def table(first: Sequence[Row], second: Sequence[Row], pairs: Sequence[Sequence[str]] = ()) -> str:
+def table(
+    first: Sequence[Row],
+    second: Sequence[Row],
+    pairs: Sequence[Sequence[str]] = (),
+    files: Sequence[str] = ('first file', 'second file'),
+) -> str:
     """Write the comparison as a Markdown table, in the order of sets of the second file.
+
+    Args:
+        first: rows of one machine.
+        second: rows of the other.
+        pairs: names of two ways to train.
+        files: names of the two files, for messages.
 
     Raises:
         ValueError: if nothing can be compared, or several runs of a seed, as those of a matrix of options, could be.
@@ -82,7 +93,7 @@ def table(first: Sequence[Row], second: Sequence[Row], pairs: Sequence[Sequence[
         '| set | of | runs | equal | ' + ' | '.join(heads) + ' |',
         '|:--|:--|--:|--:|' + '--:|' * len(heads),
     ]
-    shared = shared_runs(first, second)
+    shared = shared_runs(first, second, files)
     changes = [moved(shared, metric) for metric in METRICS.values()]
     names = {set_and_name(row)[1] for _, row in shared}
     for pair in [(), *pairs]:
@@ -111,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(arguments)
     try:
-        print(table(read_rows(args.first), read_rows(args.second), args.pair))
+        print(table(read_rows(args.first), read_rows(args.second), args.pair, (args.first, args.second)))
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return 0

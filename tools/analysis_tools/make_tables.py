@@ -21,9 +21,9 @@ of ``experiments/tables.yml``::
 
 A cell is the mean over all seeds of one config and one set of options (none unless said), with the sample standard
 deviation. ``metric`` may be any numeric column of the CSV. Numbers come from the CSV only. A run may also be
-``{name: item of a plan}``; its rows have the given options and any others. Options of a column are added to those of
-its runs, and ``metric`` of a run goes before that of its column. ``sort: [header, ...]`` of a table sorts its rows by
-the mean over these columns, highest first; rows that lack one come last.
+``{name: item of a plan}``; its rows have the given options and any others, one a seed. Options of a column are added
+to those of its runs, and ``metric`` of a run goes before that of its column. ``sort: [header, ...]`` of a table sorts
+its rows by the mean over these columns, highest first; rows that lack one come last.
 
 In ``configs/*/metafile.yml``, the result with ``Source: measured`` of every model whose config has rows without options
 is replaced, or added before the others; so is ``Shipped`` of every model whose weights lie in ``mmdml/shipped``, from

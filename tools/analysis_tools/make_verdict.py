@@ -31,7 +31,8 @@ sets, with interval and signs; ``; SET`` at the end names one set. ``<!-- score:
 
 A base and an arm are names of runs; runs are compared that share set and seed. The set is the folder of the features,
 or the end of the config's name (see :func:`paired_scores.set_and_name`). A base called ``frozen`` is the features' own
-score.
+score. Sets and names must be those of rows, or of runs that a plan beside ``comparisons.yml`` sends to the same CSV:
+these are written as not run. Several rows of one set, name and seed are an error where a comparison uses them.
 """
 
 import argparse
