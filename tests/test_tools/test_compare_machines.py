@@ -1,9 +1,12 @@
 """How far another machine moves scores, against values worked out by hand."""
 
 import json
+from pathlib import Path
 
 import compare_machines
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 
 def row(name, seed, recall, where='features/net/set_a'):
@@ -11,6 +14,7 @@ def row(name, seed, recall, where='features/net/set_a'):
     scores = {'retrieval/Recall@1': str(recall), 'retrieval/MAP@R': str(recall / 2)}
     return {
         'run': f'{where}-{name}-{seed}',
+        'config': 'a.py',
         'config_hash': 'h',
         'name': name,
         'seed': str(seed),
@@ -54,10 +58,59 @@ def test_runs_of_one_name_are_all_counted_and_make_no_pair():
     first = [*FIRST, dict(row('a', 0, 70), run='other options')]
     second = [row('a', 0, 51), dict(row('a', 0, 73), run='other options'), row('b', 0, 60)]
     assert '| a score | 3 | 1 | +1.33 |' in compare_machines.table(first, second)
-    with pytest.raises(ValueError, match='a has several runs of seed 0'):
+    message = r'b - a: several runs of seed 0 .*features/net/set_a-a-0 \(a\) and other options \(a\)'
+    with pytest.raises(ValueError, match=message):
         compare_machines.table(first, second, [('a', 'b')])
+
+
+def test_a_run_that_a_file_has_twice_is_named():
+    twice = [*FIRST, row('b', 1, 61)]
+    message = r'file: several runs of seed 1 .*: features/net/set_a-b-1 \(b\) and features/net/set_a-b-1 \(b\)'
+    for order, where in (((twice, SECOND), 'first'), ((SECOND, twice), 'second')):
+        with pytest.raises(ValueError, match=f'{where} {message}'):
+            compare_machines.table(*order)
+    # The other file has not the run: nothing is compared.
+    elsewhere = [*FIRST, row('z', 1, 61), row('z', 1, 62)]
+    assert compare_machines.table(elsewhere, SECOND) == compare_machines.table(FIRST, SECOND)
+
+
+@pytest.mark.parametrize(
+    'pair, message',
+    [
+        (('a', 'zz'), r"pair a zz: .* none is called 'zz'; nearest to it: \['"),
+        (('c', 'a'), 'pair c a: both files have no set and seed with a run of each'),
+    ],
+)
+def test_a_pair_that_is_not_there_is_named(pair, message):
+    other = row('c', 9, 61)
+    with pytest.raises(ValueError, match=message):
+        compare_machines.table([*FIRST, other], [*SECOND, other], [pair])
+
+
+def test_a_score_that_is_not_there_is_named():
+    empty = [*SECOND[:1], {**row('b', 1, 61), 'retrieval/MAP@R': ''}]
+    with pytest.raises(ValueError, match=r'second file: run \S+-b-1 \(b, seed 1\) has no retrieval/MAP@R'):
+        compare_machines.table(FIRST, empty)
 
 
 def test_another_version_of_a_config_is_another_run():
     with pytest.raises(ValueError, match='no run in common'):
         compare_machines.table(FIRST, [dict(row('a', 0, 51), config_hash='later')])
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path, capsys):
+    (tmp_path / 'folder').mkdir()
+    known = str(ROOT / 'experiments/results_val.csv')
+    for path in (tmp_path / 'nothing.csv', tmp_path / 'folder'):
+        with pytest.raises(SystemExit, match='2'):
+            compare_machines.main([known, str(path)])
+        assert f'error: there is no file {path}\n' in capsys.readouterr().err
+
+
+def test_a_mistake_in_a_file_is_named_by_the_file(tmp_path, capsys):
+    known = ROOT / 'experiments/results_val.csv'
+    lines = known.read_text().splitlines(keepends=True)
+    (tmp_path / 'twice.csv').write_text(''.join([*lines, lines[1]]))
+    with pytest.raises(SystemExit, match='2'):
+        compare_machines.main([str(known), str(tmp_path / 'twice.csv')])
+    assert f'error: {tmp_path}/twice.csv: several runs of seed ' in capsys.readouterr().err

@@ -85,10 +85,13 @@ def add_rows(path):
     values = [('configs/m/a.py', 0, {}, 80.0), ('configs/m/a.py', 1, {}, 83.0), ('configs/m/a.py', 2, {}, 81.5)]
     values += [('configs/m/a.py', 0, {'k': 1}, 90.25), ('configs/m/b.py', 4, {}, 70.123)]
     for config, seed, options, score in values:
-        run = Run('n', config, seed, options)
-        row = {'run': run.id, 'name': 'n', 'config': config, 'seed': seed, 'options': json.dumps(options)}
-        row |= {'retrieval/Recall@1': score, 'updates': 100, 'seconds': 60.0 + seed, 'commit': 'abcdef123456'}
-        append_row(path, row | {'torch': '2.13.0', 'machine': '2 x CPU'})
+        add_row(path, Run('n', config, seed, options), score)
+
+
+def add_row(path, run, score):
+    row = {'run': run.id, 'name': run.name, 'config': run.config, 'seed': run.seed, 'options': json.dumps(run.options)}
+    row |= {'retrieval/Recall@1': score, 'updates': 100, 'seconds': 60.0 + run.seed, 'commit': 'abcdef123456'}
+    assert append_row(path, row | {'torch': '2.13.0', 'machine': '2 x CPU'})
 
 
 @pytest.fixture
@@ -290,25 +293,50 @@ tables:
     sort: [R@1]
     columns:
       - {header: R@1, run: run, metric: retrieval/Recall@1}
-      - {header: k = 1, run: run, metric: retrieval/Recall@1, options: {k: 1}}
+      - {header: j = 2, run: run, metric: retrieval/Recall@1, options: {j: 2}}
     rows:
       - {label: none, runs: {run: {name: o}}}
       - {label: b, runs: {run: configs/m/b.py}}
-      - {label: item, runs: {run: {name: n}}}
-      - {label: updates, runs: {run: {name: n, metric: updates}}}
+      - {label: item, runs: {run: {name: m, options: {k: 1}}}}
+      - {label: updates, runs: {run: {name: m, metric: updates}}}
 """
 
 
 def test_rows_of_an_item_have_at_least_the_options_of_run_and_column_and_are_sorted(project):
+    (project / 'experiments/plan.yml').write_text('items: [{name: o, config: configs/m/o.py, seeds: [0]}]\n')
+    for seed, options in ((0, {'k': 1, 'i': 3}), (1, {'k': 1, 'j': 2})):
+        add_row(project / 'results.csv', Run('m', 'configs/m/a.py', seed, options), 90.0 + seed)
     (project / 'experiments/tables.yml').write_text(SORTED)
     assert run(project) == 0
     cells = [line for line in (project / 'README.md').read_text().splitlines() if line.startswith('| ')][1:]
     assert cells == [
         '| updates | 100.00 ± 0.00 | 100.00 |',
-        '| item | 80.97 ± 7.23 | 90.25 |',
+        '| item | 90.50 ± 0.71 | 91.00 |',
         '| b | 70.12 | not run |',
         '| none | not run | not run |',
     ]
+
+
+def test_several_rows_of_a_seed_in_a_cell_are_named(project, capsys):
+    # Under one name: seed 0 of a.py without options and with k = 1.
+    (project / 'experiments/tables.yml').write_text(SORTED.replace('name: o', 'name: n').replace('name: m', 'name: n'))
+    assert run(project) == 2
+    error = capsys.readouterr().err
+    assert 'README.md: table small: n: several runs of seed 0' in error
+    assert f'{Run("n", "configs/m/a.py", 0).id} (n) and ' in error
+    assert f'{Run("n", "configs/m/a.py", 0, {"k": 1}).id} (n, k=1). Give' in error
+    assert (project / 'README.md').read_text() == README
+
+
+def test_a_run_that_stands_twice_makes_no_table_and_no_metafile(project, capsys):
+    lines = (project / 'results.csv').read_text().splitlines(keepends=True)
+    (project / 'results.csv').write_text(''.join([*lines, lines[1]]))
+    twice = f'{Run("n", "configs/m/a.py", 0).id} (n) and {Run("n", "configs/m/a.py", 0).id} (n)'
+    for _ in ('README.md', 'configs/m/metafile.yml'):
+        assert run(project) == 2
+        assert f'configs/m/a.py: several runs of seed 0 where one is compared: {twice}' in capsys.readouterr().err
+        (project / 'README.md').unlink(missing_ok=True)
+    assert (project / 'configs/m/metafile.yml').read_text() == METAFILE
 
 
 @pytest.mark.parametrize(
@@ -345,6 +373,44 @@ def test_a_broken_table_of_results_is_named_and_changes_nothing(project, capsys)
     assert run(project) == 2
     assert 'results.csv, line 6: ' in capsys.readouterr().err
     assert (project / 'README.md').read_text() == README
+
+
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        ('base: configs/m/a.py', 'base: configs/m/aa.py', "row MS: run base: .* called 'configs/m/aa.py'; nearest"),
+        ('base: configs/m/a.py', 'base: {name: m}', r"row MS: run base: .* called 'm'; nearest to it: \['n'\]"),
+        ('retrieval/Recall@1}', 'retrieval/Recall@11}', r'MS, R@1: run \w+ \(n, seed 0\) has no retrieval/Recall@11'),
+    ],
+)
+def test_runs_and_metrics_that_are_nowhere_are_named(project, capsys, old, new, message):
+    assert old in DEFINITIONS
+    (project / 'experiments/tables.yml').write_text(DEFINITIONS.replace(old, new, 1))
+    assert run(project) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert (project / 'README.md').read_text() == README
+
+
+def test_updates_that_are_no_whole_number_are_named(project, capsys):
+    path, content = project / 'results.csv', (project / 'results.csv').read_text()
+    path.write_text(content.replace(',100,', ',6.0,', 1))
+    assert run(project) == 2
+    assert "results.csv, line 2: updates must be a whole number, got '6.0'" in capsys.readouterr().err
+    path.write_text(content.replace(',100,', ',,', 1))
+    for where in ('README.md: table small: MS, R@1', 'configs/m/a.py'):
+        assert run(project) == 2
+        assert f'{where}: run 35cf8a28d3b0 (n, seed 0) has no updates' in capsys.readouterr().err
+        (project / 'README.md').unlink(missing_ok=True)
+
+
+def test_a_table_of_results_that_is_not_there_is_named_and_changes_nothing(project, capsys):
+    run(project)
+    filled = (project / 'README.md').read_text()
+    (project / 'results.csv').rename(project / 'result.csv')
+    for arguments in ((), ('--check',)):
+        assert run(project, *arguments) == 2
+        assert f'there is no file {project}/results.csv' in capsys.readouterr().err
+    assert (project / 'README.md').read_text() == filled
 
 
 def test_tables_of_this_project_are_up_to_date():

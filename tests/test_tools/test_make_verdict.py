@@ -6,13 +6,16 @@ from pathlib import Path
 
 import cluster_semantics
 import division_negatives
+import inline_figures
 import make_verdict
 import numpy as np
 import pytest
 import torch
 from comparison_plots import plot_curves, plot_gains
 from paired_scores import DEFAULT_SET, compare, read_scores
-from results import read_rows
+from results import append_row, read_rows
+
+from experiments import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,7 +82,7 @@ def test_a_sentence_has_the_gain_of_a_row():
     found = make_verdict.fill(text, DEFINITIONS, scores, FROZEN)
     assert found == text.replace('old', '+2.00 [-0.48, +4.48], 3/3')
     with pytest.raises(ValueError, match="there is no 'one; D; Recall@1'"):
-        make_verdict.gain_of('one; D; Recall@1', DEFINITIONS, scores)
+        inline_figures.gain_of('one; D; Recall@1', DEFINITIONS, scores)
 
 
 def test_a_sentence_has_the_score_of_a_side_of_a_row():
@@ -88,10 +91,10 @@ def test_a_sentence_has_the_score_of_a_side_of_a_row():
     text = score + '<!-- gain: one; C; Recall@1 --><!-- /gain -->'
     found = make_verdict.fill(text, DEFINITIONS, scores, FROZEN)
     assert '-->53.00<!-- /score -->' in found and '-->not run<!-- /gain -->' in found
-    assert make_verdict.score_of('one; B; MAP@R; base; features/x/y', DEFINITIONS, scores) == '15.00'
-    assert make_verdict.score_of('one; C; Recall@1; base', DEFINITIONS, scores) == 'not run'
+    assert inline_figures.score_of('one; B; MAP@R; base; features/x/y', DEFINITIONS, scores) == '15.00'
+    assert inline_figures.score_of('one; C; Recall@1; base', DEFINITIONS, scores) == 'not run'
     with pytest.raises(ValueError, match="one of .'base', 'arm'., got 'other'"):
-        make_verdict.score_of('one; B; Recall@1; other', DEFINITIONS, scores)
+        inline_figures.score_of('one; B; Recall@1; other', DEFINITIONS, scores)
 
 
 def test_means_over_sets_take_the_seeds_that_all_sets_have():
@@ -169,13 +172,9 @@ def test_several_trainings_give_differences_with_intervals(tmp_path, capsys):
     assert float(low) < float(high) < 0 and '(' not in cells_of(text, '1, everything')[0][1]
 
 
-def test_old_rows_do_not_count_and_a_set_is_taken_out_of_the_name_of_a_run():
-    old, new = (
-        {**row('iaa_ms_cars-half', 0, score), 'config': 'configs/iaa/iaa_ms_x_cars-half.py'} for score in (9, 8)
-    )
-    old['date'], new['date'] = '2026-11-21', '2026-11-28'
-    scores = read_scores([new, old], {}, 'o/', since='2026-11-28')
-    assert scores['retrieval/Recall@1', 'cars-half', 'o/iaa_ms'] == {0: 8.0}
+def test_a_set_is_taken_out_of_the_name_of_a_run():
+    run = {**row('iaa_ms_cars-half', 0, 8), 'config': 'configs/iaa/iaa_ms_x_cars-half.py'}
+    assert read_scores([run], {}, 'o/')['retrieval/Recall@1', 'cars-half', 'o/iaa_ms'] == {0: 8.0}
 
 
 def test_curves_are_drawn_of_gains_by_line_and_of_scores(tmp_path):
@@ -199,3 +198,207 @@ def test_a_set_without_a_measured_gain_has_no_panel(tmp_path):
         pictures.append((tmp_path / 'gains.png').read_bytes())
     plot_gains({'rows': rows[:1], 'sets': [DEFAULT_SET]}, scores, tmp_path / 'gains.png')
     assert pictures[0] == pictures[1] == (tmp_path / 'gains.png').read_bytes()
+
+
+COMPARISONS = """csv: {'': results.csv}
+frozen: frozen.csv
+comparisons:
+  one:
+    caption: Words.
+    command: python run
+    plot: docs/one.png
+    rows:
+      - {label: B, base: a, arm: b}
+"""
+MARKED = '<!-- paired: one -->\n<!-- /paired -->\n\nBy <!-- gain: one; B; Recall@1 --><!-- /gain -->.\n'
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project of one comparison with its CSV, a plan and a page."""
+    for folder in ('experiments', 'docs'):
+        (tmp_path / folder).mkdir()
+    (tmp_path / 'experiments/comparisons.yml').write_text(COMPARISONS)
+    (tmp_path / 'docs/a.md').write_text(MARKED)
+    (tmp_path / 'frozen.csv').write_text(f'set,Recall@1,MAP@R\n{DEFAULT_SET},60.0,20.0\n')
+    for name, seed, score in (('a', 0, 50.0), ('a', 1, 51.0), ('b', 0, 51.5), ('b', 1, 53.0)):
+        add_row(tmp_path, Run(name, f'configs/{name}.py', seed, SET), score)
+    return tmp_path
+
+
+SET = {'val_dataloader.dataset.data_root': DEFAULT_SET}
+
+
+def add_row(project, run, score, **changes):
+    values = {'run': run.id, 'name': run.name, 'config': run.config, 'seed': run.seed}
+    values |= {'options': json.dumps(run.options), 'retrieval/Recall@1': score, 'retrieval/MAP@R': score / 2}
+    assert append_row(
+        project / 'results.csv', {**values, 'updates': 100, 'seconds': 60.0, 'date': '2026-11-28', **changes}
+    )
+
+
+def verdict(project, *arguments):
+    return make_verdict.main(['--root', str(project), *arguments])
+
+
+def test_files_are_filled_once(project):
+    assert verdict(project, '--check') == 1 and (project / 'docs/a.md').read_text() == MARKED
+    assert verdict(project) == 0 and (project / 'docs/one.png').is_file()
+    assert '| 60.0 | 50.50 | 52.25 | +1.75 |' in (project / 'docs/a.md').read_text()
+    assert verdict(project, '--check') == 0
+
+
+@pytest.mark.parametrize('name', ['results.csv', 'frozen.csv'])
+def test_a_csv_that_is_not_there_is_named_and_empties_no_table(project, capsys, name):
+    verdict(project)
+    filled = (project / 'docs/a.md').read_text()
+    (project / name).rename(project / 'other.csv')
+    for _ in ('missing', 'a folder'):
+        assert verdict(project) == 2
+        assert f'there is no file {project}/{name}' in capsys.readouterr().err
+        assert (project / 'docs/a.md').read_text() == filled
+        (project / name).mkdir(exist_ok=True)
+
+
+def test_old_rows_do_not_count(project):
+    since = "{file: results.csv, since: '2026-11-28'}"
+    (project / 'experiments/comparisons.yml').write_text(COMPARISONS.replace('results.csv', since))
+    add_row(project, Run('a', 'configs/a.py', 7, SET), 90.0, date='2026-11-21')
+    add_row(project, Run('b', 'configs/b.py', 7, SET), 10.0)
+    add_row(project, Run('b', 'configs/b.py', 1, {**SET, 'k': 1}), 10.0, date='2026-11-21')
+    assert verdict(project) == 0
+    assert '| 60.0 | 50.50 | 52.25 | +1.75 |' in (project / 'docs/a.md').read_text()
+
+
+def test_several_rows_of_a_name_and_seed_decide_nothing(project, capsys):
+    other = Run('b', 'configs/b.py', 1, {**SET, 'k': 1})
+    add_row(project, other, 10.0)
+    assert verdict(project) == 2
+    error = capsys.readouterr().err
+    assert 'results.csv: several runs of seed 1 where one is compared: ' in error
+    assert f'{Run("b", "configs/b.py", 1, SET).id} (b) and {other.id} (b, k=1)' in error
+    assert (project / 'docs/a.md').read_text() == MARKED
+    # Nothing compares this set any more, or this name.
+    (project / 'experiments/plan.yml').write_text(PLAN)
+    for old, new in (('rows:', 'sets: [features/net/planned]\n    rows:'), ('arm: b', 'arm: a')):
+        (project / 'experiments/comparisons.yml').write_text(
+            COMPARISONS.replace('    plot: docs/one.png\n', '').replace(old, new)
+        )
+        assert verdict(project) == 0
+    (project / 'experiments/comparisons.yml').write_text(COMPARISONS + '  mean: {mean_of: one}\n')
+    assert verdict(project) == 2
+
+
+def test_a_run_that_stands_twice_decides_nothing(project, capsys):
+    lines = (project / 'results.csv').read_text().splitlines(keepends=True)
+    (project / 'results.csv').write_text(''.join([*lines, lines[2]]))
+    assert verdict(project, '--check') == 2
+    twice = Run('a', 'configs/a.py', 1, SET).id
+    assert f'seed 1 where one is compared: {twice} (a) and {twice} (a). ' in capsys.readouterr().err
+
+
+PLAN = """csv: results.csv
+items:
+  - {name: c, config: configs/c.py, seeds: [0], options: {val_dataloader.dataset.data_root: features/net/planned}}
+"""
+
+
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        ('base: a', 'bse: a', r"comparison one: row 0: unknown keys \['bse'\], missing keys \['base'\]; known"),
+        ('caption', 'captin', r"comparison one: unknown keys \['captin'\], missing keys \['caption'\]; known"),
+        ('results.csv', '{files: results.csv}', r"csv '': unknown keys \['files'\], missing keys \['file'\]; known"),
+        ('results.csv', '{file: results.csv, since: 2026-11-28}', "csv '': since must be a date in quotes, such as"),
+        ('frozen: frozen.csv', '', r"unknown keys \[\], missing keys \['frozen'\]"),
+        (COMPARISONS, '', 'must be a mapping with the keys .*, got None'),
+        ('comparisons:', 'frozen: x\ncomparisons:', "no YAML: the key 'frozen' stands twice .*line 3, column 1"),
+        ('arm: b}', 'arm: b}\n  one: {}', "no YAML: the key 'one' stands twice .*line 10, column 3"),
+        ('arm: b}', 'arm: b}\n  mean: {mean_of: onn}', r"comparison mean: mean_of must be one of \['one'\], got 'onn'"),
+        ('arm: b}', 'arm: b}\n      - {label: B, base: b, arm: a}', 'one: several rows have the label B'),
+        ('plot: docs', 'curves: docs', r"comparison one: curves need \['x', 'base_line', 'arm_line'\]"),
+        ('rows:', 'sets: [features/x]\n    rows:', f"none is called 'features/x'; nearest to it: .*'{DEFAULT_SET}'"),
+        ('arm: b', 'arm: bb', r"comparison one: arm of B: .* called 'bb'; nearest to it: \['b', "),
+        ('arm: b', 'arm: val/b', "arm of B: .* none is called 'val/b'"),
+    ],
+)
+def test_mistakes_in_the_definitions_are_named_and_nothing_is_written(project, capsys, old, new, message):
+    assert old in COMPARISONS
+    (project / 'experiments/comparisons.yml').write_text(COMPARISONS.replace(old, new, 1))
+    assert verdict(project) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(f'error: .*/comparisons.yml.*{message}.*\n', error), error
+    assert (project / 'docs/a.md').read_text() == MARKED
+
+
+def test_what_stands_in_a_plan_is_not_run_and_no_mistake(project):
+    (project / 'experiments/plan.yml').write_text(PLAN)
+    content = COMPARISONS.replace('rows:', f'sets: [{DEFAULT_SET}, features/net/planned]\n    rows:')
+    (project / 'experiments/comparisons.yml').write_text(content.replace('arm: b', 'arm: c'))
+    assert verdict(project) == 0
+    assert 'Not run: B (grocery, mobilenet-v2 and planned, net).' in (project / 'docs/a.md').read_text()
+    # The plan of another CSV says nothing about this one.
+    (project / 'experiments/plan.yml').write_text(PLAN.replace('results.csv', 'other.csv'))
+    assert verdict(project) == 2
+
+
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        ('retrieval/MAP@R', 'retrieval/RP', 'run .* has no retrieval/MAP@R'),
+        (',51.5,', ',,', r'run \w+ \(b, seed 0\) has no retrieval/Recall@1'),
+    ],
+)
+def test_a_score_that_is_not_there_is_named_by_file_and_run(project, capsys, old, new, message):
+    (project / 'results.csv').write_text((project / 'results.csv').read_text().replace(old, new))
+    assert verdict(project) == 2
+    assert re.fullmatch(f'error: results.csv: {message}\n', capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('name,score\na,1\n', r"line 1: the header lacks \['set', 'Recall@1', 'MAP@R'\]"),
+        ('set,Recall@1,MAP@R\na,1,\n', "line 2: MAP@R must be a number, got ''"),
+        ('set,Recall@1,MAP@R\na,1\n', 'line 2: MAP@R must be a number, got None'),
+        ('set,Recall@1,MAP@R\na,1,2\na,1,2\n', "line 3: must name a set that no other line has, got 'a'"),
+    ],
+)
+def test_mistakes_in_the_scores_of_the_features_are_named(project, capsys, content, message):
+    (project / 'frozen.csv').write_text(content)
+    assert verdict(project) == 2
+    assert re.fullmatch(f'error: .*/frozen.csv, {message}\n', capsys.readouterr().err)
+
+
+GAIN = '<!-- gain: one; B; Recall@1 -->'
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('\n<!-- paired: one -->\n', 'line 2: <!-- paired: one --> has no "<!-- /paired -->" after it'),
+        (f'{GAIN}1 prose {GAIN}2<!-- /gain -->', f'line 1: {GAIN} has no "<!-- /gain -->" after it'),
+        ('<!-- score: a --> x <!-- /gain -->', 'line 1: <!-- score: a --> has no "<!-- /score -->" after it'),
+        (f'{GAIN}1<!-- /gain --> <!-- /gain -->', 'line 1: <!-- /gain --> closes nothing: .*'),
+        ('<!--paired: one -->\n<!-- /paired -->', 'line 1: <!--paired: one -->: write <!-- paired: one -->'),
+        ('<!-- paired: -->\n<!-- /paired -->', 'line 1: <!-- paired: -->: write <!-- paired: NAME -->'),
+        ('<!-- gain: one; C; Recall@1 --><!-- /gain -->', r".*one has the labels \['B'\]"),
+        ('<!-- gain: two; B; Recall@1 --><!-- /gain -->', r".*comparisons with rows are \['one'\]"),
+        ('<!-- gain: one; B --><!-- /gain -->', r"there is no 'one; B': .* one of \['Recall@1', 'MAP@R'\].*"),
+        ('<!-- gain: one; B; Recall@1; x/y --><!-- /gain -->', rf".* has the sets \['{DEFAULT_SET}'\], got \['x/y'\]"),
+        ('<!-- score: one; B; Recall@1 --><!-- /score -->', r".* one of \['base', 'arm'\], got ''"),
+    ],
+)
+def test_mistakes_in_marks_are_named_by_file_and_nothing_is_written(project, capsys, text, message):
+    (project / 'docs/a.md').write_text(text)
+    assert verdict(project) == 2
+    assert re.fullmatch(f'error: .*/docs/a.md: {message}\n', capsys.readouterr().err)
+    assert (project / 'docs/a.md').read_text() == text
+
+
+def test_a_label_may_have_any_sign(project):
+    content = COMPARISONS.replace('label: B', "label: 'K > 1'")
+    (project / 'experiments/comparisons.yml').write_text(content)
+    (project / 'docs/a.md').write_text('<!-- gain: one; K > 1; Recall@1 --><!-- /gain -->')
+    assert verdict(project) == 0
+    assert '-->+1.75 [-1.43, +4.93], 2/2<!-- /gain -->' in (project / 'docs/a.md').read_text()

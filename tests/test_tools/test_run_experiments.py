@@ -65,12 +65,15 @@ with open(logs / 'scalars.json', 'a') as log:
 def project(tmp_path, monkeypatch):
     """A folder with a config, a stand-in for tools/train.py and its checkpoints; the current folder of the test."""
     (tmp_path / 'train.py').write_text(TRAIN)
-    (tmp_path / 'config.py').write_text('train_cfg = dict(max_epochs=2)\ntrain_dataloader = dict(batch_size=4)\n')
+    (tmp_path / 'config.py').write_text(GOOD)
     for epoch in (1, 2):
         meta = {'epoch': epoch, 'iter': 5 * epoch}
         torch.save({'meta': meta, 'state_dict': {}}, tmp_path / f'epoch_{epoch}.pth')
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+GOOD = 'train_cfg = dict(max_epochs=2)\ntrain_dataloader = dict(batch_size=4)\n'
 
 
 def write_plan(folder, **item):
@@ -144,6 +147,7 @@ def test_plan_errors_name_item_and_key(project, item, message):
         (b'5', r"plan.yml: must be a mapping with the keys \['csv', 'items', .*\], got 5"),
         (b'', 'plan.yml: must be a mapping .*, got None'),
         (b'items: [', 'plan.yml is no YAML: '),
+        (b'items: [{name: a, name: b}]', "plan.yml is no YAML: the key 'name' stands twice .*line 1, column 19"),
         (b'items: \xff', 'plan.yml, line 1 is not UTF-8'),
         (b'work_root: [a]\nitems: [5]', r"plan.yml: work_root must be a text, got \['a'\]"),
     ],
@@ -157,6 +161,52 @@ def test_a_faulty_plan_is_named_without_a_traceback(project, capsys, content, me
 def test_a_plan_whose_config_is_not_there_is_refused_before_anything_runs(project):
     with pytest.raises(FileNotFoundError, match='item first: there is no config nothing.py in '):
         load_plan(write_plan(project, config='nothing.py'))
+
+
+@pytest.mark.parametrize(
+    'config, item, message',
+    [
+        ('_base_ = [', {}, 'bad.py cannot be read with its options: SyntaxError: '),
+        ("_base_ = ['nothing.py']", {}, 'bad.py cannot be read with its options: .*nothing.py'),
+        ('train_cfg = nothing', {}, "bad.py cannot be read with its options: NameError: .*'nothing'"),
+        (GOOD, {'train_dataloader.batch_size.x': 3}, 'bad.py cannot be read with its options: .*batch_size'),
+        (GOOD, {'train_cfg.max_epochs': 'many'}, "bad.py: train_cfg.max_epochs must be a number, got 'many'"),
+        ('model = dict()', {}, 'bad.py: train_cfg.max_epochs must be a number, got None'),
+    ],
+)
+@pytest.mark.parametrize('arguments', [(), ('--dry-run',)])
+def test_an_item_that_cannot_be_read_is_named_before_anything_is_run(project, capsys, config, item, message, arguments):
+    (project / 'bad.py').write_text(config + '\n')
+    plan = yaml.safe_load(write_plan(project).read_text())
+    plan['items'].append({'name': 'second', 'config': 'bad.py', 'seeds': [0], 'options': item})
+    (project / 'plan.yml').write_text(yaml.safe_dump(plan))
+    assert run_driver(*arguments) == 2
+    assert re.fullmatch(f'error: item second: {message}.*\n', capsys.readouterr().err)
+    assert not Path('runs').exists() and not Path('results.csv').exists()
+    # The other item is not concerned.
+    assert run_driver('--only', 'first', '--dry-run') == 0
+
+
+def test_a_config_that_breaks_while_others_run_fails_by_name(project):
+    write_plan(project)
+    (project / 'bad.py').write_text('_base_ = [\n')
+    runs = [Run('second', 'bad.py', 0), load_plan('plan.yml').runs[0]]
+    (failure,) = driver.run_all(runs, Path('runs'), Path('results.csv'), 1, Path('train.py'))
+    assert failure.startswith('second bad.py seed=0: item second: bad.py cannot be read')
+    assert [row['name'] for row in read_rows('results.csv')] == ['first']
+
+
+def test_a_regular_expression_with_a_mistake_is_named(project, capsys):
+    write_plan(project)
+    with pytest.raises(SystemExit, match='2'):
+        run_driver('--only', '*a')
+    assert "--only must be a regular expression, got '*a': nothing to repeat" in capsys.readouterr().err
+
+
+def test_a_finished_run_whose_options_fit_no_longer_gives_no_estimate(project):
+    old = finished_row(Run('a', 'config.py', 0, {'train_dataloader.batch_size.x': 3}), updates=9, seconds=99.0, jobs=1)
+    new = finished_row(Run('a', 'config.py', 1), updates=50, seconds=60.0, jobs=1)
+    assert estimate_seconds(Run('a', 'config.py', 2), [old, new]) == 60.0
 
 
 @pytest.mark.parametrize('value', [1, -2.5, 1e-5, True, None, 'cosine', [1, 2], [0.5, ['a', 'b']]])
@@ -365,6 +415,17 @@ def test_a_broken_table_of_results_is_refused_by_file_line_and_column_and_never_
     assert path.read_bytes() == broken
 
 
+def test_a_table_without_rows_is_right_for_a_new_plan_only(tmp_path):
+    path = tmp_path / 'results.csv'
+    assert read_rows(path, may_be_empty=True) == []
+    with pytest.raises(FileNotFoundError, match=f'there is no file {path}'):
+        read_rows(path)
+    path.write_text(results_file(tmp_path / 'other').read_text().splitlines()[0] + '\n')
+    assert read_rows(path, may_be_empty=True) == []
+    with pytest.raises(ValueError, match='results.csv has a header and no row'):
+        read_rows(path)
+
+
 def test_a_kill_while_rows_are_written_loses_none_that_was_acknowledged(tmp_path):
     path = tmp_path / 'results.csv'
     known = 0
@@ -437,7 +498,7 @@ def test_one_run_with_a_broken_folder_fails_by_name_and_the_others_go_on(project
 def test_a_run_that_was_killed_in_its_last_evaluation_is_evaluated_by_the_next_call(project):
     write_plan(project, seeds=[3], options={'no_evaluation': 2})
     assert run_driver() == 1
-    assert read_rows('results.csv') == []
+    assert read_rows('results.csv', may_be_empty=True) == []
     assert run_driver() == 0
     (row,) = read_rows('results.csv')
     assert (row['retrieval/Recall@1'], row['updates']) == ('23.0', '10')
@@ -484,7 +545,7 @@ def test_a_real_training_that_is_killed_in_its_last_evaluation_gets_its_row_from
     write_plan(tmp_path, seeds=[0])
     command = ['plan.yml', '--train-script', str(SCRIPT.parents[1] / 'train.py')]
     assert driver.main(command) == 1 and Path('killed').exists()
-    assert read_rows('results.csv') == []
+    assert read_rows('results.csv', may_be_empty=True) == []
     assert driver.main(command) == 0
     (row,) = read_rows('results.csv')
     assert 0 < float(row['retrieval/Recall@1']) <= 100 and int(row['updates']) > 0

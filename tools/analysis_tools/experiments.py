@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yaml_files import LIST, MAPPING, TEXT, Kind, check_fields, read_yaml
+from yaml_files import LIST, MAPPING, NUMBER, TEXT, Kind, check_fields, read_yaml
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
 
@@ -78,10 +78,6 @@ def digest(value: Any) -> str:
 # ---- reading a plan --------------------------------------------------------------------------------------------------
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _is_seed(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -96,7 +92,7 @@ _MATRIX = Kind(
     'a mapping of option keys to lists of values, such as {model.head.loss.beta: [40, 50]}',
     lambda value: MAPPING.fits(value) and all(map(LIST.fits, value.values())),
 )
-_MINUTES = Kind('a number above 0', lambda value: _is_number(value) and value > 0)
+_MINUTES = Kind('a number above 0', lambda value: NUMBER.fits(value) and value > 0)
 
 _PLAN = {'csv': TEXT, 'work_root': TEXT, 'options': MAPPING, 'order': _ORDER, 'items': LIST}
 _ITEM = {
@@ -110,6 +106,29 @@ _ITEM = {
 
 
 def load_plan(path: str | Path) -> Plan:
+    """Read a plan file to run it, see `read_plan`.
+
+    Raises:
+        FileNotFoundError: if one of its configs is not there.
+    """
+    plan = read_plan(path)
+    for run in plan.runs:
+        if not Path(run.config).is_file():
+            raise FileNotFoundError(f'{path}: item {run.name}: there is no config {run.config} in {Path.cwd()}')
+    return plan
+
+
+def planned_runs(folder: Path) -> dict[Path, list[Run]]:
+    """Return the runs of all plans in a folder, by the CSV they go to."""
+    found: dict[Path, list[Run]] = {}
+    for path in sorted(folder.glob('*.yml')):
+        if path.name not in ('comparisons.yml', 'tables.yml'):
+            plan = read_plan(path)
+            found.setdefault(plan.csv, []).extend(plan.runs)
+    return found
+
+
+def read_plan(path: str | Path) -> Plan:
     """Read a plan file.
 
     Args:
@@ -121,7 +140,7 @@ def load_plan(path: str | Path) -> Plan:
     Raises:
         ValueError: for unknown or missing keys, a value of the wrong kind, a name that leads out of ``work_root``, an
             option that the command line cannot carry, or a run listed twice; names file, item and key.
-        FileNotFoundError: if the plan or one of its configs is not there.
+        FileNotFoundError: if the plan is not there.
     """
     content = read_yaml(path)
     check_fields(content, _PLAN, ('items',), str(path))
@@ -130,8 +149,6 @@ def load_plan(path: str | Path) -> Plan:
         name = item.get('name', number) if isinstance(item, dict) else number
         where = f'{path}: item {name}'
         check_fields(item, _ITEM, ('name', 'config', 'seeds'), where)
-        if not Path(item['config']).is_file():
-            raise FileNotFoundError(f'{where}: there is no config {item["config"]} in {Path.cwd()}')
         for run in _runs(item, content.get('options') or {}, where):
             if run.id in runs:
                 raise ValueError(f'{where}: the run "{run}" is listed twice')
@@ -194,9 +211,17 @@ def train_arguments(run: Run, work_dir: str | Path | None = None, resume: bool =
 
 
 def merged_config(run: Run) -> Any:
-    """Return the run's config with its options, as ``tools/train.py`` sees it."""
-    config = copy.deepcopy(_read_config(run.config, Path(run.config).stat().st_mtime_ns))
-    config.merge_from_dict(run.options)
+    """Return the run's config with its options, as ``tools/train.py`` sees it.
+
+    Raises:
+        ValueError: if the config cannot be read, or the options do not fit; names item, config and mistake.
+    """
+    try:
+        config = copy.deepcopy(_read_config(run.config, Path(run.config).stat().st_mtime_ns))
+        config.merge_from_dict(run.options)
+    except Exception as error:  # a config is code, and may fail in any way
+        words = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise ValueError(f'item {run.name}: {run.config} cannot be read with its options: {words}') from None
     return config
 
 

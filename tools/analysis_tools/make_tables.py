@@ -21,9 +21,9 @@ of ``experiments/tables.yml``::
 
 A cell is the mean over all seeds of one config and one set of options (none unless said), with the sample standard
 deviation. ``metric`` may be any numeric column of the CSV. Numbers come from the CSV only. A run may also be
-``{name: item of a plan}``; its rows have the given options and any others. Options of a column are added to those of
-its runs, and ``metric`` of a run goes before that of its column. ``sort: [header, ...]`` of a table sorts its rows by
-the mean over these columns, highest first; rows that lack one come last.
+``{name: item of a plan}``; its rows have the given options and any others, one a seed. Options of a column are added
+to those of its runs, and ``metric`` of a run goes before that of its column. ``sort: [header, ...]`` of a table sorts
+its rows by the mean over these columns, highest first; rows that lack one come last.
 
 In ``configs/*/metafile.yml``, the result with ``Source: measured`` of every model whose config has rows without options
 is replaced, or added before the others; so is ``Shipped`` of every model whose weights lie in ``mmdml/shipped``, from
@@ -39,86 +39,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from markers import check_markers
 from metafile_results import fill_metafile, fill_shipped, scored_dataset, shipped_weights
-from results import Row, commits_of, distinct, mean_and_std, notes_of, read_rows, select
-from yaml_files import LIST, MAPPING, TEXT, Kind, check_fields, read_yaml
+from results import Row, read_rows
+from row_checks import refuse_empty
+from selected_rows import commits_of, distinct, mean_and_std, notes_of, select
+from table_definitions import check_runs, read_definitions
 
 from mmdml.utils.tables import markdown_table
 
 MARKDOWN = ('*.md', 'docs/**/*.md', 'configs/**/*.md', 'projects/**/*.md', 'experiments/*.md')
 METAFILES = 'configs/*/metafile.yml'
 SHIPPED = 'mmdml/shipped'
-_BLOCK = re.compile(r'<!-- results: (?P<name>\S+) -->\n(?P<body>.*?)<!-- /results -->', flags=re.DOTALL)
-_OPENING = re.compile(r'<!-- results: \S+ -->')
-
-_CSV = Kind(
-    'a text or a list of texts', lambda value: TEXT.fits(value) or (LIST.fits(value) and all(map(TEXT.fits, value)))
-)
-_FILE = {'csv': _CSV, 'tables': MAPPING, 'notes': MAPPING}
-_TABLE = {'caption': TEXT, 'command': TEXT, 'columns': LIST, 'rows': LIST}
-_SORTED_TABLE = {**_TABLE, 'sort': LIST}
-_COLUMN = {
-    'header': TEXT,
-    'run': TEXT,
-    'metric': TEXT,
-    'options': MAPPING,
-    'digits': Kind('a whole number', lambda value: isinstance(value, int) and not isinstance(value, bool)),
-}
-_ROW = {'label': TEXT, 'runs': MAPPING}
-_RUN = {'config': TEXT, 'name': TEXT, 'options': MAPPING, 'metric': TEXT}
-
-
-def read_definitions(path: Path) -> dict[str, Any]:
-    """Read and check ``experiments/tables.yml``.
-
-    Raises:
-        ValueError: for an unknown or missing key or a value of the wrong kind; names file, table, key and remedy.
-        FileNotFoundError: if the file is not there.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'there is no {path}: result tables are made in a checkout of mmdml, not in an installed package. Call the '
-            'script of the checkout, or name the checkout by --root'
-        )
-    content = read_yaml(path)
-    check_fields(content, _FILE, ('csv', 'tables'), str(path))
-    for name, table in content['tables'].items():
-        where = f'{path}: table {name}'
-        check_fields(table, _SORTED_TABLE, tuple(_TABLE), where)
-        for number, column in enumerate(table['columns']):
-            check_fields(column, _COLUMN, ('header', 'run', 'metric'), f'{where}: column {number}')
-        headers = [column['header'] for column in table['columns']]
-        if unknown := [header for header in table.get('sort') or [] if header not in headers]:
-            raise ValueError(f'{where}: sort names {unknown}, which are no headers; its columns are {headers}')
-        for number, row in enumerate(table['rows']):
-            place = f'{where}: row {number}'
-            check_fields(row, _ROW, tuple(_ROW), place)
-            for column in table['columns']:
-                wanted = row['runs'].get(column['run'])
-                if not isinstance(wanted, str):
-                    run = f'{place}: run {column["run"]}'
-                    check_fields(wanted, _RUN, (), run)
-                    if ('config' in wanted) == ('name' in wanted):
-                        raise ValueError(f'{run}: must have a config, or the name of an item of a plan, got {wanted}')
-    return content
-
-
-# ---- markdown --------------------------------------------------------------------------------------------------------
+_BLOCK = re.compile(r'<!-- results: (?P<name>.+?) -->.*?<!-- /results -->', flags=re.DOTALL)
 
 
 def render_cell(rows: Sequence[Row], metric: str, digits: int = 2) -> str:
     """Write ``mean ± std`` of one metric over the given rows, or ``not run``."""
-    values = [float(row[metric]) for row in rows if row.get(metric)]
-    if not values:
+    if not rows:
         return 'not run'
-    mean, std = mean_and_std(values)
+    mean, std = mean_and_std([float(row[metric]) for row in rows])
     return f'{mean:.{digits}f}' if std is None else f'{mean:.{digits}f} ± {std:.{digits}f}'
 
 
 def mean_of(rows: Sequence[Row], metric: str) -> float:
     """Return the mean of one metric over the given rows; minus infinity for none."""
-    values = [float(row[metric]) for row in rows if row.get(metric)]
-    return mean_and_std(values)[0] if values else -math.inf
+    return mean_and_std([float(row[metric]) for row in rows])[0] if rows else -math.inf
 
 
 def render_table(table: dict[str, Any], rows: Sequence[Row], notes: dict[str, str]) -> str:
@@ -141,6 +87,7 @@ def render_table(table: dict[str, Any], rows: Sequence[Row], notes: dict[str, st
             options = {**(wanted.get('options') or {}), **(column.get('options') or {})}
             selected = select(rows, {**wanted, 'options': options})
             metric = wanted.get('metric') or column['metric']
+            refuse_empty(selected, (metric, 'updates', 'seconds'), f'{line["label"]}, {column["header"]}')
             cells.append(render_cell(selected, metric, column.get('digits', 2)))
             if column['header'] in (table.get('sort') or []):
                 means.append(mean_of(selected, metric))
@@ -179,20 +126,25 @@ def fill_markdown(text: str, definitions: dict[str, Any], rows: Sequence[Row], w
     """Replace every marked block of a markdown text.
 
     Raises:
-        ValueError: for a table that is not defined, or an opening marker without its end.
+        ValueError: for a table that is not defined, a cell of several rows of one seed or without a score, or a
+            marker that is not closed.
     """
     tables, notes = definitions['tables'], definitions.get('notes') or {}
+    try:
+        check_markers(text)
+    except ValueError as error:
+        raise ValueError(f'{where}: {error}') from None
 
     def block(match: 're.Match[str]') -> str:
         name = match['name']
         if name not in tables:
             raise ValueError(f'{where}: no table {name!r}; experiments/tables.yml defines {sorted(tables)}')
-        return f'<!-- results: {name} -->\n\n{render_table(tables[name], rows, notes)}\n\n<!-- /results -->'
+        try:
+            table = render_table(tables[name], rows, notes)
+        except ValueError as error:
+            raise ValueError(f'{where}: table {name}: {error}') from None
+        return f'<!-- results: {name} -->\n\n{table}\n\n<!-- /results -->'
 
-    if any(_OPENING.search(match['body']) for match in _BLOCK.finditer(text)) or (
-        len(_OPENING.findall(text)) != len(_BLOCK.findall(text))
-    ):
-        raise ValueError(f'{where}: a "<!-- results: NAME -->" line has no "<!-- /results -->" after it')
     return _BLOCK.sub(block, text)
 
 
@@ -208,6 +160,7 @@ def updated_files(root: Path, definitions: Path) -> Iterator[tuple[Path, str]]:
     content = read_definitions(definitions)
     files = [content['csv']] if isinstance(content['csv'], str) else content['csv']
     rows = [row for file in files for row in read_rows(root / file)]
+    check_runs(content, rows, definitions, root)
     for path in sorted({path for pattern in MARKDOWN for path in root.glob(pattern)}):
         old = path.read_text(encoding='utf-8')
         new = fill_markdown(old, content, rows, str(path))

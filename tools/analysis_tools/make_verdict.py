@@ -31,11 +31,11 @@ sets, with interval and signs; ``; SET`` at the end names one set. ``<!-- score:
 
 A base and an arm are names of runs; runs are compared that share set and seed. The set is the folder of the features,
 or the end of the config's name (see :func:`paired_scores.set_and_name`). A base called ``frozen`` is the features' own
-score.
+score. Sets and names must be those of rows, or of runs that a plan beside ``comparisons.yml`` sends to the same CSV:
+these are written as not run. Several rows of one set, name and seed are an error where a comparison uses them.
 """
 
 import argparse
-import csv
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -43,40 +43,29 @@ from pathlib import Path
 from typing import Any
 
 from comparison_plots import plot_curves, plot_gains
+from comparisons import load_scores, read_comparisons, read_frozen
+from inline_figures import SIDES, WRITERS, interval, means
+from markers import check_markers
 from paired import Paired
-from paired_scores import METRICS, Scores, compare, compare_means, mean_over, read_scores, sets_of, short
-from results import read_rows
-from yaml_files import read_yaml
+from paired_scores import METRICS, Scores, compare, compare_means, mean_over, sets_of, short
 
 from mmdml.utils.tables import markdown_table
 
 MARKDOWN = ('docs/*.md', 'configs/*/README.md', 'README.md')
-_INLINE = re.compile(r'<!-- (?P<kind>gain|score): (?P<which>[^>]+) -->.*?<!-- /(?P=kind) -->', flags=re.DOTALL)
-_SIDES = ('base', 'arm')
+_INLINE = re.compile(r'<!-- (?P<kind>gain|score): (?P<which>.+?) -->.*?<!-- /(?P=kind) -->', flags=re.DOTALL)
 _GAINS = [
     header for metric in ('R@1', 'MAP@R') for header in (f'gain in {metric}', '95 % (t)', '95 % (bootstrap)', 'gains')
 ]
-_BLOCK = re.compile(r'<!-- paired: (?P<name>\S+) -->\n(?P<body>.*?)<!-- /paired -->', flags=re.DOTALL)
+_BLOCK = re.compile(r'<!-- paired: (?P<name>.+?) -->.*?<!-- /paired -->', flags=re.DOTALL)
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
-
-
-def interval(bounds: tuple[float, float] | None) -> str:
-    """Write an interval."""
-    return '' if bounds is None else f'[{bounds[0]:+.2f}, {bounds[1]:+.2f}]'
 
 
 def cells(found: Paired) -> list[str]:
     """Difference with intervals and signs; bold where the t interval leaves out 0."""
     mean = f'**{found.mean:+.2f}**' if found.clear else f'{found.mean:+.2f}'
     return [mean, interval(found.t), interval(found.bootstrap), f'{found.positive}/{found.n}']
-
-
-def _means(base: dict[int, float], arm: dict[int, float]) -> list[str]:
-    """Means of base and arm over the seeds that both have."""
-    shared = base.keys() & arm.keys()
-    return [f'{sum(column[seed] for seed in shared) / len(shared):.2f}' for column in (base, arm)]
 
 
 def table_by_set(
@@ -92,7 +81,7 @@ def table_by_set(
             # The features were scored on test classes: beside scores on validation classes that is another task.
             known = {} if row['arm'].startswith(validation) else frozen.get(where, {})
             line = [short(where), row['label'], known.get('Recall@1', '')]
-            line += _means(*(scores.get((METRICS['Recall@1'], where, row[side]), {}) for side in _SIDES))
+            line += means(*(scores.get((METRICS['Recall@1'], where, row[side]), {}) for side in SIDES))
             for metric in METRICS.values():
                 line += cells(compare(scores, metric, where, row['base'], row['arm']))
             lines.append(line)
@@ -101,7 +90,7 @@ def table_by_set(
     return _with_missing(table, [f'{label} ({" and ".join(sets)})' for label, sets in missing.items()])
 
 
-def table_of_means(comparison: dict[str, Any], scores: Scores) -> str:
+def table_ofmeans(comparison: dict[str, Any], scores: Scores) -> str:
     """One row for each label that was run on all sets, over the sets."""
     sets = comparison.get('sets') or sets_of(scores)
     lines, missing = [], []
@@ -109,7 +98,7 @@ def table_of_means(comparison: dict[str, Any], scores: Scores) -> str:
         if compare_means(scores, METRICS['Recall@1'], sets, row['base'], row['arm']) is None:
             missing.append(row['label'])
             continue
-        line = [row['label'], *_means(*(mean_over(scores, METRICS['Recall@1'], sets, row[side]) for side in _SIDES))]
+        line = [row['label'], *means(*(mean_over(scores, METRICS['Recall@1'], sets, row[side]) for side in SIDES))]
         for metric in METRICS.values():
             line += cells(compare_means(scores, metric, sets, row['base'], row['arm']))
         lines.append(line)
@@ -133,7 +122,7 @@ def render(name: str, definitions: dict[str, Any], scores: Scores, frozen: dict[
     own = known[name]
     comparison = {**known[own['mean_of']], **own} if 'mean_of' in own else own
     if 'mean_of' in own:
-        table = table_of_means(comparison, scores)
+        table = table_ofmeans(comparison, scores)
     else:
         validation = tuple(prefix for prefix in definitions.get('csv', {}) if prefix)
         table = table_by_set(comparison, scores, frozen, validation)
@@ -141,7 +130,12 @@ def render(name: str, definitions: dict[str, Any], scores: Scores, frozen: dict[
 
 
 def fill(text: str, definitions: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]]) -> str:
-    """Replace every marked block of a markdown text."""
+    """Replace every marked block of a markdown text.
+
+    Raises:
+        ValueError: for a marker that is not closed, or names what is not there.
+    """
+    check_markers(text)
 
     def block(match: 're.Match[str]') -> str:
         name = match['name']
@@ -149,62 +143,12 @@ def fill(text: str, definitions: dict[str, Any], scores: Scores, frozen: dict[st
 
     def inline(match: 're.Match[str]') -> str:
         kind, which = match['kind'], match['which']
-        return f'<!-- {kind}: {which} -->{_WRITERS[kind](which, definitions, scores)}<!-- /{kind} -->'
+        return f'<!-- {kind}: {which} -->{WRITERS[kind](which, definitions, scores)}<!-- /{kind} -->'
 
     return _INLINE.sub(inline, _BLOCK.sub(block, text))
 
 
-def gain_of(which: str, definitions: dict[str, Any], scores: Scores) -> str:
-    """Write the gain of a row as part of a sentence.
-
-    Raises:
-        ValueError: for a comparison, row or metric that is not there.
-    """
-    comparison, row, metric, where = _named(which, definitions)
-    sets = where or comparison.get('sets') or sets_of(scores)
-    found = compare_means(scores, metric, sets, row['base'], row['arm'])
-    if found is None:
-        return 'not run'
-    return f'{found.mean:+.2f}{" " * bool(found.t)}{interval(found.t)}, {found.positive}/{found.n}'
-
-
-def score_of(which: str, definitions: dict[str, Any], scores: Scores) -> str:
-    """Write the mean score of one side of a row as part of a sentence.
-
-    Raises:
-        ValueError: for a comparison, row, metric or side that is not there.
-    """
-    comparison, row, metric, (side, *where) = _named(which, definitions)
-    if side not in _SIDES:
-        raise ValueError(f'{which!r}: a score is that of one of {[*_SIDES]}, got {side!r}')
-    sets = where or comparison.get('sets') or sets_of(scores)
-    columns = {each: mean_over(scores, metric, sets, row[each]) for each in _SIDES}
-    if not columns['base'].keys() & columns['arm'].keys():
-        return 'not run'
-    return dict(zip(_SIDES, _means(*columns.values()), strict=True))[side]
-
-
-#: What writes a mark inside a sentence.
-_WRITERS = {'gain': gain_of, 'score': score_of}
-
-
-def _named(which: str, definitions: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], str, list[str]]:
-    """Return comparison, row and column of the CSV that a mark names, and what stands behind them."""
-    name, label, metric, *rest = (each.strip() for each in which.split(';'))
-    comparison = definitions['comparisons'].get(name, {})
-    rows = [row for row in comparison.get('rows', ()) if row['label'] == label]
-    if not rows or metric not in METRICS:
-        raise ValueError(f'there is no {which!r}: name a comparison, the label of a row and one of {[*METRICS]}')
-    return comparison, rows[0], METRICS[metric], rest
-
-
 # ---- all files -------------------------------------------------------------------------------------------------------
-
-
-def read_frozen(path: Path) -> dict[str, dict[str, str]]:
-    """Scores of the features themselves, by set."""
-    with open(path, newline='', encoding='utf-8') as file:
-        return {row['set']: row for row in csv.DictReader(file)}
 
 
 def updated_files(
@@ -213,7 +157,10 @@ def updated_files(
     """Yield the files whose tables differ from the CSV, with their right content."""
     for path in sorted({path for pattern in MARKDOWN for path in root.glob(pattern)}):
         old = path.read_text(encoding='utf-8')
-        new = fill(old, definitions, scores, frozen)
+        try:
+            new = fill(old, definitions, scores, frozen)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
         if new != old:
             yield path, new
 
@@ -225,13 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--root', type=Path, default=Path(__file__).resolve().parents[2], help='folder of the project')
     args = parser.parse_args(arguments)
     try:
-        definitions = read_yaml(args.root / 'experiments/comparisons.yml')
+        path = args.root / 'experiments/comparisons.yml'
+        definitions = read_comparisons(path)
         frozen = read_frozen(args.root / definitions['frozen'])
-        scores = {}
-        for prefix, path in definitions['csv'].items():
-            source = {'file': path} if isinstance(path, str) else path
-            rows = read_rows(args.root / source['file'])
-            scores.update(read_scores(rows, frozen, prefix, source.get('since', '')))
+        scores = load_scores(path, args.root, definitions, frozen)
         outdated = list(updated_files(args.root, definitions, scores, frozen))
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
@@ -242,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             path.write_text(text, encoding='utf-8')
     for comparison in () if args.check else definitions['comparisons'].values():
         for kind, draw in (('plot', plot_gains), ('curves', plot_curves)):
-            if kind in comparison:
+            if comparison.get(kind):
                 draw(comparison, scores, args.root / comparison[kind])
     return int(args.check and bool(outdated))
 

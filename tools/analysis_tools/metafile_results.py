@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from results import Row, commits_of, distinct, mean_and_std, metric_names, notes_of, select
+from results import Row, metric_names
+from row_checks import refuse_empty
+from selected_rows import commits_of, distinct, mean_and_std, notes_of, select
 
 from experiments import Run, train_arguments
 from mmdml.utils.dataset_configs import dataset_name, leaf_datasets
@@ -65,6 +67,7 @@ def fill_metafile(text: str, rows: Sequence[Row], notes: dict[str, str], dataset
         config = _get(model, 'Config').value
         selected = select(rows, config)
         if selected:
+            refuse_empty(selected, ('updates',), config)
             edits.append(_edit(text, model, measured_result(selected, dataset_of(config), notes)))
     # From the end, so that earlier positions stay valid.
     for start, end, new in sorted(edits, reverse=True):

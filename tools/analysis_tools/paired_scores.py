@@ -29,19 +29,16 @@ def set_and_name(row: Row) -> tuple[str, str]:
     return where, row['name'].replace(f'_{where.removeprefix("data/")}', '')
 
 
-def read_scores(rows: Sequence[Row], frozen: dict[str, dict[str, str]], prefix: str = '', since: str = '') -> Scores:
+def read_scores(rows: Sequence[Row], frozen: dict[str, dict[str, str]], prefix: str = '') -> Scores:
     """Arrange a CSV; the features themselves are runs called ``frozen`` with the same score for every seed.
 
     Args:
         rows: of the CSV.
         frozen: scores on test classes, by set.
         prefix: before the names of the runs; runs on validation classes have one.
-        since: date of the first rows that count, as 2026-11-28.
     """
     scores: Scores = defaultdict(dict)
     for row in rows:
-        if since and row['date'] < since:
-            continue
         where, name = set_and_name(row)
         for metric in METRICS.values():
             scores[metric, where, prefix + name][int(row['seed'])] = float(row[metric])

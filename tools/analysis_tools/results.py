@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from yaml_files import NUMBER
+
 from experiments import Run, merged_config
 from mmdml.utils.files import write_atomically
 from mmdml.utils.tables import read_lines
@@ -61,14 +63,19 @@ def locked_folder(folder: str | Path, wait: bool = True) -> Iterator[int]:
         os.close(descriptor)
 
 
-def read_rows(path: str | Path) -> list[Row]:
-    """Read the CSV of finished runs, empty if there is no such file.
+def read_rows(path: str | Path, may_be_empty: bool = False) -> list[Row]:
+    """Read the CSV of finished runs.
+
+    Args:
+        path: the CSV.
+        may_be_empty: return no rows for a file that is not there yet, or that has none.
 
     Raises:
         ValueError: if the file is no text, is cut off, lacks a column, or a line has a value of the wrong kind; names
-            file, line, column and remedy.
+            file, line, column and remedy. Also if it has no row, unless that may be.
+        FileNotFoundError: if the file is not there, unless that may be.
     """
-    if not Path(path).exists():
+    if may_be_empty and not Path(path).exists():
         return []
     lines = read_lines(str(path))
     reader = csv.reader((line + '\n' for line in lines), strict=True)
@@ -96,6 +103,8 @@ def read_rows(path: str | Path) -> list[Row]:
         raise ValueError(f'{path} is empty; delete it, or restore it from version control')
     if not Path(path).read_bytes().endswith(b'\n'):
         raise ValueError(f'{path}, line {reader.line_num}: the file was cut off within the line; {_REMEDY}')
+    if not (rows or may_be_empty):
+        raise ValueError(f'{path} has a header and no row')
     return rows
 
 
@@ -106,10 +115,12 @@ def _check_row(row: Row, where: str) -> None:
             right, words = _is_json_mapping(value), 'a JSON mapping'
         elif column == 'seed':
             right, words = value.isdecimal(), 'a whole number'
+        elif column == 'updates':
+            right, words = value == '' or value.isdecimal(), 'a whole number'
         elif column in ('run', 'config'):
             right, words = value != '', 'a text'
         elif column in _NUMBERS or column not in _COLUMNS:
-            right, words = value == '' or _is_number(value), 'a number'
+            right, words = value == '' or is_number(value), 'a number'
         else:
             continue
         if not right:
@@ -123,7 +134,8 @@ def _is_json_mapping(text: str) -> bool:
         return False
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a text is a finite number."""
     try:
         return math.isfinite(float(text))
     except ValueError:
@@ -145,7 +157,7 @@ def append_row(path: str | Path, row: dict[str, Any], replace: bool = False) -> 
     """
     path = Path(path)
     with locked_folder(path.parent):
-        rows = read_rows(path)
+        rows = read_rows(path, may_be_empty=True)
         if replace:
             rows = [old for old in rows if old['run'] != row['run'] or old['config_hash'] == row['config_hash']]
         if any(old['run'] == row['run'] for old in rows):
@@ -164,56 +176,22 @@ def metric_names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row if key not in _COLUMNS))
 
 
-# ---- selections -----------------------------------------------------------------------------------------------------
-
-
-def select(rows: Sequence[Row], wanted: str | dict[str, Any]) -> list[Row]:
-    """Return the rows of one cell: the seeds of one config and options.
-
-    Args:
-        rows: the CSV.
-        wanted: a config (its rows without options), or a mapping with ``options`` and either ``config``, for rows of
-            exactly these options, or ``name``, for rows of an item of a plan that have at least these options.
-    """
-    if isinstance(wanted, str):
-        wanted = {'config': wanted}
-    options = wanted.get('options') or {}
-    if 'name' in wanted:
-        named = [row for row in rows if row['name'] == wanted['name']]
-        return [row for row in named if options.items() <= json.loads(row['options']).items()]
-    return [row for row in rows if row['config'] == wanted['config'] and json.loads(row['options']) == options]
-
-
-def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return mean and sample standard deviation (divisor n - 1; None for one value)."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
-def distinct(rows: Sequence[Row], column: str) -> list[str]:
-    """Return the values of a column, each once, in the order of the CSV."""
-    return list(dict.fromkeys(row[column] for row in rows))
-
-
-def commits_of(rows: Sequence[Row]) -> list[str]:
-    """Return the commits that rows were measured at, each once; a run that was resumed names all of its own."""
-    return list(dict.fromkeys(commit for row in rows for commit in row['commit'].split()))
-
-
-def notes_of(rows: Sequence[Row], notes: dict[str, str]) -> list[str]:
-    """Return what is to be said of rows, each sentence once: ``notes`` has it by commit."""
-    return list(dict.fromkeys(notes[commit] for commit in commits_of(rows) if commit in notes))
-
-
 # ---- estimates -------------------------------------------------------------------------------------------------------
 
 
-def run_length(config: Any) -> tuple[float, int | None]:
-    """Return iterations and 1, or epochs and their batches, None where the sampler has no number of them."""
-    loop = config.train_cfg
-    if 'max_iters' in loop:
-        return loop.max_iters, 1
-    sampler = config.train_dataloader.get('sampler') or {}
-    return loop.max_epochs, sampler.get('num_batches')
+def run_length(run: Run) -> tuple[float, int | None]:
+    """Return iterations and 1, or epochs and their batches, None where the sampler has no number of them.
+
+    Raises:
+        ValueError: if the run's config cannot be read, or has no such number; names the item.
+    """
+    config = merged_config(run)
+    loop = config.get('train_cfg') or {}
+    key = 'max_iters' if 'max_iters' in loop else 'max_epochs'
+    if not NUMBER.fits(loop.get(key)):
+        raise ValueError(f'item {run.name}: {run.config}: train_cfg.{key} must be a number, got {loop.get(key)!r}')
+    sampler = (config.get('train_dataloader') or {}).get('sampler') or {}
+    return loop[key], 1 if key == 'max_iters' else sampler.get('num_batches')
 
 
 def estimate_seconds(run: Run, rows: Sequence[Row]) -> float | None:
@@ -222,13 +200,16 @@ def estimate_seconds(run: Run, rows: Sequence[Row]) -> float | None:
     The median over the finished runs of the same config of seconds per update, times the updates planned; without
     such a run the plan's ``estimate_minutes``; None if that is not given either. A run that shared the machine with
     others counts with its share, so the sum over a plan holds for any number of runs at a time.
+
+    Raises:
+        ValueError: if the config of the run cannot be read, see `run_length`.
     """
     lengths: dict[str, tuple[float, int | None]] = {}
 
     def length(of: Run) -> tuple[float, int | None]:
         options = json.dumps(of.options, sort_keys=True)
         if options not in lengths:
-            lengths[options] = run_length(merged_config(of))
+            lengths[options] = run_length(of)
         return lengths[options]
 
     loops, batches = length(run)
@@ -236,7 +217,10 @@ def estimate_seconds(run: Run, rows: Sequence[Row]) -> float | None:
     for row in rows:
         if row['config'] == run.config and all(float(row[column] or 0) > 0 for column in _NUMBERS):
             done = Run(row['name'], row['config'], int(row['seed']), json.loads(row['options']))
-            done_loops, done_batches = length(done)
+            try:
+                done_loops, done_batches = length(done)
+            except ValueError:  # the config has changed since, and takes its options no longer
+                continue
             # Epochs of which one has no number of batches are compared as epochs.
             ratio = loops / done_loops * (batches / done_batches if batches and done_batches else 1)
             updates = float(row['updates']) * ratio

@@ -90,6 +90,9 @@ def run_all(
                 except BlockingIOError:
                     fail(run, 'another process is training it')
                     continue
+                except ValueError as error:  # the config was changed while others ran
+                    fail(run, str(error))
+                    continue
                 print(f'started   {run}\n          log: {running[-1].log}', flush=True)
             for job in [job for job in running if job.process.poll() is not None]:
                 running.remove(job)
@@ -136,6 +139,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ('jobs', 'threads'):
         if (value := getattr(args, name)) is not None and value < 1:
             parser.error(f'--{name} must be at least 1, got {value}')
+    try:
+        re.compile(args.only)
+    except re.error as error:
+        parser.error(f'--only must be a regular expression, got {args.only!r}: {error}')
     return args
 
 
@@ -145,16 +152,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan = load_plan(args.plan)
         csv = args.csv or plan.csv
-        rows = read_rows(csv)
+        rows = read_rows(csv, may_be_empty=True)
+        runs = [run for run in plan.runs if re.search(args.only, str(run))]
+        if not runs:
+            print(f'no run of {args.plan} matches --only {args.only!r}')
+            return 1
+        # Between them they read the config of every run, so that none fails for it after others were trained.
+        missing = missing_runs(runs, rows, args.stale)
+        description = describe(runs, missing, rows)
     except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
-    runs = [run for run in plan.runs if re.search(args.only, str(run))]
-    if not runs:
-        print(f'no run of {args.plan} matches --only {args.only!r}')
-        return 1
-    missing = missing_runs(runs, rows, args.stale)
-    print(describe(runs, missing, rows), flush=True)
+    print(description, flush=True)
     if args.dry_run:
         return 0
 

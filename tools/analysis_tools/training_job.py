@@ -72,6 +72,7 @@ class Job:
 
     Raises:
         BlockingIOError: if another process is training this run.
+        ValueError: if its config cannot be read.
     """
 
     def __init__(

@@ -17,7 +17,9 @@ class Kind(NamedTuple):
 
 
 TEXT = Kind('a text', lambda value: isinstance(value, str) and value != '')
+NUMBER = Kind('a number', lambda value: isinstance(value, (int, float)) and not isinstance(value, bool))
 LIST = Kind('a list of at least one entry', lambda value: isinstance(value, list) and value != [])
+TEXTS = Kind('a list of texts', lambda value: LIST.fits(value) and all(map(TEXT.fits, value)))
 MAPPING = Kind(
     'a mapping of names to values', lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value)
 )
@@ -27,14 +29,30 @@ def read_yaml(path: str | Path) -> Any:
     """Content of a YAML file.
 
     Raises:
-        ValueError: if it is no text or no YAML; names the file.
+        ValueError: if it is no text or no YAML, or a mapping has a key twice; names the file.
         FileNotFoundError: if it is not there.
     """
     text = '\n'.join(read_lines(str(path)))
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
-        raise ValueError(f'{path} is no YAML: {error}') from None
+        words = str(error).replace('in "<unicode string>", ', '')
+        raise ValueError(f'{path} is no YAML: {" ".join(words.split())}') from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice: one of the values would go by the board without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f'the key {key.value!r} stands twice'
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
 
 
 def check_fields(value: Any, known: dict[str, Kind], required: tuple[str, ...], where: str) -> None:
