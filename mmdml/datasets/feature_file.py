@@ -13,7 +13,7 @@ from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.feature_augmentation import FeatureRows
 from mmdml.datasets.image_list import number_classes
 from mmdml.datasets.samples import Samples
-from mmdml.functional.embedding_files import read_columns
+from mmdml.functional.embedding_files import read_embeddings
 from mmdml.registry import DATASETS, FUNCTIONS
 from mmdml.utils.seeding import Stream, numpy_generator
 
@@ -76,8 +76,7 @@ class FeatureFile(RetrievalDataset):
 
     Raises:
         FileNotFoundError, ImportError: see ``read_columns``.
-        ValueError: a file without labels, rows without one, rows that are not finite, or a class split that leaves no
-            class.
+        ValueError: what ``read_embeddings`` refuses, such as rows without a label; a class split that leaves no class.
 
     Config::
 
@@ -106,27 +105,19 @@ class FeatureFile(RetrievalDataset):
     def load_samples(self) -> Samples:
         """Read the file."""
         label_file = self.label_file and osp.join(self.data_root, self.label_file)
-        columns = read_columns(self.ann_file, label_file)
-        where, features = osp.abspath(self.ann_file), columns['embeddings']
-        if 'labels' not in columns:
-            raise ValueError(f'{where} has no labels, only {sorted(columns)}: name a file of them as label_file')
-        names = [str(label) for label in columns['labels']]
-        if '' in names or '-1' in names:
-            row = names.index('' if '' in names else '-1')
-            raise ValueError(f'{where}: row {row} has no label; name a file of labels as label_file')
-        bad = np.flatnonzero(~np.isfinite(features).all(1))
-        if len(bad):
-            raise ValueError(f'{where}: {len(bad)} of {len(features)} rows are not finite, the first is row {bad[0]}')
+        where = osp.abspath(self.ann_file)
+        saved = read_embeddings(where, label_file, 'label_file')
+        facts = saved.facts
+        columns = {name: getattr(facts, name) for name in ('groups', 'parts') if getattr(facts, name) is not None}
         try:
-            classes, labels = number_classes(names, [str(name) for name in columns.get('class_names', ())])
+            classes, labels = number_classes([str(label) for label in facts.labels], saved.class_names)
             rows, classes, labels = self._cut_test_classes(classes, labels)
         except ValueError as error:
             raise ValueError(f'{where}: {error}') from None
-        self._table = np.ascontiguousarray(features[rows], dtype=np.float32)
-        paths = columns.get('paths', np.full(len(features), ''))[rows].tolist()
-        roles = columns['roles'][rows] if 'roles' in columns else None
-        more = {name: columns[name][rows] for name in ('groups', 'parts') if name in columns}
-        return Samples(paths, labels, classes, roles, {'feature_row': np.arange(len(rows)), **more})
+        self._table = np.ascontiguousarray(saved.embeddings[rows], dtype=np.float32)
+        paths = ([''] * len(rows)) if facts.paths is None else facts.paths[rows].tolist()
+        more = {name: values[rows] for name, values in columns.items()}
+        return Samples(paths, labels, classes, facts.roles[rows], {'feature_row': np.arange(len(rows)), **more})
 
     def _cut_test_classes(self, classes: list[str], labels: np.ndarray) -> tuple[np.ndarray, list[str], np.ndarray]:
         """Return the rows of this side, its classes, and the labels of these rows."""

@@ -11,7 +11,7 @@ from tiny import REPO, train, weights
 from mmdml.apis.embedding_shards import write_shards
 from mmdml.datasets import Draw, FeatureFile, RetrievalConcatDataset, collate_features
 from mmdml.engine.runner import MetricLearningRunner
-from mmdml.functional.embedding_files import write_embeddings
+from mmdml.functional.embedding_files import read_embeddings, write_embeddings
 from mmdml.structures import RowFacts
 
 LABELS = np.repeat([3, 10, 7, 20, 5, 1], 6)
@@ -83,7 +83,9 @@ def test_pictures_of_a_folder_of_embed_that_are_in_no_folder_have_no_label(tmp_p
         '\n'.join(json.dumps(dict(row=row, path=f'{row}.jpg', label='')) for row in range(3))
     )
     np.save(tmp_path / '00000.npy', features(3))
-    with pytest.raises(ValueError, match='row 0 has no label; name a file of labels as label_file'):
+    with pytest.raises(
+        ValueError, match='3 of 3 images have no label, the first is row 0: name a file of labels with label_file'
+    ):
         FeatureFile(str(tmp_path))
     (tmp_path / 'labels.txt').write_text('a\nb\na\n')
     assert FeatureFile(str(tmp_path), label_file=str(tmp_path / 'labels.txt')).labels.tolist() == [0, 1, 0]
@@ -105,20 +107,58 @@ def test_a_folder_of_embed_is_labeled_by_the_folders_of_its_pictures(tmp_path, p
         FeatureFile('shards', data_root=str(tmp_path))
 
 
+THREE = {'embeddings': features(3), 'labels': np.array([1, 1, 2])}
+
+
 @pytest.mark.parametrize(
     ('arrays', 'message'),
     [
-        ({'embeddings': features(3)}, r'has no labels, only \[.embeddings.\]: name a file of them as label_file'),
-        ({'embeddings': features(3), 'labels': ['a', '', 'b']}, 'row 1 has no label'),
-        ({'embeddings': features(3) / np.array([[1], [1], [0]]), 'labels': [1, 1, 2]}, '1 of 3 rows are not finite.*2'),
-        ({'embeddings': features(3), 'labels': ['1', '01', '2']}, "'01' and '1' are the same number"),
+        ({'embeddings': features(3)}, r'has no labels, only \[.embeddings.\]: name a file of them with label_file'),
+        ({**THREE, 'labels': ['a', '', 'b']}, '1 of 3 images have no label, the first is row 1: .* with label_file'),
+        ({**THREE, 'embeddings': np.array([[1], [2], [np.inf]])}, '1 of 3 embeddings are not finite.*row 2'),
+        ({**THREE, 'labels': [1, 2]}, 'there are 3 embeddings, but 2 labels'),
+        ({**THREE, 'labels': [1, 2, 3, 3]}, 'there are 3 embeddings, but 4 labels'),
+        ({**THREE, 'labels': [1, 2, np.nan]}, 'labels must be integers or strings, got float64'),
+        ({**THREE, 'labels': np.eye(3, dtype=int)}, r'of shape \(3,\), got \(3, 3\); of one column a class'),
+        ({**THREE, 'labels': 3}, r'labels must be one for each embedding, of shape \(3,\), got \(\)'),
+        ({**THREE, 'roles': [1, 2]}, 'there are 3 embeddings, but 2 roles'),
+        ({**THREE, 'roles': [1, 2, 5]}, r'roles must be 0 \(both\), 1 \(query\) or 2 \(gallery\), got \[5\]'),
+        ({**THREE, 'groups': ['a']}, 'there are 3 embeddings, but 1 groups'),
+        ({**THREE, 'ids': [7, 8, 8]}, 'rows 1 and 2 are one image, but have the labels 1 and 2'),
+        ({**THREE, 'paths': ['a.jpg', 'b.jpg']}, 'there are 3 embeddings, but 2 paths'),
+        ({**THREE, 'paths': [1, 2, 3]}, 'paths must be strings, got int64'),
+        ({**THREE, 'column_camera': [1]}, r'camera must have shape \(3,\), one per label, got \(1,\)'),
     ],
 )
-@pytest.mark.filterwarnings('ignore:divide by zero')
-def test_faulty_files_are_named(tmp_path, arrays, message):
-    np.savez(tmp_path / 'f.npz', **arrays)
-    with pytest.raises(ValueError, match=f'f.npz.*{message}'):
+def test_faulty_files_are_named_as_the_command_that_scores_them_does(tmp_path, arrays, message):
+    path = str(tmp_path / 'f.npz')
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=f'f.npz.*{message}') as found:
+        FeatureFile(path)
+    with pytest.raises(ValueError) as scored:
+        read_embeddings(path)
+    assert str(found.value) == str(scored.value).replace('--labels', 'label_file')
+
+
+def test_labels_that_are_one_number_in_two_ways_are_named(tmp_path):
+    np.savez(tmp_path / 'f.npz', embeddings=features(3), labels=['1', '01', '2'])
+    with pytest.raises(ValueError, match="f.npz.*'01' and '1' are the same number"):
         FeatureFile(str(tmp_path / 'f.npz'))
+
+
+def test_sides_whose_labels_are_shifted_are_refused(tmp_path):
+    x = features()
+    np.savez(
+        tmp_path / 'f.npz',
+        query_embeddings=x[:10], query_labels=LABELS[:9], gallery_embeddings=x[10:], gallery_labels=LABELS[9:],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match='there are 10 query_embeddings, but 9 query_labels'):
+        FeatureFile(str(tmp_path / 'f.npz'))
+
+
+def test_labels_in_bytes_are_texts(tmp_path):
+    np.savez(tmp_path / 'f.npz', embeddings=features(3), labels=np.array([b'k1', b'k0', 'k\xe9'.encode()]))
+    assert FeatureFile(str(tmp_path / 'f.npz')).metainfo['classes'] == ['k0', 'k1', 'k\xe9']
 
 
 def test_one_file_is_cut_into_training_validation_and_test_classes(npz):
