@@ -17,6 +17,9 @@ from mmdml.functional.embedding_files import read_embeddings
 from mmdml.registry import DATASETS, FUNCTIONS
 from mmdml.utils.seeding import Stream, numpy_generator
 
+# Names that a data info has for other things, and the ids that tell which rows are one image.
+_RESERVED = ('img_path', 'gt_label', 'role', 'sample_idx', 'feature_row', 'ids')
+
 
 class FeatureSamples(Sequence):
     """Data samples of a batch of features: labels and indices as arrays, samples made when one is taken.
@@ -63,7 +66,9 @@ class FeatureFile(RetrievalDataset):
     ``tools/test.py --out`` and ``tools/dataset_converters/extract_features.py`` write them, ``.npy`` with a table of
     labels, ``.parquet``, or a folder that ``mmdml embed`` wrote. Rows of such a folder are labeled by ``labels``, or by
     the first folder of their paths. Classes are in the order of the file's ``class_names``; without these, by number
-    if all labels are whole numbers, else by name.
+    if all labels are whole numbers, else by name. Columns such as ``column_camera`` are in each data info and sample
+    by their names (``camera``), for targets, ``RetrievalMetric(groups='camera')`` and its graded scores; ``groups`` and
+    ``parts`` as well. Rows of one ``ids`` are one image, which does not find itself.
 
     Args:
         ann_file: the file or folder, relative to ``data_root`` or absolute.
@@ -108,7 +113,12 @@ class FeatureFile(RetrievalDataset):
         where = osp.abspath(self.ann_file)
         saved = read_embeddings(where, label_file, 'label_file')
         facts = saved.facts
-        columns = {name: getattr(facts, name) for name in ('groups', 'parts') if getattr(facts, name) is not None}
+        known = facts.columns()
+        own = [name for name in ('ids', 'groups', 'parts') if name in known and (name != 'ids' or saved.has_ids)]
+        taken = sorted({*_RESERVED, *own} & set(facts.more))
+        if taken:
+            raise ValueError(f"{where} has a column 'column_{taken[0]}'; the name {taken[0]!r} is taken")
+        columns = {name: known[name] for name in own} | dict(facts.more)
         try:
             classes, labels = number_classes([str(label) for label in facts.labels], saved.class_names)
             rows, classes, labels = self._cut_test_classes(classes, labels)
@@ -118,6 +128,11 @@ class FeatureFile(RetrievalDataset):
         paths = ([''] * len(rows)) if facts.paths is None else facts.paths[rows].tolist()
         more = {name: values[rows] for name, values in columns.items()}
         return Samples(paths, labels, classes, facts.roles[rows], {'feature_row': np.arange(len(rows)), **more})
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """``ids``, ``groups`` and ``parts`` of the file, and ``camera`` of its ``column_camera``: ``(N,)`` each."""
+        return {name: values for name, values in super().columns.items() if name != 'feature_row'}
 
     def _cut_test_classes(self, classes: list[str], labels: np.ndarray) -> tuple[np.ndarray, list[str], np.ndarray]:
         """Return the rows of this side, its classes, and the labels of these rows."""
@@ -155,7 +170,7 @@ class FeatureFile(RetrievalDataset):
     def features_at(self, positions: np.ndarray) -> Tensor:
         """``(B, C)`` features as the file has them, of positions ``(B,)`` in the dataset."""
         if self._rows is None:
-            self._rows = np.asarray(self.columns['feature_row'], dtype=np.int64)
+            self._rows = np.asarray(super().columns['feature_row'], dtype=np.int64)
         # numpy, because torch would start threads for some rows.
         return torch.from_numpy(self._table[self._rows[positions]])
 
@@ -212,6 +227,6 @@ class FeatureFile(RetrievalDataset):
         """What the samples carry besides label and index, by name."""
         if self._sample_facts is None:
             infos = [RetrievalDataset.get_data_info(self, row) for row in range(len(self))]
-            names = ('img_path', 'role', *(name for name in self.columns if name != 'feature_row'))
+            names = ('img_path', 'role', *self.columns)
             self._sample_facts = {name: np.array([info[name] for info in infos], dtype=object) for name in names}
         return self._sample_facts

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from mmdml.structures.row_facts import RowFacts, check_one_label_per_image
+from mmdml.structures.row_facts import RowFacts, check_one_label_per_image, image_ids
 from mmdml.utils.files import write_atomically
 from mmdml.utils.tables import whole_number
 
@@ -148,29 +148,41 @@ def write_embeddings(
     """Write embeddings and what is known of them to an .npz file that :func:`read_embeddings` reads.
 
     ``labels`` are the user's own: the names of the classes, as numbers if all are whole numbers. Images without a label
-    (-1) have '' among names; if no image has one, there are no ``labels``. ``class_names`` are the names in the order
-    of the dataset. The file is there whole or not at all.
+    (-1 where there are ``class_names``) have '' among names; if no image has one, there are no ``labels``.
+    ``class_names`` are the names in the order of the dataset. The file is there whole or not at all.
 
     Args:
         path: of the file, ending with .npz.
         embeddings: ``(N, D)``.
         facts: of the N images.
         model_hash: of the model's weights; '' is left out.
-        columns: more facts, ``(N,)`` each by name; they are written as ``column_<name>``.
+        columns: more facts, ``(N,)`` each by name; they are written as ``column_<name>``. Those that ``facts`` has as
+            well are there once.
     """
-    more = {f'{COLUMN_PREFIX}{name}': values for name, values in (columns or {}).items()}
-    columns = facts.columns() | dict(labels=own_labels(facts))
-    if facts.labels.dtype.kind in 'iu' and (facts.labels < 0).all():
+    known = facts.columns()
+    more = {
+        f'{COLUMN_PREFIX}{name}': values
+        for name, values in (columns or {}).items()
+        if not np.array_equal(known.get(name), values)
+    }
+    columns = known | dict(labels=own_labels(facts))
+    if facts.class_names is not None and facts.labels.dtype.kind in 'iu' and (facts.labels < 0).all():
         del columns['labels']
-    if facts.paths is not None:
-        # They follow from the paths.
+    if _ids_follow(facts):
         del columns['ids']
-    if facts.class_names is not None:
+    if facts.class_names:
         columns['class_names'] = np.array(facts.class_names, dtype=np.str_)
     if model_hash:
         columns['model_hash'] = np.array(model_hash)
     with write_atomically(path) as file:
         np.savez(file, embeddings=np.asarray(embeddings), **columns, **more)
+
+
+def _ids_follow(facts: RowFacts) -> bool:
+    """Whether ids are those that paths give, or row numbers where there are no paths."""
+    rows = np.arange(len(facts))
+    expected = [rows, -1 - rows] if facts.paths is None else [image_ids(facts.paths)]
+    return any(np.array_equal(facts.ids, ids) for ids in expected)
 
 
 def own_labels(facts: RowFacts) -> np.ndarray:

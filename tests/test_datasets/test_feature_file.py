@@ -1,6 +1,7 @@
 """Saved features as a dataset: where they may come from, what a batch is, and runs on them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from mmengine.config import Config
 from tiny import REPO, train, weights
 
 from mmdml.apis.embedding_shards import write_shards
+from mmdml.cli import embedding_output
 from mmdml.datasets import Draw, FeatureFile, RetrievalConcatDataset, collate_features
 from mmdml.engine.runner import MetricLearningRunner
+from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import read_embeddings, write_embeddings
 from mmdml.structures import RowFacts
 
@@ -161,6 +164,43 @@ def test_labels_in_bytes_are_texts(tmp_path):
     assert FeatureFile(str(tmp_path / 'f.npz')).metainfo['classes'] == ['k0', 'k1', 'k\xe9']
 
 
+def test_a_class_may_be_called_minus_one(tmp_path):
+    np.savez(tmp_path / 'own.npz', embeddings=features(3), labels=[-1, 4, -1])
+    (tmp_path / 'table.csv').write_text('label\n-1\n4\n-1\n')
+    np.save(tmp_path / 'x.npy', features(3))
+    facts = RowFacts.of(labels=[0, 1, 0], class_names=['-1', '4'])
+    write_embeddings(str(tmp_path / 'written.npz'), features(3), facts)
+    for dataset in (
+        FeatureFile(str(tmp_path / 'own.npz')),
+        FeatureFile(str(tmp_path / 'x.npy'), label_file=str(tmp_path / 'table.csv')),
+        FeatureFile(str(tmp_path / 'written.npz')),
+    ):
+        assert dataset.metainfo['classes'] == ['-1', '4'] and dataset.labels.tolist() == [0, 1, 0]
+
+
+def test_rows_that_no_class_has_are_told_apart_from_a_class_called_minus_one(tmp_path):
+    path = str(tmp_path / 'f.npz')
+    write_embeddings(path, features(3), RowFacts.of(labels=[0, 1, -1], class_names=['-1', '4']))
+    assert np.load(path)['labels'].tolist() == ['-1', '4', '']
+    with pytest.raises(ValueError, match='1 of 3 images have no label, the first is row 2'):
+        FeatureFile(path)
+
+
+def test_columns_of_the_file_are_there_by_name(tmp_path):
+    coarse, camera = ['b', 'a', 'b'], [0, 1, 1]
+    columns = dict(column_coarse=coarse, column_camera=camera, groups=[4, 4, 5], ids=['x', 'y', 'x'])
+    np.savez(tmp_path / 'f.npz', embeddings=features(3), labels=[1, 2, 1], **columns)
+    dataset = FeatureFile(str(tmp_path / 'f.npz'))
+    assert {name: values.tolist() for name, values in dataset.columns.items()} == dict(
+        ids=['x', 'y', 'x'], groups=[4, 4, 5], coarse=coarse, camera=camera
+    )
+    sample = batch_of(dataset.get_subset([2, 1]), [0])['data_samples'][0]
+    assert (sample.ids, sample.groups, sample.coarse, sample.camera) == ('x', 5, 'b', 1)
+    np.savez(tmp_path / 'f.npz', embeddings=features(3), labels=[1, 2, 1], column_role=camera)
+    with pytest.raises(ValueError, match="f.npz has a column 'column_role'; the name 'role' is taken"):
+        FeatureFile(str(tmp_path / 'f.npz'))
+
+
 def test_one_file_is_cut_into_training_validation_and_test_classes(npz):
     parts = {
         split: FeatureFile(npz, split=split, test_classes=2, val_classes=0.25) for split in ('train', 'val', 'test')
@@ -273,6 +313,48 @@ def test_a_run_on_features_resumes_bit_equal(npz, tmp_path, name):
     log = next((tmp_path / 'whole').glob('*/vis_data/scalars.json')).read_text().splitlines()
     scores = [json.loads(line) for line in log if 'Recall@1' in line]
     assert len(scores) == 2 and 0 <= scores[-1]['retrieval/Recall@1'] <= 100
+
+
+@pytest.mark.parametrize(
+    ('ids', 'options'),
+    [
+        (np.arange(36), dict(groups='camera')),
+        (np.array([f'image {n}' for n in range(36)]), dict(graded=dict(levels=['coarse']))),
+    ],
+    ids=['numbers and groups', 'texts and levels'],
+)
+def test_ids_and_columns_act_as_in_the_command_that_scores_the_file(tmp_path, ids, options):
+    path, out = str(tmp_path / 'twice.npz'), str(tmp_path / 'out.npz')
+    coarse, noise = LABELS % 2, np.random.default_rng(0).standard_normal((36, 5)).astype(np.float32)
+    rows = dict(embeddings=noise, labels=LABELS, ids=ids, column_coarse=coarse, column_camera=np.arange(36) % 2)
+    np.savez(path, **{name: np.repeat(values, 2, axis=0) for name, values in rows.items()})
+    cfg = run_config(path, tmp_path / 'run', 'ms_linear')
+    # Untrained, it returns the features.
+    cfg.model.neck = dict(type='ResidualEmbedding', in_channels=5)
+    cfg.optim_wrapper = None
+    cfg.train_dataloader = cfg.train_cfg = cfg.param_scheduler = None
+    cfg.test_evaluator = dict(type='RetrievalMetric', **options)
+    cfg.experiment_name = 'ids_' + ids.dtype.kind
+    runner = MetricLearningRunner.from_cfg(cfg)
+    embedding_output.write_embeddings(runner, out, score=True)
+    found = {name.removeprefix('retrieval/'): value / 100 for name, value in runner.test().items()}
+    for file in (path, out):
+        saved = read_embeddings(file)
+        cameras = np.repeat(np.arange(36) % 2, 2) if 'groups' in options else None
+        facts = replace(saved.facts, groups=cameras)
+        assert facts.ids.tolist() == np.repeat(ids, 2).tolist()
+        scored = RetrievalScoring(graded=options.get('graded'))(noise.repeat(2, axis=0), facts)
+        assert found == pytest.approx(scored) and found['Recall@1'] < 0.9
+
+
+def test_targets_read_the_columns_of_the_file(tmp_path):
+    np.savez(tmp_path / 'f.npz', embeddings=features(), labels=LABELS, column_coarse=LABELS % 2)
+    targets = dict(type='HierarchyTargets', levels=['coarse'])
+    options = {'model.head.targets': targets, 'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1}
+    runner = train(run_config(str(tmp_path / 'f.npz'), tmp_path / 'run', 'ms_linear', **options))
+    # Rows 0 and 1 are of class 3, row 6 is of 10, row 12 of 7.
+    found = runner.model.head.targets.between(torch.tensor([0]), torch.tensor([1, 6, 12]))
+    assert found.tolist() == [[1, 0, 0.5]]
 
 
 def test_loader_workers_and_ranks_see_the_same_batches(npz):
