@@ -60,7 +60,7 @@ class FeatureFile(RetrievalDataset):
 
     A batch is fetched at once (``__getitems__``), as ``dict(inputs=(B, C), data_samples=FeatureSamples)``: the loader
     needs ``collate_fn=dict(type='mmdml.collate_features')`` and no workers. Images are not opened, and need not be
-    there.
+    there; their paths may be addresses.
 
     What a file may hold is described in :func:`mmdml.functional.embedding_files.read_columns`: ``.npz`` as
     ``tools/test.py --out`` and ``tools/dataset_converters/extract_features.py`` write them, ``.npy`` with a table of
@@ -91,6 +91,8 @@ class FeatureFile(RetrievalDataset):
             sampler=dict(type='PKSampler', batch_size=128, images_per_class=4),
             dataset=dict(type='FeatureFile', ann_file='features/mobilenet-v2/grocery/train.npz'))
     """
+
+    opens_files = False
 
     def __init__(
         self,
@@ -148,9 +150,6 @@ class FeatureFile(RetrievalDataset):
         if self.split == 'test':
             return rows, classes[first:], labels[rows] - first
         return rows, classes[:first], labels[rows]
-
-    def _check_some_exist(self, paths: Sequence[str]) -> None:
-        """Images are not opened."""
 
     def get_subset_(self, indices: int | Sequence[int]) -> None:
         super().get_subset_(indices)

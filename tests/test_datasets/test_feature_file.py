@@ -201,6 +201,13 @@ def test_columns_of_the_file_are_there_by_name(tmp_path):
         FeatureFile(str(tmp_path / 'f.npz'))
 
 
+def test_paths_may_be_addresses_as_no_image_is_opened(tmp_path):
+    paths = ['s3://bucket/a.jpg', 'https://example.org/b.jpg', 's3://bucket/a.jpg']
+    np.savez(tmp_path / 'f.npz', embeddings=features(3), labels=[1, 2, 1], paths=paths)
+    dataset = FeatureFile(str(tmp_path / 'f.npz'))
+    assert [sample.img_path for sample in batch_of(dataset, range(3))['data_samples']] == paths
+
+
 def test_one_file_is_cut_into_training_validation_and_test_classes(npz):
     parts = {
         split: FeatureFile(npz, split=split, test_classes=2, val_classes=0.25) for split in ('train', 'val', 'test')
