@@ -44,6 +44,18 @@ class FeatureSamples(Sequence):
         return sample.set_gt_label(int(self.labels[number]))
 
 
+class FeatureBatch(dict):
+    """A whole batch, which a loader that takes it for a list of items cannot collate."""
+
+    def __missing__(self, key: Any) -> Any:
+        if isinstance(key, int):
+            raise ValueError(
+                'FeatureFile makes whole batches, which this collate_fn takes for lists; the loader needs '
+                "collate_fn=dict(type='mmdml.collate_features')"
+            )
+        raise KeyError(key)
+
+
 @FUNCTIONS.register_module()
 def collate_features(batch: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:
     """Return a batch of a :class:`FeatureFile` as it is; make one of the items of a concatenation."""
@@ -173,6 +185,12 @@ class FeatureFile(RetrievalDataset):
         # numpy, because torch would start threads for some rows.
         return torch.from_numpy(self._table[self._rows[positions]])
 
+    @property
+    def width(self) -> int:
+        """Number C of the features of a row."""
+        self.full_init()
+        return self._table.shape[1]
+
     @cached_property
     def deviation(self) -> Tensor:
         """``(C,)`` standard deviation of every feature over the dataset."""
@@ -196,7 +214,7 @@ class FeatureFile(RetrievalDataset):
         if getattr(self.pipeline, 'transforms', ()):
             rows = FeatureRows(features, positions, self._generators(indices, positions), self)
             features = self.pipeline(rows).features
-        return dict(inputs=features, data_samples=self._samples(positions))
+        return FeatureBatch(inputs=features, data_samples=self._samples(positions))
 
     def read(self, idx: int, repeat: int = 0) -> dict[str, Any]:
         """Return one row as an item: ``inputs (C,)`` and its data sample."""

@@ -364,6 +364,30 @@ def test_targets_read_the_columns_of_the_file(tmp_path):
     assert found.tolist() == [[1, 0, 0.5]]
 
 
+def test_a_file_of_another_width_is_found_before_the_training(npz, tmp_path):
+    np.savez(tmp_path / 'narrow.npz', embeddings=features(36, 3), labels=LABELS)
+    cfg = run_config(npz, tmp_path / 'run', 'ms_linear')
+    cfg.val_dataloader.dataset.ann_file = str(tmp_path / 'narrow.npz')
+    with pytest.raises(ValueError, match=r'got 5 \(train_dataloader.dataset\) and 3 \(val_dataloader.dataset\)'):
+        train(cfg)
+    assert not list(tmp_path.glob('run/*.pth'))
+
+
+@pytest.mark.parametrize('collate', [dict(type='pseudo_collate'), dict(type='default_collate')], ids=str)
+def test_a_loader_without_its_collate_fn_is_named(npz, collate):
+    loader = MetricLearningRunner.build_dataloader(
+        dict(
+            batch_size=4,
+            num_workers=0,
+            collate_fn=collate,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(type='mmdml.FeatureFile', ann_file=npz),
+        )
+    )
+    with pytest.raises(ValueError, match="the loader needs collate_fn=dict\\(type='mmdml.collate_features'\\)"):
+        next(iter(loader))
+
+
 def test_loader_workers_and_ranks_see_the_same_batches(npz):
     def batches(workers, rank=0, ranks=1):
         sampler = dict(
