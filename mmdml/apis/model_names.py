@@ -59,6 +59,18 @@ class NamedModel:
                 'takes the model without training'
             )
 
+    def require_pictures(self) -> None:
+        """Check that the model takes pictures.
+
+        Raises:
+            ValueError: it takes features.
+        """
+        if self.read_config is None:
+            return
+        preprocessor = self.config.get('model', {}).get('data_preprocessor') or {}
+        if str(preprocessor.get('type', '')).endswith('FeaturePreprocessor'):
+            raise ValueError(features_only(self.name))
+
     @property
     def absolute(self) -> str:
         """The name with absolute paths, which means the same from any folder."""
@@ -79,6 +91,15 @@ class NamedModel:
                 'name the model that it was exported from'
             )
         return self.read_config()
+
+
+def features_only(name: str) -> str:
+    """Return what to say of a model of features where pictures are embedded."""
+    return (
+        f'{name} takes features of a frozen backbone, not pictures: join it with that backbone by '
+        'tools/model_converters/join_backbone.py (configs/features/README.md), or train on a folder by mmdml train, '
+        'which joins both'
+    )
 
 
 class ModelKind(NamedTuple):

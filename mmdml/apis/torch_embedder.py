@@ -15,10 +15,11 @@ from mmengine.device import get_device
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmdml.apis.model_names import find_model
+from mmdml.apis.model_names import features_only, find_model
 from mmdml.apis.models import build_named
 from mmdml.datasets.transforms import LoadImageFromFile
 from mmdml.models import ImageEmbedder
+from mmdml.models.embedders import FeaturePreprocessor
 from mmdml.registry import TRANSFORMS
 from mmdml.utils.weights_hash import weights_hash
 
@@ -33,8 +34,8 @@ class TorchEmbedder:
         device: as there.
 
     Raises:
-        ValueError: a built embedder without ``pipeline``, or a config without one; see also
-            :func:`~mmdml.apis.get_model`.
+        ValueError: a built embedder without ``pipeline``, or a config without one; a model that takes features; see
+            also :func:`~mmdml.apis.get_model`.
     """
 
     def __init__(
@@ -47,8 +48,11 @@ class TorchEmbedder:
         built = isinstance(model, nn.Module)
         if built and pipeline is None:
             raise ValueError('a built embedder comes without its pre-processing: pass pipeline=[...]')
+        if built and isinstance(model.data_preprocessor, FeaturePreprocessor):
+            raise ValueError(features_only('this embedder'))
         if not built:
             named = find_model(model)
+            named.require_pictures()
             if pretrained is False:
                 named, pretrained = replace(named, weights='', initialized=True), True
             pipeline = _test_pipeline(named.config, named.name) if pipeline is None else pipeline

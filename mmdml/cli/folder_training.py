@@ -90,6 +90,7 @@ def train_folder(options: dict[str, Any]) -> Path:
 def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     named = find_model(options['model'])
     named.require_weights()
+    named.require_pictures()
     recipe = _recipe(options['recipe'] or _DEFAULT_RECIPE)
     values = _model_values(named) | {key: options[key] for key in _SETTINGS if options[key] is not None}
     share = _HELD_OUT if options['hold_out'] is None else options['hold_out']

@@ -70,7 +70,11 @@ def score_features(runner: MetricLearningRunner) -> None:
     """Score the features of the held-out classes themselves, as the scores before the training."""
     rows = runner.val_dataloader.dataset
     features = rows.features_at(range(len(rows)))
-    found = as_percent(RetrievalScoring(recall_at=[1, 2, 4, 8])(features.numpy(), RowFacts.of(labels=rows.labels)))
+    infos = [rows.get_data_info(row) for row in range(len(rows))]
+    facts = RowFacts.of(
+        labels=rows.labels, roles=[info['role'] for info in infos], paths=[info['img_path'] for info in infos]
+    )
+    found = as_percent(RetrievalScoring(recall_at=[1, 2, 4, 8])(features.numpy(), facts))
     scores = {f'retrieval/{name}': value for name, value in found.items()}
     runner.message_hub.update_info(SCORES_BEFORE, scores)
     show(f'before training: {scores_as_text(scores)} (the features themselves)')

@@ -41,6 +41,7 @@ def publish_model(options: dict[str, Any]) -> Path:
     """
     named = find_model(options['model'])
     named.require_weights()
+    named.require_pictures()
     config, licenses = named.config, _licenses(options['licenses'])
     for path in options['tested']:
         read_own_data(path)  # mistakes end here, before any work

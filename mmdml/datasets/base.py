@@ -63,6 +63,9 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         dataset = dict(type='ImageFolder', data_root='photos', split='train', val_classes=0.2, pipeline=[...])
     """
 
+    #: Whether each image is read from a file of its own, which must be there.
+    opens_files = True
+
     def __init__(
         self,
         split: str = 'train',
@@ -130,10 +133,11 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         kept = kept[draw_images(labels[kept], self.max_per_class, self.images_seed)]
         if not len(kept):
             raise ValueError(f'{type(self).__name__} has no image in split={self.split!r}: {self._where()}')
-        paths = checked_paths(samples, self.data_prefix.get('img_path', ''), self._where())
+        paths = checked_paths(samples, self.data_prefix.get('img_path', ''), self._where(), self.opens_files)
         roles = np.zeros(len(labels), dtype=np.int64) if samples.roles is None else samples.roles
         paths = [paths[row] for row in kept]
-        self._check_some_exist(paths)
+        if self.opens_files:
+            self._check_some_exist(paths)
         self._labels, roles = labels[kept], roles[kept]
         self._columns = {name: np.asarray(values)[kept] for name, values in samples.columns.items()}
         self._metainfo.update(classes=classes, num_images=len(kept), has_roles=bool(roles.any()))

@@ -13,9 +13,12 @@ from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.feature_augmentation import FeatureRows
 from mmdml.datasets.image_list import number_classes
 from mmdml.datasets.samples import Samples
-from mmdml.functional.embedding_files import read_columns
+from mmdml.functional.embedding_files import read_embeddings
 from mmdml.registry import DATASETS, FUNCTIONS
 from mmdml.utils.seeding import Stream, numpy_generator
+
+# Names that a data info has for other things, and the ids that tell which rows are one image.
+_RESERVED = ('img_path', 'gt_label', 'role', 'sample_idx', 'feature_row', 'ids')
 
 
 class FeatureSamples(Sequence):
@@ -41,6 +44,18 @@ class FeatureSamples(Sequence):
         return sample.set_gt_label(int(self.labels[number]))
 
 
+class FeatureBatch(dict):
+    """A whole batch, which a loader that takes it for a list of items cannot collate."""
+
+    def __missing__(self, key: Any) -> Any:
+        if isinstance(key, int):
+            raise ValueError(
+                'FeatureFile makes whole batches, which this collate_fn takes for lists; the loader needs '
+                "collate_fn=dict(type='mmdml.collate_features')"
+            )
+        raise KeyError(key)
+
+
 @FUNCTIONS.register_module()
 def collate_features(batch: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:
     """Return a batch of a :class:`FeatureFile` as it is; make one of the items of a concatenation."""
@@ -57,13 +72,15 @@ class FeatureFile(RetrievalDataset):
 
     A batch is fetched at once (``__getitems__``), as ``dict(inputs=(B, C), data_samples=FeatureSamples)``: the loader
     needs ``collate_fn=dict(type='mmdml.collate_features')`` and no workers. Images are not opened, and need not be
-    there.
+    there; their paths may be addresses.
 
     What a file may hold is described in :func:`mmdml.functional.embedding_files.read_columns`: ``.npz`` as
     ``tools/test.py --out`` and ``tools/dataset_converters/extract_features.py`` write them, ``.npy`` with a table of
     labels, ``.parquet``, or a folder that ``mmdml embed`` wrote. Rows of such a folder are labeled by ``labels``, or by
     the first folder of their paths. Classes are in the order of the file's ``class_names``; without these, by number
-    if all labels are whole numbers, else by name.
+    if all labels are whole numbers, else by name. Columns such as ``column_camera`` are in each data info and sample
+    by their names (``camera``), for targets, ``RetrievalMetric(groups='camera')`` and its graded scores; ``groups`` and
+    ``parts`` as well. Rows of one ``ids`` are one image, which does not find itself.
 
     Args:
         ann_file: the file or folder, relative to ``data_root`` or absolute.
@@ -76,8 +93,7 @@ class FeatureFile(RetrievalDataset):
 
     Raises:
         FileNotFoundError, ImportError: see ``read_columns``.
-        ValueError: a file without labels, rows without one, rows that are not finite, or a class split that leaves no
-            class.
+        ValueError: what ``read_embeddings`` refuses, such as rows without a label; a class split that leaves no class.
 
     Config::
 
@@ -87,6 +103,8 @@ class FeatureFile(RetrievalDataset):
             sampler=dict(type='PKSampler', batch_size=128, images_per_class=4),
             dataset=dict(type='FeatureFile', ann_file='features/mobilenet-v2/grocery/train.npz'))
     """
+
+    opens_files = False
 
     def __init__(
         self,
@@ -106,27 +124,29 @@ class FeatureFile(RetrievalDataset):
     def load_samples(self) -> Samples:
         """Read the file."""
         label_file = self.label_file and osp.join(self.data_root, self.label_file)
-        columns = read_columns(self.ann_file, label_file)
-        where, features = osp.abspath(self.ann_file), columns['embeddings']
-        if 'labels' not in columns:
-            raise ValueError(f'{where} has no labels, only {sorted(columns)}: name a file of them as label_file')
-        names = [str(label) for label in columns['labels']]
-        if '' in names or '-1' in names:
-            row = names.index('' if '' in names else '-1')
-            raise ValueError(f'{where}: row {row} has no label; name a file of labels as label_file')
-        bad = np.flatnonzero(~np.isfinite(features).all(1))
-        if len(bad):
-            raise ValueError(f'{where}: {len(bad)} of {len(features)} rows are not finite, the first is row {bad[0]}')
+        where = osp.abspath(self.ann_file)
+        saved = read_embeddings(where, label_file, 'label_file')
+        facts = saved.facts
+        known = facts.columns()
+        own = [name for name in ('ids', 'groups', 'parts') if name in known and (name != 'ids' or saved.has_ids)]
+        taken = sorted({*_RESERVED, *own} & set(facts.more))
+        if taken:
+            raise ValueError(f"{where} has a column 'column_{taken[0]}'; the name {taken[0]!r} is taken")
+        columns = {name: known[name] for name in own} | dict(facts.more)
         try:
-            classes, labels = number_classes(names, [str(name) for name in columns.get('class_names', ())])
+            classes, labels = number_classes([str(label) for label in facts.labels], saved.class_names)
             rows, classes, labels = self._cut_test_classes(classes, labels)
         except ValueError as error:
             raise ValueError(f'{where}: {error}') from None
-        self._table = np.ascontiguousarray(features[rows], dtype=np.float32)
-        paths = columns.get('paths', np.full(len(features), ''))[rows].tolist()
-        roles = columns['roles'][rows] if 'roles' in columns else None
-        more = {name: columns[name][rows] for name in ('groups', 'parts') if name in columns}
-        return Samples(paths, labels, classes, roles, {'feature_row': np.arange(len(rows)), **more})
+        self._table = np.ascontiguousarray(saved.embeddings[rows], dtype=np.float32)
+        paths = ([''] * len(rows)) if facts.paths is None else facts.paths[rows].tolist()
+        more = {name: values[rows] for name, values in columns.items()}
+        return Samples(paths, labels, classes, facts.roles[rows], {'feature_row': np.arange(len(rows)), **more})
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """``ids``, ``groups`` and ``parts`` of the file, and ``camera`` of its ``column_camera``: ``(N,)`` each."""
+        return {name: values for name, values in super().columns.items() if name != 'feature_row'}
 
     def _cut_test_classes(self, classes: list[str], labels: np.ndarray) -> tuple[np.ndarray, list[str], np.ndarray]:
         """Return the rows of this side, its classes, and the labels of these rows."""
@@ -142,9 +162,6 @@ class FeatureFile(RetrievalDataset):
         if self.split == 'test':
             return rows, classes[first:], labels[rows] - first
         return rows, classes[:first], labels[rows]
-
-    def _check_some_exist(self, paths: Sequence[str]) -> None:
-        """Images are not opened."""
 
     def get_subset_(self, indices: int | Sequence[int]) -> None:
         super().get_subset_(indices)
@@ -164,9 +181,15 @@ class FeatureFile(RetrievalDataset):
     def features_at(self, positions: np.ndarray) -> Tensor:
         """``(B, C)`` features as the file has them, of positions ``(B,)`` in the dataset."""
         if self._rows is None:
-            self._rows = np.asarray(self.columns['feature_row'], dtype=np.int64)
+            self._rows = np.asarray(super().columns['feature_row'], dtype=np.int64)
         # numpy, because torch would start threads for some rows.
         return torch.from_numpy(self._table[self._rows[positions]])
+
+    @property
+    def width(self) -> int:
+        """Number C of the features of a row."""
+        self.full_init()
+        return self._table.shape[1]
 
     @cached_property
     def deviation(self) -> Tensor:
@@ -191,7 +214,7 @@ class FeatureFile(RetrievalDataset):
         if getattr(self.pipeline, 'transforms', ()):
             rows = FeatureRows(features, positions, self._generators(indices, positions), self)
             features = self.pipeline(rows).features
-        return dict(inputs=features, data_samples=self._samples(positions))
+        return FeatureBatch(inputs=features, data_samples=self._samples(positions))
 
     def read(self, idx: int, repeat: int = 0) -> dict[str, Any]:
         """Return one row as an item: ``inputs (C,)`` and its data sample."""
@@ -221,6 +244,6 @@ class FeatureFile(RetrievalDataset):
         """What the samples carry besides label and index, by name."""
         if self._sample_facts is None:
             infos = [RetrievalDataset.get_data_info(self, row) for row in range(len(self))]
-            names = ('img_path', 'role', *(name for name in self.columns if name != 'feature_row'))
+            names = ('img_path', 'role', *self.columns)
             self._sample_facts = {name: np.array([info[name] for info in infos], dtype=object) for name in names}
         return self._sample_facts

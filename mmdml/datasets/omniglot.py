@@ -45,6 +45,8 @@ class Omniglot(RetrievalDataset):
     #: Classes and images of each split.
     COUNTS = {'train': (964, 19280), 'test': (659, 13180)}
 
+    opens_files = False
+
     def __init__(self, image_size: int = 28, data_root: str | None = None, **kwargs) -> None:
         if not 0 < image_size <= ORIGINAL_SIZE:
             raise ValueError(f'image_size={image_size} of Omniglot must be in 1..{ORIGINAL_SIZE}')
@@ -81,9 +83,6 @@ class Omniglot(RetrievalDataset):
 
     def _decode(self) -> tuple[tuple[str, ...], np.ndarray]:
         return read_archive(self.archive, 'test' if self.split == 'test' else 'train', self.image_size)
-
-    def _check_some_exist(self, paths) -> None:
-        """Look for no image files: the pixels come from the archive."""
 
 
 @lru_cache(maxsize=4)

@@ -56,20 +56,21 @@ class DatasetSummary(NamedTuple):
         return f'{self.name}: {self.num_images:,} images {classes}{parts}'
 
 
-def checked_paths(samples: Samples, prefix: str, source: str) -> list[str]:
+def checked_paths(samples: Samples, prefix: str, source: str, opened: bool = True) -> list[str]:
     """Return ``N`` paths with the prefix, after a check that each is a local file's and each file has one label.
 
     Args:
         samples: the whole source.
         prefix: folder or address before the paths.
         source: name of the source, for messages.
+        opened: whether the files are going to be opened; otherwise a path may be an address.
 
     Raises:
         ValueError: a path is an address, or one file has two labels.
     """
     # A list of a stranger must not make this machine open addresses; the prefix, from the config, may be one.
     address = next((path for path in samples.paths if '://' in path), None)
-    if address is not None:
+    if opened and address is not None:
         raise ValueError(f'{source} names {printable(address)}, an address; images of a list are local files')
     paths = [osp.join(prefix, path) for path in samples.paths]
     if len(samples.classes):

@@ -2,7 +2,6 @@
 
 import os.path as osp
 import zlib
-from collections.abc import Sequence
 
 from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.image_list import number_classes
@@ -39,6 +38,8 @@ class TarShards(RetrievalDataset):
 
         dataset = dict(type='TarShards', data_root='shards', ann_file='train.parquet', pipeline=[...])
     """
+
+    opens_files = False
 
     def __init__(self, ann_file: str, **kwargs) -> None:
         prefix = kwargs.pop('data_prefix', None) or dict(shards='')
@@ -92,9 +93,6 @@ class TarShards(RetrievalDataset):
 
     def _names(self) -> list[str]:
         return [f'{shard}/{path}' for shard, path in zip(self._table['shard'], self._table['path'], strict=True)]
-
-    def _check_some_exist(self, paths: Sequence[str]) -> None:
-        """Look for no image files: they are inside the shards."""
 
 
 def read_shard_table(path: str) -> tuple[dict[str, list], dict[str, int]]:

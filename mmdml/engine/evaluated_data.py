@@ -1,6 +1,9 @@
 """What an evaluation scores: test, validation or training classes, and what of it is trained on."""
 
+import hashlib
 from typing import Any
+
+import numpy as np
 
 from mmdml.structures.row_facts import image_identity
 
@@ -24,13 +27,15 @@ def describe_evaluated(evaluated: Any, trained: Any | None = None) -> str:
         # The default split of folders and lists, which may be others than those of the training.
         name, split = ('validation data' if common else 'classes not trained on'), None
     if common and split != 'train':
-        pictures = len(common_pictures(evaluated, trained))
+        pictures = common_pictures(evaluated, trained)
         if len(common) == len(classes):
             name = 'training classes'
         else:
             name += f', {len(common)} of {len(classes)} trained on'
-        if pictures:
-            name += f', {pictures} of {len(evaluated)} pictures trained on'
+        if pictures is None:
+            name += ', whether its pictures are trained on is not known'
+        elif pictures:
+            name += f', {len(pictures)} of {len(evaluated)} pictures trained on'
         elif len(common) == len(classes):
             name += ', other pictures'
     if len(classes) == 1:
@@ -38,17 +43,41 @@ def describe_evaluated(evaluated: Any, trained: Any | None = None) -> str:
     return name
 
 
-def common_pictures(first: Any, second: Any) -> set[str]:
-    """Files that two datasets share, however their paths are written."""
-    return _pictures(first) & _pictures(second)
+def common_pictures(first: Any, second: Any) -> dict[int, str] | None:
+    """Which pictures of a dataset another one has as well: their rows in ``first``, and what to call them.
+
+    Pictures are compared by their files, however the paths are written. Saved features whose files are not known are
+    compared by their values: equal ones are of one picture, and where none are equal, nothing is known.
+
+    Returns:
+        None if it is not known.
+    """
+    files = [_files(each) for each in (first, second)]
+    if None not in files:
+        others = set(files[1])
+        return {row: name for row, name in enumerate(files[0]) if name in others}
+    values = [_values(each) for each in (first, second)]
+    if None in values:
+        return None
+    others = set(values[1])
+    return {row: f'row {row}' for row, value in enumerate(values[0]) if value in others} or None
 
 
 def _classes(dataset: Any) -> list[str]:
     return list(getattr(dataset, 'metainfo', {}).get('classes') or [])
 
 
-def _pictures(dataset: Any) -> set[str]:
+def _files(dataset: Any) -> list[str] | None:
+    """Return the file of each picture; None if one is not known."""
     if not hasattr(dataset, 'get_data_info'):
-        return set()
-    paths = (dataset.get_data_info(number).get('img_path', '') for number in range(len(dataset)))
-    return {image_identity(str(path)) for path in paths if path}
+        return None
+    paths = [str(dataset.get_data_info(number).get('img_path', '')) for number in range(len(dataset))]
+    return [image_identity(path) for path in paths] if all(paths) else None
+
+
+def _values(dataset: Any) -> list[bytes] | None:
+    """Return a digest of the features of each row; None if the dataset has none."""
+    if not hasattr(dataset, 'features_at'):
+        return None
+    rows = dataset.features_at(np.arange(len(dataset))).numpy()
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]

@@ -7,17 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from mmdml.structures.row_facts import GALLERY, QUERY, ROLE_NAMES, RowFacts
+from mmdml.structures.row_facts import RowFacts, check_one_label_per_image, image_ids
 from mmdml.utils.files import write_atomically
 from mmdml.utils.tables import whole_number
 
+from .embedding_columns import checked_columns, join_sides, role_numbers
 from .embedding_readers import (
     COLUMN_PREFIX,
     COLUMNS,
     EMBEDDING_READERS,
-    EXTRAS,
     LABEL_READERS,
-    SIDES,
     Columns,
     read_file,
     read_shards,
@@ -31,11 +30,15 @@ class SavedEmbeddings(NamedTuple):
         embeddings: ``(N, D)``.
         facts: of the N images.
         model_hash: of the model's weights (:func:`~mmdml.utils.weights_hash.weights_hash`); '' if unknown.
+        class_names: all names that labels may have, in the order of the dataset; none if unknown.
+        has_ids: whether ids are the file's own, and do not follow from paths or row numbers.
     """
 
     embeddings: np.ndarray
     facts: RowFacts
     model_hash: str = ''
+    class_names: tuple[str, ...] = ()
+    has_ids: bool = False
 
 
 def read_columns(path: str, labels: str | None = None) -> Columns:
@@ -66,10 +69,10 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
 
     Raises:
         FileNotFoundError: if a file is not there.
-        ValueError: if a file is of another kind, or does not hold what it should.
+        ValueError: if a file is of another kind, does not hold what it should, or not one of it for each embedding.
         ImportError: if a .parquet file is to be read without pyarrow.
     """
-    columns = read_shards(path) if osp.isdir(path) else _join_sides(path, read_file(path, EMBEDDING_READERS))
+    columns = read_shards(path) if osp.isdir(path) else join_sides(path, read_file(path, EMBEDDING_READERS))
     embeddings = columns['embeddings']
     if embeddings.ndim != 2 or embeddings.dtype.kind not in 'fiu':
         raise ValueError(
@@ -79,7 +82,7 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
         what = 'no embeddings' if len(embeddings) == 0 else f'{len(embeddings)} embeddings without dimensions'
         raise ValueError(f'{path} holds {what}: there is nothing to search')
     if 'roles' in columns:
-        columns['roles'] = _roles(path, columns['roles'])
+        columns['roles'] = role_numbers(path, columns['roles'])
     if labels is not None:
         more = read_file(labels, LABEL_READERS)
         if osp.isdir(path):
@@ -93,34 +96,46 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
             hint = f'; the first line is {more["labels"][0]!s}: tables with a header end with .csv' if header else ''
             raise ValueError(f'{path} has {len(embeddings)} embeddings, but {labels} has {found} labels{hint}')
         if 'roles' in more:
-            more['roles'] = _roles(labels, more['roles'])
-        return columns | more
-    return columns
+            more['roles'] = role_numbers(labels, more['roles'])
+        columns |= more
+    return checked_columns(path, columns)
 
 
-def read_embeddings(path: str, labels: str | None = None) -> SavedEmbeddings:
+def read_embeddings(path: str, labels: str | None = None, option: str = '--labels') -> SavedEmbeddings:
     """Embeddings with labels and what else is known of their images, see :func:`read_columns`.
+
+    Args:
+        path: see :func:`read_columns`.
+        labels: see :func:`read_columns`.
+        option: that names the file of labels, for messages.
 
     Raises:
         FileNotFoundError, ValueError, ImportError: as :func:`read_columns`.
-        ValueError: if there are no labels, not one per embedding, or they contradict each other.
+        ValueError: if there are no labels, an image has none ('' as its label), an embedding is not finite, or facts
+            contradict each other.
     """
     columns = read_columns(path, labels)
+    embeddings, rows = columns['embeddings'], len(columns['embeddings'])
     if 'labels' not in columns:
-        raise ValueError(f'{path} has no labels, only {sorted(columns)}: name a file of them with --labels')
-    rows = len(columns['embeddings'])
-    if len(columns['labels']) != rows:
-        raise ValueError(f'{path}: there are {rows} embeddings, but {len(columns["labels"])} labels')
-    unlabeled = int((columns['labels'] == '').sum()) if columns['labels'].dtype.kind == 'U' else 0
-    if unlabeled:
-        raise ValueError(f'{path}: {unlabeled} of {rows} images have no label and cannot be scored')
+        raise ValueError(f'{path} has no labels, only {sorted(columns)}: name a file of them with {option}')
+    unlabeled = np.flatnonzero(columns['labels'] == '') if columns['labels'].dtype.kind == 'U' else ()
+    if len(unlabeled):
+        raise ValueError(
+            f'{path}: {len(unlabeled)} of {rows} images have no label, the first is row {unlabeled[0]}: name a file of '
+            f'labels with {option}'
+        )
+    bad = np.flatnonzero(~np.isfinite(embeddings).all(1))
+    if len(bad):
+        raise ValueError(f'{path}: {len(bad)} of {rows} embeddings are not finite, the first is row {bad[0]}')
     known = {name: columns[name] for name in COLUMNS if name in columns and name != 'embeddings'}
     more = {name.removeprefix(COLUMN_PREFIX): columns[name] for name in columns if name.startswith(COLUMN_PREFIX)}
     try:
         facts = RowFacts.of(**known, more=more)
+        check_one_label_per_image(facts.labels, facts.ids, facts.paths)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from None
-    return SavedEmbeddings(columns['embeddings'], facts, str(columns.get('model_hash', '')))
+    class_names = tuple(map(str, columns.get('class_names', ())))
+    return SavedEmbeddings(embeddings, facts, str(columns.get('model_hash', '')), class_names, 'ids' in columns)
 
 
 def write_embeddings(
@@ -133,29 +148,41 @@ def write_embeddings(
     """Write embeddings and what is known of them to an .npz file that :func:`read_embeddings` reads.
 
     ``labels`` are the user's own: the names of the classes, as numbers if all are whole numbers. Images without a label
-    (-1) have '' among names; if no image has one, there are no ``labels``. ``class_names`` are the names in the order
-    of the dataset. The file is there whole or not at all.
+    (-1 where there are ``class_names``) have '' among names; if no image has one, there are no ``labels``.
+    ``class_names`` are the names in the order of the dataset. The file is there whole or not at all.
 
     Args:
         path: of the file, ending with .npz.
         embeddings: ``(N, D)``.
         facts: of the N images.
         model_hash: of the model's weights; '' is left out.
-        columns: more facts, ``(N,)`` each by name; they are written as ``column_<name>``.
+        columns: more facts, ``(N,)`` each by name; they are written as ``column_<name>``. Those that ``facts`` has as
+            well are there once.
     """
-    more = {f'{COLUMN_PREFIX}{name}': values for name, values in (columns or {}).items()}
-    columns = facts.columns() | dict(labels=own_labels(facts))
-    if facts.labels.dtype.kind in 'iu' and (facts.labels < 0).all():
+    known = facts.columns()
+    more = {
+        f'{COLUMN_PREFIX}{name}': values
+        for name, values in (columns or {}).items()
+        if not np.array_equal(known.get(name), values)
+    }
+    columns = known | dict(labels=own_labels(facts))
+    if facts.class_names is not None and facts.labels.dtype.kind in 'iu' and (facts.labels < 0).all():
         del columns['labels']
-    if facts.paths is not None:
-        # They follow from the paths.
+    if _ids_follow(facts):
         del columns['ids']
-    if facts.class_names is not None:
+    if facts.class_names:
         columns['class_names'] = np.array(facts.class_names, dtype=np.str_)
     if model_hash:
         columns['model_hash'] = np.array(model_hash)
     with write_atomically(path) as file:
         np.savez(file, embeddings=np.asarray(embeddings), **columns, **more)
+
+
+def _ids_follow(facts: RowFacts) -> bool:
+    """Whether ids are those that paths give, or row numbers where there are no paths."""
+    rows = np.arange(len(facts))
+    expected = [rows, -1 - rows] if facts.paths is None else [image_ids(facts.paths)]
+    return any(np.array_equal(facts.ids, ids) for ids in expected)
 
 
 def own_labels(facts: RowFacts) -> np.ndarray:
@@ -170,46 +197,3 @@ def own_labels(facts: RowFacts) -> np.ndarray:
         return np.array(numbers, dtype=np.int64)[facts.labels]
     # The last one is what -1 stands for.
     return np.array([*names, ''], dtype=np.str_)[facts.labels]
-
-
-def _join_sides(path: str, columns: Columns) -> Columns:
-    """Query and gallery one after the other, with their roles."""
-    aside = [name for name in columns if name in EXTRAS or name.startswith(COLUMN_PREFIX)]
-    extras = {name: columns.pop(name) for name in aside}
-    sides = {prefix: {name for name in columns if name.startswith(prefix)} for prefix in SIDES}
-    if not any(sides.values()):
-        return columns | extras
-    names = [{name.removeprefix(prefix) for name in found} for prefix, found in sides.items()]
-    mixed = sorted(set(columns) - set.union(*sides.values()))
-    if mixed or names[0] != names[1] or 'roles' in names[0]:
-        raise ValueError(
-            f'{path} must hold the same arrays with query_ as with gallery_, and no others and no roles; it holds '
-            f'{sorted(columns)}'
-        )
-    joined = {}
-    for name in names[0]:
-        query, gallery = columns['query_' + name], columns['gallery_' + name]
-        if (query.dtype.kind in 'US') != (gallery.dtype.kind in 'US'):
-            # numpy would make strings of both.
-            raise ValueError(
-                f'{path}: query_{name} are {query.dtype}, gallery_{name} {gallery.dtype}: nothing would match'
-            )
-        if query.shape[1:] != gallery.shape[1:]:
-            raise ValueError(f'{path}: query_{name} are of shape {query.shape}, gallery_{name} of {gallery.shape}')
-        joined[name] = np.concatenate([query, gallery])
-    sizes = [len(columns[prefix + 'embeddings']) for prefix in SIDES]
-    return joined | extras | {'roles': np.repeat([QUERY, GALLERY], sizes)}
-
-
-def _roles(path: str, roles: np.ndarray) -> np.ndarray:
-    """Roles as numbers, from numbers or names."""
-    if roles.dtype.kind in 'US':
-        by_text = {**ROLE_NAMES, **{str(number): number for number in ROLE_NAMES.values()}}
-        texts = [str(role).strip().lower() for role in roles.astype(np.str_).ravel()]
-        unknown = sorted({text for text in texts if text not in by_text})
-        if unknown:
-            raise ValueError(f'{path}: roles must be of {(*by_text,)}, got {unknown[:5]}')
-        return np.array([by_text[text] for text in texts], dtype=np.int64).reshape(roles.shape)
-    if roles.dtype.kind not in 'iub':
-        raise ValueError(f'{path}: roles must be of (0, 1, 2) (both, query, gallery), got {roles.dtype}')
-    return roles.astype(np.int64)

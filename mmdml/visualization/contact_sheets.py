@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mmdml.datasets import FeatureFile
 from mmdml.utils.seeding import Stream, numpy_generator
 from mmdml.visualization.retrieved import Pictures
 from mmdml.visualization.tiles import sheet, tile, write_picture
@@ -42,6 +43,7 @@ class RecordStages:
 
 def pictures_of_dataset(dataset: Any) -> Pictures:
     """Return what reads the images of an mmdml dataset as they are before any transform but the loading one."""
+    _refuse_features(dataset)
     view = dataset.with_pipeline([RecordStages(dataset.pipeline.transforms, last=1)])
     return lambda row: view[row]['stages'][0][1]
 
@@ -72,13 +74,14 @@ def write_contact_sheets(
         The files.
 
     Raises:
-        ValueError: a number below 1 or an unknown mode; a pipeline that loads no image.
+        ValueError: a number below 1 or an unknown mode; a dataset of features, or a pipeline that loads no image.
         OSError: a file cannot be read or written.
     """
     if number < 1 or per_class < 1:
         raise ValueError('--number and --images-per-class must be 1 or more')
     if mode not in MODES:
         raise ValueError(f'mode must be one of {", ".join(MODES)}, got {mode!r}')
+    _refuse_features(dataset)
     dataset.set_seed(seed)
     view = dataset.with_pipeline([RecordStages(dataset.pipeline.transforms)])
     view.set_epoch(epoch)
@@ -103,6 +106,14 @@ def choose_images(labels: np.ndarray, number: int, per_class: int, seed: int) ->
             break
         rows.append(generator.permutation(np.flatnonzero(labels == label))[: min(per_class, left)].tolist())
     return rows
+
+
+def _refuse_features(dataset: Any) -> None:
+    if any(isinstance(part, FeatureFile) for part in getattr(dataset, 'datasets', [dataset])):
+        raise ValueError(
+            'the dataset holds features, not pictures: there is nothing to draw. mmdml draw FILE.npz draws what they '
+            'retrieve, and the pictures are drawn from their own folder: mmdml browse FOLDER'
+        )
 
 
 def _rows(view: Any, rows: list[list[int]], classes: Sequence[str], mode: str) -> Iterator[list[np.ndarray]]:

@@ -235,7 +235,22 @@ def test_files_that_are_not_there_or_of_another_kind_are_named(fails, tmp_path):
             'nothing would match',
         ),
         (dict(embeddings=np.full((ROWS, 2), np.nan), labels=LABELS), 'not finite'),
-        (dict(embeddings=X, labels=np.where(LABELS, NAMES, '')), '8 of 30 images have no label and cannot be scored'),
+        (dict(embeddings=X, labels=np.where(LABELS, NAMES, '')), '8 of 30 images have no label, the first is row'),
+        (
+            dict(embeddings=X, labels=np.eye(3)[LABELS % 3]),
+            'must be one for each embedding, of shape (30,), got (30, 3)',
+        ),
+        (dict(embeddings=X, labels=np.array(3)), 'labels must be one for each embedding, of shape (30,), got ()'),
+        (dict(embeddings=X, labels=LABELS, paths=LABELS), 'paths must be strings, got int64'),
+        (dict(embeddings=X, labels=LABELS, groups=LABELS[:3]), '30 embeddings, but 3 groups'),
+        (dict(embeddings=X, labels=np.array([b'\xff'] * ROWS)), 'labels are bytes, and not UTF-8'),
+        (dict(embeddings=X, labels=np.arange(ROWS), ids=np.arange(ROWS) // 2), 'rows 0 and 1 are one image, but have'),
+        (
+            dict(
+                query_embeddings=X[:10], query_labels=LABELS[:9], gallery_embeddings=X[10:], gallery_labels=LABELS[9:]
+            ),
+            'there are 10 query_embeddings, but 9 query_labels',
+        ),
     ],
     ids=lambda value: ' '.join(value) if isinstance(value, dict) else '',
 )

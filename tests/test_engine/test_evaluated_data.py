@@ -1,7 +1,9 @@
 """mmdml/engine/evaluated_data.py: what is scored is called what it is."""
 
+import numpy as np
 import pytest
 
+from mmdml.datasets import FeatureFile
 from mmdml.engine.evaluated_data import describe_evaluated
 
 
@@ -50,3 +52,29 @@ def test_the_name_says_what_of_it_is_trained_on(evaluated, words):
 
 def test_without_the_training_data_the_split_decides():
     assert describe_evaluated(Data('test', 'abcd')) == 'test classes'
+
+
+def features(folder, name, rows, **columns):
+    np.savez(folder / name, embeddings=rows, labels=np.arange(len(rows)) % 2, **columns)
+    return FeatureFile(str(folder / name), split='train' if name == 'train.npz' else 'test')
+
+
+def test_features_without_paths_are_compared_by_their_values(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+    trained = features(tmp_path, 'train.npz', rows)
+    same = features(tmp_path, 'same.npz', rows, paths=[f'{n}.jpg' for n in range(6)])
+    assert describe_evaluated(same, trained) == 'training classes, 6 of 6 pictures trained on'
+    some = features(tmp_path, 'some.npz', np.concatenate([rows[:2], rows[:4] + 1]))
+    assert describe_evaluated(some, trained) == 'training classes, 2 of 6 pictures trained on'
+    # The same picture may have other features, of another backbone for instance.
+    other = features(tmp_path, 'other.npz', rows + 1)
+    assert describe_evaluated(other, trained) == 'training classes, whether its pictures are trained on is not known'
+
+
+def test_pictures_of_features_are_compared_by_their_paths(tmp_path):
+    rows = np.ones((2, 4), dtype=np.float32)
+    trained = features(tmp_path, 'train.npz', rows, paths=['s3://bucket/a.jpg', 's3://bucket/b.jpg'])
+    other = features(tmp_path, 'other.npz', rows, paths=['s3://bucket/c.jpg', 's3://bucket/d.jpg'])
+    assert describe_evaluated(other, trained) == 'training classes, other pictures'
+    one = features(tmp_path, 'one.npz', rows + 1, paths=['s3://bucket/b.jpg', 's3://bucket/d.jpg'])
+    assert describe_evaluated(one, trained) == 'training classes, 1 of 2 pictures trained on'

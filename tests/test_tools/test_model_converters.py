@@ -2,9 +2,15 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from mmengine.config import Config
 from waves import shapes_of, wave_picture, wave_weights
+
+from mmdml.apis import ImageEmbeddingInferencer, get_model
+from mmdml.cli.main import main as mmdml
 
 TOOLS = Path(__file__).parents[2] / 'tools/model_converters'
 
@@ -137,3 +143,41 @@ def test_lite_finds_the_file_in_the_package_and_refuses_another(size, number, tm
     with pytest.raises(ValueError, match=rf'{number}\.pth has SHA-256 d9298a10.*0\.1\.0 has {source.sha256}'):
         run(lite, monkeypatch, size, tmp_path / 'target.pth')
     assert not (tmp_path / 'target.pth').exists()
+
+
+# ---- a backbone and the neck that was trained on its features ----
+
+
+def test_a_neck_trained_on_features_joins_their_backbone_and_is_published(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    backbone = dict(type='Conv4', in_channels=3, channels=8)
+    layers = dict(
+        type='ImageEmbedder', backbone=backbone, neck=dict(type='LinearEmbedding', in_channels=8, embed_dim=4)
+    )
+    layers['data_preprocessor'] = dict(mean=[120.0] * 3, std=[60.0] * 3, to_rgb=True)
+    Config(dict(default_scope='mmdml', model=layers)).dump('backbone.py')
+    files = sorted(Path(pictures).rglob('*.png'))
+    Path('all.txt').write_text(''.join(f'{file} {file.parent.name}\n' for file in files))
+    extract = load_tool('../dataset_converters/extract_features')
+    extract.main(['backbone.py', '.', 'features', '--size', '28', '--lists', 'all.txt'])
+    features = dict(layers, backbone=dict(type='Identity'), neck=dict(type='ResidualEmbedding', in_channels=8))
+    features['data_preprocessor'] = dict(type='FeaturePreprocessor')
+    Config(dict(default_scope='mmdml', model=features)).dump('features.py')
+    trained = get_model('features.py')
+    torch.nn.init.normal_(trained.neck.linear.weight)
+    torch.save(dict(state_dict=trained.state_dict()), 'trained.pth')
+
+    join = load_tool('join_backbone')
+    given = ['backbone.py', 'features.py:trained.pth', 'features/all.npz', 'out/joined.pth', '--size']
+    with pytest.raises(ValueError, match='features/all.npz was made by the model .*, backbone.py at 32 pixels is '):
+        join.main([*given, '32'])
+    assert not Path('out').exists()
+    join.main([*given, '28'])
+    assert 'written: out/joined.pth, out/joined.py' in capsys.readouterr().out
+    with torch.no_grad():
+        expected = trained(torch.from_numpy(np.load('features/all.npz')['embeddings']))
+    published = CliRunner().invoke(mmdml, ['publish', 'out/joined.py:out/joined.pth', '--name', 'mine', '--full'])
+    assert published.exit_code == 0, published.output
+    for model in ('out/joined.py:out/joined.pth', published.stdout.strip()):
+        found = ImageEmbeddingInferencer(model, workers=1)([str(file) for file in files])
+        np.testing.assert_allclose(found.embeddings, expected.numpy(), atol=1e-5)

@@ -11,33 +11,14 @@ that has its file is skipped.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
 from mmdml.apis import ImageEmbeddingInferencer
+from mmdml.apis.frozen_features import feature_pipeline, frozen_model
 from mmdml.cli.errors import run_command
 from mmdml.datasets import ImageList
 from mmdml.functional.embedding_files import write_embeddings
 from mmdml.structures import RowFacts
-
-
-def frozen(config: str) -> Any:
-    """Return the model of a config without an embedding layer: its pooled features are the embedding."""
-    from mmengine.config import Config
-
-    model = Config.fromfile(config).model
-    model.neck = dict(type='IdentityEmbedding', in_channels=model.neck.in_channels)
-    model.head = None
-    return Config(dict(model=model))
-
-
-def pipeline(size: int) -> list[dict]:
-    """Return the transforms: the whole image, in ``size x size`` pixels."""
-    return [
-        dict(type='LoadImageFromFile'),
-        dict(type='mmpretrain.Resize', scale=(size, size), backend='pillow', interpolation='bilinear'),
-        dict(type='mmpretrain.PackInputs'),
-    ]
 
 
 def extract(embed: ImageEmbeddingInferencer, folder: str, name: str, out: Path) -> int:
@@ -78,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not missing:
         return
     embed = ImageEmbeddingInferencer(
-        frozen(args.config), False, pipeline(args.size), batch_size=args.batch_size, workers=args.workers
+        frozen_model(args.config), False, feature_pipeline(args.size), batch_size=args.batch_size, workers=args.workers
     )
     args.out.mkdir(parents=True, exist_ok=True)
     for name in missing:

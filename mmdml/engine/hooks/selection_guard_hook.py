@@ -64,8 +64,9 @@ class SelectionGuardHook(Hook):
             return f'test classes (split={split!r})'
         if split == 'train':
             tested = _test_dataset(runner)
-            shared = common_pictures(evaluated, tested) - common_pictures(evaluated, trained)
-            return f'{len(shared)} pictures of the test data, e.g. {sorted(shared)[0]}' if shared else ''
+            both = common_pictures(evaluated, tested) or {}
+            known = common_pictures(evaluated, trained) or {}
+            return _named([name for row, name in both.items() if row not in known])
         common = set(trained.metainfo['classes']) & set(evaluated.metainfo['classes'])
         if common:
             return (
@@ -73,10 +74,12 @@ class SelectionGuardHook(Hook):
                 'set needs the same val_classes'
             )
         tested = _test_dataset(runner)
-        shared = common_pictures(evaluated, tested) if getattr(tested, 'split', None) == 'test' else set()
-        if shared:
-            return f'{len(shared)} pictures of the test data, e.g. {sorted(shared)[0]}'
-        return ''
+        shared = common_pictures(evaluated, tested) if getattr(tested, 'split', None) == 'test' else None
+        return _named([*(shared or {}).values()])
+
+
+def _named(pictures: list[str]) -> str:
+    return f'{len(pictures)} pictures of the test data, e.g. {min(pictures)}' if pictures else ''
 
 
 def _selects(part: Any) -> bool:

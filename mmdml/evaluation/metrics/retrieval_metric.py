@@ -41,10 +41,10 @@ class RetrievalMetric(BaseMetric):
     A thin class around :class:`~mmdml.evaluation.scoring.RetrievalScoring`. By default roles decide which images search
     which: without roles every image searches all the others; where some images are queries (role 1) and some gallery
     (role 2), the queries search the gallery, and images of role 0 are in both. An image, known by its file, never finds
-    itself.
+    itself; where samples bring ``ids``, integers or strings, rows of one id are one image.
 
     Each sample brings ``embedding (D,)``, ``gt_label (1,)``, ``sample_idx``, and optionally ``role`` (0, 1, 2),
-    ``img_path`` and the field that ``groups`` names. The matrix is allocated once if ``dataset_meta`` has
+    ``img_path``, ``ids`` and the field that ``groups`` names. The matrix is allocated once if ``dataset_meta`` has
     ``num_images``, and grows otherwise; ``dataset_meta['part_sizes']`` gives ``PerPart`` the parts.
 
     On several ranks every rank keeps the embeddings that its model made, and
@@ -193,13 +193,17 @@ class RetrievalMetric(BaseMetric):
         more = {name: fields.as_given(name, columns.pop(name)) for name in fields.more}
         known = {name: columns[name] for name in FACTS}
         known['groups'] = None if self.groups is None else fields.as_given(self.groups, known['groups'])
+        if fields.has_ids:
+            known['ids'] = fields.as_given('ids', known['ids'])
         names = (self.dataset_meta or {}).get('classes')
-        labeled = known['labels'].min(initial=0) >= 0
+        if names is None and known['labels'].min(initial=0) < 0:
+            # Without names -1 would be a class as any other.
+            names = [str(label) for label in range(known['labels'].max(initial=-1) + 1)]
         return RowFacts.of(
             **known,
             parts=self._parts(len(facts)),
             paths=None if paths is None or not any(paths) else paths,
-            class_names=names if labeled or names is None else None,
+            class_names=names,
             more=more,
         )
 

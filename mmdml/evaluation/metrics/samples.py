@@ -26,6 +26,8 @@ class SampleFields:
         self.groups = groups
         self.needs_labels = needs_labels
         self.more = tuple(more)
+        #: Whether samples carry ids of their own; None before the first batch.
+        self.has_ids: bool | None = None
         self._names: dict[int, str] = {}
         self._kinds: dict[str, bool] = {}
 
@@ -38,7 +40,8 @@ class SampleFields:
 
         Raises:
             KeyError: if a sample lacks a field.
-            ValueError: if an index is negative, a role is unknown, or a needed label is missing.
+            ValueError: if an index is negative, a role is unknown, a needed label is missing, or some samples have ids
+                and others have none.
             TypeError: if the value of a field is neither an integer nor a string.
         """
         embeddings = torch.stack([_field(sample, 'embedding') for sample in samples])
@@ -55,14 +58,14 @@ class SampleFields:
             raise ValueError(f'role must be 0 (both), 1 (query) or 2 (gallery), got {sorted(set(roles))}')
         paths = [str(sample.get('img_path', '')) for sample in samples]
         groups = [0] * len(roles) if self.groups is None else self._values(self.groups, samples)
-        ids = image_ids(paths, index.tolist())
-        columns = [self._labels(samples), torch.tensor(roles), torch.tensor(groups), torch.from_numpy(ids)]
+        ids = self._values('ids', samples) if self._have_ids(samples) else image_ids(paths, index.tolist()).tolist()
+        columns = [self._labels(samples), torch.tensor(roles), torch.tensor(groups), torch.tensor(ids)]
         columns += [torch.tensor(self._values(field, samples)) for field in self.more]
         return embeddings, index, torch.stack(columns, dim=1), paths
 
     def share_names(self) -> None:
         """Exchange what digests stand for between ranks; all ranks must call it."""
-        if self.groups is not None or self.more:
+        if self.groups is not None or self.more or any(all_gather_object(bool(self.has_ids))):
             for names in all_gather_object(self._names):
                 self._names |= names
 
@@ -78,6 +81,13 @@ class SampleFields:
         if any(name is not None for name in names):
             raise TypeError(f'{self._called(field)} must name a field of integers or of strings, but some are each')
         return values
+
+    def _have_ids(self, samples: Sequence[dict]) -> bool:
+        found = {'ids' in sample for sample in samples} | ({self.has_ids} - {None})
+        if len(found) > 1:
+            raise ValueError("some samples carry 'ids' and others do not: which images are the same one is not known")
+        (self.has_ids,) = found
+        return self.has_ids
 
     def _labels(self, samples: Sequence[dict]) -> Tensor:
         """``(B,)`` int64 on the CPU, -1 for an image without a label."""
@@ -96,6 +106,8 @@ class SampleFields:
         return labels
 
     def _called(self, field: str) -> str:
+        if field == 'ids':
+            return field
         return f'groups={field!r}' if field == self.groups else f'graded={field!r}'
 
     def _values(self, field: str, samples: Sequence[dict]) -> list[int]:

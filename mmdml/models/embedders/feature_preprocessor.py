@@ -3,6 +3,7 @@
 from typing import Any
 
 from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
 
 from mmdml.registry import MODELS
 
@@ -17,6 +18,17 @@ class FeaturePreprocessor(BaseDataPreprocessor):
     """
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Return ``inputs`` on the device, and the data samples as they are."""
-        inputs = data['inputs'].to(self.device, non_blocking=self._non_blocking).float()
+        """Return ``inputs`` on the device, and the data samples as they are.
+
+        Raises:
+            ValueError: they are no features of a batch.
+        """
+        inputs = data['inputs']
+        if not isinstance(inputs, Tensor) or inputs.ndim != 2:
+            found = f'shape {tuple(inputs.shape)}' if isinstance(inputs, Tensor) else f'a {type(inputs).__name__}'
+            raise ValueError(
+                f'the inputs of this model must be features (B, C), got {found}; the loader of features needs '
+                "collate_fn=dict(type='mmdml.collate_features'), and pictures need a model with a backbone"
+            )
+        inputs = inputs.to(self.device, non_blocking=self._non_blocking).float()
         return dict(inputs=inputs, data_samples=data['data_samples'])

@@ -94,8 +94,10 @@ def hidden_layers(in_channels: int, widths: Sequence[int], norm: str | None, dro
     """Make linear layers (Kaiming normal, fan-in), each with normalization, ReLU and dropout.
 
     Raises:
-        ValueError: for no layer, a width below 1, a dropout out of range, or an unknown normalization.
+        ValueError: for no layer, a width below 1 or alone, a dropout out of range, or an unknown normalization.
     """
+    if not isinstance(widths, Sequence) or not all(isinstance(width, int) for width in widths):
+        raise ValueError(f'hidden must be a list of whole numbers, one a layer, such as [512], got {widths!r}')
     if not widths or min(widths) < 1:
         raise ValueError(f'hidden must be one width or more, each at least 1, got {tuple(widths)}')
     if not 0 <= dropout < 1:

@@ -36,6 +36,8 @@ def test_residual_starts_at_the_features_and_every_layer_learns():
     ('options', 'message'),
     [
         (dict(hidden=()), r'hidden must be one width or more, each at least 1, got \(\)'),
+        (dict(hidden=64), r'hidden must be a list of whole numbers, one a layer, such as \[512\], got 64'),
+        (dict(hidden='64'), "got '64'"),
         (dict(hidden=(4, 0)), r'got \(4, 0\)'),
         (dict(norm='group'), r"norm must be one of \['batch', 'layer', None\], got 'group'"),
         (dict(dropout=1.0), r'dropout must be in \[0, 1\), got 1.0'),
@@ -55,3 +57,8 @@ def test_features_reach_the_neck_as_they_are():
     batch = model.data_preprocessor(dict(inputs=torch.arange(10).reshape(2, 5).double(), data_samples=['a', 'b']))
     assert batch['inputs'].dtype == torch.float32 and batch['data_samples'] == ['a', 'b']
     assert torch.equal(model(batch['inputs']), F.normalize(torch.arange(10.0).reshape(2, 5)))
+    for inputs in ([torch.zeros(5)], torch.zeros(2, 3, 8, 8)):
+        with pytest.raises(
+            ValueError, match=r'must be features \(B, C\), got .*; the loader of features needs collate_fn='
+        ):
+            model.data_preprocessor(dict(inputs=inputs, data_samples=[]))
