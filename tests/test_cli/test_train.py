@@ -186,6 +186,8 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
     first = ModelFolder.read(run)
     log = next(run.glob('training/*/*.log')).read_text()
     assert 'weights     of the neck: new, 0 of 4 from a file; the backbone made the features' in log
+    # Two held-out classes.
+    assert 'too few to tell learning from chance' in log and 'no better than chance' not in log
     # Without IAA and D&C there is nothing to draw of a run.
     assert 'mmdml test FOLDER' in mmdml('draw', run, '--out', tmp_path / 'drawn')
     # Of the model its card stays, as if the writing had been cut off, too.
