@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 import mmdml
 from mmdml.apis.model_card import model_card
-from mmdml.apis.model_folder import ModelFolder, write_model_folder
+from mmdml.apis.model_folder import ModelFolder, copy_licenses, license_texts, write_model_folder
 from mmdml.apis.model_names import DEFAULT, NamedModel, find_model
 from mmdml.apis.model_settings import plain_settings
 from mmdml.cli.config_paths import watch_config
@@ -109,6 +109,8 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     with_values(recipe, values)  # what cannot be set is named before the pictures are read
     require_readable(data)
     run = new_run(base)
+    if named.folder:
+        copy_licenses(license_texts(named.folder), run)
     if is_frozen(defaults):
         values['features'] = str((run / _TRAINING / 'features.npz').absolute())
     for name, text in with_values(recipe, values).items():
@@ -220,7 +222,8 @@ def _write_model(run: Path, cfg: Config, runner: ToolRunner, data: OwnData) -> M
     if is_frozen(cfg):
         cfg, model = joined(cfg, model.neck)
     # The folder is this run's own: what a run that was killed while writing left of a model is its own, too.
-    return write_model_folder(run, cfg, model, classes, facts, model_card(facts), replace_unfinished=True)
+    card = model_card(facts, licenses=list(license_texts(run)))
+    return write_model_folder(run, cfg, model, classes, facts, card, replace_unfinished=True)
 
 
 def _next_steps(folder: ModelFolder, path: str) -> str:

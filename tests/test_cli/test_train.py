@@ -199,6 +199,12 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
     assert again.training['updates'] == 15 and not (tmp_path / 'run-2').exists()
     # The untrained backbone was built anew.
     assert again.model_hash == first.model_hash
+    # What is trained from a model has the licenses of its weights.
+    (run / 'licenses').mkdir()
+    (run / 'licenses/mine.txt').write_text('Permission')
+    mmdml('train', pictures, '--model', run, '--out', tmp_path / 'more', '--epochs', 1, '--workers', 0, status=0)
+    assert (tmp_path / 'more-1/licenses/mine.txt').read_text() == 'Permission'
+    assert '- mine: `licenses/mine.txt`' in (tmp_path / 'more-1/README.md').read_text()
 
 
 def test_runs_are_numbered_and_none_is_used_twice(tmp_path):
