@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 import mmdml
 from mmdml.apis import ImageEmbeddingInferencer, get_model
 from mmdml.apis.model_card import LIMITS, model_card, own_limits
 from mmdml.apis.model_folder import ModelFolder, embedding_weights, license_texts, write_model_folder
 from mmdml.apis.model_names import NamedModel, find_model
+from mmdml.cli.config_options import ConfigOptions
 from mmdml.cli.folder_scores import folder_scores
 from mmdml.cli.own_data import read_own_data
 from mmdml.engine.runner import build_runner
@@ -122,7 +123,7 @@ def _test(embed: ImageEmbeddingInferencer, path: str, classes: Sequence[str], na
 def _with_settings(config: Config, settings: str) -> Config:
     """Return a config of a test with settings as --cfg-options of the tools has them."""
     parser = argparse.ArgumentParser(prog='--config-test', add_help=False)
-    parser.add_argument('settings', nargs='*', action=DictAction)
+    parser.add_argument('settings', nargs='*', action=ConfigOptions)
     changed = copy.deepcopy(config)
     changed.merge_from_dict(parser.parse_args(shlex.split(settings)).settings or {})
     return changed
