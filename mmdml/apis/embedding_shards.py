@@ -3,15 +3,16 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer
-from mmdml.apis.gallery_update import class_folder
+from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer, UnreadableImage
+from mmdml.apis.gallery_update import class_folder, file_facts
 from mmdml.apis.image_inputs import image_inputs
 from mmdml.utils.files import write_atomically
 from mmdml.utils.names import printable
@@ -41,9 +42,10 @@ def write_shards(
 
     Shard i covers the pictures ``i * shard_size`` to ``(i + 1) * shard_size`` in the order of paths. It consists of
     ``00000.npy``, ``(N, D)`` float32 rows of length 1, and ``00000.jsonl``, a line for each picture of the shard:
-    ``{"path": ..., "label": ..., "row": 0}``, or ``{"path": ..., "error": ...}`` for one that could not be read. Paths
-    are relative to ``folder``, labels the first folders of them, empty for pictures that are in none. The table is
-    written last: a shard with a table is whole. ``embeddings.json`` holds what all shards share.
+    ``{"path": ..., "label": ..., "row": 0, "content": ...}``, or ``{"path": ..., "error": ..., "content": ...}`` for
+    one that could not be read. Paths are relative to ``folder``, labels the first folders of them, empty for pictures
+    that are in none; contents are hashes of the files, by which pictures that have changed since are noticed. The table
+    is written last: a shard with a table is whole. ``embeddings.json`` holds what all shards share.
 
     Args:
         embed: what embeds.
@@ -54,8 +56,7 @@ def write_shards(
         ranks: processes that write.
 
     Raises:
-        ValueError: ``out`` holds shards of another model, of another list of pictures or of another size; a number out
-            of range.
+        ValueError: ``out`` holds shards of another model, of other pictures or of another size; a number out of range.
         FileNotFoundError: there is no such folder, or no picture in it.
         OSError: the disk is full, for instance; whole shards stay.
     """
@@ -67,18 +68,31 @@ def write_shards(
     paths = [os.path.relpath(image.name, root) for image in image_inputs(root)]
     out.mkdir(parents=True, exist_ok=True)
     _check_facts(out / _FACTS, _facts(embed, paths, shard_size))
-    written = skipped = pictures = unreadable = 0
-    for shard in range(rank, -(-len(paths) // shard_size), ranks):
-        if (out / f'{shard:05d}.jsonl').exists():
-            skipped += 1
-            continue
-        found = embed([os.path.join(root, path) for path in paths[shard * shard_size : (shard + 1) * shard_size]])
-        names = [os.path.relpath(name, root) for name in found.names]
-        table = [dict(path=name, label=class_folder(name)[0], row=row) for row, name in enumerate(names)]
-        table += [dict(path=os.path.relpath(each.name, root), error=each.reason) for each in found.unreadable]
-        _write(out / f'{shard:05d}', found.embeddings, table)
-        written, pictures, unreadable = written + 1, pictures + len(found.names), unreadable + len(found.unreadable)
-    return ShardsWritten(written, skipped, pictures, unreadable)
+    starts = {shard: shard * shard_size for shard in range(rank, -(-len(paths) // shard_size), ranks)}
+    missing = [shard for shard in starts if not (out / f'{shard:05d}.jsonl').exists()]
+    with ThreadPoolExecutor(embed.workers) as pool:
+
+        def contents(images: Sequence[str]) -> dict[str, str]:
+            facts = pool.map(file_facts, (os.path.join(root, image) for image in images))
+            return {
+                image: '' if isinstance(each, UnreadableImage) else each[1]
+                for image, each in zip(images, facts, strict=True)
+            }
+
+        for shard in starts.keys() - missing:
+            _require_unchanged(out / f'{shard:05d}.jsonl', contents)
+        pictures = unreadable = 0
+        for shard in missing:
+            images = paths[starts[shard] : starts[shard] + shard_size]
+            content = contents(images)
+            found = embed([os.path.join(root, path) for path in images])
+            names = [os.path.relpath(name, root) for name in found.names]
+            table = [dict(path=name, label=class_folder(name)[0], row=row) for row, name in enumerate(names)]
+            table += [dict(path=os.path.relpath(each.name, root), error=each.reason) for each in found.unreadable]
+            table = [line | dict(content=content[line['path']]) for line in table]
+            _write(out / f'{shard:05d}', found.embeddings, table)
+            pictures, unreadable = pictures + len(names), unreadable + len(found.unreadable)
+    return ShardsWritten(len(missing), len(starts) - len(missing), pictures, unreadable)
 
 
 def _facts(embed: ImageEmbeddingInferencer, paths: Sequence[str], shard_size: int) -> dict[str, Any]:
@@ -105,6 +119,19 @@ def _check_facts(path: Path, facts: dict[str, Any]) -> None:
         raise ValueError(
             f'{printable(path.parent)} holds shards that were made with another {other[0]} ({before.get(other[0])}, '
             f'not {facts[other[0]]}); choose another folder, or empty that one'
+        )
+
+
+def _require_unchanged(table: Path, contents: Callable[[Sequence[str]], dict[str, str]]) -> None:
+    """Check that the pictures of a shard are those that it was made of, where it says so: early versions did not."""
+    lines = [json.loads(line) for line in table.read_text(encoding='ascii').splitlines()]
+    then = {line['path']: line['content'] for line in lines if 'content' in line}
+    now = contents(list(then))
+    changed = [path for path in then if now[path] != then[path]]
+    if changed:
+        raise ValueError(
+            f'{len(changed)} of the {len(then)} pictures of {printable(table)} are others than when it was made, such '
+            f'as {printable(changed[0])}; choose another folder, or remove that file to make the embeddings anew'
         )
 
 

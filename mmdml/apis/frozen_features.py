@@ -13,9 +13,16 @@ from mmdml.apis.torch_embedder import TorchEmbedder
 from mmdml.utils.files import replaced_when_whole
 
 
-def frozen_model(config: str | Path) -> Config:
-    """Return the model of a config without an embedding layer: its pooled features are the embedding."""
-    model = Config.fromfile(config).model
+def frozen_model(config: str | Path, options: dict[str, Any] | None = None) -> Config:
+    """Return the model of a config without an embedding layer: its pooled features are the embedding.
+
+    Args:
+        config: file.
+        options: settings of it, by dotted key.
+    """
+    whole = Config.fromfile(config)
+    whole.merge_from_dict(options or {})
+    model = whole.model
     model.neck = dict(type='IdentityEmbedding', in_channels=model.neck.in_channels)
     model.head = None
     return Config(dict(model=model))

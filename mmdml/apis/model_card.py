@@ -23,7 +23,7 @@ def model_card(facts: Mapping[str, Any], limits: Sequence[str] = LIMITS, license
             ``[before, after]`` the training or one number, in percent, and ``scored_on`` says of what; ``tests`` has
             more of both, each with its ``command``.
         limits: sentences.
-        licenses: sentences.
+        licenses: names of those in the folder ``licenses`` beside the card.
     """
     lines = [
         f'# {facts["name"]}',
@@ -41,8 +41,15 @@ def model_card(facts: Mapping[str, Any], limits: Sequence[str] = LIMITS, license
         lines += ['', 'Trained by', '', '```shell', str(facts['command']), '```']
     lines += ['', '## Limits', '', *(f'- {each}' for each in limits)]
     if licenses:
-        lines += ['', '## Licenses', '', *(f'- {each}' for each in licenses)]
+        lines += ['', '## Licenses', '', *(f'- {each}: `licenses/{each}.txt`' for each in licenses)]
     return '\n'.join(lines) + '\n'
+
+
+def own_limits(card: str) -> list[str]:
+    """Return the limits on a card that are the model's own, not those of every model."""
+    section = card.partition('\n## Limits\n')[2].partition('\n## ')[0]
+    lines = [line.removeprefix('- ') for line in section.splitlines() if line.startswith('- ')]
+    return [line for line in lines if line not in LIMITS]
 
 
 def _scores(scores: Mapping[str, Any]) -> str:

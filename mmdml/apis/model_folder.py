@@ -7,6 +7,8 @@
     A state dict, without the head.
 ``README.md``
     The model card.
+``licenses``
+    Texts, where there are some.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Version of the format.
 FORMAT = 1
-_SETTINGS, _WEIGHTS, _CARD = 'model.json', 'weights.pth', 'README.md'
+_SETTINGS, _WEIGHTS, _CARD, _LICENSES = 'model.json', 'weights.pth', 'README.md', 'licenses'
 _FIELDS = ('model', 'pipeline', 'model_hash', 'weights_hash', 'classes', 'training')
 
 
@@ -100,12 +103,30 @@ class ModelFolder:
         """File of the state dict."""
         return self.path / _WEIGHTS
 
+    @property
+    def card(self) -> str:
+        """Text of the model card; '' without one."""
+        card = self.path / _CARD
+        return card.read_text(encoding='utf-8') if card.is_file() else ''
+
     def config(self) -> Config:
         """Return a config of the caller's own."""
         from mmengine.config import Config
 
         settings = dict(model=self.model, test_dataloader=dict(dataset=dict(pipeline=self.pipeline)))
         return Config(json.loads(json.dumps(dict(default_scope='mmdml', **settings))))
+
+
+def license_texts(path: str | Path) -> dict[str, Path]:
+    """Files of the license texts in a model folder by their names without ending."""
+    return {file.stem: file for file in sorted(Path(path, _LICENSES).glob('*.txt'))}
+
+
+def copy_licenses(texts: Mapping[str, str | Path], path: Path) -> None:
+    """Copy license texts, files by name, into a model folder."""
+    for name, text in texts.items():
+        (path / _LICENSES).mkdir(exist_ok=True)
+        shutil.copyfile(text, path / _LICENSES / f'{name}.txt')
 
 
 def write_model_folder(
@@ -117,6 +138,7 @@ def write_model_folder(
     card: str = '',
     half: bool = False,
     replace_unfinished: bool = False,
+    licenses: Mapping[str, str | Path] | None = None,
 ) -> ModelFolder:
     """Write a model as a folder; ``model.json``, which makes it one, comes last.
 
@@ -129,6 +151,7 @@ def write_model_folder(
         card: text of ``README.md``.
         half: keep floating-point weights as fp16, at half the size. They are read as fp32 again.
         replace_unfinished: write over the weights and the card of a write to this folder that was cut off.
+        licenses: files of license texts by name, to copy.
 
     Returns:
         The folder, read.
@@ -158,13 +181,15 @@ def write_model_folder(
         embedder = MODELS.build(json.loads(json.dumps(layers)))
     load_weights(embedder, state)
     path.mkdir(parents=True, exist_ok=True)
-    # Written to a file, an archive holds the name of the file; like this the same weights have the same hash.
+    # The same weights have the same hash: their order is that of their names, not of the file that they came from, and
+    # an archive that is written to a file would hold the name of that.
     archive = io.BytesIO()
-    torch.save(dict(state_dict=state), archive)
+    torch.save(dict(state_dict=dict(sorted(state.items()))), archive)
     with write_atomically(path / _WEIGHTS) as file:
         file.write(archive.getvalue())
     with write_atomically(path / _CARD, 'w', encoding='utf-8') as file:
         file.write(card)
+    copy_licenses(licenses or {}, path)
     content = dict(
         format=FORMAT,
         model=layers,

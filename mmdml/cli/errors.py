@@ -109,7 +109,9 @@ def _report(error: Exception) -> None:
 
 def is_expected(error: BaseException) -> bool:
     """Whether an error says what is wrong with the user's input; see :func:`run_command`."""
-    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | PermissionError):
+    if isinstance(
+        error, FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError
+    ):
         return True
     if type(error).__module__.partition('.')[0] == 'mmdml':
         return True
@@ -132,6 +134,9 @@ def describe(error: BaseException) -> str:
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         message = f'there is no file or folder {error.filename}'
+    if isinstance(error, FileExistsError) and error.filename is not None:
+        kind = 'a folder' if os.path.isdir(error.filename) else 'a file'
+        message = f'{error.filename} is there already, {kind}; name another place'
     # torch puts the traceback of a loader worker into the message.
     head, found, inner = message.partition('Original Traceback (most recent call last):')
     if found:

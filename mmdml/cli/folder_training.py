@@ -1,8 +1,6 @@
 """From a folder of pictures to a model folder: a recipe, a run, a card."""
 
 import os
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +8,17 @@ from typing import Any
 import click
 from mmengine.config import Config
 
-import mmdml
-from mmdml.apis.model_card import model_card
-from mmdml.apis.model_folder import ModelFolder, write_model_folder
+from mmdml.apis.model_folder import copy_licenses, license_texts
 from mmdml.apis.model_names import DEFAULT, NamedModel, find_model
 from mmdml.apis.model_settings import plain_settings
 from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
-from mmdml.cli.frozen_training import is_frozen, joined, make_features, score_features
+from mmdml.cli.frozen_training import is_frozen, make_features, score_features
 from mmdml.cli.launch import read_config
 from mmdml.cli.misplaced_models import refuse_models_as_pictures
 from mmdml.cli.own_data import (
     OwnData,
+    folder_of_pictures,
     held_out_classes,
     largest_trained_class,
     pictures_in_a_batch,
@@ -31,12 +28,10 @@ from mmdml.cli.own_data import (
 )
 from mmdml.cli.recipe_file import RECIPE, RECIPES, same_but_values, with_values
 from mmdml.cli.run_folders import new_run, newest_run
+from mmdml.cli.trained_model import next_steps, write_model
 from mmdml.engine.checkpoints import CheckpointFolder
-from mmdml.engine.hooks.console_hook import SCORES_BEFORE
-from mmdml.engine.model_of import model_of
 from mmdml.engine.runner import build_runner
-from mmdml.utils.collect_env import git_commit
-from mmdml.utils.machine import available_cores, describe_machine
+from mmdml.utils.machine import available_cores
 from mmdml.utils.near_names import did_you_mean
 
 _TRAINING = 'training'
@@ -50,8 +45,6 @@ _SET = (
     *('data', 'val_classes', 'num_workers', 'images_per_class'),
 )
 _MOST_WORKERS = 8
-# Share of the classes.
-_HELD_OUT = 0.2
 
 
 def train_folder(options: dict[str, Any]) -> Path:
@@ -82,8 +75,8 @@ def train_folder(options: dict[str, Any]) -> Path:
     if is_frozen(cfg) and cfg.val_classes:
         score_features(runner)
     runner.train()
-    folder = _write_model(run, cfg, runner, data)
-    click.echo(_next_steps(folder, options['data']))
+    folder = write_model(run, cfg, runner, data)
+    click.echo(next_steps(folder, options['data'] if os.path.isdir(options['data']) else folder_of_pictures(data)))
     return run
 
 
@@ -93,13 +86,18 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     named.require_pictures()
     recipe = _recipe(options['recipe'] or _DEFAULT_RECIPE)
     values = _model_values(named) | {key: options[key] for key in _SETTINGS if options[key] is not None}
-    share = _HELD_OUT if options['hold_out'] is None else options['hold_out']
-    held_out = held_out_classes(data, share)
+    held_out = held_out_classes(data, options['hold_out'])
     values.update(data=data.settings, val_classes=held_out)
     values['num_workers'] = options['workers']
     if options['workers'] is None:
         values['num_workers'] = min(_MOST_WORKERS, available_cores())
-    defaults = Config.fromfile(recipe)
+    defaults = read_config(str(recipe), {})
+    missing = [name for name in ('train_dataloader', 'batch_size', 'images_per_class') if name not in defaults]
+    if missing:
+        raise ValueError(
+            f'{recipe} is no recipe: it has no {", ".join(missing)}. Inherit one of configs/recommended, e.g. '
+            "_base_ = ['mmdml::recommended/many_images.py']"
+        )
     largest = largest_trained_class(data, held_out, defaults.train_dataloader.dataset.get('val_seed', 0))
     each = values['images_per_class'] = min(defaults.images_per_class, largest)
     values['batch_size'] = pictures_in_a_batch(
@@ -110,6 +108,8 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     with_values(recipe, values)  # what cannot be set is named before the pictures are read
     require_readable(data)
     run = new_run(base)
+    if named.folder:
+        copy_licenses(license_texts(named.folder), run)
     if is_frozen(defaults):
         values['features'] = str((run / _TRAINING / 'features.npz').absolute())
     for name, text in with_values(recipe, values).items():
@@ -189,58 +189,3 @@ def _config(run: Path, resume: bool) -> Config:
     else:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     return cfg
-
-
-def _write_model(run: Path, cfg: Config, runner: ToolRunner, data: OwnData) -> ModelFolder:
-    hub = runner.message_hub
-    trained = runner.train_dataloader.dataset
-    held_out = None if runner.val_loop is None else runner.val_dataloader.dataset
-    facts = dict(
-        name=run.name,
-        starts_from=cfg.model_name,
-        data=f'{data.name}: {len(trained):,} pictures of {len(trained.metainfo["classes"]):,} classes',
-        command=shlex.join(['mmdml', *sys.argv[1:]]),
-        commit=git_commit(),
-        version=mmdml.__version__,
-        machine=describe_machine(),
-        loss=cfg.model.head.loss.type,
-        image_size=cfg.image_size,
-        epochs=runner.epoch,
-        updates=runner.iter,
-    )
-    if held_out is not None:
-        names = [key for kind in ('/Recall', '/MAP') for key in hub.log_scalars if kind in key]
-        last = {key.removeprefix('val/'): hub.get_scalar(key).current() for key in names}
-        before = hub.get_info(SCORES_BEFORE)
-        facts['scored_on'] = f'{len(held_out):,} pictures of {len(held_out.metainfo["classes"]):,} held-out classes'
-        facts['scores'] = {
-            key.removeprefix('retrieval/'): [round(float(before[key]), 2), round(float(value), 2)]
-            for key, value in last.items()
-        }
-    classes, model = trained.metainfo['classes'], model_of(runner)
-    if is_frozen(cfg):
-        cfg, model = joined(cfg, model.neck)
-    # The folder is this run's own: what a run that was killed while writing left of a model is its own, too.
-    return write_model_folder(run, cfg, model, classes, facts, model_card(facts), replace_unfinished=True)
-
-
-def _next_steps(folder: ModelFolder, path: str) -> str:
-    facts, model = folder.training, folder.path
-    lines = [f'The model is the folder {model}']
-    if 'scores' in facts:
-        before, after = facts['scores']['Recall@1']
-        lines[0] += f': Recall@1 {before:.1f} before, {after:.1f} after the training, on {facts["scored_on"]}'
-        if after < before:
-            lines.append(
-                'The training did not help. More epochs, a lower --lr or more classes may; keep the first model.'
-            )
-    # A store of its own: one of another model refuses the vectors of this one.
-    store = shlex.quote(f'{model.name}.store')
-    return '\n'.join(
-        [
-            *lines,
-            'Next, a page that searches your pictures:',
-            f'  mmdml index {shlex.quote(path)} --store {store} --model {shlex.quote(str(model))}',
-            f'  mmdml serve {store}',
-        ]
-    )

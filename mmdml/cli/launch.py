@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from mmdml.cli.config_check import check_config, check_keys
+from mmdml.cli.config_options import ConfigOptions
 from mmdml.cli.config_paths import watch_config
 
 # Seconds that a rank waits for another, where the config does not say. NCCL's own 600 are too few while rank 0 clusters
@@ -27,7 +28,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         help='override settings, key=value pairs such as model.head.loss.beta=50; lists as key="[a,b]"',
     )
     parser.add_argument(

@@ -13,6 +13,8 @@ from mmdml.utils.names import printable
 
 # Broken pictures that an error names.
 _SHOWN = 10
+# Share of the classes.
+_HELD_OUT = 0.2
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,37 @@ def require_readable(data: OwnData) -> None:
         raise ValueError(f'{len(broken)} pictures cannot be learned from, remove them: {named}{more}')
 
 
-def held_out_classes(data: OwnData, share: float) -> int:
-    """Return how many classes to hold out: at least two, and none where fewer than two would be left."""
-    number = max(2, round(share * len(data.classes))) if share else 0
-    return number if len(data.classes) - number >= 2 else 0
+def folder_of_pictures(data: OwnData) -> str:
+    """Return the folder that all pictures lie in or below; 'FOLDER' where only the root is one."""
+    dataset = DATASETS.build(dict(**data.settings, split='test', test_mode=True))
+    folders = {os.path.dirname(dataset.get_data_info(row)['img_path']) for row in range(len(dataset))}
+    folder = os.path.commonpath(folders)
+    return 'FOLDER' if folder == os.path.dirname(folder) else folder
+
+
+def held_out_classes(data: OwnData, share: float | None) -> int:
+    """Return how many classes to hold out: at least two, or none.
+
+    Args:
+        data: all classes.
+        share: of the classes; None: a fifth, and none where fewer than two would be left.
+
+    Raises:
+        ValueError: the share leaves fewer than two classes.
+    """
+    if share == 0:
+        return 0
+    classes = len(data.classes)
+    number = max(2, round((_HELD_OUT if share is None else share) * classes))
+    if classes - number >= 2:
+        return number
+    if share is None:
+        return 0
+    most = f'at most {(classes - 2) / classes:.2g}, or ' if classes >= 4 else ''
+    raise ValueError(
+        f'--hold-out {share:g} holds {number} of {classes} classes out, and a model learns from two at least: '
+        f'{most}--hold-out 0, which scores nothing'
+    )
 
 
 def largest_trained_class(data: OwnData, held_out: int, seed: int) -> int:

@@ -32,6 +32,12 @@ Example:
     metavar='N',
     help='Copy a folder of pictures with a short side of N pixels, as JPEG of quality 95; lists are copied, too.',
 )
+@click.option(
+    '--significant-bits',
+    type=click.IntRange(9, 16),
+    metavar='N',
+    help='With --resize: bits that 16-bit pictures use which do not say it. Without, nearly black ones are left out.',
+)
 @debug_option
 def prepare(**options: Any) -> None:
     """Lay a dataset out for its class, from its official files.
@@ -44,12 +50,14 @@ def prepare(**options: Any) -> None:
     read are named and left out, and the exit code is 1 as long as there are some.
     """
     recipe, paths = options['recipe'], options['paths']
+    if options['significant_bits'] is not None and options['resize'] is None:
+        raise click.UsageError('--significant-bits belongs to --resize.')
     if options['resize'] is not None:
         if len(paths) != 1:
             raise click.UsageError('--resize takes a folder of pictures and the folder to make.')
         from mmdml.cli.errors import run_command
 
-        run_command(lambda: _resize(recipe, paths[0], options['resize']))
+        run_command(lambda: _resize(recipe, paths[0], options['resize'], options['significant_bits']))
         return
     if not options['list_recipes'] and (recipe is None or len(paths) < 2):
         raise click.UsageError('Name a recipe, its files or their folder, and the folder to make (see --list).')
@@ -69,22 +77,29 @@ def _prepare(options: dict[str, Any]) -> None:
     click.echo(f'open every image: mmdml verify {check}')
 
 
-def _resize(source: str, target: str, side: int) -> None:
+def _resize(source: str, target: str, side: int, significant_bits: int | None) -> None:
     quiet_loading()
     from mmdml.datasets.preparation.resized import resize_folder
     from mmdml.utils.names import printable
 
-    done = resize_folder(source, target, side)
-    lists = f'; lists: {done.lists}' if done.lists else ''
+    done = resize_folder(source, target, side, significant_bits=significant_bits)
+    lists = f'; lists: {len(done.lists)}' if done.lists else ''
     click.echo(f'{done.written:,} images written, {done.there:,} were there{lists}: {printable(target)}')
+    for path, outside in done.lists.items():
+        if outside:
+            click.echo(
+                f'{printable(path)}: {outside:,} of its paths lead out of {printable(source)} and stay as they are; '
+                'those images were not copied',
+                err=True,
+            )
     if done.broken:
         # All of them, since each has to be replaced or removed.
         for path, problem in done.broken:
             click.echo(f'left out: {printable(path)} {printable(problem)}', err=True)
         listed = ', and from the lists that name them' if done.lists else ''
         raise ValueError(
-            f'{len(done.broken):,} of {done.written + done.there + len(done.broken):,} images cannot be read and are '
-            f'left out: replace them, or remove them from {printable(source)}{listed}, and run the command again'
+            f'{len(done.broken):,} of {done.written + done.there + len(done.broken):,} images are left out: '
+            f'replace them, or remove them from {printable(source)}{listed}, and run the command again'
         )
 
 

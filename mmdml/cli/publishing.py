@@ -3,32 +3,34 @@
 import argparse
 import copy
 import os
+import re
 import shlex
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 import mmdml
 from mmdml.apis import ImageEmbeddingInferencer, get_model
-from mmdml.apis.model_card import LIMITS, model_card
-from mmdml.apis.model_folder import ModelFolder, embedding_weights, write_model_folder
+from mmdml.apis.model_card import LIMITS, model_card, own_limits
+from mmdml.apis.model_folder import ModelFolder, embedding_weights, license_texts, write_model_folder
 from mmdml.apis.model_names import NamedModel, find_model
+from mmdml.cli.config_options import ConfigOptions
 from mmdml.cli.folder_scores import folder_scores
 from mmdml.cli.own_data import read_own_data
 from mmdml.engine.runner import build_runner
 from mmdml.models import ImageEmbedder
 from mmdml.utils.dataset_configs import dataset_name, leaf_datasets
-
-_LICENSES = 'licenses'
+from mmdml.utils.names import printable
 
 
 def publish_model(options: dict[str, Any]) -> Path:
     """Write the folder and return its path, ``OUT/NAME-<first 8 hex digits of the SHA-256 of the weights>``.
+
+    Of a model folder, its licenses and own limits stay, and its scores where its embeddings are the same.
 
     Args:
         options: of ``mmdml publish``, by name.
@@ -37,36 +39,39 @@ def publish_model(options: dict[str, Any]) -> Path:
         FileExistsError: the folder is there.
         FileNotFoundError: a license, or what is to be scored on, is not there.
         ValueError: the model has no weights, weights too large for fp16, no test data of its own that is asked for, or
-            is an exported file; a license that is not ``NAME=FILE``.
+            is an exported file; a name that no folder can have; a license that is not ``NAME=FILE``.
     """
     named = find_model(options['model'])
     named.require_weights()
     named.require_pictures()
-    config, licenses = named.config, _licenses(options['licenses'])
+    config = named.config
     for path in options['tested']:
         read_own_data(path)  # mistakes end here, before any work
-    source = ModelFolder.read(named.folder) if named.folder else None
-    classes = source.classes if source else []
+    # With other weights than its own, a folder says nothing of the model.
+    own = named.folder and Path(named.weights) == Path(named.folder, 'weights.pth')
+    source = ModelFolder.read(named.folder) if own else None
+    licenses = (license_texts(source.path) if source else {}) | _licenses(options['licenses'])
+    limits = [*options['limits'], *(own_limits(source.card) if source else []), *LIMITS]
+    classes, facts = source.classes if source else [], _facts(named, source, options)
     if options['config_tests'] and not (config.get('test_dataloader') and config.get('test_evaluator')):
         raise ValueError(f'--config-test: {named.name} has no test data; name a folder or list by --test')
     config_tests = [_with_settings(config, settings) for settings in options['config_tests']]
     model = get_model(options['model'], True, head=None)
     if options['half']:
         model.load_state_dict(embedding_weights(model, half=True), strict=False)
-    facts = _facts(named, source, options)
     embed = ImageEmbeddingInferencer(model, pipeline=config.test_dataloader.dataset.pipeline)
     facts['tests'] = [_test(embed, path, classes, facts['name']) for path in options['tested']]
     for changed, settings in zip(config_tests, options['config_tests'], strict=True):
         facts['tests'].append(_config_test(changed, settings, model, facts['name']))
-    text = model_card(facts, [*options['limits'], *LIMITS], [f'{name}: `{_LICENSES}/{name}.txt`' for name in licenses])
+    if source and embed.model_hash == source.model_hash:
+        scored = [test['scored_on'] for test in facts['tests']]
+        facts['tests'] += [test for test in source.training.get('tests', []) if test['scored_on'] not in scored]
+    text = model_card(facts, list(dict.fromkeys(limits)), list(licenses))
     out = Path(options['out'])
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix='.publishing-') as beside:
         folder = Path(beside) / 'model'
-        written = write_model_folder(folder, config, model, classes, facts, text, options['half'])
-        for name, path in licenses.items():
-            (folder / _LICENSES).mkdir(exist_ok=True)
-            shutil.copyfile(path, folder / _LICENSES / f'{name}.txt')
+        written = write_model_folder(folder, config, model, classes, facts, text, options['half'], licenses=licenses)
         target = out / f'{facts["name"]}-{written.weights_hash[:8]}'
         if os.path.lexists(target):
             raise FileExistsError(f'{target} exists already: the same weights were published under this name')
@@ -86,8 +91,16 @@ def _licenses(given: Sequence[str]) -> dict[str, str]:
 
 def _facts(named: NamedModel, source: ModelFolder | None, options: dict[str, Any]) -> dict[str, Any]:
     own = source.training.get('name') if source else None
+    name = options['name']
+    if name is None:
+        name = own or Path(named.folder or named.name.partition(':')[0]).stem
+    if not re.fullmatch(r'\w[^/\\:\x00-\x1f]*', name):
+        raise ValueError(
+            f'{printable(name)!r} cannot be the name of a model, which becomes that of a folder: begin it with a '
+            'letter or digit, without slash, backslash, colon or line end; give one by --name'
+        )
     given = dict(
-        name=options['name'] or own or Path(named.folder or named.name.partition(':')[0]).stem,
+        name=name,
         data=options['data'],
         command=options['command'],
         commit=options['commit'],
@@ -111,7 +124,7 @@ def _test(embed: ImageEmbeddingInferencer, path: str, classes: Sequence[str], na
 def _with_settings(config: Config, settings: str) -> Config:
     """Return a config of a test with settings as --cfg-options of the tools has them."""
     parser = argparse.ArgumentParser(prog='--config-test', add_help=False)
-    parser.add_argument('settings', nargs='*', action=DictAction)
+    parser.add_argument('settings', nargs='*', action=ConfigOptions)
     changed = copy.deepcopy(config)
     changed.merge_from_dict(parser.parse_args(shlex.split(settings)).settings or {})
     return changed

@@ -29,7 +29,7 @@ Example:
 @click.option(
     '--hold-out',
     type=click.FloatRange(0, 1, max_open=True),
-    help='Share of the classes that is not trained on but scored. Default: 0.2.',
+    help='Share of the classes that is not trained on but scored, two at least; 0 for none. Default: 0.2.',
 )
 @click.option('--recipe', help='A config of configs/recommended, or a path. Default: frozen_backbone.')
 @click.option('--workers', type=click.IntRange(0), help='Processes that read pictures. Default: by the machine.')

@@ -24,6 +24,12 @@ def chance_of_first_hit(labels: Iterable[Any]) -> tuple[float, float]:
     return chance, chance + 3 * math.sqrt(chance * (1 - chance) / number)
 
 
+def too_few_to_tell(labels: Iterable[Any]) -> bool:
+    """Whether chance alone may come halfway from its mean to 100 percent, so that a score says little about a run."""
+    chance, limit = chance_of_first_hit(labels)
+    return limit >= (1 + chance) / 2
+
+
 def loss_is_stuck(losses: Sequence[float]) -> bool:
     """Whether the last 20 losses are equal up to 1e-6 of their size."""
     last = list(losses)[-_WINDOW:]
@@ -32,8 +38,8 @@ def loss_is_stuck(losses: Sequence[float]) -> bool:
     return max(last) - min(last) <= 1e-6 * max(1.0, abs(last[-1]))
 
 
-def describe_collapse(recall: float | None, labels: Iterable[Any] | None, losses: Sequence[float], rate: float) -> str:
-    """One line about a collapsed run with its likely causes; '' for a run that learns.
+def describe_collapse(recall: float | None, labels: Sequence[Any] | None, losses: Sequence[float], rate: float) -> str:
+    """One line about a collapsed run with its likely causes; '' for a run that learns, or where too little is known.
 
     Args:
         recall: Recall@1 in percent, None if unknown.
@@ -44,8 +50,8 @@ def describe_collapse(recall: float | None, labels: Iterable[Any] | None, losses
     signs, learned = [], False
     if recall is not None and labels is not None:
         chance, limit = chance_of_first_hit(labels)
-        learned = recall / 100 > limit
-        if not learned:
+        learned = recall / 100 > limit or recall == 100
+        if not learned and not too_few_to_tell(labels):
             signs.append(f'Recall@1 {recall:.2f} is no better than chance ({100 * chance:.2f})')
     # A loss of 0 beside a score above chance leaves nothing to learn.
     if loss_is_stuck(losses) and not (learned and losses[-1] == 0):

@@ -11,6 +11,7 @@ from mmengine.runner import IterBasedTrainLoop
 import mmdml
 from mmdml.compat.load_weights import loaded_weights
 from mmdml.dist import get_world_size
+from mmdml.engine.collapse import chance_of_first_hit, too_few_to_tell
 from mmdml.engine.evaluated_data import describe_evaluated
 from mmdml.engine.model_of import model_of
 
@@ -24,6 +25,7 @@ def training_facts(runner) -> list[str]:
         _run(runner, 'training'),
         f'data        {_training_data(runner)}',
         f'evaluation  {_evaluation(runner)}',
+        *_too_few(runner),
         *_model(runner),
         f'schedule    {_length(runner)}; {_optimizer(runner)}{"".join(f"; {each}" for each in _schedules(runner.cfg))}',
         *(f'            never reached: {each}' for each in never_reached(runner.cfg, *_end(runner))),
@@ -73,6 +75,13 @@ def _evaluation(runner) -> str:
     evaluated = runner.val_dataloader.dataset
     named = describe_evaluated(evaluated, runner.train_dataloader.dataset)
     return f'{_images(evaluated)} ({named}), {every}'
+
+
+def _too_few(runner) -> Iterator[str]:
+    labels = None if runner.val_loop is None else getattr(runner.val_dataloader.dataset, 'labels', None)
+    if labels is not None and too_few_to_tell(labels):
+        chance = 100 * chance_of_first_hit(labels)[0]
+        yield f'            too few to tell learning from chance: a random order has Recall@1 {chance:.2f} on average'
 
 
 def _model(runner) -> Iterator[str]:

@@ -46,6 +46,18 @@ class Table(NamedTuple):
         return [row[place] for row in self.rows]
 
 
+def text_encoding(content: bytes) -> str:
+    """Return the encoding that the byte order mark of a text says, and UTF-8 where it has none."""
+    return next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), 'utf-8')
+
+
+def split_header(line: str) -> tuple[str, list[str]]:
+    """Return the delimiter that parts a header into most names, and the names, in lower case without blanks."""
+    splits = {delimiter: next(csv.reader([line], delimiter=delimiter)) for delimiter in _DELIMITERS}
+    delimiter = max(_DELIMITERS, key=lambda name: len(splits[name]))
+    return delimiter, [name.strip().casefold() for name in splits[delimiter]]
+
+
 def read_lines(path: str) -> list[str]:
     r"""Lines of a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 
@@ -59,7 +71,7 @@ def read_lines(path: str) -> list[str]:
         raise FileNotFoundError(f'there is no file {osp.abspath(path)}')
     with open(path, 'rb') as file:
         content = file.read()
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), 'utf-8')
+    encoding = text_encoding(content)
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
@@ -92,9 +104,7 @@ def read_table(path: str) -> Table:
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
         raise ValueError(f'{osp.abspath(path)} is empty: a table begins with a header')
-    splits = {delimiter: next(csv.reader([lines[first]], delimiter=delimiter)) for delimiter in _DELIMITERS}
-    delimiter = max(_DELIMITERS, key=lambda name: len(splits[name]))
-    header = [name.strip().casefold() for name in splits[delimiter]]
+    delimiter, header = split_header(lines[first])
     where = f'{osp.abspath(path)}, line'
     repeated = [name for name, count in Counter(header).items() if count > 1]
     if repeated or '' in header:

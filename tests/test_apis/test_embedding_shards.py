@@ -81,6 +81,15 @@ def test_shards_of_another_model_list_or_size_are_refused(embed, pictures, tmp_p
         write_shards(inferencer(), tmp_path / 'photos', out, shard_size=40)
     with pytest.raises(ValueError, match=r'another shard_size \(40, not 20\)'):
         write_shards(embed, tmp_path / 'photos', out, shard_size=20)
+    # Another picture of the same name and size.
+    file = tmp_path / 'photos/class_0/0.png'
+    before, facts = file.read_bytes(), contents(out)
+    file.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r'1 of the 36 pictures of .*00000.jsonl are others.*such as class_0/0.png'):
+        write_shards(embed, tmp_path / 'photos', out, shard_size=40)
+    assert contents(out) == facts
+    file.write_bytes(before)
+    assert write_shards(embed, tmp_path / 'photos', out, shard_size=40).skipped == 1
     (tmp_path / 'photos/class_0/0.png').rename(tmp_path / 'photos/class_0/renamed.png')
     with pytest.raises(ValueError, match='another pictures_hash'):
         write_shards(embed, tmp_path / 'photos', out, shard_size=40)

@@ -1,7 +1,9 @@
+import argparse
+
 import pytest
 from mmengine.config import Config
 
-from mmdml.cli.launch import check_keys
+from mmdml.cli.launch import add_common_arguments, check_keys
 
 
 @pytest.mark.parametrize('key, right', [('optim_wraper', 'optim_wrapper'), ('train_dataloder', 'train_dataloader')])
@@ -24,3 +26,16 @@ def test_a_variable_that_was_already_substituted_is_refused_as_an_option():
 
 def test_variables_of_a_config_are_no_typing_errors():
     check_keys(Config(dict(train_pipeline=[], test_pipeline=[], data_root='x', iaa=dict())), {})
+
+
+@pytest.mark.parametrize(
+    'setting', ['a.b', '=1', 'a=[(1,2]', "a=[dict(type='FeatureNoise',std=0.1)]", 'a=dict(type=X)', "a={'b': 1}"]
+)
+def test_a_setting_that_would_be_read_as_something_else_is_refused(setting, capsys):
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', 'a=1', setting])
+    assert f'{setting!r} cannot be read: settings are KEY=VALUE' in capsys.readouterr().err
+    read = parser.parse_args(['--cfg-options', 'a=[(1,2),x]', 'b=None', 'c=k=v', 'd=a/b{1}']).cfg_options
+    assert read == {'a': [(1, 2), 'x'], 'b': None, 'c': 'k=v', 'd': 'a/b{1}'}

@@ -64,6 +64,37 @@ def test_what_is_published_is_small_named_by_its_weights_and_scored_as_written(s
     assert 'published under this name' in mmdml(*arguments, status=1).stderr
 
 
+def test_a_model_that_is_published_again_keeps_licenses_limits_scores_and_hash(source, pictures, tmp_path):
+    (tmp_path / 'MIT').write_text('Permission is hereby granted')
+    (tmp_path / 'BSD').write_text('Redistribution and use')
+    first = ('publish', source, '--name', 'blobs', '--out', tmp_path / 'first', '--license', f'pictures={tmp_path}/MIT')
+    path = Path(mmdml(*first, '--limit', 'Blobs only.', '--test', pictures).stdout.strip())
+    weights = torch.load(path / 'weights.pth')['state_dict']
+    assert list(weights) == sorted(weights)
+    # A folder as it was written earlier: the keys in another order, and so another hash.
+    torch.save(dict(state_dict=dict(reversed(weights.items()))), path / 'weights.pth')
+    facts = json.loads((path / 'model.json').read_text())
+    facts['weights_hash'] = hashlib.sha256((path / 'weights.pth').read_bytes()).hexdigest()
+    (path / 'model.json').write_text(json.dumps(facts))
+
+    again = ('publish', path, '--out', tmp_path / 'again', '--license', f'weights={tmp_path}/BSD', '--limit', 'Small.')
+    second = Path(mmdml(*again).stdout.strip())
+    assert second.name == path.name
+    card = (second / 'README.md').read_text()
+    for text in ('- Small.\n- Blobs only.\n', '- pictures: `licenses/pictures.txt`\n- weights: `licenses/weights.txt`'):
+        assert text in card
+    assert card.count('Blobs only.') == card.count('Not for decisions about people.') == 1
+    assert (second / 'licenses/pictures.txt').read_text().startswith('Permission')
+    assert ModelFolder.read(second).training['tests'] == facts['training']['tests'] != []
+    assert ModelFolder.read(second).model_hash == facts['model_hash']
+    # Other weights have neither its scores nor its licenses.
+    checkpoint = source.rpartition(':')[2]
+    state = {key: value + 1 for key, value in torch.load(checkpoint)['state_dict'].items()}
+    torch.save(dict(state_dict=state), tmp_path / 'other.pth')
+    other = Path(mmdml('publish', f'{path}:{tmp_path}/other.pth', '--out', tmp_path / 'other').stdout.strip())
+    assert ModelFolder.read(other).training['tests'] == [] and not (other / 'licenses').exists()
+
+
 def test_a_weight_beyond_half_precision_is_named_and_nothing_is_written(source, tmp_path):
     checkpoint = torch.load(source.rpartition(':')[2])
     key = next(key for key in checkpoint['state_dict'] if key.endswith('running_var'))
@@ -81,5 +112,7 @@ def test_mistakes_end_in_a_line_before_anything_is_written(source, tmp_path):
     assert 'write NAME=FILE' in mmdml(*publish, '--license', 'LICENSE', status=1).stderr
     assert 'there is no such file' in mmdml(*publish, '--license', 'a=none', status=1).stderr
     assert 'there is no folder or list' in mmdml(*publish, '--test', 'none', status=1).stderr
+    for name in ('../esc', '/abs', 'a/b', 'a\\b', 'a:b', '.hidden', '-x', '', 'a\nb'):
+        assert 'cannot be the name of a model' in mmdml(*publish, f'--name={name}', status=1).stderr, name
     bare = mmdml('publish', source.partition(':')[0], '--out', tmp_path / 'out', status=1).stderr
     assert 'no weights were published' in bare and not (tmp_path / 'out').exists()

@@ -16,7 +16,13 @@ from tiny import REPO, tiny_config
 from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.apis.model_folder import ModelFolder
 from mmdml.cli.main import main
-from mmdml.cli.own_data import held_out_classes, largest_trained_class, pictures_in_a_batch, read_own_data
+from mmdml.cli.own_data import (
+    folder_of_pictures,
+    held_out_classes,
+    largest_trained_class,
+    pictures_in_a_batch,
+    read_own_data,
+)
 from mmdml.cli.recipe_file import same_but_values, with_values
 from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.registry import DATASETS
@@ -157,7 +163,14 @@ def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start,
     assert 'no weights were published' in mmdml(*train, start.removesuffix(':untrained'))
     assert 'there is no run' in mmdml(*train, start, '--resume')
     assert '--lr' in mmdml(*train, start, '--lr', 0, status=2)
+    assert 'holds 7 of 8 classes out' in mmdml(*train, start, '--hold-out', 0.9)
     assert not list(tmp_path.iterdir())
+    (tmp_path / 'bare.py').write_text("optim_wrapper = dict(type='OptimWrapper')\n")
+    bare = mmdml(*train, start, '--recipe', tmp_path / 'bare.py')
+    assert 'bare.py is no recipe: it has no train_dataloader, batch_size, images_per_class. Inherit one' in bare
+    under = mmdml('train', pictures, '--out', tmp_path / 'bare.py/run', '--model', start)
+    assert under == f'error: {tmp_path}/bare.py is there already, a file; name another place'
+    assert [each.name for each in tmp_path.iterdir()] == ['bare.py']
 
 
 def test_a_run_goes_on_only_as_it_began(pictures, start, tmp_path):
@@ -186,6 +199,8 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
     first = ModelFolder.read(run)
     log = next(run.glob('training/*/*.log')).read_text()
     assert 'weights     of the neck: new, 0 of 4 from a file; the backbone made the features' in log
+    # Two held-out classes.
+    assert 'too few to tell learning from chance' in log and 'no better than chance' not in log
     # Without IAA and D&C there is nothing to draw of a run.
     assert 'mmdml test FOLDER' in mmdml('draw', run, '--out', tmp_path / 'drawn')
     # Of the model its card stays, as if the writing had been cut off, too.
@@ -197,6 +212,12 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
     assert again.training['updates'] == 15 and not (tmp_path / 'run-2').exists()
     # The untrained backbone was built anew.
     assert again.model_hash == first.model_hash
+    # What is trained from a model has the licenses of its weights.
+    (run / 'licenses').mkdir()
+    (run / 'licenses/mine.txt').write_text('Permission')
+    mmdml('train', pictures, '--model', run, '--out', tmp_path / 'more', '--epochs', 1, '--workers', 0, status=0)
+    assert (tmp_path / 'more-1/licenses/mine.txt').read_text() == 'Permission'
+    assert '- mine: `licenses/mine.txt`' in (tmp_path / 'more-1/README.md').read_text()
 
 
 def test_runs_are_numbered_and_none_is_used_twice(tmp_path):
@@ -251,14 +272,27 @@ def test_a_list_is_as_good_as_a_folder(pictures, tmp_path):
     listed, folder = read_own_data(tmp_path / 'mine.csv'), read_own_data(pictures)
     assert listed.classes == folder.classes and listed.sizes.tolist() == folder.sizes.tolist()
     assert (listed.name, str(listed)) == ('mine', '36 pictures of 8 classes')
+    # What is searched after the training are the pictures, not the list.
+    assert folder_of_pictures(listed) == folder_of_pictures(folder) == pictures
+    (tmp_path / 'few.txt').write_text(''.join(f'{file} a\n' for file in files[:2]))
+    assert folder_of_pictures(read_own_data(tmp_path / 'few.txt')) == str(files[0].parent)
 
 
-@pytest.mark.parametrize('classes, share, expected', [(2, 0.2, 0), (3, 0.2, 0), (4, 0.2, 2), (8, 0.5, 4), (8, 0, 0)])
+@pytest.mark.parametrize('classes, share, expected', [(2, None, 0), (3, None, 0), (4, 0.2, 2), (8, 0.5, 4), (8, 0, 0)])
 def test_two_classes_at_least_are_held_out_and_two_are_left(pictures, classes, share, expected):
+    assert held_out_classes(classes_of(pictures, classes), share) == expected
+
+
+def test_a_share_that_leaves_too_few_classes_is_refused(pictures):
+    with pytest.raises(ValueError, match='--hold-out 0.9 holds 7 of 8 classes out.*at most 0.75, or --hold-out 0'):
+        held_out_classes(classes_of(pictures, 8), 0.9)
+    with pytest.raises(ValueError, match='holds 2 of 3 classes out, .* at least: --hold-out 0'):
+        held_out_classes(classes_of(pictures, 3), 0.2)
+
+
+def classes_of(pictures, number):
     data = read_own_data(pictures)
-    assert (
-        held_out_classes(type(data)(data.settings, '', data.classes[:classes], data.sizes[:classes]), share) == expected
-    )
+    return type(data)(data.settings, '', data.classes[:number], data.sizes[:number])
 
 
 def test_the_config_form_of_the_command_is_that_of_the_tools(tmp_path):

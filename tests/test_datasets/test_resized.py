@@ -57,7 +57,7 @@ def test_a_copy_has_the_short_side_its_lists_and_names_what_is_broken(photos, tm
     named, end = error.stderr.splitlines()[-2:]
     assert named.startswith('left out: b/broken.jpg is no picture that OpenCV decodes')
     assert end == (
-        f'error: 1 of 5 images cannot be read and are left out: replace them, or remove them from {photos}, and from '
+        f'error: 1 of 5 images are left out: replace them, or remove them from {photos}, and from '
         'the lists that name them, and run the command again'
     )
     sizes = {
@@ -113,3 +113,53 @@ def test_two_images_are_never_stored_under_one_name(tmp_path):
     done = run('--resize', SIDE, folder, tmp_path / 'small', code=1)
     assert '1.png would be stored as 1.png.jpg, which is there too' in done.stderr
     assert not (tmp_path / 'small').exists()
+
+
+def test_lists_lead_to_the_copies_and_else_stay_as_they_are(photos, tmp_path):
+    source, target = tmp_path / 'photos', tmp_path / 'small'
+    for name in ('c0/1.jpg', 'c0/2.png', 'c1/a b.png', 'c1/\u00fc.TIF'):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((photos / ('a/1.jpg' if name.endswith('jpg') else 'b/3.png')).read_bytes())
+    (tmp_path / 'link').symlink_to(source)
+    (tmp_path / 'other.png').write_bytes((photos / 'b/3.png').read_bytes())
+    absolute = f'{source}/c0/1.jpg x\n{tmp_path}/link/c1/a b.png y\n{tmp_path}/other.png y\n'
+    lists = {
+        'absolute.txt': (absolute, f'{target}/c0/1.jpg x\n{target}/c1/a b.png.jpg y\n{tmp_path}/other.png y\n'),
+        # Names that are of no image, such as labels, and what stands in other columns.
+        'c0/near.txt': ('2.png 2\r\nc0/2.png 9.png\r\n', '2.png.jpg 2\r\nc0/2.png.jpg 9.png\r\n'),
+        'ids.lst': ('1 a b.png\n2|c1/a b.png\n', '1 a b.png.jpg\n2|c1/a b.png.jpg\n'),
+        'table.csv': (
+            'Label,path,note\nx,"c0/2.png",c0/2.png\ny,c1/\u00fc.TIF,"2.png, too"\n',
+            'Label,path,note\nx,c0/2.png.jpg,c0/2.png\ny,c1/\u00fc.TIF.jpg,"2.png, too"\n',
+        ),
+    }
+    for name, (text, _) in lists.items():
+        (source / name).write_text(text, newline='')
+    (source / 'wide.txt').write_text('c0/2.png x\nc1/a b.png y\n', encoding='utf-16')
+    (source / 'latin.txt').write_bytes(b'c0/2.png caf\xe9\n')
+    done = run('--resize', SIDE, source, target)
+    assert 'absolute.txt: 1 of its paths lead out of' in done.stderr and done.stderr.count('lead out of') == 1
+    for name, (_, expected) in lists.items():
+        assert (target / name).read_bytes().decode() == expected, name
+    assert (target / 'wide.txt').read_text(encoding='utf-16') == 'c0/2.png.jpg x\nc1/a b.png.jpg y\n'
+    assert (target / 'latin.txt').read_bytes() == b'c0/2.png.jpg caf\xe9\n'
+    for name in ('absolute.txt', 'table.csv', 'wide.txt'):
+        copies = ImageList(ann_file=name, data_root=str(target))
+        assert all((tmp_path / copies.get_data_info(row)['img_path']).is_file() for row in range(len(copies)))
+
+
+def test_a_picture_of_few_bits_is_left_out_until_they_are_given(photos, tmp_path):
+    source, target = tmp_path / 'deep', tmp_path / 'small'
+    source.mkdir()
+    gray = np.linspace(0, 4000, 100 * 100, dtype=np.uint16).reshape(100, 100)
+    cv2.imwrite(str(source / 'deep.png'), gray)
+    cv2.imwrite(str(source / 'full.png'), gray * 16)
+    error = run('--resize', SIDE, source, target, code=1).stderr
+    assert 'left out: deep.png has 16 bits, but no value above 4,000: ' in error and '--significant-bits 12' in error
+    assert [each.name for each in target.glob('*.jpg')] == ['full.png.jpg']
+    assert run('--resize', SIDE, '--significant-bits', 12, source, target).stdout.startswith('1 images written, 1 were')
+    deep, full = (cv2.imread(str(target / f'{name}.png.jpg')).astype(int) for name in ('deep', 'full'))
+    assert abs(deep - full).max() <= 2 and deep.max() > 240
+    # What is there has these bits.
+    assert "'significant_bits': 12" in run('--resize', SIDE, source, target, code=1).stderr
+    assert 'belongs to --resize' in run('--significant-bits', 12, 'CUB200', source, target, code=2).stderr

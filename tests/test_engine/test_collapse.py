@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from mmdml.engine.collapse import chance_of_first_hit, describe_collapse, loss_is_stuck
+from mmdml.engine.collapse import chance_of_first_hit, describe_collapse, loss_is_stuck, too_few_to_tell
 
 
 def test_chance_of_a_first_hit_by_hand():
@@ -30,3 +30,14 @@ def test_a_collapse_is_told_in_one_line_with_causes():
     # Nothing is left to learn: no collapse. At a score of chance a loss of 0 is one.
     assert describe_collapse(100.0, labels, [0.0] * 20, 1e-3) == ''
     assert 'the loss stands still at 0' in describe_collapse(1.0, labels, [0.0] * 20, 1e-3)
+
+
+def test_few_images_tell_of_no_collapse():
+    # Two classes of three: chance is 40, and three standard deviations above it are 100.
+    few = [0, 0, 0, 1, 1, 1]
+    assert too_few_to_tell(few) and not too_few_to_tell([label for label in range(5) for _ in range(10)])
+    for recall in (100.0, 83.33, 0.0):
+        assert describe_collapse(recall, few, [0.7, 0.6] * 10, 1e-3) == ''
+    assert describe_collapse(100.0, few, [0.0] * 20, 1e-3) == ''
+    line = describe_collapse(50.0, few, [0.7] * 20, 1e-3)
+    assert 'the loss stands still at 0.7' in line and 'chance' not in line

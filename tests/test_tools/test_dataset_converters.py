@@ -797,3 +797,33 @@ def test_terminal_sees_the_end_of_a_job():
     with ProgressLine('images', total=3, stream=stream) as progress:
         progress.add(3)
     assert '100%  3 of 3' in stream.getvalue() and stream.getvalue().endswith('\n')
+
+
+# ---- features --------------------------------------------------------------------------------------------------------
+
+
+def test_features_of_another_model_size_or_list_are_not_taken_for_those_asked_for(pictures, tmp_path, capsys):
+    path = ROOT / 'tools/dataset_converters/extract_features.py'
+    tool_spec = importlib.util.spec_from_file_location('extract_features', path)
+    tool = importlib.util.module_from_spec(tool_spec)
+    tool_spec.loader.exec_module(tool)
+    files = sorted(Path(pictures).glob('class_[01]/*.png'))
+    rows = [f'{file} {file.parent.name}\n' for file in files]
+    (tmp_path / 'train.txt').write_text(''.join(rows))
+
+    def extract(size=32, lists=('train.txt',), name='mobilenet-v2'):
+        arguments = [f'{ROOT}/configs/_base_/models/{name}.py', tmp_path, tmp_path / 'out', '--size', size]
+        options = ['--lists', *lists, '--cfg-options', 'model.backbone.init_cfg=None']
+        tool.main([str(each) for each in (*arguments, *options)])
+        return capsys.readouterr().out
+
+    assert f'written: {tmp_path}/out/train.npz, {len(files)} rows of 1280 features' in extract()
+    (tmp_path / 'test.txt').write_text(''.join(rows[:4]))
+    out = extract(lists=['train.txt', 'test.txt'])
+    assert 'skipped: ' in out and 'test.npz, 4 rows' in out
+    for other in (dict(size=48), dict(name='efficientnet-lite0')):
+        with pytest.raises(ValueError, match='train.npz is of another model or --size: name another folder'):
+            extract(**other)
+    (tmp_path / 'test.txt').write_text(''.join(rows[:5]))
+    with pytest.raises(ValueError, match='test.npz is of other images or labels'):
+        extract(lists=['test.txt'])

@@ -5,8 +5,7 @@ python tools/misc/print_config.py configs/iaa/iaa_ms_r50_cub.py --cfg-options mo
 
 import argparse
 
-from mmengine.config import DictAction
-
+from mmdml.cli.config_options import ConfigOptions
 from mmdml.cli.errors import run_command
 from mmdml.cli.launch import read_config
 
@@ -15,7 +14,9 @@ def main() -> None:
     """Read, merge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='overrides: dotted.key=value')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=ConfigOptions, default={}, help='overrides: dotted.key=value'
+    )
     parser.add_argument('--debug', action='store_true', help='show the traceback of every error')
     args = parser.parse_args()
     print(read_config(args.config, args.cfg_options).pretty_text)

@@ -5,9 +5,8 @@ python tools/visualization/browse_dataset.py CONFIG --output-dir sheets --mode t
 
 import argparse
 
-from mmengine.config import DictAction
-
 from mmdml.cli.browse import browse_config
+from mmdml.cli.config_options import ConfigOptions
 from mmdml.cli.errors import run_command
 from mmdml.visualization.contact_sheets import MODES
 
@@ -23,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--mode', default='transformed', choices=MODES)
     parser.add_argument('--epoch', type=int, default=0, help='epoch of the augmentation')
     parser.add_argument('--seed', type=int, default=0, help='seed of the choice and of the augmentation')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings, key=value')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='override settings, key=value')
     parser.add_argument('--debug', action='store_true', help='show the traceback of every error')
     return parser.parse_args()
 

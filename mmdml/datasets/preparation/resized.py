@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import cv2
 
 from mmdml.datasets.preparation.image_check import image_problem
+from mmdml.datasets.preparation.resized_lists import LISTS, ListCopy
 from mmdml.utils.files import write_atomically
 from mmdml.utils.image_decoding import decode_image
-from mmdml.utils.image_files import IMAGE_SUFFIXES, scan_images
+from mmdml.utils.image_files import scan_images
 from mmdml.utils.machine import available_cores
 from mmdml.utils.names import printable
 from mmdml.utils.progress import ProgressLine
@@ -23,9 +23,6 @@ QUALITY = 95
 FACTS = 'resized.json'
 
 _JPEG = ('.jpg', '.jpeg')
-_LISTS = ('.txt', '.csv', '.tsv', '.lst')
-_OTHERS = '|'.join(re.escape(each) for each in sorted(set(IMAGE_SUFFIXES) - set(_JPEG), key=len, reverse=True))
-_IN_LIST = re.compile(rf'(\S(?:{_OTHERS}))(?=["\'\s,;]|$)', re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass
@@ -35,29 +32,33 @@ class Resized:
     Attributes:
         written: images written now.
         there: images that an earlier run has written.
-        lists: files of lists that were written.
+        lists: files of lists that were written, with the number of their paths that lead out of the folder.
         broken: images that could not be read, with the reason.
     """
 
     written: int = 0
     there: int = 0
-    lists: int = 0
+    lists: dict[str, int] = field(default_factory=dict)
     broken: list[tuple[str, str]] = field(default_factory=list)
 
 
-def resize_folder(source: str, target: str, side: int, quality: int = QUALITY) -> Resized:
+def resize_folder(
+    source: str, target: str, side: int, quality: int = QUALITY, significant_bits: int | None = None
+) -> Resized:
     """Write every image below a folder with a short side of ``side``, as JPEG, under the same path.
 
     An image that is smaller keeps its size. One whose name ends otherwise than ``.jpg`` gets ``.jpg`` appended, and so
-    do its paths in lists (``.txt``, ``.csv``, ``.tsv``, ``.lst``), which are copied. Orientation, bits beyond eight and
-    transparency are resolved as loading resolves them. The source is not changed; what is there already stays, so that
-    a run that was stopped goes on.
+    do its paths in lists (``.txt``, ``.csv``, ``.tsv``, ``.lst``), which are copied, see
+    :class:`~mmdml.datasets.preparation.resized_lists.ListCopy`. Orientation, bits beyond eight and transparency are
+    resolved as loading resolves them; an image of 16 bits that would be nearly black is left out. The source is not
+    changed; what is there already stays, so that a run that was stopped goes on.
 
     Args:
         source: folder of images and lists.
         target: folder to write, neither the source nor in it.
         side: pixels of the shorter side, at least 1.
         quality: of the JPEG files, 1 to 100.
+        significant_bits: of 16-bit images, see :func:`~mmdml.utils.image_decoding.decode_image`.
 
     Raises:
         FileNotFoundError: no folder, or no image in it.
@@ -81,23 +82,22 @@ def resize_folder(source: str, target: str, side: int, quality: int = QUALITY) -
         if name != path and name in names:
             raise ValueError(f'{printable(path)} would be stored as {printable(name)}, which is there too; rename one')
     out.mkdir(parents=True, exist_ok=True)
-    _require_same(out, dict(side=side, quality=quality, source=os.fspath(root)))
+    _require_same(out, dict(side=side, quality=quality, source=os.fspath(root), significant_bits=significant_bits))
     done = Resized()
     with ProgressLine('images', len(found.images)) as line, ThreadPoolExecutor(available_cores()) as pool:
-        problems = pool.map(lambda each: _store(root, out, each, side, quality), found.images)
+        problems = pool.map(lambda each: _store(root, out, each, side, quality, significant_bits), found.images)
         for path, problem in zip(found.images, problems, strict=True):
             line.add(1)
             done.written += problem == ''
             done.there += problem is None
             done.broken += [(path, problem)] if problem else []
+    lists = ListCopy(root, out, names)
     for path in found.others:
-        if path.lower().endswith(_LISTS):
-            # Bytes that are no UTF-8 pass through.
-            text = (root / path).read_text(encoding='utf-8', errors='surrogateescape')
+        if path.lower().endswith(LISTS):
+            content, done.lists[path] = lists.of(path)
             (out / path).parent.mkdir(parents=True, exist_ok=True)
-            with write_atomically(out / path, 'w', encoding='utf-8', errors='surrogateescape', newline='') as file:
-                file.write(_IN_LIST.sub(r'\1.jpg', text))
-            done.lists += 1
+            with write_atomically(out / path) as file:
+                file.write(content)
     return done
 
 
@@ -109,17 +109,17 @@ def stored_name(path: str) -> str:
 def _require_same(out: Path, facts: dict[str, object]) -> None:
     path = out / FACTS
     if path.exists():
-        before = json.loads(path.read_text(encoding='utf-8'))
-        if before != facts:
+        before = dict(significant_bits=None) | json.loads(path.read_text(encoding='utf-8'))
+        # Images whose bits had to be given were left out so far.
+        if before not in (facts, facts | dict(significant_bits=None)):
             raise ValueError(f'{printable(out)} was made with {before}, not {facts}; choose another folder')
-        return
-    if any(out.iterdir()):
+    elif any(out.iterdir()):
         raise ValueError(f'{printable(out)} has other files in it; choose a new folder')
     with write_atomically(path, 'w', encoding='utf-8') as file:
         file.write(json.dumps(facts) + '\n')
 
 
-def _store(root: Path, out: Path, path: str, side: int, quality: int) -> str | None:
+def _store(root: Path, out: Path, path: str, side: int, quality: int, significant_bits: int | None) -> str | None:
     """Write one image; return '' if it was, None if it is there, else what is wrong with it."""
     target = out / stored_name(path)
     if target.exists():
@@ -128,7 +128,15 @@ def _store(root: Path, out: Path, path: str, side: int, quality: int) -> str | N
     if problem:
         return problem
     # At least twice what is needed stays for the average over areas.
-    image = decode_image((root / path).read_bytes(), least_side=2 * side)
+    dark: list[int] = []
+    image = decode_image(
+        (root / path).read_bytes(), significant_bits=significant_bits, on_dark=dark.append, least_side=2 * side
+    )
+    if dark:
+        return (
+            f'has 16 bits, but no value above {dark[0]:,}: as 16-bit data it is nearly black. Say how many bits the '
+            'data have: --significant-bits 12; 16 keeps it as it is'
+        )
     height, width = image.shape[:2]
     scale = side / min(height, width)
     if scale < 1:
