@@ -135,6 +135,8 @@ def _config_test(config: Config, settings: str, model: ImageEmbedder, name: str)
     with tempfile.TemporaryDirectory() as folder:
         torch.save(dict(state_dict=embedding_weights(model)), f'{folder}/weights.pth')
         run = dict(load_from=f'{folder}/weights.pth', work_dir=folder, launcher='none', log_level='WARNING')
+        # Two runs of one name and second share a visualizer, whose folder is that of the first.
+        run['experiment_name'] = Path(folder).name
         runner = build_runner(Config({**config.to_dict(), **run}))
         found = runner.test()
     dataset = runner.test_dataloader.dataset
