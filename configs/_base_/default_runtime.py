@@ -11,7 +11,6 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1, rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     dataset_columns=dict(type='DatasetColumnsHook'),
-    feature_width=dict(type='FeatureWidthHook'),
     step_context=dict(type='StepContextHook'),
     run_state=dict(type='RunStateHook'),
     norm_statistics=dict(type='NormStatisticsHook'),

@@ -92,8 +92,12 @@ class MetricLearningRunner(Runner):
         super().resume(filename, *args, **kwargs)
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
-        """Register the default hooks; None switches off any of them, not only those that MMEngine has."""
-        hooks = hooks or {}
+        """Register the default hooks; None switches off any of them, not only those that MMEngine has.
+
+        What checks a run, and changes none of its figures, is registered here and not in the configs: the hash of a
+        config, by which measured rows are known, stays.
+        """
+        hooks = dict(feature_width=dict(type='mmdml.FeatureWidthHook')) | (hooks or {})
         off = [name for name, hook in hooks.items() if hook is None and name not in _HOOKS_OF_MMENGINE]
         super().register_default_hooks({name: hook for name, hook in hooks.items() if name not in off})
 

@@ -14,9 +14,9 @@ class FeatureWidthHook(Hook):
     Raises:
         ValueError: before training, if they are not.
 
-    Config::
+    Every run of ``MetricLearningRunner`` has it. Config, to leave it out::
 
-        default_hooks = dict(feature_width=dict(type='FeatureWidthHook'))
+        default_hooks = dict(feature_width=None)
     """
 
     def before_train(self, runner) -> None:
