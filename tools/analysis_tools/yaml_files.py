@@ -34,7 +34,7 @@ def read_yaml(path: str | Path) -> Any:
     """
     text = '\n'.join(read_lines(str(path)))
     try:
-        return yaml.load(text, _UniqueKeys)
+        return _UniqueKeys(text).get_single_data()
     except yaml.YAMLError as error:
         words = str(error).replace('in "<unicode string>", ', '')
         raise ValueError(f'{path} is no YAML: {" ".join(words.split())}') from None

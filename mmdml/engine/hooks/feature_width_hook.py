@@ -14,9 +14,11 @@ class FeatureWidthHook(Hook):
     Raises:
         ValueError: before training, if they are not.
 
-    Every run of ``MetricLearningRunner`` has it. Config, to leave it out::
+    Every run of ``MetricLearningRunner`` has it; ``feature_width=None`` leaves it out.
 
-        default_hooks = dict(feature_width=None)
+    Config::
+
+        default_hooks = dict(feature_width=dict(type='FeatureWidthHook'))
     """
 
     def before_train(self, runner) -> None:
