@@ -7,7 +7,8 @@ from .cars196 import Cars196
 from .concat import RetrievalConcatDataset
 from .cub200 import CUB200
 from .feature_augmentation import FeatureMixup, FeatureNoise
-from .feature_file import FeatureFile, collate_features
+from .feature_batch import collate_features
+from .feature_file import FeatureFile
 from .fgvc_aircraft import FGVCAircraft
 from .food101 import Food101
 from .image_folder import ImageFolder

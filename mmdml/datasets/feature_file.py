@@ -11,59 +11,15 @@ from torch import Tensor
 
 from mmdml.datasets.base import RetrievalDataset
 from mmdml.datasets.feature_augmentation import FeatureRows
+from mmdml.datasets.feature_batch import FeatureBatch, FeatureSamples
 from mmdml.datasets.image_list import number_classes
 from mmdml.datasets.samples import Samples
 from mmdml.functional.embedding_files import read_embeddings
-from mmdml.registry import DATASETS, FUNCTIONS
+from mmdml.registry import DATASETS
 from mmdml.utils.seeding import Stream, numpy_generator
 
 # Names that a data info has for other things, and the ids that tell which rows are one image.
 _RESERVED = ('img_path', 'gt_label', 'role', 'sample_idx', 'feature_row', 'ids')
-
-
-class FeatureSamples(Sequence):
-    """Data samples of a batch of features: labels and indices as arrays, samples made when one is taken.
-
-    Args:
-        labels: ``(B,)`` int64.
-        indices: ``(B,)`` int64 dataset indices.
-        facts: B values by name, such as ``img_path`` and ``role``.
-    """
-
-    def __init__(self, labels: Tensor, indices: Tensor, facts: dict[str, Sequence]) -> None:
-        self.labels, self.indices, self.facts = labels, indices, facts
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, number: int) -> Any:
-        from mmpretrain.structures import DataSample
-
-        known = {name: values[number] for name, values in self.facts.items()}
-        sample = DataSample(metainfo=dict(sample_idx=int(self.indices[number]), **known))
-        return sample.set_gt_label(int(self.labels[number]))
-
-
-class FeatureBatch(dict):
-    """A whole batch, which a loader that takes it for a list of items cannot collate."""
-
-    def __missing__(self, key: Any) -> Any:
-        if isinstance(key, int):
-            raise ValueError(
-                'FeatureFile makes whole batches, which this collate_fn takes for lists; the loader needs '
-                "collate_fn=dict(type='mmdml.collate_features')"
-            )
-        raise KeyError(key)
-
-
-@FUNCTIONS.register_module()
-def collate_features(batch: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a batch of a :class:`FeatureFile` as it is; make one of the items of a concatenation."""
-    if isinstance(batch, dict):
-        return batch
-    return dict(
-        inputs=torch.stack([item['inputs'] for item in batch]), data_samples=[item['data_samples'] for item in batch]
-    )
 
 
 @DATASETS.register_module()
@@ -77,8 +33,9 @@ class FeatureFile(RetrievalDataset):
     What a file may hold is described in :func:`mmdml.functional.embedding_files.read_columns`: ``.npz`` as
     ``tools/test.py --out`` and ``tools/dataset_converters/extract_features.py`` write them, ``.npy`` with a table of
     labels, ``.parquet``, or a folder that ``mmdml embed`` wrote. Rows of such a folder are labeled by ``labels``, or by
-    the first folder of their paths. Classes are in the order of the file's ``class_names``; without these, by number
-    if all labels are whole numbers, else by name. Columns such as ``column_camera`` are in each data info and sample
+    the first folder of their paths. Classes are in the order of the file's ``class_names``, which hold the labels
+    themselves or what labels 0, 1, ... are called; without these, by number if all labels are whole numbers, else by
+    name. Columns such as ``column_camera`` are in each data info and sample
     by their names (``camera``), for targets, ``RetrievalMetric(groups='camera')`` and its graded scores; ``groups`` and
     ``parts`` as well. Rows of one ``ids`` are one image, which does not find itself.
 
@@ -93,7 +50,8 @@ class FeatureFile(RetrievalDataset):
 
     Raises:
         FileNotFoundError, ImportError: see ``read_columns``.
-        ValueError: what ``read_embeddings`` refuses, such as rows without a label; a class split that leaves no class.
+        ValueError: what ``read_embeddings`` refuses, such as rows without a label; a label that is not among the
+            ``class_names``; a class split that leaves no class.
 
     Config::
 
@@ -134,7 +92,7 @@ class FeatureFile(RetrievalDataset):
             raise ValueError(f"{where} has a column 'column_{taken[0]}'; the name {taken[0]!r} is taken")
         columns = {name: known[name] for name in own} | dict(facts.more)
         try:
-            classes, labels = number_classes([str(label) for label in facts.labels], saved.class_names)
+            classes, labels = number_classes(*_named(facts.labels, saved.class_names))
             rows, classes, labels = self._cut_test_classes(classes, labels)
         except ValueError as error:
             raise ValueError(f'{where}: {error}') from None
@@ -247,3 +205,15 @@ class FeatureFile(RetrievalDataset):
             names = ('img_path', 'role', *self.columns)
             self._sample_facts = {name: np.array([info[name] for info in infos], dtype=object) for name in names}
         return self._sample_facts
+
+
+def _named(labels: np.ndarray, class_names: Sequence[str]) -> tuple[list[str], Sequence[str]]:
+    """Return the name of each label, and all names: labels may be names, or positions among them."""
+    names = [str(label) for label in labels]
+    unknown = sorted(set(names) - set(class_names)) if class_names else []
+    if not unknown:
+        return names, class_names
+    if labels.dtype.kind in 'iu' and len(unknown) == len(set(names)):
+        if 0 <= labels.min() and labels.max() < len(class_names):
+            return [class_names[label] for label in labels], class_names
+    raise ValueError(f'the label {unknown[0]!r} is not among its {len(class_names)} class_names')

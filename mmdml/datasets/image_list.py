@@ -155,7 +155,7 @@ class ImageList(RetrievalDataset):
         labels = cells.pop('label', [''] * len(paths))
         roles = cells.pop('role', ['both'] * len(paths))
         for line, path, label, role in zip(table.lines, paths, labels, roles, strict=True):
-            empty = 'path' if not path else 'label' if not (label or self.unlabeled) else ''
+            empty = 'path' if not path.strip() else 'label' if not (label.strip() or self.unlabeled) else ''
             if empty:
                 raise ValueError(f'{where}, line {line}: the {empty} is empty')
             if role.casefold() not in ROLE_NAMES:

@@ -111,14 +111,15 @@ def read_embeddings(path: str, labels: str | None = None, option: str = '--label
 
     Raises:
         FileNotFoundError, ValueError, ImportError: as :func:`read_columns`.
-        ValueError: if there are no labels, an image has none ('' as its label), an embedding is not finite, or facts
+        ValueError: if there are no labels, an image has none (its label is blank), an embedding is not finite, or facts
             contradict each other.
     """
     columns = read_columns(path, labels)
     embeddings, rows = columns['embeddings'], len(columns['embeddings'])
     if 'labels' not in columns:
         raise ValueError(f'{path} has no labels, only {sorted(columns)}: name a file of them with {option}')
-    unlabeled = np.flatnonzero(columns['labels'] == '') if columns['labels'].dtype.kind == 'U' else ()
+    named = columns['labels'].dtype.kind == 'U'
+    unlabeled = np.flatnonzero(np.char.strip(columns['labels']) == '') if named else ()
     if len(unlabeled):
         raise ValueError(
             f'{path}: {len(unlabeled)} of {rows} images have no label, the first is row {unlabeled[0]}: name a file of '

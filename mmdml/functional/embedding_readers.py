@@ -208,8 +208,9 @@ def _read_label_table(path: str) -> Columns:
     if 'labels' not in columns:
         raise ValueError(f"{path} has no column 'labels', its header names {table.header}")
     for name, values in columns.items():
-        if name != 'paths' and '' in values:
-            line = table.lines[int(np.flatnonzero(values == '')[0])]
+        blank = () if name == 'paths' else np.flatnonzero(np.char.strip(values) == '')
+        if len(blank):
+            line = table.lines[int(blank[0])]
             raise ValueError(f'{path}, line {line}: {name} are missing')
     return columns
 

@@ -1,7 +1,16 @@
 import logging
 
+import numpy as np
 import pytest
+from feature_rows import LABELS, features
 from mmengine.logging import MMLogger
+
+
+@pytest.fixture
+def npz(tmp_path):
+    """A file of features with their labels."""
+    np.savez(tmp_path / 'some.npz', embeddings=features(), labels=LABELS)
+    return str(tmp_path / 'some.npz')
 
 
 @pytest.fixture
