@@ -51,7 +51,7 @@ from paired_scores import METRICS, Scores, compare, compare_means, mean_over, se
 
 from mmdml.utils.tables import markdown_table
 
-MARKDOWN = ('docs/*.md', 'configs/*/README.md', 'README.md')
+MARKDOWN = ('docs/*.md', 'docs/benchmarks/*.md', 'configs/*/README.md', 'README.md')
 _INLINE = re.compile(r'<!-- (?P<kind>gain|score): (?P<which>.+?) -->.*?<!-- /(?P=kind) -->', flags=re.DOTALL)
 _GAINS = [
     header for metric in ('R@1', 'MAP@R') for header in (f'gain in {metric}', '95 % (t)', '95 % (bootstrap)', 'gains')
