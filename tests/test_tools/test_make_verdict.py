@@ -33,6 +33,7 @@ ROWS = [
     row('b', 0, 28, 'features/x/y'),
 ]
 DEFINITIONS = {
+    'csv': {'': 'results.csv'},
     'comparisons': {
         'one': {
             'caption': 'Words.',
@@ -40,7 +41,7 @@ DEFINITIONS = {
             'rows': [{'label': 'B', 'base': 'a', 'arm': 'b'}, {'label': 'C', 'base': 'a', 'arm': 'c'}],
         },
         'one-mean': {'mean_of': 'one', 'caption': 'Means.'},
-    }
+    },
 }
 FROZEN = {DEFAULT_SET: {'Recall@1': '60.00', 'MAP@R': '20.00'}}
 
@@ -65,7 +66,7 @@ def test_scores_on_validation_classes_have_no_score_on_test_classes_beside_them(
     scores = read_scores(ROWS, FROZEN) | read_scores(ROWS, FROZEN, 'val/')
     rows = [{'label': 'T', 'base': 'a', 'arm': 'b'}, {'label': 'V', 'base': 'val/a', 'arm': 'val/b'}]
     both = {'caption': '', 'command': '', 'sets': [DEFAULT_SET], 'rows': rows}
-    definitions = {'csv': {'': 'x.csv', 'val/': 'y.csv'}, 'comparisons': {'both': both}}
+    definitions = {'csv': {'': 'x.csv', 'val/': {'file': 'y.csv', 'validation': True}}, 'comparisons': {'both': both}}
     text = make_verdict.render('both', definitions, scores, FROZEN)
     assert [cells_of(text, label)[0][2:5] for label in 'TV'] == [['60.00', '51.00', '53.00'], ['', '51.00', '53.00']]
 
@@ -248,6 +249,16 @@ def test_files_are_filled_once(project):
     assert verdict(project, '--check') == 0
 
 
+@pytest.mark.parametrize('validation, expected', [('false', '60.00 | 52.25'), ('true', 'Not run: B (grocery, ')])
+def test_the_features_themselves_are_no_base_of_scores_on_validation_classes(project, validation, expected):
+    source = f'{{file: results.csv, validation: {validation}}}'
+    text = COMPARISONS.replace("{'': results.csv}", f'{{o/: {source}}}').replace(
+        'base: a, arm: b', 'base: frozen, arm: o/b'
+    )
+    (project / 'experiments/comparisons.yml').write_text(text)
+    assert verdict(project) == 0 and expected in (project / 'docs/a.md').read_text()
+
+
 @pytest.mark.parametrize('name', ['results.csv', 'frozen.csv'])
 def test_a_csv_that_is_not_there_is_named_and_empties_no_table(project, capsys, name):
     verdict(project)
@@ -310,6 +321,7 @@ items:
         ('caption', 'captin', r"comparison one: unknown keys \['captin'\], missing keys \['caption'\]; known"),
         ('results.csv', '{files: results.csv}', r"csv '': unknown keys \['files'\], missing keys \['file'\]; known"),
         ('results.csv', '{file: results.csv, since: 2026-11-28}', "csv '': since must be a date in quotes, such as"),
+        ('results.csv', '{file: results.csv, validation: 1}', "csv '': validation must be true or false"),
         ('frozen: frozen.csv', '', r"unknown keys \[\], missing keys \['frozen'\]"),
         (COMPARISONS, '', 'must be a mapping with the keys .*, got None'),
         ('comparisons:', 'frozen: x\ncomparisons:', "no YAML: the key 'frozen' stands twice .*line 3, column 1"),

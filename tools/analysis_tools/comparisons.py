@@ -9,7 +9,7 @@ from typing import Any
 from paired_scores import METRICS, Scores, read_scores, set_and_name
 from results import is_number, read_rows
 from row_checks import refuse_empty, refuse_repeated, refuse_unknown
-from yaml_files import LIST, MAPPING, NUMBER, TEXT, TEXTS, Kind, check_fields, read_yaml
+from yaml_files import FLAG, LIST, MAPPING, NUMBER, TEXT, TEXTS, Kind, check_fields, read_yaml
 
 from experiments import planned_runs
 from mmdml.utils.tables import read_lines
@@ -19,7 +19,7 @@ _DATE = Kind(
     lambda value: isinstance(value, str) and re.fullmatch(r'\d{4}-\d\d-\d\d', value) is not None,
 )
 _FILE = {'csv': MAPPING, 'frozen': TEXT, 'comparisons': MAPPING}
-_SOURCE = {'file': TEXT, 'since': _DATE}
+_SOURCE = {'file': TEXT, 'since': _DATE, 'validation': FLAG}
 _TABLE = {'caption': TEXT, 'command': TEXT, 'sets': TEXTS}
 _CURVES = {'x': TEXT, 'base_line': TEXT, 'arm_line': TEXT}
 _COMPARISON = {**_TABLE, **_CURVES, 'rows': LIST, 'plot': TEXT, 'curves': TEXT}
@@ -50,6 +50,12 @@ def read_comparisons(path: Path) -> dict[str, Any]:
         else:
             _check_comparison(comparison, where)
     return content
+
+
+def validation_prefixes(definitions: dict[str, Any]) -> tuple[str, ...]:
+    """Beginnings of the names of runs that were scored on validation classes."""
+    sources = definitions['csv'].items()
+    return tuple(prefix for prefix, source in sources if not isinstance(source, str) and source.get('validation'))
 
 
 def _check_comparison(comparison: Any, where: str) -> None:
@@ -117,7 +123,10 @@ def load_scores(path: Path, root: Path, definitions: dict[str, Any], frozen: dic
         keyed = [(row, *set_and_name(row)) for row in rows]
         used = [row for row, where, name in keyed if {(where, prefix + name), (None, prefix + name)} & compared]
         refuse_repeated(used, lambda row: (*set_and_name(row), int(row['seed'])), source['file'])
-        scores.update(read_scores(rows, frozen, prefix))
+        # The features were scored on test classes: beside scores on validation classes that is another task.
+        known_features = {} if prefix in validation_prefixes(definitions) else frozen
+        for key, by_seed in read_scores(rows, known_features, prefix).items():
+            scores.setdefault(key, {}).update(by_seed)
         for run in planned.get(Path(source['file']), ()):
             where, name = set_and_name({'name': run.name, 'config': run.config, 'options': json.dumps(run.options)})
             known.add((where, prefix + name))

@@ -8,7 +8,7 @@ NAME of ``experiments/comparisons.yml``::
 
     csv:                                        # by prefix of the names of runs
       '': experiments/results_features.csv
-      val/: experiments/results_features_val.csv
+      val/: {file: experiments/results_features_val.csv, validation: true}    # scored on validation classes
       o/: {file: experiments/results.csv, since: '2026-11-28'}      # rows of that date and later
     frozen: experiments/frozen_features.csv     # scores of the features themselves, by set
     comparisons:
@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison_plots import plot_curves, plot_gains
-from comparisons import load_scores, read_comparisons, read_frozen
+from comparisons import load_scores, read_comparisons, read_frozen, validation_prefixes
 from inline_figures import SIDES, WRITERS, interval, means
 from markers import check_markers
 from paired import Paired
@@ -124,8 +124,7 @@ def render(name: str, definitions: dict[str, Any], scores: Scores, frozen: dict[
     if 'mean_of' in own:
         table = table_ofmeans(comparison, scores)
     else:
-        validation = tuple(prefix for prefix in definitions.get('csv', {}) if prefix)
-        table = table_by_set(comparison, scores, frozen, validation)
+        table = table_by_set(comparison, scores, frozen, validation_prefixes(definitions))
     return '\n\n'.join([comparison['caption'], table, f'From: `{comparison["command"]}`'])
 
 

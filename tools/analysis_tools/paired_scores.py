@@ -34,15 +34,15 @@ def read_scores(rows: Sequence[Row], frozen: dict[str, dict[str, str]], prefix: 
 
     Args:
         rows: of the CSV.
-        frozen: scores on test classes, by set.
-        prefix: before the names of the runs; runs on validation classes have one.
+        frozen: scores of the features themselves on the classes of the CSV, by set.
+        prefix: before the names of the runs.
     """
     scores: Scores = defaultdict(dict)
     for row in rows:
         where, name = set_and_name(row)
         for metric in METRICS.values():
             scores[metric, where, prefix + name][int(row['seed'])] = float(row[metric])
-            if where in frozen and not prefix:
+            if where in frozen:
                 scores[metric, where, 'frozen'][int(row['seed'])] = float(frozen[where][metric.rpartition('/')[2]])
     return dict(scores)
 

@@ -17,6 +17,7 @@ class Kind(NamedTuple):
 
 
 TEXT = Kind('a text', lambda value: isinstance(value, str) and value != '')
+FLAG = Kind('true or false', lambda value: isinstance(value, bool))
 NUMBER = Kind('a number', lambda value: isinstance(value, (int, float)) and not isinstance(value, bool))
 LIST = Kind('a list of at least one entry', lambda value: isinstance(value, list) and value != [])
 TEXTS = Kind('a list of texts', lambda value: LIST.fits(value) and all(map(TEXT.fits, value)))
