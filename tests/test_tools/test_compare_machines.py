@@ -1,6 +1,7 @@
 """How far another machine moves scores, against values worked out by hand."""
 
 import json
+import re
 from pathlib import Path
 
 import compare_machines
@@ -114,3 +115,13 @@ def test_a_mistake_in_a_file_is_named_by_the_file(tmp_path, capsys):
     with pytest.raises(SystemExit, match='2'):
         compare_machines.main([str(known), str(tmp_path / 'twice.csv')])
     assert f'error: {tmp_path}/twice.csv: several runs of seed ' in capsys.readouterr().err
+
+
+def test_the_tables_of_the_protocol_are_those_of_its_commands(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / 'docs/protocol.md').read_text()
+    commands = re.findall(r'^python tools/analysis_tools/compare_machines.py (.+)$', page, flags=re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        assert compare_machines.main(command.split()) == 0
+        assert capsys.readouterr().out.strip() in page

@@ -15,7 +15,7 @@ def plot_gains(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
     pyplot = _pyplot()
     sets, rows = _measured(comparison['rows'], comparison.get('sets') or sets_of(scores), scores)
     longest = max(len(row['label']) for row in rows)
-    size = (2.3 * len(sets) + 0.3 + 0.07 * longest, 0.34 * len(rows) + 1.3)
+    size = (2.3 * len(sets) + 1.2 + 0.07 * longest, 0.34 * len(rows) + 1.3)
     figure, panels = pyplot.subplots(1, len(sets), figsize=size, squeeze=False)
     for panel, where in zip(panels[0], sets, strict=True):
         for height, row in enumerate(reversed(rows)):
@@ -35,7 +35,7 @@ def plot_gains(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
         panel.tick_params(axis='x', labelsize=7)
         panel.set_xlabel('gain, points, 95 % (t)', fontsize=7)
     handles = [pyplot.Line2D([], [], color=color, marker='o', markersize=4) for color in ('C0', 'C1')]
-    panels[0][-1].legend(handles, list(METRICS), fontsize=6)
+    panels[0][-1].legend(handles, list(METRICS), fontsize=6, loc='upper left', bbox_to_anchor=(1, 1))
     _save(figure, path)
 
 
@@ -63,7 +63,7 @@ def plot_curves(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
     sets = comparison.get('sets') or sets_of(scores)
     rows = [row for row in comparison['rows'] if 'x' in row]
     gains = any('line' in row for row in rows)
-    figure, panels = pyplot.subplots(1, len(sets), figsize=(2.8 * len(sets) + 0.4, 2.6), squeeze=False)
+    figure, panels = pyplot.subplots(1, len(sets), figsize=(2.8 * len(sets) + 2.2, 2.6), squeeze=False)
     for panel, where in zip(panels[0], sets, strict=True):
         lines = _gain_lines(rows, scores, where) if gains else _score_lines(comparison, rows, scores, where)
         for number, (name, points) in enumerate(lines.items()):
@@ -81,7 +81,10 @@ def plot_curves(comparison: dict[str, Any], scores: Scores, path: Path) -> None:
         panel.set_xlabel(comparison['x'], fontsize=7)
     panels[0][0].set_ylabel('gain in Recall@1' if gains else 'Recall@1', fontsize=7)
     if panels[0][0].has_data():
-        panels[0][0].legend(fontsize=6)
+        # Beside the last panel, with the lines of the first: over the curves it would hide some.
+        panels[0][-1].legend(
+            *panels[0][0].get_legend_handles_labels(), fontsize=6, loc='upper left', bbox_to_anchor=(1, 1)
+        )
     _save(figure, path)
 
 
@@ -148,5 +151,5 @@ def _pyplot() -> Any:
 def _save(figure: Any, path: Path) -> None:
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80, metadata={'Software': None})
+    figure.savefig(path, dpi=80, bbox_inches='tight', metadata={'Software': None})
     _pyplot().close(figure)
