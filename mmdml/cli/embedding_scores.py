@@ -25,7 +25,9 @@ from mmdml.evaluation.functional.options import CHOICES, SearchOptions
 from mmdml.evaluation.prefix_scoring import PrefixScoring
 from mmdml.evaluation.protocols import PerPart
 from mmdml.evaluation.score_units import as_percent, score_text
+from mmdml.evaluation.value_tables import class_table
 from mmdml.functional.embedding_files import read_embeddings
+from mmdml.functional.shard_reader import files_of
 from mmdml.utils.files import prepare_output, write_atomically
 from mmdml.utils.tables import plain_table
 
@@ -150,15 +152,23 @@ def _check_device(name: str | None) -> None:
         raise ValueError(f'--device {name} cannot be used: {str(error).partition(chr(10))[0]}') from error
 
 
+def _check_outputs(args: argparse.Namespace, options: dict[str, Any]) -> None:
+    """Check that the outputs can be written, and are none of the inputs."""
+    inputs = [*files_of(args.file), *filter(None, [args.labels, (options['whitening'] or {}).get('fit')])]
+    tables = () if args.values is None else (args.values, class_table(args.values))
+    for path in (*filter(None, [args.json]), *tables):
+        if path != '-':
+            prepare_output(path, inputs=map(str, inputs))
+
+
 def evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
     """Return what goes to ``--json``: the file, its sizes, the options, and the scores in percent.
 
     Raises:
         ValueError, TypeError, KeyError, OSError, ImportError: for input that cannot be read or scored.
     """
-    if args.json and args.json != '-':
-        prepare_output(args.json)
     options = build_options(args)
+    _check_outputs(args, options)
     _check_device(args.device)
     PrefixScoring(**options)  # before a large file is read
     saved = read_embeddings(args.file, args.labels)

@@ -19,8 +19,8 @@ from .embedding_readers import (
     LABEL_READERS,
     Columns,
     read_file,
-    read_shards,
 )
+from .shard_reader import read_shards
 
 
 class SavedEmbeddings(NamedTuple):

@@ -1,10 +1,8 @@
 """Columns of the kinds of files that embeddings and labels come in: .npz, .npy, .parquet, .txt, .csv and .tsv."""
 
-import json
 import os.path as osp
 import zipfile
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,33 +34,6 @@ def read_file(path: str, readers: dict[str, Callable[[str], Columns]]) -> Column
     if not osp.isfile(path):
         raise FileNotFoundError(f'there is no file {osp.abspath(path)}')
     return readers[kind](path)
-
-
-def read_shards(folder: str) -> Columns:
-    """``embeddings``, ``paths`` and ``labels`` of a folder that ``mmdml embed`` wrote, without unreadable pictures.
-
-    Raises:
-        ValueError: if it holds no shards, or one of them is damaged.
-    """
-    tables = sorted(Path(folder).glob('*.jsonl'))
-    if not tables:
-        raise ValueError(f'{folder} holds no shards NNNNN.jsonl and NNNNN.npy, as mmdml embed writes them')
-    rows, paths, labels = [], [], []
-    for table in tables:
-        try:
-            facts = [json.loads(line) for line in table.read_text(encoding='ascii').splitlines()]
-            numbers = {fact['row']: (fact['path'], fact['label']) for fact in facts if 'row' in fact}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f'{table} cannot be read, it is damaged ({error})') from error
-        rows.append(_read_npy(str(table.with_suffix('.npy')), 'embeddings')['embeddings'])
-        if sorted(numbers) != [*range(len(rows[-1]))]:
-            raise ValueError(f'{table} names {len(numbers)} pictures, its .npy file has {len(rows[-1])} rows')
-        paths += [numbers[row][0] for row in range(len(rows[-1]))]
-        labels += [numbers[row][1] for row in range(len(rows[-1]))]
-    if len({each.shape[1:] for each in rows}) > 1:
-        raise ValueError(f'{folder} holds embeddings of several shapes, {sorted({each.shape[1:] for each in rows})}')
-    columns = dict(paths=np.array(paths, np.str_), labels=np.array(labels, np.str_))
-    return dict(embeddings=np.concatenate(rows), **columns)
 
 
 def _known(names: Collection[str], prefix: str = '') -> dict[str, str]:
@@ -100,7 +71,12 @@ def _read_npz(path: str) -> Columns:
     return columns
 
 
-def _read_npy(path: str, column: str) -> Columns:
+def read_npy(path: str, column: str) -> Columns:
+    """Return the one array of an .npy file under a name.
+
+    Raises:
+        ValueError: if it is no such file, damaged, or holds Python objects.
+    """
     _check_magic(path, (b'\x93NUMPY',), '.npy')
     return {column: _array(path, 'it', lambda: np.load(path, allow_pickle=False))}
 
@@ -217,11 +193,11 @@ def _read_label_table(path: str) -> Columns:
 
 EMBEDDING_READERS: dict[str, Callable[[str], Columns]] = {
     '.npz': _read_npz,
-    '.npy': lambda path: _read_npy(path, 'embeddings'),
+    '.npy': lambda path: read_npy(path, 'embeddings'),
     '.parquet': _read_parquet,
 }
 LABEL_READERS: dict[str, Callable[[str], Columns]] = {
-    '.npy': lambda path: _read_npy(path, 'labels'),
+    '.npy': lambda path: read_npy(path, 'labels'),
     '.txt': _read_label_lines,
     '.csv': _read_label_table,
     '.tsv': _read_label_table,
