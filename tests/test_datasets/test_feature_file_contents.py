@@ -234,3 +234,19 @@ def test_a_label_that_is_not_among_the_class_names_is_named(tmp_path, labels, la
     np.savez(tmp_path / 'f.npz', embeddings=features(3), labels=labels, class_names=['wren', 'robin', 'finch'])
     with pytest.raises(ValueError, match=f'f.npz: the label {label} is not among its 3 class_names'):
         FeatureFile(str(tmp_path / 'f.npz'))
+
+
+def test_two_classes_of_one_name_are_not_merged(tmp_path):
+    np.savez(tmp_path / 'f.npz', embeddings=features(3), labels=[0, 1, 2], class_names=['jay', 'jay', 'owl'])
+    with pytest.raises(ValueError, match="f.npz: 'jay' is there 2 times among the class_names"):
+        FeatureFile(str(tmp_path / 'f.npz'))
+
+
+@pytest.mark.parametrize('value', [1e300, 1e-300])
+def test_numbers_that_single_precision_does_not_hold_are_named(tmp_path, value):
+    rows = np.array([[1.0, 0], [value, value], [0, 1], [0, 0]])
+    np.savez(tmp_path / 'f.npz', embeddings=rows, labels=[0, 1, 0, 1])
+    with pytest.raises(ValueError, match='f.npz: 1 of 4 embeddings leave the range of fp32.*the first is row 1'):
+        FeatureFile(str(tmp_path / 'f.npz')).full_init()
+    np.savez(tmp_path / 'f.npz', embeddings=rows[[0, 2, 3]], labels=[0, 1, 0])
+    assert FeatureFile(str(tmp_path / 'f.npz')).width == 2
