@@ -52,7 +52,7 @@ class FeatureFile(RetrievalDataset):
     Raises:
         FileNotFoundError, ImportError: see ``read_columns``.
         ValueError: what ``read_embeddings`` refuses, such as rows without a label; a label that is not among the
-            ``class_names``, or of which two are equal; a class split that leaves no class; numbers that fp32 does not hold.
+            ``class_names``, or two equal ones among these; a class split that leaves no class; numbers out of fp32.
 
     Config::
 
@@ -215,8 +215,8 @@ def _as_fp32(path: str, embeddings: np.ndarray) -> np.ndarray:
     lost = np.flatnonzero(~np.isfinite(table).all(1) | (~table.any(1) & embeddings.any(1)))
     if len(lost):
         raise ValueError(
-            f'{path}: {len(lost)} of {len(table)} embeddings leave the range of fp32 and would be inf or 0, the first is '
-            f'row {lost[0]}: scale them'
+            f'{path}: {len(lost)} of {len(table)} embeddings leave the range of fp32 and would be inf or 0, the first '
+            f'is row {lost[0]}: scale them'
         )
     return table
 

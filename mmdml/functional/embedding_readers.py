@@ -15,7 +15,7 @@ COLUMNS = ('embeddings', 'labels', 'roles', 'ids', 'groups', 'parts', 'paths')
 #: What an .npz file may hold beside them.
 EXTRAS = ('class_names', 'model_hash')
 SIDES = ('query_', 'gallery_')
-#: Begins the names of further columns of an .npz file, such as ``column_camera``.
+#: Begins the names of further columns, such as ``column_camera``.
 COLUMN_PREFIX = 'column_'
 
 Columns = dict[str, np.ndarray]
@@ -39,7 +39,8 @@ def read_file(path: str, readers: dict[str, Callable[[str], Columns]]) -> Column
 def _known(names: Collection[str], prefix: str = '') -> dict[str, str]:
     """Which column each name stands for."""
     forms = {prefix + form: column for column in COLUMNS for form in (column, column[:-1])}
-    return {name: forms[name] for name in names if name in forms}
+    further = {name: name.removeprefix(prefix) for name in names if name.startswith(prefix + COLUMN_PREFIX)}
+    return {name: forms[name] for name in names if name in forms} | further
 
 
 def _pick(path: str, names: Collection[str], prefix: str, get: Callable[[str], np.ndarray]) -> Columns:
@@ -66,7 +67,7 @@ def _read_npz(path: str) -> Columns:
             columns |= {prefix + name: values for name, values in found.items()}
         if not any(name.endswith('embeddings') for name in columns):
             raise ValueError(f"{path} has no array 'embeddings' (or 'query_embeddings'), only {sorted(file.files)}")
-        for name in [name for name in file.files if name in EXTRAS or name.startswith(COLUMN_PREFIX)]:
+        for name in set(file.files).intersection(EXTRAS):
             columns[name] = _array(path, name, lambda name=name: file[name])
     return columns
 
@@ -184,7 +185,8 @@ def _read_label_table(path: str) -> Columns:
     if 'labels' not in columns:
         raise ValueError(f"{path} has no column 'labels', its header names {table.header}")
     for name, values in columns.items():
-        blank = () if name == 'paths' else np.flatnonzero(np.char.strip(values) == '')
+        may_be_blank = name == 'paths' or name.startswith(COLUMN_PREFIX)
+        blank = () if may_be_blank else np.flatnonzero(np.char.strip(values) == '')
         if len(blank):
             line = table.lines[int(blank[0])]
             raise ValueError(f'{path}, line {line}: {name} are missing')

@@ -14,7 +14,7 @@ _WIDE = (torch.float64, torch.int64, torch.uint64, torch.int32, torch.uint32)
 
 
 def to_matrix(name: str, rows: Tensor | np.ndarray, device: str | torch.device | None) -> Tensor:
-    """``(N, D)`` embeddings as a tensor of fp32, or of fp64 if they come so, or as wide integers, and the device has it.
+    """``(N, D)`` embeddings as a tensor of fp32, or of fp64 if they come so or as wide integers, and the device has it.
 
     The tensor may share its memory with ``rows``, also where these are read-only: it is not to be written to.
 
