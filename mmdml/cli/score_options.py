@@ -106,7 +106,7 @@ def _settings(args: argparse.Namespace, name: str, words: Sequence[str] | None =
 
 
 def _listed(given: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
-    """Settings of which one is a list, also where it has one entry."""
+    """Return settings of which one is a list, also where it has one entry."""
     if given is not None and not isinstance(given.get(name, []), list):
         given[name] = [given[name]]
     return given
