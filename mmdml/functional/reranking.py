@@ -13,7 +13,6 @@ from .neighbor_sets import add_shared, expanded_sets, indicator, to_tensors
 from .space import tree_sum, unit_rows
 
 DISTANCES = ('cosine', 'euclidean')
-
 #: A block of distances holds at most so many entries (256 MB in fp32), however large the gallery.
 _MAX_BLOCK_ENTRIES = 2**26
 
@@ -221,8 +220,7 @@ class KReciprocalEncoding:
 
 
 def _rows(name: str, rows: Tensor | np.ndarray, device: str | torch.device | None) -> Tensor:
-    rows = to_matrix(name, rows, device)
-    if len(rows) == 0:
+    if len(rows := to_matrix(name, rows, device)) == 0:
         raise ValueError(f'the {name} is empty')
     check_finite(name, rows)
     return rows
