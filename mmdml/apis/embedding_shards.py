@@ -14,10 +14,9 @@ import numpy as np
 from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer, UnreadableImage
 from mmdml.apis.gallery_update import class_folder, file_facts
 from mmdml.apis.image_inputs import image_inputs
+from mmdml.functional.shard_reader import SHARD_FACTS, is_whole, read_shard_facts, read_shard_table
 from mmdml.utils.files import write_atomically
 from mmdml.utils.names import printable
-
-_FACTS = 'embeddings.json'
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def write_shards(
     ``{"path": ..., "label": ..., "row": 0, "content": ...}``, or ``{"path": ..., "error": ..., "content": ...}`` for
     one that could not be read. Paths are relative to ``folder``, labels the first folders of them, empty for pictures
     that are in none; contents are hashes of the files, by which pictures that have changed since are noticed. The table
-    is written last: a shard with a table is whole. ``embeddings.json`` holds what all shards share.
+    is written last; a shard that lacks one of its files is made anew. ``embeddings.json`` holds what all shards share.
 
     Args:
         embed: what embeds.
@@ -56,7 +55,8 @@ def write_shards(
         ranks: processes that write.
 
     Raises:
-        ValueError: ``out`` holds shards of another model, of other pictures or of another size; a number out of range.
+        ValueError: ``out`` holds shards of another model, of other pictures or of another size, or damaged ones; a
+            number out of range.
         FileNotFoundError: there is no such folder, or no picture in it.
         OSError: the disk is full, for instance; whole shards stay.
     """
@@ -67,9 +67,9 @@ def write_shards(
         raise FileNotFoundError(f'there is no folder {printable(root)}')
     paths = [os.path.relpath(image.name, root) for image in image_inputs(root)]
     out.mkdir(parents=True, exist_ok=True)
-    _check_facts(out / _FACTS, _facts(embed, paths, shard_size))
+    _check_facts(out / SHARD_FACTS, _facts(embed, paths, shard_size))
     starts = {shard: shard * shard_size for shard in range(rank, -(-len(paths) // shard_size), ranks)}
-    missing = [shard for shard in starts if not (out / f'{shard:05d}.jsonl').exists()]
+    missing = [shard for shard in starts if not is_whole(out / f'{shard:05d}')]
     with ThreadPoolExecutor(embed.workers) as pool:
 
         def contents(images: Sequence[str]) -> dict[str, str]:
@@ -113,7 +113,7 @@ def _check_facts(path: Path, facts: dict[str, Any]) -> None:
         with write_atomically(path, 'w', encoding='utf-8') as file:
             json.dump(facts, file, indent=2)
         return
-    before = json.loads(path.read_text(encoding='utf-8'))
+    before = read_shard_facts(path)
     other = [name for name, value in facts.items() if before.get(name) != value]
     if other:
         raise ValueError(
@@ -124,8 +124,7 @@ def _check_facts(path: Path, facts: dict[str, Any]) -> None:
 
 def _require_unchanged(table: Path, contents: Callable[[Sequence[str]], dict[str, str]]) -> None:
     """Check that the pictures of a shard are those that it was made of, where it says so: early versions did not."""
-    lines = [json.loads(line) for line in table.read_text(encoding='ascii').splitlines()]
-    then = {line['path']: line['content'] for line in lines if 'content' in line}
+    then = {line['path']: line['content'] for line in read_shard_table(table) if 'content' in line}
     now = contents(list(then))
     changed = [path for path in then if now[path] != then[path]]
     if changed:

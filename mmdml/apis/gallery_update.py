@@ -33,6 +33,8 @@ class GalleryUpdate:
         unchanged: whose content the store had.
         relabeled: of the unchanged, that got another label or other metadata.
         removed: that are no longer in the folder.
+        unlisted: that the list of labels does not name; they have no label.
+        absent: paths in the list of labels that are no picture of the folder.
         unreadable: without an embedding; a row of an earlier content is deleted.
     """
 
@@ -41,6 +43,8 @@ class GalleryUpdate:
     unchanged: int = 0
     relabeled: int = 0
     removed: int = 0
+    unlisted: int = 0
+    absent: list[str] = field(default_factory=list)
     unreadable: list[UnreadableImage] = field(default_factory=list)
 
 
@@ -55,7 +59,13 @@ def unlabeled(path: str) -> tuple[str, dict[str, str]]:
     return '', {}
 
 
-def listed(path: str | Path, folder: str | Path) -> Describe:
+class PictureList(dict[str, tuple[str, Mapping[str, str]]]):
+    """Label and metadata by relative path; called as :data:`Describe`."""
+
+    __call__ = dict.get
+
+
+def listed(path: str | Path, folder: str | Path) -> PictureList:
     """Read labels and metadata of pictures from a list, in the form that :class:`~mmdml.datasets.ImageList` reads.
 
     Args:
@@ -80,7 +90,7 @@ def listed(path: str | Path, folder: str | Path) -> Describe:
     columns = [[(name, str(value)) for value in values] for name, values in found.columns.items()]
     metadata = [dict(row) for row in zip(*columns, strict=True)] if columns else [{}] * len(names)
     labels = [str(found.classes[label]) for label in found.labels]
-    return dict(zip(names, zip(labels, metadata, strict=True), strict=True)).get
+    return PictureList(zip(names, zip(labels, metadata, strict=True), strict=True))
 
 
 def update_gallery(
@@ -116,6 +126,10 @@ def update_gallery(
     known = {row.item.path: row for row in store.rows()}
     paths = [image.name for image in image_inputs(root)]
     update, items, relabeled = GalleryUpdate(), {}, []
+    if isinstance(describe, PictureList):
+        there = {os.path.relpath(path, root) for path in paths}
+        update.absent = [name for name in describe if name not in there]
+        update.unlisted = len(there - describe.keys())
     for path, facts in _with_facts(paths, embed):
         row = known.get(path)
         if isinstance(facts, UnreadableImage):

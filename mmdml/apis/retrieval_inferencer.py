@@ -182,7 +182,8 @@ class ImageRetrievalInferencer:
                 for score, id in zip(scores.tolist(), near.tolist(), strict=True)
                 if id in rows
             ]
-            for scores, near in zip(neighbors.scores, neighbors.ids, strict=True)
+            # Rounding takes the product of a unit vector with itself beyond 1.
+            for scores, near in zip(neighbors.scores.clip(-1, 1), neighbors.ids, strict=True)
         ]
 
 

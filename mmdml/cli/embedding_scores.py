@@ -10,26 +10,24 @@ take them as ``key=value``, lists with commas.
 """
 
 import argparse
-import ast
 import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
 
 import mmdml  # noqa: F401  (first: it makes torchvision importable beside a CPU-only torch)
-from mmdml.evaluation.functional.options import CHOICES, SearchOptions
-from mmdml.evaluation.prefix_scoring import PrefixScoring
-from mmdml.evaluation.protocols import PerPart
+from mmdml.cli.score_options import DEFAULTS, build_options, build_scoring
+from mmdml.evaluation.functional.options import CHOICES
 from mmdml.evaluation.score_units import as_percent, score_text
+from mmdml.evaluation.value_tables import class_table
 from mmdml.functional.embedding_files import read_embeddings
+from mmdml.functional.shard_reader import files_of
 from mmdml.utils.files import prepare_output, write_atomically
-from mmdml.utils.tables import plain_table
+from mmdml.utils.tables import plain_table, whole_number
 
-_DEFAULTS = {field.name: field.default for field in fields(SearchOptions)}
 # What input can be at fault for; everything else is a fault of ours, and worth a traceback.
 _EXPECTED = (ValueError, TypeError, KeyError, OSError, ImportError)
 
@@ -41,11 +39,11 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('file', help='.npz, .npy or .parquet file of embeddings')
     parser.add_argument('--labels', metavar='FILE', help='.npy, .txt, .csv or .tsv file of labels, if FILE has none')
-    parser.add_argument('--metrics', nargs='+', help=f'default: {" ".join(_DEFAULTS["metrics"])}')
-    parser.add_argument('--recall-at', nargs='+', type=int, metavar='K', help='K of Recall@K; default: 1 2 4 8')
+    parser.add_argument('--metrics', nargs='+', help=f'default: {" ".join(DEFAULTS["metrics"])}')
+    parser.add_argument('--recall-at', nargs='+', type=_whole, metavar='K', help='K of Recall@K; default: 1 2 4 8')
     for name, known in CHOICES.items():
         flag = '--' + name.replace('_', '-')
-        parser.add_argument(flag, choices=known, default=_DEFAULTS[name], help=f'default: {_DEFAULTS[name]}')
+        parser.add_argument(flag, choices=known, default=DEFAULTS[name], help=f'default: {DEFAULTS[name]}')
     parser.add_argument('--protocol', nargs='+', metavar=('NAME', 'KEY=VALUE'), help='default: roles decide')
     parser.add_argument('--rerank', nargs='*', metavar='KEY=VALUE', help='re-ranking: k1=20 k2=6 weight=0.3')
     parser.add_argument('--expand', nargs='*', metavar='KEY=VALUE', help='query expansion: k=10 alpha=3.0')
@@ -54,78 +52,26 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--verification', nargs='*', metavar='KEY=VALUE', help='EER, TPR at FPR: fpr=0.001,0.01')
     parser.add_argument('--consistency', nargs='*', metavar='KEY=VALUE', help='OPIS: fpr_range=0.01,0.1 points=101')
     parser.add_argument('--graded', nargs='*', metavar='KEY=VALUE', help='GradedNDCG: levels=coarse label_sets=labels')
-    parser.add_argument('--widths', nargs='+', type=int, default=[], metavar='D', help='score the first D columns, too')
+    parser.add_argument('--widths', nargs='+', type=_whole, default=[], metavar='D', help='score the first D, too')
     parser.add_argument('--slices', type=int, default=0, metavar='K', help='score each of K slices, too')
     parser.add_argument('--values', metavar='FILE', help='.csv file for every query, and NAME.classes.csv by class')
     parser.add_argument('--device', help='default: cpu')
-    parser.add_argument('--block-size', type=int, default=_DEFAULTS['block_size'], help='queries searched at a time')
+    parser.add_argument('--block-size', type=int, default=DEFAULTS['block_size'], help='queries searched at a time')
     parser.add_argument('--json', metavar='FILE', help='write scores and settings there; - for the terminal, no table')
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return parser.parse_args(arguments)
 
 
-def settings(words: Sequence[str] | None) -> dict[str, Any] | None:
-    """``['k=5', 'alpha=0.5']`` -> ``{'k': 5, 'alpha': 0.5}``; None stays None."""
-    if words is None:
-        return None
-    pairs = {}
-    for word in words:
-        key, equals, value = word.partition('=')
-        if not key or not equals:
-            raise ValueError(f'expected key=value, got {word!r}')
-        if key in pairs:
-            raise ValueError(f'{key} is given twice')
-        pairs[key] = [_value(item) for item in value.split(',')] if ',' in value else _value(value)
-    return pairs
+def _whole(text: str) -> int:
+    """Read a whole number, which '1_0' and '1.0' are not.
 
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def build_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of :class:`PrefixScoring`; of files with parts the protocol is that of each part."""
-    clustering = None
-    if args.clustering is not None:
-        names = [word for word in args.clustering if '=' not in word]
-        clustering = settings([word for word in args.clustering if '=' in word])
-        if names:
-            clustering['metrics'] = names
-    protocol = None
-    if args.protocol is not None:
-        protocol = dict(type=args.protocol[0], **settings(args.protocol[1:]))
-    metrics = list(args.metrics or _DEFAULTS['metrics'])
-    if args.recall_at and 'Recall@K' not in metrics:
-        # A K that is named is scored, whatever else is.
-        metrics.insert(0, 'Recall@K')
-    return dict(
-        protocol=protocol,
-        clustering=clustering,
-        whitening=settings(args.whiten),
-        query_expansion=settings(args.expand),
-        verification=_pairwise(args.verification, 'fpr'),
-        consistency=settings(args.consistency),
-        graded=settings(args.graded),
-        widths=args.widths,
-        slices=args.slices,
-        values_out=args.values,
-        reranking=settings(args.rerank),
-        recall_at=args.recall_at or list(_DEFAULTS['recall_at']),
-        metrics=metrics,
-        block_size=args.block_size,
-        **{name: getattr(args, name) for name in CHOICES},
-    )
-
-
-def _pairwise(words: Sequence[str] | None, name: str) -> dict[str, Any] | None:
-    """Read settings of which one is a list, also where it has one entry."""
-    given = settings(words)
-    if given is not None and not isinstance(given.get(name, []), list):
-        given[name] = [given[name]]
-    return given
+    Raises:
+        argparse.ArgumentTypeError: if it is none.
+    """
+    number = whole_number(text)
+    if number is None:
+        raise argparse.ArgumentTypeError(f'must be a whole number, got {text!r}')
+    return number
 
 
 def table(scores: dict[str, float]) -> str:
@@ -144,10 +90,20 @@ def table(scores: dict[str, float]) -> str:
 
 def _check_device(name: str | None) -> None:
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).tolist()  # the device 'meta' makes tensors, but of nothing
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         # torch has a kind of error for each way in which a device is missing.
         raise ValueError(f'--device {name} cannot be used: {str(error).partition(chr(10))[0]}') from error
+
+
+def _check_outputs(args: argparse.Namespace, options: dict[str, Any]) -> None:
+    """Check that the outputs can be written, and are none of the inputs."""
+    read = (args.file, args.labels, (options['whitening'] or {}).get('fit'))
+    inputs = [file for path in read if isinstance(path, str) for file in files_of(path)]
+    tables = () if args.values is None else (args.values, class_table(args.values))
+    for path in (*filter(None, [args.json]), *tables):
+        if path != '-':
+            prepare_output(path, inputs=map(str, inputs))
 
 
 def evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
@@ -156,15 +112,13 @@ def evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError, TypeError, KeyError, OSError, ImportError: for input that cannot be read or scored.
     """
-    if args.json and args.json != '-':
-        prepare_output(args.json)
     options = build_options(args)
+    _check_outputs(args, options)
     _check_device(args.device)
-    PrefixScoring(**options)  # before a large file is read
+    build_scoring(args, options)  # before a large file is read
     saved = read_embeddings(args.file, args.labels)
     facts = saved.facts
-    protocol = options['protocol'] if facts.parts is None else PerPart(options['protocol'])
-    scoring = PrefixScoring(**{**options, 'protocol': protocol})
+    scoring = build_scoring(args, options, facts)
     scores = scoring(saved.embeddings, facts, args.device)
     rows, width = saved.embeddings.shape
     return dict(

@@ -1,10 +1,13 @@
 """``mmdml evaluate``: scores of finished embeddings."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmdml.cli.options import debug_option, quiet_loading
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 _EXAMPLE = """\b
 Example:
@@ -78,24 +81,41 @@ def evaluate(**options: Any) -> None:
 
 
 def _evaluate(options: dict[str, Any]) -> None:
-    from mmdml.cli.embedding_scores import evaluate_file, parse_args, report, show_progress
+    from mmdml.cli.embedding_scores import evaluate_file, report, show_progress
 
     quiet_loading()
     show_progress()
-    report(evaluate_file(parse_args(_words(options))), options['json'])
+    report(evaluate_file(_arguments(options)), options['json'])
 
 
-def _words(options: dict[str, Any]) -> list[str]:
-    """Return the options as the words of tools/analysis_tools/eval_embeddings.py, which has one word a value."""
-    words = [options['file']]
-    for name, value in options.items():
-        if name in ('file', 'debug') or value is None:
-            continue
-        words.append(_flag(name))
-        if name in ('metrics', 'recall_at', 'widths'):
-            words += value.replace(',', ' ').split()
-        elif name in _NAMES or name in _SETTINGS:
-            words += value.split()
-        else:
-            words.append(str(value))
-    return words
+def _arguments(options: dict[str, Any]) -> 'Namespace':
+    """Return the options as tools/analysis_tools/eval_embeddings.py has them, which takes one word a value."""
+    from mmdml.cli.embedding_scores import parse_args
+
+    args = parse_args(['FILE'])
+    for name, text in options.items():
+        if text is not None:
+            setattr(args, name, _parsed(name, text))
+    return args
+
+
+def _parsed(name: str, text: Any) -> Any:
+    value = text
+    if name in ('metrics', 'recall_at', 'widths'):
+        value = text.replace(',', ' ').split()
+    elif name in _NAMES or name in _SETTINGS:
+        value = text.split()
+    if name in ('recall_at', 'widths'):
+        value = [_whole(name, word) for word in value]
+    if value in ('', []) and name not in _SETTINGS:
+        raise ValueError(f'{_flag(name)} {text!r}: there is nothing in it')
+    return value
+
+
+def _whole(name: str, word: str) -> int:
+    from mmdml.utils.tables import whole_number
+
+    number = whole_number(word)
+    if number is None:
+        raise ValueError(f'{_flag(name)} {word}: must be a whole number, or several with commas')
+    return number

@@ -80,6 +80,7 @@ def _index(options: dict[str, Any]) -> None:
         facts = dict(asdict(update), freed=freed, rows=rows, structure=structure and asdict(structure))
         click.echo(json.dumps(dict(facts, store=address, seconds=round(time.monotonic() - start, 2))))
         return
+    _warn_of_labels(update)
     click.echo(_summary(update, freed, rows, address))
     if structure is not None:
         click.echo(
@@ -110,6 +111,16 @@ def _describe(source: str, folder: str) -> 'Describe':
     from mmdml.apis.gallery_update import class_folder, listed, unlabeled
 
     return dict(folder=class_folder, none=unlabeled).get(source) or listed(source, folder)
+
+
+def _warn_of_labels(update: 'GalleryUpdate') -> None:
+    from mmdml.utils.names import printable
+
+    if update.absent:
+        first = printable(update.absent[0])
+        click.echo(f'labels: {len(update.absent)} rows name no picture of the folder, the first {first}', err=True)
+    if update.unlisted:
+        click.echo(f'labels: {update.unlisted} pictures have no row, and so no label', err=True)
 
 
 def _summary(update: 'GalleryUpdate', freed: int, rows: int, address: str) -> str:

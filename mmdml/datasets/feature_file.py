@@ -1,6 +1,7 @@
 """Features of a frozen backbone as a dataset: training without images."""
 
 import os.path as osp
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -51,7 +52,7 @@ class FeatureFile(RetrievalDataset):
     Raises:
         FileNotFoundError, ImportError: see ``read_columns``.
         ValueError: what ``read_embeddings`` refuses, such as rows without a label; a label that is not among the
-            ``class_names``; a class split that leaves no class.
+            ``class_names``, or two equal ones among these; a class split that leaves no class; numbers out of fp32.
 
     Config::
 
@@ -96,7 +97,7 @@ class FeatureFile(RetrievalDataset):
             rows, classes, labels = self._cut_test_classes(classes, labels)
         except ValueError as error:
             raise ValueError(f'{where}: {error}') from None
-        self._table = np.ascontiguousarray(saved.embeddings[rows], dtype=np.float32)
+        self._table = _as_fp32(where, saved.embeddings)[rows]
         paths = ([''] * len(rows)) if facts.paths is None else facts.paths[rows].tolist()
         more = {name: values[rows] for name, values in columns.items()}
         return Samples(paths, labels, classes, facts.roles[rows], {'feature_row': np.arange(len(rows)), **more})
@@ -207,9 +208,25 @@ class FeatureFile(RetrievalDataset):
         return self._sample_facts
 
 
+def _as_fp32(path: str, embeddings: np.ndarray) -> np.ndarray:
+    """Return embeddings in fp32, if none of them leaves its range."""
+    with np.errstate(over='ignore', under='ignore'):
+        table = np.ascontiguousarray(embeddings, dtype=np.float32)
+    lost = np.flatnonzero(~np.isfinite(table).all(1) | (~table.any(1) & embeddings.any(1)))
+    if len(lost):
+        raise ValueError(
+            f'{path}: {len(lost)} of {len(table)} embeddings leave the range of fp32 and would be inf or 0, the first '
+            f'is row {lost[0]}: scale them'
+        )
+    return table
+
+
 def _named(labels: np.ndarray, class_names: Sequence[str]) -> tuple[list[str], Sequence[str]]:
     """Return the name of each label, and all names: labels may be names, or positions among them."""
     names = [str(label) for label in labels]
+    repeated = [name for name, number in Counter(class_names).items() if number > 1]
+    if repeated:
+        raise ValueError(f'{repeated[0]!r} is there {class_names.count(repeated[0])} times among the class_names')
     unknown = sorted(set(names) - set(class_names)) if class_names else []
     if not unknown:
         return names, class_names

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmdml.structures.label_relations import SET_MEASURES, common_levels, hierarchy_codes, read_label_sets
 from mmdml.structures.row_facts import RowFacts
+from mmdml.utils.numbers import is_whole
 
 from .functional.graded import Gains, graded_ndcg
 
@@ -45,12 +46,20 @@ class GradedScores:
             raise ValueError('graded needs either levels=[...] or label_sets=..., the columns that grade relevance')
         if measure not in SET_MEASURES:
             raise ValueError(f'measure must be one of {list(SET_MEASURES)}, got {measure!r}')
-        self.levels = (levels,) if isinstance(levels, str) else tuple(levels or ())
+        self.levels = (
+            (levels,)
+            if isinstance(levels, str)
+            else tuple(levels)
+            if isinstance(levels, Sequence)
+            else (levels,) * bool(levels)
+        )
+        if not all(isinstance(name, str) for name in self.levels) or not isinstance(label_sets, str | None):
+            raise ValueError(f'levels and label_sets are names of columns, got {levels!r} and {label_sets!r}')
         self.label_sets = label_sets
         self.measure = measure
-        self.depths = tuple(k) if isinstance(k, Sequence) else (k,)
-        if not self.depths or not all(depth is None or depth >= 1 for depth in self.depths):
-            raise ValueError(f'k must be at least 1, or several such ranks, got {k}')
+        self.depths = tuple(k) if isinstance(k, Sequence) and not isinstance(k, str) else (k,)
+        if not self.depths or not all(depth is None or (is_whole(depth) and depth >= 1) for depth in self.depths):
+            raise ValueError(f'k must be at least 1, or several such ranks, got {k!r}')
         self.distance = distance
 
     @property

@@ -12,6 +12,7 @@ from mmdml.functional.inputs import to_matrix
 from mmdml.functional.query_expansion import alpha_query_expansion
 from mmdml.functional.whitening import PCAWhitening
 from mmdml.utils.near_names import check_settings
+from mmdml.utils.numbers import is_whole
 
 
 class Preparation:
@@ -84,8 +85,10 @@ class _Whitening:
 
     def __init__(self, distance: str, fit: str = 'gallery', **settings: Any) -> None:
         dim = settings.get('dim')
-        if dim is not None and (dim != int(dim) or dim < 1):
-            raise ValueError(f'whitening: dim must be an integer of at least 1, got {dim}')
+        if dim is not None and (not is_whole(dim) or dim < 1):
+            raise ValueError(f'whitening: dim must be an integer of at least 1, got {dim!r}')
+        if not isinstance(fit, str):
+            raise ValueError(f"whitening: fit must be 'gallery' or the name of a file, got {fit!r}")
         self.is_cosine = distance == 'cosine'
         self.fit = fit
         self.settings = settings

@@ -13,6 +13,11 @@ from mmdml.utils.files import prepare_output, write_atomically
 from .functional.query_values import QueryValues
 
 
+def class_table(path: str) -> str:
+    """Return the name of the table by class beside that by query."""
+    return f'{osp.splitext(path)[0]}.classes.csv'
+
+
 class ValueTables:
     """Two tables that grow with every search: ``NAME.csv`` by query, and ``NAME.classes.csv`` by class.
 
@@ -30,7 +35,7 @@ class ValueTables:
 
     def __init__(self, path: str) -> None:
         self.path = prepare_output(path, ('.csv',))
-        self.class_path = prepare_output(f'{osp.splitext(path)[0]}.classes.csv')
+        self.class_path = prepare_output(class_table(path))
         self.clear()
 
     def clear(self) -> None:

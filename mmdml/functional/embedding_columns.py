@@ -12,7 +12,8 @@ def join_sides(path: str, columns: Columns) -> Columns:
     """Query and gallery one after the other, with their roles.
 
     Raises:
-        ValueError: one side lacks an array, has another one, or not one entry for each of its embeddings.
+        ValueError: one side lacks an array, has another one, or not one entry for each of its embeddings; a further
+            column is there for both sides together and for each.
     """
     aside = [name for name in columns if name in EXTRAS or name.startswith(COLUMN_PREFIX)]
     extras = {name: columns.pop(name) for name in aside}
@@ -40,6 +41,9 @@ def join_sides(path: str, columns: Columns) -> Columns:
         if query.shape[1:] != gallery.shape[1:]:
             raise ValueError(f'{path}: query_{name} are of shape {query.shape}, gallery_{name} of {gallery.shape}')
         joined[name] = np.concatenate([query, gallery])
+    twice = sorted(set(joined) & set(extras))
+    if twice:
+        raise ValueError(f'{path} has {twice[0]!r} of both sides together, and of each of them: which is to be used?')
     sizes = [len(columns[prefix + 'embeddings']) for prefix in SIDES]
     return joined | extras | {'roles': np.repeat([QUERY, GALLERY], sizes)}
 

@@ -19,8 +19,8 @@ from .embedding_readers import (
     LABEL_READERS,
     Columns,
     read_file,
-    read_shards,
 )
+from .shard_reader import read_shards
 
 
 class SavedEmbeddings(NamedTuple):
@@ -48,10 +48,12 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
     file        holds
     ==========  ========================================================================================
     .npz        arrays ``embeddings (N, D)``, ``labels (N,)``, and optionally ``roles``, ``ids``, ``groups``, ``parts``,
-                ``paths``; or all of them twice, as ``query_embeddings``, ``gallery_embeddings``, ...; ``class_names``
-                and ``model_hash``; further columns by names such as ``column_camera``. Others are not looked at
+                ``paths``, and further columns by names such as ``column_camera``; or all of them twice, as
+                ``query_embeddings``, ``gallery_embeddings``, ...; ``class_names`` and ``model_hash``. Others are not
+                looked at
     .npy        embeddings ``(N, D)`` alone
-    .parquet    columns of the same names, embeddings as lists of numbers or tensors of one axis (needs pyarrow)
+    .parquet    columns of the same names but ``class_names`` and ``model_hash``, which are no columns; embeddings as
+                lists of numbers or tensors of one axis (needs pyarrow)
     a folder    shards of ``mmdml embed``: embeddings, paths and labels, the first folders of the paths
     ==========  ========================================================================================
 
@@ -62,7 +64,7 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
         path: of the embeddings.
         labels: file of the labels, where the other one has none, or in place of those of a folder: ``.npy``, ``.txt``
             with one a line, or ``.csv`` or ``.tsv`` with a header that names ``labels`` and optionally the other
-            columns.
+            columns, further ones in lower case.
 
     Returns:
         Arrays by name, in the plural; both sides one after the other with their roles, if there are two.

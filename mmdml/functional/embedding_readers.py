@@ -1,10 +1,8 @@
 """Columns of the kinds of files that embeddings and labels come in: .npz, .npy, .parquet, .txt, .csv and .tsv."""
 
-import json
 import os.path as osp
 import zipfile
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ COLUMNS = ('embeddings', 'labels', 'roles', 'ids', 'groups', 'parts', 'paths')
 #: What an .npz file may hold beside them.
 EXTRAS = ('class_names', 'model_hash')
 SIDES = ('query_', 'gallery_')
-#: Begins the names of further columns of an .npz file, such as ``column_camera``.
+#: Begins the names of further columns, such as ``column_camera``.
 COLUMN_PREFIX = 'column_'
 
 Columns = dict[str, np.ndarray]
@@ -38,37 +36,11 @@ def read_file(path: str, readers: dict[str, Callable[[str], Columns]]) -> Column
     return readers[kind](path)
 
 
-def read_shards(folder: str) -> Columns:
-    """``embeddings``, ``paths`` and ``labels`` of a folder that ``mmdml embed`` wrote, without unreadable pictures.
-
-    Raises:
-        ValueError: if it holds no shards, or one of them is damaged.
-    """
-    tables = sorted(Path(folder).glob('*.jsonl'))
-    if not tables:
-        raise ValueError(f'{folder} holds no shards NNNNN.jsonl and NNNNN.npy, as mmdml embed writes them')
-    rows, paths, labels = [], [], []
-    for table in tables:
-        try:
-            facts = [json.loads(line) for line in table.read_text(encoding='ascii').splitlines()]
-            numbers = {fact['row']: (fact['path'], fact['label']) for fact in facts if 'row' in fact}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f'{table} cannot be read, it is damaged ({error})') from error
-        rows.append(_read_npy(str(table.with_suffix('.npy')), 'embeddings')['embeddings'])
-        if sorted(numbers) != [*range(len(rows[-1]))]:
-            raise ValueError(f'{table} names {len(numbers)} pictures, its .npy file has {len(rows[-1])} rows')
-        paths += [numbers[row][0] for row in range(len(rows[-1]))]
-        labels += [numbers[row][1] for row in range(len(rows[-1]))]
-    if len({each.shape[1:] for each in rows}) > 1:
-        raise ValueError(f'{folder} holds embeddings of several shapes, {sorted({each.shape[1:] for each in rows})}')
-    columns = dict(paths=np.array(paths, np.str_), labels=np.array(labels, np.str_))
-    return dict(embeddings=np.concatenate(rows), **columns)
-
-
 def _known(names: Collection[str], prefix: str = '') -> dict[str, str]:
     """Which column each name stands for."""
     forms = {prefix + form: column for column in COLUMNS for form in (column, column[:-1])}
-    return {name: forms[name] for name in names if name in forms}
+    further = {name: name.removeprefix(prefix) for name in names if name.startswith(prefix + COLUMN_PREFIX)}
+    return {name: forms[name] for name in names if name in forms} | further
 
 
 def _pick(path: str, names: Collection[str], prefix: str, get: Callable[[str], np.ndarray]) -> Columns:
@@ -95,12 +67,17 @@ def _read_npz(path: str) -> Columns:
             columns |= {prefix + name: values for name, values in found.items()}
         if not any(name.endswith('embeddings') for name in columns):
             raise ValueError(f"{path} has no array 'embeddings' (or 'query_embeddings'), only {sorted(file.files)}")
-        for name in [name for name in file.files if name in EXTRAS or name.startswith(COLUMN_PREFIX)]:
+        for name in set(file.files).intersection(EXTRAS):
             columns[name] = _array(path, name, lambda name=name: file[name])
     return columns
 
 
-def _read_npy(path: str, column: str) -> Columns:
+def read_npy(path: str, column: str) -> Columns:
+    """Return the one array of an .npy file under a name.
+
+    Raises:
+        ValueError: if it is no such file, damaged, or holds Python objects.
+    """
     _check_magic(path, (b'\x93NUMPY',), '.npy')
     return {column: _array(path, 'it', lambda: np.load(path, allow_pickle=False))}
 
@@ -208,7 +185,8 @@ def _read_label_table(path: str) -> Columns:
     if 'labels' not in columns:
         raise ValueError(f"{path} has no column 'labels', its header names {table.header}")
     for name, values in columns.items():
-        blank = () if name == 'paths' else np.flatnonzero(np.char.strip(values) == '')
+        may_be_blank = name == 'paths' or name.startswith(COLUMN_PREFIX)
+        blank = () if may_be_blank else np.flatnonzero(np.char.strip(values) == '')
         if len(blank):
             line = table.lines[int(blank[0])]
             raise ValueError(f'{path}, line {line}: {name} are missing')
@@ -217,11 +195,11 @@ def _read_label_table(path: str) -> Columns:
 
 EMBEDDING_READERS: dict[str, Callable[[str], Columns]] = {
     '.npz': _read_npz,
-    '.npy': lambda path: _read_npy(path, 'embeddings'),
+    '.npy': lambda path: read_npy(path, 'embeddings'),
     '.parquet': _read_parquet,
 }
 LABEL_READERS: dict[str, Callable[[str], Columns]] = {
-    '.npy': lambda path: _read_npy(path, 'labels'),
+    '.npy': lambda path: read_npy(path, 'labels'),
     '.txt': _read_label_lines,
     '.csv': _read_label_table,
     '.tsv': _read_label_table,

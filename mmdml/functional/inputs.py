@@ -9,16 +9,20 @@ from torch import Tensor
 
 from mmdml.utils.arrays import plain_strings
 
+# Whole numbers of these types need not be numbers of fp32, which has all of up to 2^24.
+_WIDE = (torch.float64, torch.int64, torch.uint64, torch.int32, torch.uint32)
+
 
 def to_matrix(name: str, rows: Tensor | np.ndarray, device: str | torch.device | None) -> Tensor:
-    """``(N, D)`` embeddings as a tensor of fp32, or of fp64 if they come so and the device has it.
+    """``(N, D)`` embeddings as a tensor of fp32, or of fp64 if they come so or as wide integers, and the device has it.
 
     The tensor may share its memory with ``rows``, also where these are read-only: it is not to be written to.
 
     Raises:
-        ValueError: if they are no matrix, or rows without dimensions.
+        ValueError: if they are no matrix, rows without dimensions, or masked.
         TypeError: if they are no numbers.
     """
+    _refuse_masked(name, rows)
     if not isinstance(rows, Tensor):
         rows = _as_tensor(name, np.asarray(rows))
     if rows.ndim != 2:
@@ -47,8 +51,15 @@ def _as_tensor(name: str, rows: np.ndarray) -> Tensor:
 
 
 def precision_on(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """Return what embeddings of a type are computed in: fp32, or fp64 if they come so; MPS has no fp64."""
-    return dtype if dtype == torch.float64 and device.type != 'mps' else torch.float32
+    """Return what embeddings of a type are computed in: fp32, or fp64 if it does not hold them; MPS has no fp64."""
+    return torch.float64 if dtype in _WIDE and device.type != 'mps' else torch.float32
+
+
+def _refuse_masked(name: str, values: Any) -> None:
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f'{name} have {np.ma.count_masked(values)} masked entries, which would be read: leave them out'
+        )
 
 
 def check_finite(name: str, rows: Tensor) -> None:
@@ -116,7 +127,13 @@ def encode(
 
 
 def to_keys(name: str, keys: Any, rows: int) -> np.ndarray:
-    """Keys as a vector of int64 or str."""
+    """Keys as a vector of int64 or str; bytes are read as UTF-8.
+
+    Raises:
+        TypeError: if they are neither integers nor strings.
+        ValueError: if they are not one for each of the rows, not UTF-8, too large, or masked.
+    """
+    _refuse_masked(name, keys)
     # numpy cannot even hold bfloat16 to complain about it.
     is_float = isinstance(keys, Tensor) and keys.is_floating_point()
     if not is_float:
@@ -127,4 +144,9 @@ def to_keys(name: str, keys: Any, rows: int) -> np.ndarray:
         raise ValueError(f'{name} must have shape ({rows},), one per embedding, got {keys.shape}')
     if keys.dtype == np.uint64 and (keys > np.iinfo(np.int64).max).any():
         raise ValueError(f'{name} must fit int64, got {keys.max()}')
-    return keys.astype(np.int64) if keys.dtype.kind in 'iub' else keys.astype(np.str_)
+    if keys.dtype.kind != 'S':
+        return keys.astype(np.int64) if keys.dtype.kind in 'iub' else keys
+    try:
+        return np.char.decode(keys, 'utf-8')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{name} are bytes, and not UTF-8 ({error})') from None

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.utils.numbers import is_whole
+
 #: Rows whose differences to centroids are held at once: 32 MB at 2048 dimensions.
 _ROWS = 4096
 #: Largest exponents of two of the values that are clustered as they are: their squares are far inside fp32.
@@ -123,13 +125,13 @@ def _distances(rows: Tensor, centroids: Tensor, assignment: Tensor) -> Tensor:
 def _check(vectors: Tensor, num_clusters: int, seed: int, restarts: int, iterations: int) -> None:
     if vectors.ndim != 2 or not vectors.is_floating_point():
         raise ValueError(f'vectors must be a float matrix (N, D), got {vectors.dtype} of shape {tuple(vectors.shape)}')
-    if not 1 <= num_clusters <= len(vectors):
-        raise ValueError(f'num_clusters must be 1..{len(vectors)}, the number of vectors, got {num_clusters}')
-    if not 0 <= seed < 2**31:
-        raise ValueError(f'seed must be in 0..2^31-1, got {seed}')
+    if not is_whole(num_clusters) or not 1 <= num_clusters <= len(vectors):
+        raise ValueError(f'num_clusters must be 1..{len(vectors)}, the number of vectors, got {num_clusters!r}')
+    if not is_whole(seed) or not 0 <= seed < 2**31:
+        raise ValueError(f'seed must be an integer and in 0..2^31-1, got {seed!r}')
     for name, value in (('restarts', restarts), ('iterations', iterations)):
-        if value < 1:
-            raise ValueError(f'{name} must be at least 1, got {value}')
+        if not is_whole(value) or value < 1:
+            raise ValueError(f'{name} must be an integer and at least 1, got {value!r}')
 
 
 def _safe_scale(matrix: Tensor) -> float:

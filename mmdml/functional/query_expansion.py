@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.utils.numbers import is_number, is_whole
+
 from .exact_products import exact_products
 from .inputs import check_finite, encode, to_matrix
 from .space import unit_rows
@@ -57,13 +59,13 @@ def alpha_query_expansion(
         ValueError: if shapes do not fit, a side is empty or not finite, or a setting is out of range.
         TypeError: if ids are neither integers nor strings.
     """
-    if k != int(k) or k < 1:
-        raise ValueError(f'k must be an integer of at least 1, got {k}')
+    if not is_whole(k) or k < 1:
+        raise ValueError(f'k must be an integer of at least 1, got {k!r}')
     # Also refuses NaN.
-    if not 0 <= alpha < float('inf'):
-        raise ValueError(f'alpha must be 0 or more, got {alpha}')
-    if block_size < 1:
-        raise ValueError(f'block_size must be at least 1, got {block_size}')
+    if not is_number(alpha) or not 0 <= alpha < float('inf'):
+        raise ValueError(f'alpha must be 0 or more, got {alpha!r}')
+    if not is_whole(block_size) or block_size < 1:
+        raise ValueError(f'block_size must be at least 1, got {block_size!r}')
     own_gallery = gallery is None
     if own_gallery and gallery_ids is not None:
         raise ValueError('gallery_ids were given without a gallery')

@@ -5,13 +5,14 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from mmdml.utils.numbers import is_number, is_whole
+
 from .exact_products import exact_products
 from .inputs import check_finite, to_matrix
 from .neighbor_sets import add_shared, expanded_sets, indicator, to_tensors
 from .space import tree_sum, unit_rows
 
 DISTANCES = ('cosine', 'euclidean')
-
 #: A block of distances holds at most so many entries (256 MB in fp32), however large the gallery.
 _MAX_BLOCK_ENTRIES = 2**26
 
@@ -219,8 +220,7 @@ class KReciprocalEncoding:
 
 
 def _rows(name: str, rows: Tensor | np.ndarray, device: str | torch.device | None) -> Tensor:
-    rows = to_matrix(name, rows, device)
-    if len(rows) == 0:
+    if len(rows := to_matrix(name, rows, device)) == 0:
         raise ValueError(f'the {name} is empty')
     check_finite(name, rows)
     return rows
@@ -241,9 +241,9 @@ def _rows_at_once(block_size: int, columns: int) -> int:
 
 def _check(k1: int, k2: int, weight: float, distance: str, block_size: int) -> None:
     for name, value in (('k1', k1), ('k2', k2), ('block_size', block_size)):
-        if value != int(value) or value < 1:
-            raise ValueError(f'{name} must be an integer of at least 1, got {value}')
-    if not 0 <= weight <= 1:
-        raise ValueError(f'weight (lambda) must be in [0, 1], got {weight}')
+        if not is_whole(value) or value < 1:
+            raise ValueError(f'{name} must be an integer of at least 1, got {value!r}')
+    if not is_number(weight) or not 0 <= weight <= 1:
+        raise ValueError(f'weight (lambda) must be in [0, 1], got {weight!r}')
     if distance not in DISTANCES:
         raise ValueError(f'unknown distance {distance!r}; known are {list(DISTANCES)}')

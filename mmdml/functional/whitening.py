@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.utils.numbers import is_number, is_whole
+
 from .exact_products import exact_products
 from .inputs import check_finite, to_matrix
 from .space import unit_rows
@@ -57,10 +59,10 @@ class PCAWhitening:
         check_finite('the', embeddings)
         rows, width = embeddings.shape
         dim = width if dim is None else dim
-        if dim != int(dim) or not 1 <= dim <= width:
-            raise ValueError(f'dim must be 1..{width}, the dimensions of the embeddings, got {dim}')
-        if not 0 <= eps <= 1:
-            raise ValueError(f'eps must be in [0, 1], a share of the largest eigenvalue, got {eps}')
+        if not is_whole(dim) or not 1 <= dim <= width:
+            raise ValueError(f'dim must be 1..{width}, the dimensions of the embeddings, got {dim!r}')
+        if not is_number(eps) or not 0 <= eps <= 1:
+            raise ValueError(f'eps must be in [0, 1], a share of the largest eigenvalue, got {eps!r}')
         if rows <= dim:
             raise ValueError(
                 f'{rows} embeddings vary in at most {max(rows - 1, 0)} directions: {dim} components need at least '

@@ -52,7 +52,8 @@ class Neighbors:
     """The nearest rows of each query, best first; of equal scores the lower id comes first.
 
     Attributes:
-        scores: ``(Q, k)`` float32 cosine similarities in -1..1; ``-inf`` where a query has fewer than k neighbors.
+        scores: ``(Q, k)`` float32 cosine similarities in -1..1 but for rounding; ``-inf`` where a query has fewer than
+            k neighbors.
         ids: ``(Q, k)`` int64 row ids; -1 there.
     """
 

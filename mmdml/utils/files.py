@@ -2,8 +2,9 @@
 
 import os
 import socket
+import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +21,9 @@ def replaced_when_whole(path: str | Path) -> Iterator[Path]:
     Args:
         path: the file to replace or create; its folder must exist. A link is followed.
 
+    Raises:
+        FileExistsError: if there is a device, a pipe or the like.
+
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
@@ -29,6 +33,7 @@ def replaced_when_whole(path: str | Path) -> Iterator[Path]:
         ['a.txt']
     """
     target = Path(os.path.realpath(path))
+    _require_replaceable(target)
     beside = target.with_name(f'.{target.name}.{_HERE}-{os.getpid()}.tmp')
     remove_leftovers(target.parent, target.name)
     try:
@@ -71,24 +76,28 @@ def write_atomically(path: str | Path, mode: str = 'wb', **options: Any) -> Iter
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
-def prepare_output(path: str, endings: Sequence[str] = ()) -> str:
+def prepare_output(path: str, endings: Sequence[str] = (), inputs: Iterable[str] = ()) -> str:
     """Check that a file can be written later, and make its folder.
 
     Args:
         path: of the file.
         endings: what its name may end with, such as '.npz'; none: anything.
+        inputs: files that are read; the output must be none of them.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if the name ends otherwise.
-        OSError: if there is a folder of that name, or the place cannot be written to.
+        ValueError: if the name ends otherwise, or the file is one of the inputs.
+        OSError: if there is a folder, a device or a pipe of that name, or the place cannot be written to.
     """
     if endings and not path.lower().endswith(tuple(endings)):
         raise ValueError(f'the output file must end with {" or ".join(endings)}, got {path!r}')
     if os.path.isdir(path):
         raise IsADirectoryError(f'the output {os.path.abspath(path)} is a folder; name a file')
+    _require_replaceable(path)
+    if os.path.exists(path) and any(os.path.exists(each) and os.path.samefile(path, each) for each in inputs):
+        raise ValueError(f'the output {os.path.abspath(path)} is a file that is read; name another one')
     folder = os.path.dirname(os.path.abspath(path))
     try:
         os.makedirs(folder, exist_ok=True)
@@ -133,6 +142,12 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _require_replaceable(path: str | Path) -> None:
+    """Refuse what a rename would put a plain file in the place of: devices, pipes and sockets are for all programs."""
+    if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+        raise FileExistsError(f'the output {os.path.abspath(path)} is no regular file; name another one')
 
 
 def _flush(path: Path) -> None:

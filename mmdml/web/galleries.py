@@ -100,7 +100,9 @@ class Gallery:
         """
         where = self._where(labels) if labels else None
         found = self._computing.submit(self.store.search, vector, k + (without is not None), where).result()
-        near = [(id, score) for id, score in zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True)]
+        near = [
+            (id, score) for id, score in zip(found.ids[0].tolist(), found.scores[0].clip(-1, 1).tolist(), strict=True)
+        ]
         near = [(id, score) for id, score in near if id not in (-1, without)][:k]
         rows = self.store.get([id for id, _ in near])
         return [Hit(row, score) for row, (_, score) in zip(rows, near, strict=True) if row is not None]

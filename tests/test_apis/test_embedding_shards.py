@@ -97,3 +97,33 @@ def test_shards_of_another_model_list_or_size_are_refused(embed, pictures, tmp_p
         write_shards(embed, pictures, out, rank=3, ranks=3)
     with pytest.raises(FileNotFoundError, match='there is no folder'):
         write_shards(embed, tmp_path / 'nowhere', out)
+
+
+def test_a_folder_that_lacks_shards_is_not_scored_and_is_completed(embed, pictures, tmp_path):
+    out = tmp_path / 'out'
+    write_shards(embed, pictures, out, shard_size=10)
+    whole = contents(out)
+    (out / '00001.npy').unlink()
+    (out / '00003.npy').unlink()
+    (out / '00003.jsonl').unlink()
+    with pytest.raises(ValueError, match='2 of 4 shards are missing, the first is 00001; run mmdml embed again'):
+        read_embeddings(str(out))
+    assert write_shards(embed, pictures, out, shard_size=10).written == 2
+    assert contents(out).keys() == whole.keys() and len(read_embeddings(str(out)).embeddings) == 36
+
+
+@pytest.mark.parametrize('text', ['[1]', '{"pictures": 36, "shard', '{"pictures": 36, "shard_size": 0}', '{}'])
+def test_damaged_facts_are_named_by_their_file(embed, pictures, tmp_path, text):
+    write_shards(embed, pictures, tmp_path, shard_size=40)
+    (tmp_path / 'embeddings.json').write_text(text)
+    for read_or_write in (lambda: read_embeddings(str(tmp_path)), lambda: write_shards(embed, pictures, tmp_path)):
+        with pytest.raises(ValueError, match=r'embeddings.json cannot be read, it is damaged \('):
+            read_or_write()
+
+
+@pytest.mark.parametrize('text', ['{"path": "a.png", "la', '[1]\n'])
+def test_a_damaged_table_is_named(embed, pictures, tmp_path, text):
+    write_shards(embed, pictures, tmp_path, shard_size=40)
+    (tmp_path / '00000.jsonl').write_text(text)
+    with pytest.raises(ValueError, match='00000.jsonl cannot be read, it is damaged'):
+        write_shards(embed, pictures, tmp_path, shard_size=40)

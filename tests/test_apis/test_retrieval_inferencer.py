@@ -113,3 +113,14 @@ def test_mistakes_are_named_before_pictures_are_embedded(embed, gallery, tmp_pat
         ImageRetrievalInferencer(embed, tmp_path)
     with pytest.raises(TypeError, match='its options already, got device'):
         ImageRetrievalInferencer(embed, gallery, device='cpu')
+
+
+def test_no_cosine_is_beyond_one(embed, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(200, embed.dimensions)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    twice = np.concatenate([rows, rows])
+    with LocalStore.open(tmp_path, embed.dimensions, embed.model_hash, write=True) as store:
+        ids = store.add(twice, [Item(f'{row}.png', '', 1, str(row)) for row in range(len(twice))])
+        assert store.search(rows, 1).scores.max() > 1
+        search = ImageRetrievalInferencer(embed, store)
+        assert max(search.similar(id, k=1)[0].score for id in ids[:200]) == 1

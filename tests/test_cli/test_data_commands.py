@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from mmdml.cli.embedding_scores import parse_args
-from mmdml.cli.evaluate import CHOICES, _words, evaluate
+from mmdml.cli.evaluate import CHOICES, _arguments, evaluate
 from mmdml.cli.main import main
 from mmdml.evaluation.functional.options import CHOICES as KNOWN
 from mmdml.evaluation.functional.options import SearchOptions
@@ -66,9 +66,54 @@ def test_evaluate_ends_in_one_line_with_the_remedy(embeddings):
 
 
 def test_bare_settings_take_defaults_and_lists_may_have_commas_or_blanks():
-    assert _words(dict(file='x', rerank='', recall_at='1, 2 4', debug=False, labels=None)) == [
-        *('x', '--rerank', '--recall-at', '1', '2', '4')
-    ]
+    args = _arguments(dict(file='-x', rerank='', recall_at='1, 2 4', metrics='mAP,RP', debug=False, labels=None))
+    assert (args.file, args.rerank, args.recall_at, args.metrics) == ('-x', [], [1, 2, 4], ['mAP', 'RP'])
+    assert args.labels is None and args.distance == 'cosine'
+
+
+@pytest.mark.parametrize(
+    'option, value, words',
+    [
+        ('--protocol', 'SingleGalleryShot repeat=3', "argument 'repeat'"),
+        ('--protocol', 'SingleGalleryShot seed=x', "seed must be an integer of 0 or more, got 'x'"),
+        ('--protocol', 'SingleGalleryShot repeats=2.0', 'repeats must be an integer of at least 1, got 2.0'),
+        ('--expand', 'k=3.0', 'k must be an integer of at least 1, got 3.0'),
+        ('--expand', 'k=1_0', "k must be an integer of at least 1, got '1_0'"),
+        ('--expand', 'alpha=inf', "alpha must be 0 or more, got 'inf'"),
+        ('--whiten', 'dim=2.0', 'dim must be an integer of at least 1, got 2.0'),
+        ('--whiten', 'fit=3', 'fit must be'),
+        ('--rerank', 'weight=nan', "weight (lambda) must be in [0, 1], got 'nan'"),
+        ('--rerank', 'k1=20.0', 'k1 must be an integer of at least 1, got 20.0'),
+        ('--verification', 'fpr=0.1,', "'fpr=0.1,' lacks a value beside a comma"),
+        ('--verification', 'fpr=x', "fpr must hold rates in (0, 1], got ['x']"),
+        ('--verification', 'fpr={1:[]}', 'fpr must hold rates in (0, 1]'),
+        ('--consistency', 'fpr_range=0.1,x', "two rising rates in (0, 1], got [0.1, 'x']"),
+        ('--consistency', 'points=9.5', 'points must be an integer and at least 2, got 9.5'),
+        ('--graded', 'levels=coarse k=x', "k must be at least 1, or several such ranks, got 'x'"),
+        ('--graded', 'levels=1', 'levels and label_sets are names of columns, got 1'),
+        ('--clustering', 'NMI seed=1.5', 'seed must be an integer, got 1.5'),
+        ('--clustering', 'iterations=x', "iterations must be an integer and at least 1, got 'x'"),
+        ('--device', 'meta', 'cannot be used'),
+        ('--recall-at', '9999999999999999999999', 'recall_at must hold integers of at most 2147483647'),
+        ('--recall-at', '1.5', 'must be a whole number'),
+        ('--recall-at', '1_0', 'must be a whole number'),
+        ('--recall-at', '', 'there is nothing in it'),
+        ('--widths', 'x', 'must be a whole number'),
+        ('--metrics', '', 'there is nothing in it'),
+        ('--metrics', '-x', "unknown metrics ['-x']"),
+        ('--json', '', 'there is nothing in it'),
+        ('--labels', '', 'there is nothing in it'),
+    ],
+)
+def test_wrong_values_end_in_one_line_with_option_and_value(embeddings, option, value, words):
+    (line,) = run('evaluate', embeddings, option, value, code=1).stderr.strip().splitlines()
+    assert line.startswith(f'error: {option} {value or repr(value)}')
+    assert words in line
+
+
+def test_an_option_is_not_blamed_for_what_two_do_together(embeddings):
+    done = run('evaluate', embeddings, '--rerank', '--distance', 'dot', code=1)
+    assert done.stderr.startswith("error: re-ranking needs one of the distances ['cosine', 'euclidean'], got 'dot'")
 
 
 def test_verify_says_what_is_off_and_leaves_with_it(pictures, tmp_path):

@@ -470,6 +470,24 @@ def test_the_place_of_the_json_file_is_made_or_refused_before_any_work(fails, pl
     assert 'is a folder; name a file' in fails(tmp_path / 'none.npz', '--json', tmp_path)
 
 
+@pytest.mark.parametrize(
+    'options',
+    [
+        ('--json', 'plain.npz'),
+        ('--json', 'labels.csv', '--labels', 'labels.csv'),
+        ('--json', 'train.npz', '--whiten', 'fit=train.npz'),
+        ('--values', 'labels.csv', '--labels', 'labels.csv'),
+    ],
+    ids=' '.join,
+)
+def test_outputs_that_are_inputs_are_refused(fails, plain, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    for name in ('labels.csv', 'train.npz'):
+        (tmp_path / name).write_bytes(plain.read_bytes())
+    assert f'{options[1]} is a file that is read; name another one' in fails('plain.npz', *options)
+    assert (tmp_path / options[1]).read_bytes() == plain.read_bytes()
+
+
 def test_recall_at_counts_beside_other_metrics(score, plain):
     assert list(score(plain, '--metrics', 'mAP', '--recall-at', 3)) == ['Recall@3', 'mAP']
     assert list(score(plain, '--metrics', 'mAP')) == ['mAP']

@@ -71,13 +71,29 @@ def test_labels_and_metadata_come_from_a_table_and_follow_it(model, folder, tmp_
     arguments = ('index', folder, '--store', store, '--label-from', table, *model)
     mmdml(*arguments)
     table.write_text('path,label,camera\nclass_1/0.png,wren,007\nclass_2/0.png,tawny owl,008\n')
-    assert '36 unchanged, 1 relabeled' in mmdml(*arguments).stdout
+    done = mmdml(*arguments)
+    assert '36 unchanged, 1 relabeled' in done.stdout
+    assert done.stderr.splitlines() == ['labels: 34 pictures have no row, and so no label']
     query = ('search', folder / 'class_1/0.png', '--store', store, *model)
     found = json.loads(mmdml(*query, '--where', 'camera=008', '--json').stdout)['queries'][0]['matches']
     assert [(match['label'], match['metadata']) for match in found] == [('tawny owl', {'camera': '008'})]
     with LocalStore.open(store) as opened:
         assert opened.values('label') == {'': 34, 'wren': 1, 'tawny owl': 1}
     assert mmdml(*query, '--where', 'camera=9').stdout == 'no picture of the store fits\n'
+
+
+def test_rows_and_pictures_without_each_other_are_counted(model, folder, tmp_path):
+    table = tmp_path / 'table.csv'
+    table.write_text('path,label\nclass_1/0.png,wren\nclass_1/00.png,wren\nclass_9/0.png,owl\n')
+    arguments = ('index', folder, '--store', tmp_path / 'store', '--label-from', table, *model)
+    assert mmdml(*arguments).stderr.splitlines()[-2:] == [
+        'labels: 2 rows name no picture of the folder, the first class_1/00.png',
+        'labels: 35 pictures have no row, and so no label',
+    ]
+    facts = json.loads(mmdml(*arguments, '--json').stdout)
+    assert (facts['absent'], facts['unlisted']) == (['class_1/00.png', 'class_9/0.png'], 35)
+    facts = json.loads(mmdml('index', folder, '--store', tmp_path / 'folders', '--json', *model).stdout)
+    assert (facts['absent'], facts['unlisted']) == ([], 0)
 
 
 def test_duplicates_are_listed_in_groups_and_leaks_between_a_folder_and_a_store_in_pairs(model, folder, tmp_path):

@@ -234,3 +234,41 @@ def test_a_label_that_is_not_among_the_class_names_is_named(tmp_path, labels, la
     np.savez(tmp_path / 'f.npz', embeddings=features(3), labels=labels, class_names=['wren', 'robin', 'finch'])
     with pytest.raises(ValueError, match=f'f.npz: the label {label} is not among its 3 class_names'):
         FeatureFile(str(tmp_path / 'f.npz'))
+
+
+def test_two_classes_of_one_name_are_not_merged(tmp_path):
+    np.savez(tmp_path / 'f.npz', embeddings=features(3), labels=[0, 1, 2], class_names=['jay', 'jay', 'owl'])
+    with pytest.raises(ValueError, match="f.npz: 'jay' is there 2 times among the class_names"):
+        FeatureFile(str(tmp_path / 'f.npz'))
+
+
+@pytest.mark.parametrize('value', [1e300, 1e-300])
+def test_numbers_that_single_precision_does_not_hold_are_named(tmp_path, value):
+    rows = np.array([[1.0, 0], [value, value], [0, 1], [0, 0]])
+    np.savez(tmp_path / 'f.npz', embeddings=rows, labels=[0, 1, 0, 1])
+    with pytest.raises(ValueError, match='f.npz: 1 of 4 embeddings leave the range of fp32.*the first is row 1'):
+        FeatureFile(str(tmp_path / 'f.npz')).full_init()
+    np.savez(tmp_path / 'f.npz', embeddings=rows[[0, 2, 3]], labels=[0, 1, 0])
+    assert FeatureFile(str(tmp_path / 'f.npz')).width == 2
+
+
+def test_further_columns_are_read_from_every_kind_of_file(tmp_path):
+    pyarrow = pytest.importorskip('pyarrow')
+    from pyarrow import parquet
+
+    x, labels, coarse = features(4), ['a', 'b', 'a', 'b'], ['x', '', 'x', 'y']
+    columns = dict(embeddings=x.tolist(), labels=labels, column_coarse=coarse)
+    parquet.write_table(pyarrow.table(columns), tmp_path / 'f.parquet')
+    sides = dict(embeddings=x, labels=labels, column_coarse=coarse)
+    halves = {'query_': slice(0, 1), 'gallery_': slice(1, None)}
+    both = {side + name: values[part] for side, part in halves.items() for name, values in sides.items()}
+    np.savez(tmp_path / 'both.npz', **both)
+    np.save(tmp_path / 'f.npy', x)
+    rows = ''.join(f'{label},{cell}\n' for label, cell in zip(labels, coarse, strict=True))
+    (tmp_path / 'table.csv').write_text(f'Label,Column_Coarse\n{rows}')
+    for name, table in (('f.parquet', None), ('both.npz', None), ('f.npy', 'table.csv')):
+        dataset = FeatureFile(name, label_file=table, data_root=str(tmp_path))
+        assert dataset.columns['coarse'].tolist() == coarse, name
+    np.savez(tmp_path / 'twice.npz', **both, column_coarse=coarse)
+    with pytest.raises(ValueError, match="twice.npz has 'column_coarse' of both sides together, and of each"):
+        FeatureFile('twice.npz', data_root=str(tmp_path))

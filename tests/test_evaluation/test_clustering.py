@@ -203,7 +203,7 @@ def test_number_of_clusters_can_differ_from_that_of_classes():
     [
         (dict(metrics=['NMII']), ValueError, r"unknown metrics \['NMII'\]"),
         (dict(metrics=[]), ValueError, 'unknown metrics'),
-        (dict(repeats=0), ValueError, 'repeats must be at least 1, got 0'),
+        (dict(repeats=0), ValueError, 'repeats must be an integer and at least 1, got 0'),
         (dict(num_clusters=61), ValueError, r'num_clusters must be 1..60.*got 61'),
         (dict(labels=[0, 1]), ValueError, r'labels must have shape \(60,\)'),
         (dict(labels=np.zeros(60, np.float32)), TypeError, 'labels must be integers or strings, got float32'),

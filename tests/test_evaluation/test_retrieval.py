@@ -387,6 +387,51 @@ def test_double_precision_is_kept_but_where_the_device_has_none():
     assert precision_on(cpu, torch.bfloat16) == precision_on(mps, torch.float16) == torch.float32
 
 
+@pytest.mark.parametrize('dtype', [np.int32, np.int64, np.uint32, np.uint64])
+def test_whole_numbers_that_single_precision_does_not_hold_are_scored_as_they_are(dtype):
+    rows, labels = np.array([[2**24 + 1], [2**24], [2**24 + 1], [2**24 + 3]]), [1, 0, 1, 0]
+    options = dict(distance='euclidean', recall_at=[1], metrics=['Recall@K', 'mAP'])
+    scores = retrieval_scores(rows.astype(dtype), labels, **options)
+    assert scores == retrieval_scores(rows.astype(np.float64), labels, **options)
+    assert scores == pytest.approx({'Recall@1': 1 / 2, 'mAP': 2 / 3})
+
+
+def test_whole_numbers_that_single_precision_holds_stay_there():
+    cpu = torch.device('cpu')
+    assert {precision_on(cpu, kind) for kind in (torch.int8, torch.uint8, torch.int16, torch.uint16)} == {torch.float32}
+    assert precision_on(torch.device('mps'), torch.int64) == torch.float32
+
+
+def test_labels_in_bytes_are_read_as_texts():
+    x, labels = clustered()
+    names = [f'é{label}' for label in labels.tolist()]
+    assert retrieval_scores(x, np.array([name.encode() for name in names])) == retrieval_scores(x, names)
+    with pytest.raises(ValueError, match='query_labels are bytes, and not UTF-8'):
+        retrieval_scores(x, np.array([name.encode('latin-1') for name in names]))
+
+
+def test_masked_entries_are_refused():
+    x, labels = clustered()
+    hidden = np.arange(len(x)) == 3
+    with pytest.raises(ValueError, match='query_labels have 1 masked entries'):
+        retrieval_scores(x, np.ma.array(labels.numpy(), mask=hidden))
+    with pytest.raises(ValueError, match='query have .* masked entries'):
+        retrieval_scores(np.ma.array(x.numpy(), mask=np.repeat(hidden[:, None], x.shape[1], 1)), labels)
+    assert retrieval_scores(x, np.ma.array(labels.numpy())) == retrieval_scores(x, labels)
+
+
+def test_one_k_may_be_a_number_of_numpy():
+    x, labels = clustered()
+    assert retrieval_scores(x, labels, recall_at=np.int64(2)) == retrieval_scores(x, labels, recall_at=2)
+
+
+@pytest.mark.parametrize('options', [dict(recall_at=[10**22]), dict(metrics=[f'Recall@{10**22}'])])
+def test_a_rank_that_no_tensor_holds_is_named(options):
+    x, labels = clustered()
+    with pytest.raises(ValueError, match=f'{10**22}'):
+        retrieval_scores(x, labels, **options)
+
+
 @pytest.mark.parametrize('distance', ['cosine', 'dot', 'euclidean'])
 def test_the_callers_embeddings_are_not_changed(distance):
     x, labels = clustered()

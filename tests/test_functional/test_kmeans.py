@@ -141,10 +141,10 @@ def test_too_few_distinct_vectors_leave_clusters_empty_with_a_warning(caplog):
     [
         (dict(num_clusters=6), r'num_clusters must be 1\.\.5, the number of vectors, got 6'),
         (dict(num_clusters=0), r'num_clusters must be 1\.\.5, the number of vectors, got 0'),
-        (dict(num_clusters=2, seed=2**31), r'seed must be in 0\.\.2\^31-1, got 2147483648'),
-        (dict(num_clusters=2, seed=-1), r'seed must be in 0\.\.2\^31-1, got -1'),
-        (dict(num_clusters=2, restarts=0), 'restarts must be at least 1, got 0'),
-        (dict(num_clusters=2, iterations=0), 'iterations must be at least 1, got 0'),
+        (dict(num_clusters=2, seed=2**31), r'seed must be an integer and in 0\.\.2\^31-1, got 2147483648'),
+        (dict(num_clusters=2, seed=-1), r'seed must be an integer and in 0\.\.2\^31-1, got -1'),
+        (dict(num_clusters=2, restarts=0), 'restarts must be an integer and at least 1, got 0'),
+        (dict(num_clusters=2, iterations=0), 'iterations must be an integer and at least 1, got 0'),
     ],
 )
 def test_impossible_settings_are_errors(options, message):

@@ -2,12 +2,13 @@ import errno
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 
 import pytest
 
-from mmdml.utils.files import remove_leftovers, replaced_when_whole, write_atomically
+from mmdml.utils.files import prepare_output, remove_leftovers, replaced_when_whole, write_atomically
 
 KILLED = """
 import os, signal, sys
@@ -100,3 +101,23 @@ def test_a_link_stays_a_link(old, tmp_path):
     with write_atomically(link, 'w') as file:
         file.write('new')
     assert link.is_symlink() and old.read_text() == 'new' and os.path.samefile(link, old)
+
+
+def test_a_pipe_is_neither_replaced_nor_taken_for_an_output(tmp_path):
+    pipe, link = tmp_path / 'pipe.json', tmp_path / 'link.json'
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(FileExistsError, match=f'{path.name} is no regular file'):
+            prepare_output(str(path))
+        with pytest.raises(FileExistsError, match='pipe.json is no regular file'), write_atomically(path, 'w') as file:
+            file.write('new')
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode) and names(tmp_path) == ['link.json', 'pipe.json']
+
+
+def test_an_output_is_no_input_by_any_name(old, tmp_path):
+    link = tmp_path / 'link.csv'
+    link.symlink_to(old)
+    with pytest.raises(ValueError, match='link.csv is a file that is read'):
+        prepare_output(str(link), inputs=[str(tmp_path / 'nowhere'), str(old)])
+    assert prepare_output(str(old), inputs=[str(tmp_path / 'nowhere')]) == str(old)

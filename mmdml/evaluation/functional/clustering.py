@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmdml.functional.inputs import check_finite, to_keys, to_matrix
 from mmdml.utils.near_names import did_you_mean
+from mmdml.utils.numbers import is_whole
 
 from .partitions import CLUSTERING_METRICS, Keys, agreement
 
@@ -61,8 +62,10 @@ def clustering_scores(
     if unknown or not metrics:
         near = did_you_mean(unknown[0], CLUSTERING_METRICS) if unknown else ''
         raise ValueError(f'unknown metrics {unknown}; known are {list(CLUSTERING_METRICS)}{near}')
-    if repeats < 1:
-        raise ValueError(f'repeats must be at least 1, got {repeats}')
+    if not is_whole(repeats) or repeats < 1:
+        raise ValueError(f'repeats must be an integer and at least 1, got {repeats!r}')
+    if not is_whole(seed):
+        raise ValueError(f'seed must be an integer, got {seed!r}')
     embeddings = to_matrix('embeddings', embeddings, 'cpu')
     num_clusters = count_clusters(labels, len(embeddings), num_clusters)
     check_finite('the', embeddings)
@@ -96,6 +99,6 @@ def count_clusters(labels: Keys, rows: int, num_clusters: int | None = None) -> 
     if rows == 0:
         raise ValueError('there are no embeddings to cluster')
     number = len(np.unique(keys)) if num_clusters is None else num_clusters
-    if not 1 <= number <= rows:
-        raise ValueError(f'num_clusters must be 1..{rows}, the number of embeddings, got {number}')
+    if not is_whole(number) or not 1 <= number <= rows:
+        raise ValueError(f'num_clusters must be 1..{rows}, the number of embeddings, got {number!r}')
     return number

@@ -11,6 +11,7 @@ from mmdml.functional.exact_products import exact_products
 from mmdml.functional.inputs import check_finite, encode, to_matrix
 from mmdml.functional.space import unit_rows
 from mmdml.utils.near_names import did_you_mean
+from mmdml.utils.numbers import is_whole
 
 from .arguments import Keys
 
@@ -67,8 +68,8 @@ class PairScores:
         if distance not in SIMILARITIES:
             known = list(SIMILARITIES)
             raise ValueError(f'unknown distance {distance!r}; known are {known}{did_you_mean(distance, known)}')
-        if block_size < 1:
-            raise ValueError(f'block_size must be at least 1, got {block_size}')
+        if not is_whole(block_size) or block_size < 1:
+            raise ValueError(f'block_size must be at least 1, got {block_size!r}')
         rows = to_matrix('embeddings', embeddings, device)
         check_finite('the', rows)
         if len(rows) == 0:

@@ -17,6 +17,8 @@ from .ranks import TIES
 from .searches import SEARCHES, RerankedSearch
 
 NO_POSITIVE = ('skip', 'miss')
+# No gallery is deeper, and tensors hold no whole number of any size.
+_MAX_K = 2**31 - 1
 
 
 def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measure]:
@@ -27,7 +29,7 @@ def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measu
         recall_at: the K of 'Recall@K'.
 
     Raises:
-        ValueError: if there are no names, one is unknown, or a K is not positive.
+        ValueError: if there are no names, one is unknown, or a K is not positive or no int32.
         TypeError: if a K of ``recall_at`` is no integer.
     """
     if isinstance(names, str):
@@ -36,6 +38,8 @@ def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measu
         raise TypeError(f'recall_at must hold integers, got {tuple(recall_at)}')
     if any(k < 1 for k in recall_at):
         raise ValueError(f'recall_at must hold positive integers, got {tuple(recall_at)}')
+    if any(k > _MAX_K for k in recall_at):
+        raise ValueError(f'recall_at must hold integers of at most {_MAX_K}, got {tuple(recall_at)}')
     measures: list[Measure] = []
     unknown = []
     for name in names:
@@ -44,7 +48,7 @@ def parse_measures(names: Sequence[str], recall_at: Sequence[int]) -> list[Measu
             measures += [AT_K['Recall'](int(k)) for k in recall_at]
         elif name in FIXED:
             measures.append(FIXED[name])
-        elif family in AT_K and re.fullmatch('[1-9][0-9]*', k):
+        elif family in AT_K and re.fullmatch('[1-9][0-9]*', k) and int(k) <= _MAX_K:
             measures.append(AT_K[family](int(k)))
         else:
             unknown.append(name)
@@ -89,7 +93,7 @@ class SearchOptions:
     block_size: int = 1024
 
     def __post_init__(self) -> None:
-        recall_at = (self.recall_at,) if isinstance(self.recall_at, int) else self.recall_at
+        recall_at = (self.recall_at,) if isinstance(self.recall_at, Integral) else self.recall_at
         measures = parse_measures(self.metrics, recall_at)
         for name, value in (('recall_at', tuple(recall_at)), ('metrics', tuple(self.metrics))):
             object.__setattr__(self, name, value)

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.utils.numbers import is_number, is_whole
+
 from .arguments import Keys
 from .image_pairs import PairScores
 from .roc import Roc
@@ -53,11 +55,12 @@ def threshold_consistency(
             range.
         TypeError: if labels or ids are neither integers nor strings.
     """
-    if np.shape(fpr_range) != (2,) or not 0 < fpr_range[0] < fpr_range[1] <= 1:
+    of_numbers = np.shape(fpr_range) == (2,) and all(map(is_number, fpr_range))
+    if not of_numbers or not 0 < fpr_range[0] < fpr_range[1] <= 1:
         raise ValueError(f'fpr_range must be two rising rates in (0, 1], got {fpr_range!r}')
     low, high = fpr_range
-    if points < 2:
-        raise ValueError(f'points must be at least 2, got {points}')
+    if not is_whole(points) or points < 2:
+        raise ValueError(f'points must be an integer and at least 2, got {points!r}')
     pairs = PairScores(embeddings, labels, ids, distance, block_size, device)
     roc = Roc(pairs)
     roc.prepare(fpr_range)

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdml.utils.numbers import is_number
+
 from .arguments import Keys
 from .image_pairs import PairScores
 from .roc import Roc
@@ -57,7 +59,7 @@ def verification_scores(
             rate is out of range, or a name is unknown.
         TypeError: if labels or ids are neither integers nor strings.
     """
-    wrong = [rate for rate in fpr if not 0 < rate <= 1]
+    wrong = [rate for rate in fpr if not is_number(rate) or not 0 < rate <= 1]
     if wrong:
         raise ValueError(f'fpr must hold rates in (0, 1], got {wrong}')
     roc = Roc(PairScores(embeddings, labels, ids, distance, block_size, device))

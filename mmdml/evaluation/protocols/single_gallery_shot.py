@@ -6,6 +6,7 @@ import numpy as np
 
 from mmdml.registry import PROTOCOLS
 from mmdml.structures.row_facts import QUERY_AND_GALLERY, RowFacts
+from mmdml.utils.numbers import is_whole
 from mmdml.utils.seeding import Stream, numpy_generator
 
 from .base import Split
@@ -34,10 +35,10 @@ class SingleGalleryShot:
     """
 
     def __init__(self, repeats: int = 10, seed: int = 0) -> None:
-        if repeats != int(repeats) or repeats < 1:
-            raise ValueError(f'repeats must be an integer of at least 1, got {repeats}')
-        if seed != int(seed) or seed < 0:
-            raise ValueError(f'seed must be an integer of 0 or more, got {seed}')
+        if not is_whole(repeats) or repeats < 1:
+            raise ValueError(f'repeats must be an integer of at least 1, got {repeats!r}')
+        if not is_whole(seed) or seed < 0:
+            raise ValueError(f'seed must be an integer of 0 or more, got {seed!r}')
         self.repeats = repeats
         self.seed = int(seed)
 

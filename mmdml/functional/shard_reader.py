@@ -1,0 +1,104 @@
+"""A folder of embeddings in shards, as ``mmdml embed`` writes it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmdml.utils.names import printable
+
+from .embedding_readers import Columns, read_npy
+
+#: What all shards share: the model, and the pictures that they are of.
+SHARD_FACTS = 'embeddings.json'
+_KINDS = ('.npy', '.jsonl')
+
+
+def read_shards(folder: str) -> Columns:
+    """``embeddings``, ``paths`` and ``labels`` of a folder that ``mmdml embed`` wrote, without unreadable pictures.
+
+    Raises:
+        ValueError: if it holds no shards, not all of them, or a damaged one.
+    """
+    stems = _stems(Path(folder))
+    rows, paths, labels = [], [], []
+    for stem in stems:
+        table = stem.with_suffix('.jsonl')
+        try:
+            numbers = {fact['row']: (fact['path'], fact['label']) for fact in read_shard_table(table) if 'row' in fact}
+        except (KeyError, TypeError) as error:
+            raise ValueError(f'{printable(table)} cannot be read, it is damaged ({error})') from error
+        rows.append(read_npy(str(stem.with_suffix('.npy')), 'embeddings')['embeddings'])
+        if sorted(numbers) != [*range(len(rows[-1]))]:
+            raise ValueError(f'{table} names {len(numbers)} pictures, its .npy file has {len(rows[-1])} rows')
+        paths += [numbers[row][0] for row in range(len(rows[-1]))]
+        labels += [numbers[row][1] for row in range(len(rows[-1]))]
+    if len({each.shape[1:] for each in rows}) > 1:
+        raise ValueError(f'{folder} holds embeddings of several shapes, {sorted({each.shape[1:] for each in rows})}')
+    columns = dict(paths=np.array(paths, np.str_), labels=np.array(labels, np.str_))
+    return dict(embeddings=np.concatenate(rows), **columns)
+
+
+def files_of(path: str) -> list[Path]:
+    """Return the files that embeddings are read from: those of the shards of a folder, or the file itself."""
+    folder = Path(path)
+    return [each for kind in ('*.npy', '*.jsonl', SHARD_FACTS) for each in folder.glob(kind)] or [folder]
+
+
+def read_shard_facts(path: Path) -> dict[str, Any]:
+    """Return what all shards of a folder share.
+
+    Args:
+        path: of ``embeddings.json``.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding='utf-8'))
+        sizes = [facts['pictures'], facts['shard_size']]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{printable(path)} cannot be read, it is damaged ({error})') from error
+    if not all(type(size) is int and size > 0 for size in sizes):
+        raise ValueError(f'{printable(path)} cannot be read, it is damaged (pictures and shard_size are {sizes})')
+    return facts
+
+
+def read_shard_table(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a ``NNNNN.jsonl``, one a picture.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding='ascii').splitlines()]
+    except ValueError as error:
+        raise ValueError(f'{printable(path)} cannot be read, it is damaged ({error})') from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise ValueError(f'{printable(path)} cannot be read, it is damaged (a line is no object)')
+    return lines
+
+
+def is_whole(stem: Path) -> bool:
+    """Whether both files of a shard are there; of a shard that is being written one is missing."""
+    return all(stem.with_suffix(kind).exists() for kind in _KINDS)
+
+
+def _stems(folder: Path) -> list[Path]:
+    """Return the shards in their order, without endings; all that there should be."""
+    facts = folder / SHARD_FACTS
+    if facts.exists():
+        sizes = read_shard_facts(facts)
+        found = [folder / f'{shard:05d}' for shard in range(-(-sizes['pictures'] // sizes['shard_size']))]
+    else:
+        found = sorted(table.with_suffix('') for table in folder.glob('*.jsonl'))
+    if not found:
+        raise ValueError(f'{folder} holds no shards NNNNN.jsonl and NNNNN.npy, as mmdml embed writes them')
+    missing = [stem for stem in found if not is_whole(stem)]
+    if missing:
+        raise ValueError(
+            f'{printable(folder)}: {len(missing)} of {len(found)} shards are missing, the first is {missing[0].name}; '
+            'run mmdml embed again'
+        )
+    return found

@@ -1,0 +1,9 @@
+import numpy as np
+
+from mmdml.utils.numbers import is_number, is_whole
+
+
+def test_whole_numbers_and_numbers_are_told_from_what_looks_like_them():
+    whole, real, none = (3, -1, 10**30, np.int64(3), np.uint8(3)), (3.0, np.float32(0.5)), (True, '3', None, [3], 1j)
+    assert all(map(is_whole, whole)) and not any(map(is_whole, real + none))
+    assert all(map(is_number, whole + real)) and not any(map(is_number, none))
