@@ -73,7 +73,7 @@ def train_folder(options: dict[str, Any]) -> Path:
         make_features(cfg)
     runner = build_runner(cfg, ToolRunner)
     if is_frozen(cfg) and cfg.val_classes:
-        score_features(runner)
+        score_features(runner, cfg)
     runner.train()
     folder = write_model(run, cfg, runner, data)
     click.echo(next_steps(folder, options['data'] if os.path.isdir(options['data']) else folder_of_pictures(data)))

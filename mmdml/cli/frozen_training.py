@@ -14,10 +14,8 @@ from mmdml.apis.model_folder import embedding_weights
 from mmdml.apis.models import build_untrained
 from mmdml.compat.load_weights import load_weights
 from mmdml.compat.weight_files import read_weights
-from mmdml.engine.hooks.console_hook import SCORES_BEFORE, scores_as_text
+from mmdml.engine.hooks.console_hook import SCORES_BEFORE, score_model, scores_as_text
 from mmdml.engine.runner import MetricLearningRunner
-from mmdml.evaluation.score_units import as_percent
-from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import write_embeddings
 from mmdml.models import EmbeddingNeck, ImageEmbedder
 from mmdml.registry import DATASETS, MODELS
@@ -66,16 +64,16 @@ def make_features(cfg: Config) -> None:
     write_embeddings(str(path), found.embeddings, facts, embed.model_hash)
 
 
-def score_features(runner: MetricLearningRunner) -> None:
-    """Score the features of the held-out classes themselves, as the scores before the training."""
-    rows = runner.val_dataloader.dataset
-    features = rows.features_at(range(len(rows)))
-    infos = [rows.get_data_info(row) for row in range(len(rows))]
-    facts = RowFacts.of(
-        labels=rows.labels, roles=[info['role'] for info in infos], paths=[info['img_path'] for info in infos]
-    )
-    found = as_percent(RetrievalScoring(recall_at=[1, 2, 4, 8])(features.numpy(), facts))
-    scores = {f'retrieval/{name}': value for name, value in found.items()}
+def score_features(runner: MetricLearningRunner, cfg: Config) -> None:
+    """Score the features of the held-out classes, by the metrics of the recipe, as the scores before the training.
+
+    Args:
+        runner: of the recipe.
+        cfg: of the recipe.
+    """
+    with DefaultScope.overwrite_default_scope('mmdml'):
+        untouched = MODELS.build(dict(cfg.model.to_dict(), neck=_identity(cfg), head=None))
+    scores = score_model(runner.val_loop, untouched.to(get_device()))
     runner.message_hub.update_info(SCORES_BEFORE, scores)
     show(f'before training: {scores_as_text(scores)} (the features themselves)')
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from mmengine.config import Config
-from tiny import REPO, tiny_config
+from tiny import REPO
 
 from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.apis.model_folder import ModelFolder
@@ -28,14 +28,6 @@ from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.registry import DATASETS
 
 RECIPE = Path(REPO, 'configs/recommended/many_images.py')
-
-
-@pytest.fixture(scope='module')
-def start(pictures, tmp_path_factory):
-    """Name of a small model that was not trained."""
-    path = tmp_path_factory.mktemp('start') / 'tiny.py'
-    tiny_config(pictures, path.parent).dump(str(path))
-    return f'{path}:untrained'
 
 
 def mmdml(*arguments, status=1):
