@@ -77,10 +77,11 @@ def _has_roles(path: str) -> bool:
         return False
     lines = (line.strip() for line in read_lines(path))
     first = next((line for line in lines if line and line[0] != '#'), '')
-    before, _, last = first.rpartition(' ')
+    if len(first.split()) < 3:
+        return False
+    before, last = first.rsplit(maxsplit=1)
     # A class can have the name of a role; then what stands before it is a file.
-    named = os.path.isfile(os.path.join(os.path.dirname(path), before.strip()))
-    return len(first.split()) > 2 and last in ROLE_NAMES and not named
+    return last in ROLE_NAMES and not os.path.isfile(os.path.join(os.path.dirname(path), before))
 
 
 def require_trainable(data: OwnData, path: str) -> None:
