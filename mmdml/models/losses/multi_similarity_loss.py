@@ -47,10 +47,8 @@ class MultiSimilarityLoss(PairLoss):
         check_numbers(alpha=alpha, beta=beta, base=base, epsilon=epsilon)
         if alpha <= 0 or beta <= 0:
             raise ValueError(f'alpha and beta must be positive, got {alpha} and {beta}')
-        self.alpha = alpha
-        self.beta = beta
-        self.base = base
-        self.epsilon = epsilon
+        self.alpha, self.beta = alpha, beta
+        self.base, self.epsilon = base, epsilon
 
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss; mined tuples, if given, replace the loss's own mining."""
