@@ -26,7 +26,7 @@ from mmdml.cli.own_data import (
     require_readable,
     require_trainable,
 )
-from mmdml.cli.recipe_file import RECIPE, RECIPES, same_but_values, with_values
+from mmdml.cli.recipe_file import RECIPE, RECIPES, require_effect, same_but_values, with_values
 from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.cli.trained_model import next_steps, write_model
 from mmdml.engine.checkpoints import CheckpointFolder
@@ -38,6 +38,13 @@ _TRAINING = 'training'
 _DEFAULT_RECIPE = 'frozen_backbone'
 # Settings of a recipe that options of the same name set.
 _SETTINGS = ('image_size', 'batch_size', 'epochs', 'lr', 'seed')
+# Settings of the Runner that some of them are for.
+_REACHED = dict(
+    batch_size='train_dataloader.batch_size',
+    epochs='train_cfg.max_epochs',
+    lr='optim_wrapper.optimizer.lr',
+    seed='randomness.seed',
+)
 # All that the command sets.
 _SET = (
     *_SETTINGS,
@@ -73,7 +80,7 @@ def train_folder(options: dict[str, Any]) -> Path:
         make_features(cfg)
     runner = build_runner(cfg, ToolRunner)
     if is_frozen(cfg) and cfg.val_classes:
-        score_features(runner)
+        score_features(runner, cfg)
     runner.train()
     folder = write_model(run, cfg, runner, data)
     click.echo(next_steps(folder, options['data'] if os.path.isdir(options['data']) else folder_of_pictures(data)))
@@ -85,6 +92,7 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     named.require_weights()
     named.require_pictures()
     recipe = _recipe(options['recipe'] or _DEFAULT_RECIPE)
+    with_values(recipe, {})  # a file that no config is read from is named
     values = _model_values(named) | {key: options[key] for key in _SETTINGS if options[key] is not None}
     held_out = held_out_classes(data, options['hold_out'])
     values.update(data=data.settings, val_classes=held_out)
@@ -105,7 +113,8 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     )
     if is_frozen(defaults):
         values['feature_width'] = values['embedder']['neck']['in_channels']
-    with_values(recipe, values)  # what cannot be set is named before the pictures are read
+    # What cannot be set is named before the pictures are read.
+    require_effect(recipe, values, {name: path for name, path in _REACHED.items() if options[name] is not None})
     require_readable(data)
     run = new_run(base)
     if named.folder:

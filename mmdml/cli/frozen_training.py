@@ -1,6 +1,9 @@
 """Training behind a frozen backbone: pictures become features once, and the trained neck joins the backbone again."""
 
 import copy
+import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,14 @@ from mmdml.apis.model_folder import embedding_weights
 from mmdml.apis.models import build_untrained
 from mmdml.compat.load_weights import load_weights
 from mmdml.compat.weight_files import read_weights
-from mmdml.engine.hooks.console_hook import SCORES_BEFORE, scores_as_text
+from mmdml.engine.hooks.console_hook import SCORES_BEFORE, score_model, scores_as_text
 from mmdml.engine.runner import MetricLearningRunner
-from mmdml.evaluation.score_units import as_percent
-from mmdml.evaluation.scoring import RetrievalScoring
 from mmdml.functional.embedding_files import write_embeddings
 from mmdml.models import EmbeddingNeck, ImageEmbedder
 from mmdml.registry import DATASETS, MODELS
 from mmdml.structures import RowFacts
 from mmdml.utils.console import show
+from mmdml.utils.files import write_atomically
 from mmdml.utils.names import printable
 
 
@@ -34,22 +36,28 @@ def is_frozen(cfg: Config) -> bool:
 def make_features(cfg: Config) -> None:
     """Embed all pictures of a recipe by its backbone; a file that is there, as of a run that goes on, stays.
 
+    Beside it lies a list of the pictures that it was made of.
+
     Args:
         cfg: of the recipe; rows go to ``cfg.features``, pooled, of length 1.
 
     Raises:
-        ValueError: a picture cannot be read.
+        ValueError: a picture cannot be read, or the pictures are others than those that the file was made of.
     """
-    path = Path(cfg.features)
-    if path.is_file():
+    path, listed = Path(cfg.features), Path(cfg.features).with_name('pictures.json')
+    dataset = DATASETS.build(dict(**cfg.data, split='test', test_mode=True))
+    infos = [dataset.get_data_info(row) for row in range(len(dataset))]
+    pictures = _pictures(infos, dataset.metainfo['classes'])
+    if path.is_file() and listed.is_file():
+        _require_same(pictures, json.loads(listed.read_text(encoding='utf-8')), path)
         return
     show(f'the backbone of the model {printable(cfg.model_name)} embeds every picture once')
     path.parent.mkdir(parents=True, exist_ok=True)
     model = _backbone(cfg)
     # Kept: the model gets the weights that made its features, whatever becomes of the file that they come from.
     torch.save(dict(state_dict=embedding_weights(model)), _backbone_file(cfg))
-    dataset = DATASETS.build(dict(**cfg.data, split='test', test_mode=True))
-    infos = [dataset.get_data_info(row) for row in range(len(dataset))]
+    with write_atomically(listed, 'w', encoding='utf-8') as file:
+        json.dump(pictures, file)
     embed = ImageEmbeddingInferencer(
         model.to(get_device()), pipeline=cfg.test_pipeline, workers=max(1, cfg.num_workers)
     )
@@ -66,16 +74,38 @@ def make_features(cfg: Config) -> None:
     write_embeddings(str(path), found.embeddings, facts, embed.model_hash)
 
 
-def score_features(runner: MetricLearningRunner) -> None:
-    """Score the features of the held-out classes themselves, as the scores before the training."""
-    rows = runner.val_dataloader.dataset
-    features = rows.features_at(range(len(rows)))
-    infos = [rows.get_data_info(row) for row in range(len(rows))]
-    facts = RowFacts.of(
-        labels=rows.labels, roles=[info['role'] for info in infos], paths=[info['img_path'] for info in infos]
+def _pictures(infos: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[list[Any]]:
+    """Return path, class, role, size and time of change of each picture."""
+    states = [os.stat(info['img_path']) for info in infos]
+    return [
+        [info['img_path'], classes[info['gt_label']], info['role'], state.st_size, state.st_mtime_ns]
+        for info, state in zip(infos, states, strict=True)
+    ]
+
+
+def _require_same(now: list[list[Any]], before: list[list[Any]], features: Path) -> None:
+    if now == before:
+        return
+    known = set(map(tuple, before))
+    changed = [row[0] for row in now if tuple(row) not in known]
+    gone = sorted({row[0] for row in before} - {row[0] for row in now})
+    first = next(iter([*changed, *gone]), now[0][0])
+    raise ValueError(
+        f'{printable(first)} is new, gone, changed or in another class since {printable(features)} was made, from '
+        'which this run learns: leave --resume out to begin another run'
     )
-    found = as_percent(RetrievalScoring(recall_at=[1, 2, 4, 8])(features.numpy(), facts))
-    scores = {f'retrieval/{name}': value for name, value in found.items()}
+
+
+def score_features(runner: MetricLearningRunner, cfg: Config) -> None:
+    """Score the features of the held-out classes, by the metrics of the recipe, as the scores before the training.
+
+    Args:
+        runner: of the recipe.
+        cfg: of the recipe.
+    """
+    with DefaultScope.overwrite_default_scope('mmdml'):
+        untouched = MODELS.build(dict(cfg.model.to_dict(), neck=_identity(cfg), head=None))
+    scores = score_model(runner.val_loop, untouched.to(get_device()))
     runner.message_hub.update_info(SCORES_BEFORE, scores)
     show(f'before training: {scores_as_text(scores)} (the features themselves)')
 

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from mmdml.datasets.image_list import is_table
 from mmdml.datasets.preparation.image_check import distinct_images, open_images
 from mmdml.registry import DATASETS
+from mmdml.structures.row_facts import ROLE_NAMES
 from mmdml.utils.machine import available_cores
 from mmdml.utils.names import printable
+from mmdml.utils.tables import read_lines
 
 # Broken pictures that an error names.
 _SHOWN = 10
@@ -41,7 +44,8 @@ def read_own_data(path: str) -> OwnData:
     """List the pictures of a folder with a folder a class, or of a list.
 
     Args:
-        path: of the folder, or of a list or table; paths in a list are relative to its folder.
+        path: of the folder, or of a list or table; paths in a list are relative to its folder, and its lines are
+            "path label" or "path label role".
 
     Raises:
         FileNotFoundError: there is no such file or folder, or no picture.
@@ -57,12 +61,27 @@ def read_own_data(path: str) -> OwnData:
         settings = dict(type='ImageFolder', data_root=path)
     elif os.path.isfile(path):
         settings = dict(type='ImageList', data_root=os.path.dirname(path), ann_file=path)
+        if _has_roles(path):
+            settings['roles'] = True
     else:
         raise FileNotFoundError(f'there is no folder or list {printable(path)}')
     dataset = DATASETS.build(dict(**settings, split='test', test_mode=True))
     classes = dataset.metainfo['classes']
     name = os.path.splitext(os.path.basename(path))[0] if os.path.isfile(path) else os.path.basename(path)
     return OwnData(settings, name, classes, np.bincount(dataset.labels, minlength=len(classes)))
+
+
+def _has_roles(path: str) -> bool:
+    """Whether the first line of a plain list has a role behind path and label."""
+    if is_table(path):
+        return False
+    lines = (line.strip() for line in read_lines(path))
+    first = next((line for line in lines if line and line[0] != '#'), '')
+    if len(first.split()) < 3:
+        return False
+    before, last = first.rsplit(maxsplit=1)
+    # A class can have the name of a role; then what stands before it is a file.
+    return last in ROLE_NAMES and not os.path.isfile(os.path.join(os.path.dirname(path), before))
 
 
 def require_trainable(data: OwnData, path: str) -> None:

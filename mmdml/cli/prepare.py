@@ -92,6 +92,12 @@ def _resize(source: str, target: str, side: int, significant_bits: int | None) -
                 'those images were not copied',
                 err=True,
             )
+    if done.left:
+        click.echo(
+            f'{printable(target)}: {len(done.left):,} images have no original in {printable(source)} any more; remove '
+            f'them: {printable(", ".join(done.left))}',
+            err=True,
+        )
     if done.broken:
         # All of them, since each has to be replaced or removed.
         for path, problem in done.broken:

@@ -38,7 +38,8 @@ Example:
 def publish(**options: Any) -> None:
     """Write MODEL as a folder with a card: weights only, with their hash in its name.
 
-    The scores are those of what is written, after rounding to fp16. MODEL is named as --model is.
+    The scores of --test and --config-test are those of what is written, after rounding to fp16; scores that a folder
+    has from its training are marked as of before. MODEL is named as --model is.
     """
     from mmdml.cli.errors import run_command
     from mmdml.cli.publishing import publish_model

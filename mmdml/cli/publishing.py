@@ -30,7 +30,8 @@ from mmdml.utils.names import printable
 def publish_model(options: dict[str, Any]) -> Path:
     """Write the folder and return its path, ``OUT/NAME-<first 8 hex digits of the SHA-256 of the weights>``.
 
-    Of a model folder, its licenses and own limits stay, and its scores where its embeddings are the same.
+    Of a model folder, its licenses and own limits stay, and its tests where its embeddings are the same. The scores
+    before and after its training stay; where they are of weights that were not rounded yet, the card says so.
 
     Args:
         options: of ``mmdml publish``, by name.
@@ -63,6 +64,8 @@ def publish_model(options: dict[str, Any]) -> Path:
     facts['tests'] = [_test(embed, path, classes, facts['name']) for path in options['tested']]
     for changed, settings in zip(config_tests, options['config_tests'], strict=True):
         facts['tests'].append(_config_test(changed, settings, model, facts['name']))
+    if source and embed.model_hash != source.model_hash and facts.get('scores'):
+        facts['scored_on'] += ' by the weights of the training, before rounding to fp16'
     if source and embed.model_hash == source.model_hash:
         scored = [test['scored_on'] for test in facts['tests']]
         facts['tests'] += [test for test in source.training.get('tests', []) if test['scored_on'] not in scored]

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 
 import mmdml
 from mmdml.apis.model_card import model_card
@@ -37,20 +38,30 @@ def write_model(run: Path, cfg: Config, runner: ToolRunner, data: OwnData) -> Mo
         updates=runner.iter,
     )
     if held_out is not None:
-        names = [key for kind in ('/Recall', '/MAP') for key in hub.log_scalars if kind in key]
-        last = {key.removeprefix('val/'): hub.get_scalar(key).current() for key in names}
-        before = hub.get_info(SCORES_BEFORE)
         facts['scored_on'] = f'{len(held_out):,} pictures of {len(held_out.metainfo["classes"]):,} held-out classes'
-        facts['scores'] = {
-            key.removeprefix('retrieval/'): [round(float(before[key]), 2), round(float(value), 2)]
-            for key, value in last.items()
-        }
+        facts['scores'] = scores_before_and_after(hub)
     classes, model = trained.metainfo['classes'], model_of(runner)
     if is_frozen(cfg):
         cfg, model = joined(cfg, model.neck)
     # The folder is this run's own: what a run that was killed while writing left of a model is its own, too.
     card = model_card(facts, licenses=list(license_texts(run)))
     return write_model_folder(run, cfg, model, classes, facts, card, replace_unfinished=True)
+
+
+def scores_before_and_after(hub: MessageHub) -> dict[str, list[float]]:
+    """Return the scores that a run has from before its first update and from its last evaluation, by name.
+
+    They are whichever the metrics of the recipe name; what only one of the two evaluations has is left out.
+
+    Args:
+        hub: of the run.
+    """
+    before = hub.get_info(SCORES_BEFORE, {})
+    last = {key: hub.get_scalar(f'val/{key}').current() for key in before if f'val/{key}' in hub.log_scalars}
+    return {
+        key.removeprefix('retrieval/'): [round(float(before[key]), 2), round(float(value), 2)]
+        for key, value in last.items()
+    }
 
 
 def next_steps(folder: ModelFolder, pictures: str) -> str:
@@ -62,9 +73,11 @@ def next_steps(folder: ModelFolder, pictures: str) -> str:
     """
     facts, model = folder.training, folder.path
     lines = [f'The model is the folder {model}']
-    if 'scores' in facts:
-        before, after = facts['scores']['Recall@1']
-        lines[0] += f': Recall@1 {before:.1f} before, {after:.1f} after the training, on {facts["scored_on"]}'
+    if facts.get('scores'):
+        # A recipe need not have this score.
+        name = 'Recall@1' if 'Recall@1' in facts['scores'] else next(iter(facts['scores']))
+        before, after = facts['scores'][name]
+        lines[0] += f': {name} {before:.1f} before, {after:.1f} after the training, on {facts["scored_on"]}'
         if after < before:
             lines.append(
                 'The training did not help. More epochs, a lower --lr or more classes may; keep the first model.'

@@ -95,7 +95,7 @@ class ImageList(RetrievalDataset):
                 'each image, or a table with such a header'
             )
         columns = {}
-        if _is_table(self.ann_file):
+        if is_table(self.ann_file):
             rows, columns = self._read_table()
         else:
             rows = list(self._read_plain_list())
@@ -194,7 +194,8 @@ class ImageList(RetrievalDataset):
                 )
 
 
-def _is_table(path: str) -> bool:
+def is_table(path: str) -> bool:
+    """Whether a list is a table: by its name, or a first line that names a column ``path``."""
     if path.lower().endswith(('.csv', '.tsv')):
         return True
     first = next((line for line in read_lines(path) if line.strip()), '')

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,16 +49,35 @@ class ExportedEmbedder:
                 f'{self.path} does not say how pictures are prepared (no metadata {FACTS_KEY!r}); write it with: '
                 'mmdml export MODEL --out FILE'
             )
-        facts = json.loads(text)
+        facts = self._read_facts(text)
+        self.name: str = facts['name']
+        self.model_hash: str = facts['model_hash']
+        self.dimensions: int = facts['dimensions']
+        self.preparation: Preparation = facts['preparation']
+
+    def _read_facts(self, text: str) -> dict[str, Any]:
+        """Return the facts of the file, with its preparation built."""
+        where = f'{self.path}: the metadata {FACTS_KEY!r}'
+        try:
+            facts = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f'{where} is damaged, export the model again: {error}') from error
+        if not isinstance(facts, dict):
+            raise ValueError(f'{where} must be a mapping, got {facts!r}: export the model again')
         if facts.get('version') != VERSION:
             raise ValueError(
                 f'{self.path} was written in version {facts.get("version")} of the format, this mmdml reads {VERSION}: '
                 'export the model again'
             )
-        self.name: str = facts['name']
-        self.model_hash: str = facts['model_hash']
-        self.dimensions: int = facts['dimensions']
-        self.preparation = Preparation(**facts['preparation'])
+        for name, kind in dict(name=str, model_hash=str, dimensions=int, preparation=dict).items():
+            if not isinstance(facts.get(name), kind):
+                raise ValueError(
+                    f'{where} must have {name!r} as {kind.__name__}, got {facts.get(name)!r}: export the model again'
+                )
+        try:
+            return dict(facts, preparation=Preparation(**facts['preparation']))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where} has a 'preparation' that cannot be built: {error}") from error
 
     @property
     def gray(self) -> bool:

@@ -1,9 +1,21 @@
-"""Checks of tensor values that do not make the host wait for an accelerator."""
+"""Checks of settings, and of tensor values without letting the host wait for an accelerator."""
 
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor
+
+
+def check_numbers(**values: object) -> None:
+    """Refuse settings that are no numbers: a text from a config, or NaN, which passes every comparison of a range.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Real) or value != value:
+            raise ValueError(f'{name} must be a number, got {value!r}')
 
 
 def require(ok: Tensor, text: str, culprit: Callable[[], object] | None = None) -> None:

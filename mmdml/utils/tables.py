@@ -52,7 +52,11 @@ def text_encoding(content: bytes) -> str:
 
 
 def split_header(line: str) -> tuple[str, list[str]]:
-    """Return the delimiter that parts a header into most names, and the names, in lower case without blanks."""
+    """Return the delimiter that parts a header into most names, and the names, in lower case without blanks.
+
+    Raises:
+        csv.Error: a name is too long.
+    """
     splits = {delimiter: next(csv.reader([line], delimiter=delimiter)) for delimiter in _DELIMITERS}
     delimiter = max(_DELIMITERS, key=lambda name: len(splits[name]))
     return delimiter, [name.strip().casefold() for name in splits[delimiter]]
@@ -104,8 +108,11 @@ def read_table(path: str) -> Table:
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
         raise ValueError(f'{osp.abspath(path)} is empty: a table begins with a header')
-    delimiter, header = split_header(lines[first])
     where = f'{osp.abspath(path)}, line'
+    try:
+        delimiter, header = split_header(lines[first])
+    except csv.Error as error:
+        raise ValueError(f'{where} {first + 1}: {error}') from None
     repeated = [name for name, count in Counter(header).items() if count > 1]
     if repeated or '' in header:
         fault = f'the column {repeated[0]!r} stands twice' if repeated else 'a column has no name'

@@ -97,6 +97,20 @@ def test_a_model_that_is_published_again_keeps_licenses_limits_scores_and_hash(s
     assert ModelFolder.read(other).training['tests'] == [] and not (other / 'licenses').exists()
 
 
+def test_scores_of_a_training_are_marked_where_weights_are_rounded(source, tmp_path):
+    path = Path(mmdml('publish', source, '--name', 'blobs', '--out', tmp_path / 'full', '--full').stdout.strip())
+    content = json.loads((path / 'model.json').read_text())
+    content['training'] |= dict(scored_on='9 pictures', scores={'Recall@1': [50.0, 60.0]})
+    (path / 'model.json').write_text(json.dumps(content))
+    rounded = 'Scores on 9 pictures by the weights of the training, before rounding to fp16, in percent:'
+    for option, marked in (('--full', False), ('--half', True)):
+        copy = Path(mmdml('publish', path, '--out', tmp_path / option, option).stdout.strip())
+        assert (rounded in (copy / 'README.md').read_text()) is marked
+    # Published again, they are marked once.
+    again = Path(mmdml('publish', copy, '--out', tmp_path / 'again').stdout.strip())
+    assert (again / 'README.md').read_text().count(rounded) == 1
+
+
 def test_a_weight_beyond_half_precision_is_named_and_nothing_is_written(source, tmp_path):
     checkpoint = torch.load(source.rpartition(':')[2])
     key = next(key for key in checkpoint['state_dict'] if key.endswith('running_var'))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from mmengine.config import Config
-from tiny import REPO, tiny_config
+from tiny import REPO
 
 from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.apis.model_folder import ModelFolder
@@ -28,14 +28,6 @@ from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.registry import DATASETS
 
 RECIPE = Path(REPO, 'configs/recommended/many_images.py')
-
-
-@pytest.fixture(scope='module')
-def start(pictures, tmp_path_factory):
-    """Name of a small model that was not trained."""
-    path = tmp_path_factory.mktemp('start') / 'tiny.py'
-    tiny_config(pictures, path.parent).dump(str(path))
-    return f'{path}:untrained'
 
 
 def mmdml(*arguments, status=1):
@@ -218,6 +210,14 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
     mmdml('train', pictures, '--model', run, '--out', tmp_path / 'more', '--epochs', 1, '--workers', 0, status=0)
     assert (tmp_path / 'more-1/licenses/mine.txt').read_text() == 'Permission'
     assert '- mine: `licenses/mine.txt`' in (tmp_path / 'more-1/README.md').read_text()
+    # The features are of pictures that have changed since.
+    (run / 'model.json').unlink()
+    listed = json.loads((run / 'training/pictures.json').read_text())
+    assert len(listed) == 36 and listed[0][1] == 'class_0'
+    listed[0][1] = 'class_1'
+    (run / 'training/pictures.json').write_text(json.dumps(listed))
+    error = mmdml(*train, '--resume')
+    assert error.startswith(f'error: {listed[0][0]} is new, gone, changed or in another class since {run}')
 
 
 def test_runs_are_numbered_and_none_is_used_twice(tmp_path):
@@ -276,6 +276,23 @@ def test_a_list_is_as_good_as_a_folder(pictures, tmp_path):
     assert folder_of_pictures(listed) == folder_of_pictures(folder) == pictures
     (tmp_path / 'few.txt').write_text(''.join(f'{file} a\n' for file in files[:2]))
     assert folder_of_pictures(read_own_data(tmp_path / 'few.txt')) == str(files[0].parent)
+
+
+def test_a_plain_list_may_have_roles(pictures, tmp_path):
+    files = sorted(Path(pictures).rglob('*.png'))
+    lines = [f'{file} {file.parent.name} {role}\n' for file in files for role in ('query', 'gallery')]
+    (tmp_path / 'roles.txt').write_text('# mine\n' + ''.join(lines))
+    data = read_own_data(tmp_path / 'roles.txt')
+    dataset = DATASETS.build(dict(**data.settings, split='test', test_mode=True))
+    assert [dataset.get_data_info(row)['role'] for row in range(4)] == [1, 2, 1, 2] and len(data.classes) == 8
+    # A line without one is named; a class may be called as a role is.
+    (tmp_path / 'mixed.txt').write_text(''.join(lines[:3]) + f'{files[0]} class_0\n')
+    with pytest.raises(ValueError, match='mixed.txt, line 4: expected "path label role"'):
+        read_own_data(tmp_path / 'mixed.txt')
+    for name in ('a b.png', 'c d.png'):
+        shutil.copy(files[0], tmp_path / name)
+    (tmp_path / 'classes.txt').write_text('a b.png query\nc d.png gallery\n')
+    assert sorted(read_own_data(tmp_path / 'classes.txt').classes) == ['gallery', 'query']
 
 
 @pytest.mark.parametrize('classes, share, expected', [(2, None, 0), (3, None, 0), (4, 0.2, 2), (8, 0.5, 4), (8, 0, 0)])

@@ -1,6 +1,8 @@
 """Images stored at the size of training, and decoded at a part of theirs: what training sees stays nearly the same."""
 
 import json
+import os
+import shutil
 
 import cv2
 import numpy as np
@@ -9,6 +11,7 @@ from click.testing import CliRunner
 
 from mmdml.cli.main import main
 from mmdml.datasets import ImageList
+from mmdml.datasets.preparation.resized import resize_folder
 from mmdml.datasets.transforms import LoadImageFromFile
 from mmdml.registry import TRANSFORMS
 
@@ -146,6 +149,33 @@ def test_lists_lead_to_the_copies_and_else_stay_as_they_are(photos, tmp_path):
     for name in ('absolute.txt', 'table.csv', 'wide.txt'):
         copies = ImageList(ann_file=name, data_root=str(target))
         assert all((tmp_path / copies.get_data_info(row)['img_path']).is_file() for row in range(len(copies)))
+
+
+def test_originals_that_were_replaced_or_removed_are_noticed(photos, tmp_path):
+    source, target = tmp_path / 'photos', tmp_path / 'small'
+    shutil.copytree(photos, source)
+    (source / 'b/broken.jpg').unlink()
+    (source / 'notes.txt').write_text('a' * 140_000 + '\n')
+    # A line that is too long for a table does not keep the other lists from being written.
+    assert run('--resize', SIDE, source, target).stdout.startswith('4 images written, 0 were there; lists: 2')
+    assert (target / 'notes.txt').read_text() == (source / 'notes.txt').read_text()
+    assert run('--resize', SIDE, source, target).stdout.startswith('0 images written, 4 were there')
+    cv2.imwrite(str(source / 'a/1.jpg'), np.zeros((100, 100, 3), np.uint8))
+    os.utime(source / 'a/1.jpg', (10, 10))
+    (source / 'b/4.jpg').unlink()
+    (source / 'a/2.jpg').write_text('<html>')
+    os.utime(source / 'a/2.jpg', (20, 20))
+    done = run('--resize', SIDE, source, target, code=1)
+    assert done.stdout.startswith('1 images written, 1 were there')
+    assert f'1 images have no original in {source} any more; remove them: b/4.jpg' in done.stderr
+    assert cv2.imread(str(target / 'a/1.jpg')).max() == 0 and not (target / 'a/2.jpg').exists()
+
+
+@pytest.mark.parametrize('text, fault', [('{"side": 6', 'Expecting'), ('[1]', r'it holds \[1\]')])
+def test_damaged_facts_of_a_copy_are_named(photos, tmp_path, text, fault):
+    (tmp_path / 'resized.json').write_text(text)
+    with pytest.raises(ValueError, match=f'{tmp_path}/resized.json is damaged: {fault}'):
+        resize_folder(str(photos), str(tmp_path), SIDE)
 
 
 def test_a_picture_of_few_bits_is_left_out_until_they_are_given(photos, tmp_path):

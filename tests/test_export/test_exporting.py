@@ -182,6 +182,28 @@ def test_files_that_cannot_be_used_are_named(embed, onnx_file, tmp_path):
         export(embed, tmp_path / 'model.trt')
 
 
+@pytest.mark.parametrize(
+    'facts, fault',
+    [
+        ('[1', "the metadata 'mmdml' is damaged, export the model again: Expecting"),
+        ('[1]', r"the metadata 'mmdml' must be a mapping, got \[1\]"),
+        ('{"version": 1, "name": "a"}', "the metadata 'mmdml' must have 'model_hash' as str, got None"),
+        ('{"version": 1, "name": "a", "model_hash": "b", "dimensions": 2, "preparation": [1]}', r'got \[1\]: export'),
+        (
+            '{"version": 1, "name": "a", "model_hash": "b", "dimensions": 2, "preparation": {"size": 1}}',
+            "has a 'preparation' that cannot be built: .*'size'",
+        ),
+    ],
+)
+def test_facts_that_cannot_be_read_are_named(onnx_file, tmp_path, facts, fault):
+    model = onnx.load(onnx_file)
+    del model.metadata_props[:]
+    model.metadata_props.add(key='mmdml', value=facts)
+    onnx.save(model, tmp_path / 'bad.onnx')
+    with pytest.raises(ValueError, match=f'{tmp_path}/bad.onnx.*{fault}'):
+        ExportedEmbedder(tmp_path / 'bad.onnx')
+
+
 def test_a_missing_engine_is_named_with_its_extra(onnx_file, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     with pytest.raises(ImportError, match=r"needs onnxruntime: pip install 'mmdml\[onnx\]'"):

@@ -93,3 +93,9 @@ def test_tables_are_written_in_markdown_and_for_the_terminal():
 def test_a_row_of_another_length_than_the_header_is_refused(write):
     with pytest.raises(ValueError, match=r"a row has 1 cells, the header \['a', 'b'\] has 2: \['1'\]"):
         write(['a', 'b'], [['1', '2'], ['1']])
+
+
+def test_a_header_that_is_too_long_is_named_by_its_line(tmp_path):
+    (tmp_path / 'a.csv').write_text('\n' + 'a' * 140_000 + ',path\n')
+    with pytest.raises(ValueError, match=r'a.csv, line 2: field larger than field limit'):
+        read_table(str(tmp_path / 'a.csv'))

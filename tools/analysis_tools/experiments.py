@@ -79,7 +79,7 @@ def digest(value: Any) -> str:
 
 
 def _is_seed(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32  # what NumPy takes
 
 
 _ORDER = Kind('items or seeds', lambda value: value in ('items', 'seeds'))
@@ -87,12 +87,15 @@ _ITEM_NAME = Kind(
     'letters, digits and the signs _ . + -, as it becomes the name of a folder',
     lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
 )
-_SEEDS = Kind('a list of whole numbers such as [0, 1, 2]', lambda value: LIST.fits(value) and all(map(_is_seed, value)))
+_SEEDS = Kind(
+    'a list of whole numbers below 2**32 such as [0, 1, 2]',
+    lambda value: LIST.fits(value) and all(map(_is_seed, value)),
+)
 _MATRIX = Kind(
     'a mapping of option keys to lists of values, such as {model.head.loss.beta: [40, 50]}',
     lambda value: MAPPING.fits(value) and all(map(LIST.fits, value.values())),
 )
-_MINUTES = Kind('a number above 0', lambda value: NUMBER.fits(value) and value > 0)
+_MINUTES = Kind('a finite number above 0', lambda value: NUMBER.fits(value) and 0 < value < float('inf'))
 
 _PLAN = {'csv': TEXT, 'work_root': TEXT, 'options': MAPPING, 'order': _ORDER, 'items': LIST}
 _ITEM = {

@@ -1,5 +1,6 @@
 """YAML files of this folder's scripts: read them, and check what they hold before anything depends on it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,19 +31,44 @@ def read_yaml(path: str | Path) -> Any:
     """Content of a YAML file.
 
     Raises:
-        ValueError: if it is no text or no YAML, or a mapping has a key twice; names the file.
+        ValueError: if it is no text or no YAML, a mapping has a key twice, or a number is written in one of the ways
+            that YAML 1.1 alone knows; names the file and, but for what is nested too deep, the line.
         FileNotFoundError: if it is not there.
     """
     text = '\n'.join(read_lines(str(path)))
     try:
-        return _UniqueKeys(text).get_single_data()
+        return _Strict(text).get_single_data()
+    except RecursionError:
+        raise ValueError(f'{path} is no YAML that can be read: brackets are nested too deep') from None
     except yaml.YAMLError as error:
         words = str(error).replace('in "<unicode string>", ', '')
         raise ValueError(f'{path} is no YAML: {" ".join(words.split())}') from None
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice: one of the values would go by the board without a word."""
+_NUMBER_TAGS = ('tag:yaml.org,2002:int', 'tag:yaml.org,2002:float')
+_DECIMAL = re.compile(
+    r'[+-]?(0|[1-9][0-9]*|([0-9]+\.[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|\.(inf|Inf|INF)|\.(nan|NaN|NAN))'
+)
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses what would become another value without a word.
+
+    That are keys that a mapping has twice, and 010, 1_1, 0x1f and 1:30, which YAML 1.1 reads as 8, 11, 31 and 90.
+    """
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if node.tag in _NUMBER_TAGS and not _DECIMAL.fullmatch(node.value):
+            problem = f'{node.value} is no plain decimal number; write it as one, or a text in quotes'
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise yaml.MarkedYAMLError(problem=f'{node.value}: {error}', problem_mark=node.start_mark) from None
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)

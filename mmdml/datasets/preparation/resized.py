@@ -22,6 +22,8 @@ QUALITY = 95
 #: Of which size the folder is; it makes a second run with another one end in an error.
 FACTS = 'resized.json'
 
+# Seconds; file systems keep times as coarse as two.
+_SAME_TIME = 2
 _JPEG = ('.jpg', '.jpeg')
 
 
@@ -34,12 +36,14 @@ class Resized:
         there: images that an earlier run has written.
         lists: files of lists that were written, with the number of their paths that lead out of the folder.
         broken: images that could not be read, with the reason.
+        left: images of the copy whose originals are gone.
     """
 
     written: int = 0
     there: int = 0
     lists: dict[str, int] = field(default_factory=dict)
     broken: list[tuple[str, str]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
 
 def resize_folder(
@@ -51,7 +55,8 @@ def resize_folder(
     do its paths in lists (``.txt``, ``.csv``, ``.tsv``, ``.lst``), which are copied, see
     :class:`~mmdml.datasets.preparation.resized_lists.ListCopy`. Orientation, bits beyond eight and transparency are
     resolved as loading resolves them; an image of 16 bits that would be nearly black is left out. The source is not
-    changed; what is there already stays, so that a run that was stopped goes on.
+    changed; what is there already stays, so that a run that was stopped goes on. A copy has the time of change of its
+    original: where the two differ, the original was replaced, and is stored anew.
 
     Args:
         source: folder of images and lists.
@@ -63,7 +68,7 @@ def resize_folder(
     Raises:
         FileNotFoundError: no folder, or no image in it.
         ValueError: ``side`` or ``quality`` out of range, a target in the source, or one of another size, or
-            two images that would be stored under one name.
+            two images that would be stored under one name, or a damaged ``resized.json`` in it.
     """
     if side < 1 or not 1 <= quality <= 100:
         raise ValueError(f'the side must be at least 1 and the quality in 1..100, got {side} and {quality}')
@@ -91,6 +96,7 @@ def resize_folder(
             done.written += problem == ''
             done.there += problem is None
             done.broken += [(path, problem)] if problem else []
+    done.left = sorted(set(scan_images(str(out), regular=False).images) - set(names.values()))
     lists = ListCopy(root, out, names)
     for path in found.others:
         if path.lower().endswith(LISTS):
@@ -109,7 +115,7 @@ def stored_name(path: str) -> str:
 def _require_same(out: Path, facts: dict[str, object]) -> None:
     path = out / FACTS
     if path.exists():
-        before = dict(significant_bits=None) | json.loads(path.read_text(encoding='utf-8'))
+        before = dict(significant_bits=None) | _read_facts(path)
         # Images whose bits had to be given were left out so far.
         if before not in (facts, facts | dict(significant_bits=None)):
             raise ValueError(f'{printable(out)} was made with {before}, not {facts}; choose another folder')
@@ -119,11 +125,23 @@ def _require_same(out: Path, facts: dict[str, object]) -> None:
         file.write(json.dumps(facts) + '\n')
 
 
+def _read_facts(path: Path) -> dict[str, object]:
+    try:
+        facts = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{printable(path)} is damaged: {error}; choose another folder') from error
+    if not isinstance(facts, dict):
+        raise ValueError(f'{printable(path)} is damaged: it holds {facts!r}; choose another folder')
+    return facts
+
+
 def _store(root: Path, out: Path, path: str, side: int, quality: int, significant_bits: int | None) -> str | None:
     """Write one image; return '' if it was, None if it is there, else what is wrong with it."""
-    target = out / stored_name(path)
+    target, state = out / stored_name(path), (root / path).stat()
     if target.exists():
-        return None
+        if abs(target.stat().st_mtime - state.st_mtime) < _SAME_TIME:
+            return None
+        target.unlink()  # of another original: no copy of it stays if this one cannot be read
     problem = image_problem(str(root / path))
     if problem:
         return problem
@@ -146,4 +164,5 @@ def _store(root: Path, out: Path, path: str, side: int, quality: int, significan
     target.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(target) as file:
         file.write(encoded.tobytes())
+    os.utime(target, ns=(state.st_atime_ns, state.st_mtime_ns))
     return ''

@@ -82,14 +82,14 @@ def _ends_of(path: str) -> list[str]:
 
 def _table(text: str, renamed: Callable[[str], str | None]) -> str:
     """Return a table with its column ``path`` renamed; '' for what is no table with one."""
-    delimiter, header = split_header(next((line for line in io.StringIO(text) if line.strip()), ''))
-    if len(header) < 2 or 'path' not in header:
-        return ''
-    place = header.index('path')
     try:
+        delimiter, header = split_header(next((line for line in io.StringIO(text) if line.strip()), ''))
+        if len(header) < 2 or 'path' not in header:
+            return ''
         rows = list(csv.reader(io.StringIO(text, newline=''), delimiter=delimiter))
     except csv.Error:
         return ''
+    place = header.index('path')
     for row in rows:
         if len(row) > place:
             given = row[place].strip()

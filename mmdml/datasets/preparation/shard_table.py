@@ -170,7 +170,7 @@ def _folder_label(path: str, name: str, members: dict[str, tuple[int, int]]) -> 
 
 def _cls_label(path: str, name: str, members: dict[str, tuple[int, int]]) -> str:
     try:
-        return _not_empty(_beside(path, name, members, '.cls').decode().strip())
+        return _not_empty(_beside(path, name, members, '.cls').decode('utf-8-sig').strip())
     except ValueError as error:
         raise ArchiveError(f'{osp.abspath(path)}: the .cls of {printable(name)!r} holds no label') from error
 

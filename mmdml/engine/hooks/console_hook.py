@@ -49,7 +49,7 @@ class ConsoleHook(Hook):
             show(line)
         if self.score_first and runner.val_loop is not None and runner.iter == 0:
             self._life.begin('scoring the model before training')
-            scores = _score(runner.val_loop, runner.model)
+            scores = score_model(runner.val_loop, runner.model)
             # Kept in checkpoints, so that a resumed run has them.
             runner.message_hub.update_info(SCORES_BEFORE, scores)
             self._life.say(f'before training: {scores_as_text(scores)}')
@@ -143,8 +143,8 @@ def _highest_rate(runner) -> float:
 
 
 @torch.no_grad()
-def _score(loop: Any, model: torch.nn.Module) -> dict[str, float]:
-    """Score a model without the hooks of an evaluation, which would log and select."""
+def score_model(loop: Any, model: torch.nn.Module) -> dict[str, float]:
+    """Score a model on the data and by the metrics of a loop, without its hooks, which would log and select."""
     training = model.training
     model.eval()
     for batch in loop.dataloader:

@@ -11,6 +11,7 @@ from mmdml.models.losses.checks import check_class_range
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
 from mmdml.structures import Rows, StepContext
+from mmdml.structures.checks import check_numbers
 from mmdml.utils.seeding import Stream, torch_generator
 
 from .base import Generator
@@ -72,6 +73,7 @@ class FlowPrior(Generator):
                 raise ValueError(f'{name} must be {value} or more, got {locals()[name]}')
         if not temperature > 0:
             raise ValueError(f'temperature must be positive, got {temperature}')
+        check_numbers(onset=onset)
         if onset < 0 or (isinstance(onset, float) and onset > 1):
             raise ValueError(f'onset must be epochs (int >= 0) or a share of the run (float in [0, 1]), got {onset}')
         self.num_samples = num_samples

@@ -7,6 +7,7 @@ from torch.nn.functional import softplus
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .checks import check_cosine_space
@@ -30,7 +31,8 @@ class AngularLoss(PairLoss):
         angle: :math:`\alpha` in degrees, in (0, 90). 40 is that of pytorch-metric-learning.
 
     Raises:
-        ValueError: if ``angle`` is out of range; in the forward pass, if the pairs have another space than cosine.
+        ValueError: if a setting is no number; if ``angle`` is out of range; in the forward pass, if the pairs have
+            another space than cosine.
 
     Config::
 
@@ -41,6 +43,7 @@ class AngularLoss(PairLoss):
 
     def __init__(self, angle: float = 40.0) -> None:
         super().__init__()
+        check_numbers(angle=angle)
         if not 0 < angle < 90:
             raise ValueError(f'angle must lie between 0 and 90 degrees, got {angle}')
         self.angle = angle

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_numbers
 
 from .checks import check_positive
 from .softmax_proxy_loss import SoftmaxProxyLoss
@@ -53,6 +54,7 @@ class ArcFaceLoss(SoftmaxProxyLoss):
         sharded: bool = False,
     ) -> None:
         super().__init__(num_classes, embed_dim, proxies_per_class=sub_centers, sharded=sharded)
+        check_numbers(margin=margin)
         check_positive(scale=scale)
         if not 0 <= margin <= torch.pi:
             raise ValueError(f'margin is an angle in radians, in [0, pi], got {margin}')

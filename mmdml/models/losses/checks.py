@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from mmdml.structures import PairBatch, Space
-from mmdml.structures.checks import require
+from mmdml.structures.checks import check_numbers, require
 
 
 def check_class_range(labels: Tensor, num_classes: int, owner: str) -> None:
@@ -46,11 +46,12 @@ def check_label_targets(pairs: PairBatch, owner: str) -> None:
 
 
 def check_positive(**values: float) -> None:
-    """Refuse numbers that are not above 0.
+    """Refuse what is no number above 0.
 
     Raises:
         ValueError: with the name and the value.
     """
+    check_numbers(**values)
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f'{name} must be positive, got {value}')

@@ -5,6 +5,7 @@ from torch.nn.functional import softplus
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .checks import check_positive
@@ -32,7 +33,7 @@ class CircleLoss(PairLoss):
         scale: :math:`\gamma`, above 0; 80 for retrieval, 128 for persons, 256 for faces, by the same docstring.
 
     Raises:
-        ValueError: if ``scale`` is not positive.
+        ValueError: if a setting is no number; if ``scale`` is not positive.
 
     Config::
 
@@ -43,6 +44,7 @@ class CircleLoss(PairLoss):
 
     def __init__(self, margin: float = 0.4, scale: float = 80.0) -> None:
         super().__init__()
+        check_numbers(margin=margin)
         check_positive(scale=scale)
         self.margin = margin
         self.scale = scale

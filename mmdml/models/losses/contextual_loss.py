@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .checks import check_label_targets, check_positive
@@ -60,8 +61,8 @@ class ContextualLoss(PairLoss):
         neg_margin: :math:`m_n`, a similarity; 0.6 in the authors' code.
 
     Raises:
-        ValueError: if a value is out of range; in the forward pass, if something was mined or targets differ from the
-            labels.
+        ValueError: if a setting is no number; if a value is out of range; in the forward pass, if something was mined
+            or targets differ from the labels.
 
     Config::
 
@@ -80,6 +81,15 @@ class ContextualLoss(PairLoss):
         neg_margin: float = 0.6,
     ) -> None:
         super().__init__()
+        check_numbers(
+            k=k,
+            epsilon=epsilon,
+            context=context,
+            mean_weight=mean_weight,
+            mean_similarity=mean_similarity,
+            pos_margin=pos_margin,
+            neg_margin=neg_margin,
+        )
         check_positive(slope=slope)
         if k < 2:
             raise ValueError(f'k must be 2 or more, got {k}')

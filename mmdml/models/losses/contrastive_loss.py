@@ -4,6 +4,7 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .reductions import get_reduction
@@ -35,7 +36,7 @@ class ContrastiveLoss(PairLoss):
             candidates. 'mean', the mean over all positive and negative pairs, with or without a loss; it does not.
 
     Raises:
-        ValueError: if ``distance`` or ``reduction`` is unknown.
+        ValueError: if a setting is no number; if ``distance`` or ``reduction`` is unknown.
 
     Config::
 
@@ -48,6 +49,7 @@ class ContrastiveLoss(PairLoss):
         self, pos_margin: float = 0.8, neg_margin: float = 0.5, distance: str = 'cosine', reduction: str = 'paper'
     ) -> None:
         super().__init__()
+        check_numbers(pos_margin=pos_margin, neg_margin=neg_margin)
         if distance not in _DISTANCES:
             raise ValueError(f'distance must be one of {sorted(_DISTANCES)}, got {distance!r}')
         self.pos_margin = pos_margin

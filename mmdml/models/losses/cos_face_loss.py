@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_numbers
 
 from .checks import check_positive
 from .softmax_proxy_loss import SoftmaxProxyLoss
@@ -39,6 +40,7 @@ class CosFaceLoss(SoftmaxProxyLoss):
         self, num_classes: int, embed_dim: int, margin: float = 0.35, scale: float = 64.0, sharded: bool = False
     ) -> None:
         super().__init__(num_classes, embed_dim, sharded=sharded)
+        check_numbers(margin=margin)
         check_positive(scale=scale)
         if margin < 0:
             raise ValueError(f'margin must be 0 or more, got {margin}')

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .pair_sums import log_sum_exp
@@ -24,6 +25,9 @@ class GeneralizedLiftedStructureLoss(PairLoss):
     Args:
         margin: m, a distance. 1 is that of pytorch-metric-learning.
 
+    Raises:
+        ValueError: if a setting is no number.
+
     Config::
 
         loss=dict(type='GeneralizedLiftedStructureLoss', margin=1.0)
@@ -33,6 +37,7 @@ class GeneralizedLiftedStructureLoss(PairLoss):
 
     def __init__(self, margin: float = 1.0) -> None:
         super().__init__()
+        check_numbers(margin=margin)
         self.margin = margin
 
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:

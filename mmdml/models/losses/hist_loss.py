@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy, leaky_relu, linear
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .checks import check_positive
 from .proxy_loss import ProxyLoss
@@ -55,6 +56,7 @@ class HISTLoss(ProxyLoss):
         hidden: int = 512,
     ) -> None:
         super().__init__(num_classes, embed_dim)
+        check_numbers(weight=weight)
         check_positive(tau=tau, alpha=alpha, hidden=hidden)
         if weight < 0:
             raise ValueError(f'weight must be 0 or more, got {weight}')

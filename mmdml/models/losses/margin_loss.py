@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .checks import check_class_range
@@ -39,8 +40,8 @@ class MarginLoss(PairLoss):
         nu: weight of the penalty on the boundaries. With 0 nothing holds a learned boundary but the pairs.
 
     Raises:
-        ValueError: if ``beta_mode`` is unknown, ``num_classes`` is missing, or ``nu`` is negative; in the forward pass,
-            if a label has no boundary.
+        ValueError: if a setting is no number; if ``beta_mode`` is unknown, ``num_classes`` is missing, or ``nu`` is
+            negative; in the forward pass, if a label has no boundary.
 
     Config::
 
@@ -58,6 +59,7 @@ class MarginLoss(PairLoss):
         nu: float = 0.0,
     ) -> None:
         super().__init__()
+        check_numbers(alpha=alpha, beta=beta, nu=nu)
         if beta_mode not in _BETA_MODES:
             raise ValueError(f'beta_mode must be one of {sorted(_BETA_MODES)}, got {beta_mode!r}')
         learned, per_class = _BETA_MODES[beta_mode]

@@ -6,6 +6,7 @@ from torch.nn.functional import softplus
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .checks import check_positive
 from .proxy_loss import ProxyLoss
@@ -59,6 +60,7 @@ class MeanFieldClassWiseMultiSimilarityLoss(ProxyLoss):
         field_weight: float = 0.0,
     ) -> None:
         super().__init__(num_classes, embed_dim)
+        check_numbers(base=base, field_weight=field_weight)
         check_positive(alpha=alpha, beta=beta)
         for name, exponent in dict(alpha=alpha * (1 + base), beta=beta * (1 - base)).items():
             if exponent > _LARGEST:

@@ -5,6 +5,7 @@ from torch.nn.functional import one_hot
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .proxy_loss import ProxyLoss
 
@@ -44,6 +45,7 @@ class MeanFieldContrastiveLoss(ProxyLoss):
         field_weight: float = 0.0,
     ) -> None:
         super().__init__(num_classes, embed_dim)
+        check_numbers(pos_margin=pos_margin, neg_margin=neg_margin, field_weight=field_weight)
         for name, margin in dict(pos_margin=pos_margin, neg_margin=neg_margin).items():
             if not 0 <= margin <= 2:
                 raise ValueError(f'{name} is a cosine distance, in [0, 2], got {margin}')

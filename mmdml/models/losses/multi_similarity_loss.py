@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 
@@ -32,7 +33,7 @@ class MultiSimilarityLoss(PairLoss):
         epsilon: margin of the mining, a difference of similarities.
 
     Raises:
-        ValueError: if ``alpha`` or ``beta`` is not positive.
+        ValueError: if a setting is no number; if ``alpha`` or ``beta`` is not positive.
 
     Config::
 
@@ -43,12 +44,11 @@ class MultiSimilarityLoss(PairLoss):
 
     def __init__(self, alpha: float = 2.0, beta: float = 40.0, base: float = 0.5, epsilon: float = 0.1) -> None:
         super().__init__()
+        check_numbers(alpha=alpha, beta=beta, base=base, epsilon=epsilon)
         if alpha <= 0 or beta <= 0:
             raise ValueError(f'alpha and beta must be positive, got {alpha} and {beta}')
-        self.alpha = alpha
-        self.beta = beta
-        self.base = base
-        self.epsilon = epsilon
+        self.alpha, self.beta = alpha, beta
+        self.base, self.epsilon = base, epsilon
 
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:
         """Scalar loss; mined tuples, if given, replace the loss's own mining."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .pair_sums import log_sum_exp
@@ -33,7 +34,7 @@ class NPairsLoss(PairLoss):
         learn_scale: make it a parameter.
 
     Raises:
-        ValueError: if ``scale`` is not positive.
+        ValueError: if a setting is no number; if ``scale`` is not positive.
 
     Config::
 
@@ -44,6 +45,7 @@ class NPairsLoss(PairLoss):
 
     def __init__(self, scale: float = 1.0, learn_scale: bool = True) -> None:
         super().__init__()
+        check_numbers(scale=scale)
         if scale <= 0:
             raise ValueError(f'scale must be positive, got {scale}')
         self.learn_scale = learn_scale

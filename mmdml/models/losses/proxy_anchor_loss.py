@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_numbers
 
 from .checks import check_positive
 from .pair_sums import log_sum_exp
@@ -40,6 +41,7 @@ class ProxyAnchorLoss(ProxyLoss):
 
     def __init__(self, num_classes: int, embed_dim: int, alpha: float = 32.0, margin: float = 0.1) -> None:
         super().__init__(num_classes, embed_dim)
+        check_numbers(margin=margin)
         check_positive(alpha=alpha)
         self.alpha = alpha
         self.margin = margin

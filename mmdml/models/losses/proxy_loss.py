@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmdml.structures import PairBatch, Rows
+from mmdml.structures.checks import check_numbers
 
 from .base import Loss
 from .checks import check_class_range, check_cosine_space, check_label_targets
@@ -75,6 +76,7 @@ class ProxyLoss(Loss):
     def __init__(self, num_classes: int, embed_dim: int, proxies_per_class: int = 1) -> None:
         super().__init__()
         sizes = dict(num_classes=num_classes, embed_dim=embed_dim, proxies_per_class=proxies_per_class)
+        check_numbers(**sizes)
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f'{name} must be 1 or more, got {size}')

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_numbers
 
 from .proxy_loss import ProxyLoss
 
@@ -35,6 +36,7 @@ class ProxyNCALoss(ProxyLoss):
 
     def __init__(self, num_classes: int, embed_dim: int, scale: float = 3.0) -> None:
         super().__init__(num_classes, embed_dim)
+        check_numbers(scale=scale)
         if num_classes < 2:
             raise ValueError(f'num_classes must be 2 or more, for there to be another proxy, got {num_classes}')
         if scale <= 0:

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .checks import check_positive
@@ -31,7 +32,7 @@ class RankedListLoss(PairLoss):
         balance: :math:`\lambda` in [0, 1].
 
     Raises:
-        ValueError: if a value is out of range.
+        ValueError: if a setting is no number; if a value is out of range.
 
     Config::
 
@@ -49,6 +50,13 @@ class RankedListLoss(PairLoss):
         balance: float = 0.5,
     ) -> None:
         super().__init__()
+        check_numbers(
+            margin=margin,
+            alpha=alpha,
+            neg_temperature=neg_temperature,
+            pos_temperature=pos_temperature,
+            balance=balance,
+        )
         check_positive(**{'alpha - margin': alpha - margin})
         if neg_temperature < 0 or pos_temperature < 0:
             raise ValueError(f'temperatures must not be negative, got {neg_temperature} and {pos_temperature}')

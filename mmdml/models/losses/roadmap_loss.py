@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .checks import check_positive
@@ -41,7 +42,7 @@ class RoadmapLoss(PairLoss):
         calibration: :math:`\lambda` in [0, 1].
 
     Raises:
-        ValueError: if ``temperature`` is not positive or ``calibration`` is out of range.
+        ValueError: if a setting is no number; if ``temperature`` is not positive or ``calibration`` is out of range.
 
     Config::
 
@@ -61,6 +62,14 @@ class RoadmapLoss(PairLoss):
         calibration: float = 0.5,
     ) -> None:
         super().__init__()
+        check_numbers(
+            slope=slope,
+            offset=offset,
+            delta=delta,
+            pos_margin=pos_margin,
+            neg_margin=neg_margin,
+            calibration=calibration,
+        )
         check_positive(temperature=temperature)
         if not 0 <= calibration <= 1:
             raise ValueError(f'calibration must lie in [0, 1], got {calibration}')

@@ -8,6 +8,7 @@ from torch.nn.functional import softplus
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .checks import check_positive
@@ -34,7 +35,7 @@ class SigmoidLoss(PairLoss):
             candidates. 'mean', the mean over all pairs; it does not.
 
     Raises:
-        ValueError: if ``scale`` is not positive or ``reduction`` is unknown.
+        ValueError: if a setting is no number; if ``scale`` is not positive or ``reduction`` is unknown.
 
     Config::
 
@@ -45,6 +46,7 @@ class SigmoidLoss(PairLoss):
 
     def __init__(self, scale: float = 10.0, bias: float = -10.0, reduction: str = 'paper') -> None:
         super().__init__()
+        check_numbers(bias=bias)
         check_positive(scale=scale)
         self.scale = scale
         self.bias = bias

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .checks import check_positive
 from .softmax_proxy_loss import SoftmaxProxyLoss
@@ -53,6 +54,7 @@ class SoftTripleLoss(SoftmaxProxyLoss):
         sharded: bool = False,
     ) -> None:
         super().__init__(num_classes, embed_dim, proxies_per_class=centers_per_class, sharded=sharded)
+        check_numbers(margin=margin, tau=tau)
         check_positive(scale=scale, gamma=gamma)
         for name, value in dict(margin=margin, tau=tau).items():
             if value < 0:

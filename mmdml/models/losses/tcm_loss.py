@@ -4,6 +4,7 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .pair_sums import weighted_mean
@@ -29,7 +30,7 @@ class TCMLoss(PairLoss):
         neg_weight: :math:`\lambda^-` >= 0.
 
     Raises:
-        ValueError: if a weight is negative.
+        ValueError: if a setting is no number; if a weight is negative.
 
     Config::
 
@@ -42,6 +43,7 @@ class TCMLoss(PairLoss):
         self, pos_margin: float = 0.9, neg_margin: float = 0.5, pos_weight: float = 1.0, neg_weight: float = 1.0
     ) -> None:
         super().__init__()
+        check_numbers(pos_margin=pos_margin, neg_margin=neg_margin, pos_weight=pos_weight, neg_weight=neg_weight)
         if pos_weight < 0 or neg_weight < 0:
             raise ValueError(f'weights must not be negative, got {pos_weight} and {neg_weight}')
         self.pos_margin = pos_margin

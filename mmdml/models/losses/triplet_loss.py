@@ -6,6 +6,7 @@ from torch.nn.functional import softplus
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch, Triplets
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .pair_sums import in_blocks, positive_pairs
@@ -46,7 +47,8 @@ class TripletLoss(PairLoss):
         soft: take the soft margin.
 
     Raises:
-        ValueError: if ``reduction`` or ``negatives`` is unknown; in the forward pass, if a target is neither 0 nor 1.
+        ValueError: if a setting is no number; if ``reduction`` or ``negatives`` is unknown; in the forward pass, if a
+            target is neither 0 nor 1.
 
     Config::
 
@@ -57,6 +59,7 @@ class TripletLoss(PairLoss):
         self, margin: float = 0.2, reduction: str = 'paper', negatives: str = 'hardest', soft: bool = False
     ) -> None:
         super().__init__()
+        check_numbers(margin=margin)
         if negatives not in NEGATIVES:
             raise ValueError(f'negatives must be one of {NEGATIVES}, got {negatives!r}')
         self.negatives = negatives

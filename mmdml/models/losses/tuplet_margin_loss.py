@@ -7,6 +7,7 @@ from torch.nn.functional import softplus
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_numbers
 
 from .base import PairLoss
 from .checks import check_cosine_space, check_positive
@@ -30,7 +31,8 @@ class TupletMarginLoss(PairLoss):
         scale: :math:`\gamma`, above 0. 64 is that of pytorch-metric-learning.
 
     Raises:
-        ValueError: if ``scale`` is not positive; in the forward pass, if the pairs have another space than cosine.
+        ValueError: if a setting is no number; if ``scale`` is not positive; in the forward pass, if the pairs have
+            another space than cosine.
 
     Config::
 
@@ -41,6 +43,7 @@ class TupletMarginLoss(PairLoss):
 
     def __init__(self, slack: float = 5.73, scale: float = 64.0) -> None:
         super().__init__()
+        check_numbers(slack=slack)
         check_positive(scale=scale)
         self.slack = slack
         self.scale = scale

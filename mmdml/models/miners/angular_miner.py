@@ -7,6 +7,7 @@ from torch import Tensor
 from mmdml.models.losses.checks import check_cosine_space
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Triplets
+from mmdml.structures.checks import check_numbers
 
 from .base import Miner
 from .triplet_blocks import triplets_where
@@ -27,7 +28,8 @@ class AngularMiner(Miner):
         angle: :math:`\alpha` in degrees, in [0, 90).
 
     Raises:
-        ValueError: if it is out of range; when mining, if the pairs have another space than cosine.
+        ValueError: if a setting is no number or out of range; when mining, if the pairs have another space than
+            cosine.
 
     Config::
 
@@ -35,6 +37,7 @@ class AngularMiner(Miner):
     """
 
     def __init__(self, angle: float = 20) -> None:
+        check_numbers(angle=angle)
         if not 0 <= angle < 90:
             raise ValueError(f'angle must be in degrees in [0, 90), got {angle}')
         self.angle = angle

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Triplets
+from mmdml.structures.checks import check_numbers
 
 from .base import Miner
 
@@ -25,7 +26,7 @@ class ClosestBeyondCutoffMiner(Miner):
         cutoff: smallest distance of a negative, in [0, 2). Nearer ones are taken for noise.
 
     Raises:
-        ValueError: if ``cutoff`` is out of range.
+        ValueError: if a setting is no number; if ``cutoff`` is out of range.
 
     Config::
 
@@ -33,6 +34,7 @@ class ClosestBeyondCutoffMiner(Miner):
     """
 
     def __init__(self, cutoff: float = 0.5) -> None:
+        check_numbers(cutoff=cutoff)
         if not 0 <= cutoff < 2:
             raise ValueError(f'cutoff must be a distance of unit vectors in [0, 2), got {cutoff}')
         self.cutoff = cutoff

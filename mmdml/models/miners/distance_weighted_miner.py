@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Space, Triplets
+from mmdml.structures.checks import check_numbers
 
 from .base import Miner
 
@@ -78,8 +79,8 @@ class DistanceWeightedMiner(Miner):
             triplet.
 
     Raises:
-        ValueError: if ``lower`` and ``upper`` are out of range, ``dim`` is below 2 or ``fallback`` is unknown; when
-            mining, if the pairs have another space than cosine.
+        ValueError: if a setting is no number; if ``lower`` and ``upper`` are out of range, ``dim`` is below 2 or
+            ``fallback`` is unknown; when mining, if the pairs have another space than cosine.
 
     Config::
 
@@ -89,6 +90,7 @@ class DistanceWeightedMiner(Miner):
     def __init__(
         self, lower: float = 0.5, upper: float = 1.4, dim: int | None = None, fallback: str = 'uniform'
     ) -> None:
+        check_numbers(lower=lower, upper=upper)
         if not 0 < lower < upper <= 2:
             raise ValueError(f'distances must be 0 < lower < upper <= 2, got lower={lower} and upper={upper}')
         if dim is not None and dim < 2:

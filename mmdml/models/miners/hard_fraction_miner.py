@@ -6,6 +6,7 @@ import torch
 
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Pairs
+from mmdml.structures.checks import check_numbers
 
 from .base import Miner
 
@@ -22,7 +23,7 @@ class HardFractionMiner(Miner):
         fraction: in (0, 1]; the number of pairs is rounded up.
 
     Raises:
-        ValueError: if it is out of range.
+        ValueError: if a setting is no number or out of range.
 
     Config::
 
@@ -30,6 +31,7 @@ class HardFractionMiner(Miner):
     """
 
     def __init__(self, fraction: float = 0.5) -> None:
+        check_numbers(fraction=fraction)
         if not 0 < fraction <= 1:
             raise ValueError(f'fraction must be in (0, 1], got {fraction}')
         self.fraction = fraction

@@ -3,6 +3,7 @@
 from mmdml.models.losses.multi_similarity_loss import multi_similarity_mask
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Pairs
+from mmdml.structures.checks import check_numbers
 
 from .base import Miner
 
@@ -17,12 +18,16 @@ class MultiSimilarityMiner(Miner):
     Args:
         epsilon: margin, a difference of similarities.
 
+    Raises:
+        ValueError: if a setting is no number.
+
     Config::
 
         miner=dict(type='MultiSimilarityMiner', epsilon=0.1)
     """
 
     def __init__(self, epsilon: float = 0.1) -> None:
+        check_numbers(epsilon=epsilon)
         self.epsilon = epsilon
 
     def __call__(self, pairs: PairBatch) -> Pairs:

@@ -4,6 +4,7 @@ import torch
 
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Pairs
+from mmdml.structures.checks import check_numbers
 
 from .base import Miner
 
@@ -20,7 +21,7 @@ class PairMarginMiner(Miner):
         neg_margin: :math:`m_n`, a distance, 0 or more.
 
     Raises:
-        ValueError: if a margin is negative.
+        ValueError: if a setting is no number; if a margin is negative.
 
     Config::
 
@@ -28,6 +29,7 @@ class PairMarginMiner(Miner):
     """
 
     def __init__(self, pos_margin: float = 0.2, neg_margin: float = 0.8) -> None:
+        check_numbers(pos_margin=pos_margin, neg_margin=neg_margin)
         if pos_margin < 0 or neg_margin < 0:
             raise ValueError(f'margins are distances of 0 or more, got {pos_margin} and {neg_margin}')
         self.pos_margin = pos_margin

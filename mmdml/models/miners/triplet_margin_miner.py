@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Triplets
+from mmdml.structures.checks import check_numbers
 
 from .base import Miner
 from .triplet_blocks import triplets_where
@@ -33,7 +34,7 @@ class TripletMarginMiner(Miner):
         kind: 'all', 'hard', 'semi-hard' or 'easy'.
 
     Raises:
-        ValueError: if ``kind`` is unknown.
+        ValueError: if a setting is no number; if ``kind`` is unknown.
 
     Config::
 
@@ -41,6 +42,7 @@ class TripletMarginMiner(Miner):
     """
 
     def __init__(self, margin: float = 0.2, kind: str = 'all') -> None:
+        check_numbers(margin=margin)
         if kind not in KINDS:
             raise ValueError(f'kind must be one of {list(KINDS)}, got {kind!r}')
         self.margin = margin

@@ -104,6 +104,7 @@ def test_there_are_samples_from_the_onset_on_and_no_gradient_between_flow_and_em
         (dict(num_samples=0), 'num_samples must be 1 or more, got 0'),
         (dict(temperature=0), 'temperature must be positive, got 0'),
         (dict(onset=1.5), 'onset must be epochs'),
+        (dict(onset=float('nan')), 'onset must be a number, got nan'),
     ],
 )
 def test_bad_options_name_what_would_be_right(options, words):

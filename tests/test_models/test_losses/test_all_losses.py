@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -46,6 +47,15 @@ def config_of(loss, width=WIDTH):
 def build(loss, dtype=torch.float32):
     torch.manual_seed(0)
     return MODELS.build(config_of(loss)).to(dtype)
+
+
+@each_loss
+def test_a_setting_that_is_no_number_is_refused_by_name(loss):
+    for name, parameter in inspect.signature(loss).parameters.items():
+        if isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool):
+            for value in (float('nan'), '1'):
+                with pytest.raises(ValueError, match=re.escape(f'must be a number, got {value!r}')):
+                    MODELS.build({**config_of(loss), name: value})
 
 
 def raw_rows(rows=8, dtype=torch.float32, seed=0):
