@@ -14,9 +14,9 @@ import numpy as np
 from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer, UnreadableImage
 from mmdml.apis.gallery_update import class_folder, file_facts
 from mmdml.apis.image_inputs import image_inputs
-from mmdml.functional.shard_reader import SHARD_FACTS, is_whole, read_shard_facts, read_shard_table
 from mmdml.utils.files import write_atomically
 from mmdml.utils.names import printable
+from mmdml.utils.shards import SHARD_FACTS, is_whole, read_shard_facts, read_shard_table
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,13 @@
 """A folder of embeddings in shards, as ``mmdml embed`` writes it."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mmdml.utils.names import printable
+from mmdml.utils.shards import SHARD_FACTS, is_whole, read_shard_facts, read_shard_table
 
 from .embedding_readers import Columns, read_npy
-
-#: What all shards share: the model, and the pictures that they are of.
-SHARD_FACTS = 'embeddings.json'
-_KINDS = ('.npy', '.jsonl')
 
 
 def read_shards(folder: str) -> Columns:
@@ -44,45 +39,6 @@ def files_of(path: str) -> list[Path]:
     """Return the files that embeddings are read from: those of the shards of a folder, or the file itself."""
     folder = Path(path)
     return [each for kind in ('*.npy', '*.jsonl', SHARD_FACTS) for each in folder.glob(kind)] or [folder]
-
-
-def read_shard_facts(path: Path) -> dict[str, Any]:
-    """Return what all shards of a folder share.
-
-    Args:
-        path: of ``embeddings.json``.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    try:
-        facts = json.loads(path.read_text(encoding='utf-8'))
-        sizes = [facts['pictures'], facts['shard_size']]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{printable(path)} cannot be read, it is damaged ({error})') from error
-    if not all(type(size) is int and size > 0 for size in sizes):
-        raise ValueError(f'{printable(path)} cannot be read, it is damaged (pictures and shard_size are {sizes})')
-    return facts
-
-
-def read_shard_table(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a ``NNNNN.jsonl``, one a picture.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding='ascii').splitlines()]
-    except ValueError as error:
-        raise ValueError(f'{printable(path)} cannot be read, it is damaged ({error})') from error
-    if not all(isinstance(line, dict) for line in lines):
-        raise ValueError(f'{printable(path)} cannot be read, it is damaged (a line is no object)')
-    return lines
-
-
-def is_whole(stem: Path) -> bool:
-    """Whether both files of a shard are there; of a shard that is being written one is missing."""
-    return all(stem.with_suffix(kind).exists() for kind in _KINDS)
 
 
 def _stems(folder: Path) -> list[Path]:

@@ -1,0 +1,50 @@
+"""What ``mmdml embed`` writes beside the numbers of a shard; without torch, which exported models do not need."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmdml.utils.names import printable
+
+#: What all shards share: the model, and the pictures that they are of.
+SHARD_FACTS = 'embeddings.json'
+_KINDS = ('.npy', '.jsonl')
+
+
+def read_shard_facts(path: Path) -> dict[str, Any]:
+    """Return what all shards of a folder share.
+
+    Args:
+        path: of ``embeddings.json``.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding='utf-8'))
+        sizes = [facts['pictures'], facts['shard_size']]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{printable(path)} cannot be read, it is damaged ({error})') from error
+    if not all(type(size) is int and size > 0 for size in sizes):
+        raise ValueError(f'{printable(path)} cannot be read, it is damaged (pictures and shard_size are {sizes})')
+    return facts
+
+
+def read_shard_table(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a ``NNNNN.jsonl``, one a picture.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding='ascii').splitlines()]
+    except ValueError as error:
+        raise ValueError(f'{printable(path)} cannot be read, it is damaged ({error})') from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise ValueError(f'{printable(path)} cannot be read, it is damaged (a line is no object)')
+    return lines
+
+
+def is_whole(stem: Path) -> bool:
+    """Whether both files of a shard are there; of a shard that is being written one is missing."""
+    return all(stem.with_suffix(kind).exists() for kind in _KINDS)
