@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdml.utils.numbers import is_number, is_whole
+from mmdml.utils.numbers import check_counts, is_number, is_whole
 
 from .exact_products import exact_products
 from .inputs import check_finite, encode, to_matrix
@@ -59,8 +59,7 @@ def alpha_query_expansion(
         ValueError: if shapes do not fit, a side is empty or not finite, or a setting is out of range.
         TypeError: if ids are neither integers nor strings.
     """
-    if not is_whole(k) or k < 1:
-        raise ValueError(f'k must be an integer of at least 1, got {k!r}')
+    check_counts(k=k)
     # Also refuses NaN.
     if not is_number(alpha) or not 0 <= alpha < float('inf'):
         raise ValueError(f'alpha must be 0 or more, got {alpha!r}')

@@ -5,7 +5,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from mmdml.utils.numbers import is_number, is_whole
+from mmdml.utils.numbers import check_counts, is_number
 
 from .exact_products import exact_products
 from .inputs import check_finite, to_matrix
@@ -13,6 +13,7 @@ from .neighbor_sets import add_shared, expanded_sets, indicator, to_tensors
 from .space import tree_sum, unit_rows
 
 DISTANCES = ('cosine', 'euclidean')
+
 #: A block of distances holds at most so many entries (256 MB in fp32), however large the gallery.
 _MAX_BLOCK_ENTRIES = 2**26
 
@@ -220,7 +221,8 @@ class KReciprocalEncoding:
 
 
 def _rows(name: str, rows: Tensor | np.ndarray, device: str | torch.device | None) -> Tensor:
-    if len(rows := to_matrix(name, rows, device)) == 0:
+    rows = to_matrix(name, rows, device)
+    if len(rows) == 0:
         raise ValueError(f'the {name} is empty')
     check_finite(name, rows)
     return rows
@@ -240,9 +242,7 @@ def _rows_at_once(block_size: int, columns: int) -> int:
 
 
 def _check(k1: int, k2: int, weight: float, distance: str, block_size: int) -> None:
-    for name, value in (('k1', k1), ('k2', k2), ('block_size', block_size)):
-        if not is_whole(value) or value < 1:
-            raise ValueError(f'{name} must be an integer of at least 1, got {value!r}')
+    check_counts(k1=k1, k2=k2, block_size=block_size)
     if not is_number(weight) or not 0 <= weight <= 1:
         raise ValueError(f'weight (lambda) must be in [0, 1], got {weight!r}')
     if distance not in DISTANCES:

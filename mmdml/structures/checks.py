@@ -1,10 +1,11 @@
 """Checks of settings, and of tensor values without letting the host wait for an accelerator."""
 
 from collections.abc import Callable
-from numbers import Real
 
 import torch
 from torch import Tensor
+
+from mmdml.utils.numbers import is_number
 
 
 def check_numbers(**values: object) -> None:
@@ -14,7 +15,7 @@ def check_numbers(**values: object) -> None:
         ValueError: with the name and the value.
     """
     for name, value in values.items():
-        if not isinstance(value, Real) or value != value:
+        if not is_number(value) or value != value:
             raise ValueError(f'{name} must be a number, got {value!r}')
 
 

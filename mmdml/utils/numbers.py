@@ -12,3 +12,14 @@ def is_whole(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Whether a value is an integer or a float of Python or numpy; True and '3' are none."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_counts(**values: Any) -> None:
+    """Refuse settings that count something and are no integer, or below 1.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    for name, value in values.items():
+        if not is_whole(value) or value < 1:
+            raise ValueError(f'{name} must be an integer of at least 1, got {value!r}')
