@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from comparison_plots import plot_curves, plot_gains
-from paired_scores import DEFAULT_SET, compare, read_scores
+from paired_scores import DEFAULT_SET, compare, compare_means, read_scores
 from results import append_row, read_rows
 
 from experiments import Run
@@ -20,10 +20,10 @@ from experiments import Run
 ROOT = Path(__file__).parents[2]
 
 
-def row(name, seed, recall, where=None):
+def row(name, seed, recall, where=None, machine='here'):
     options = {'val_dataloader.dataset.data_root': where} if where else {}
     scores = {'retrieval/Recall@1': str(recall), 'retrieval/MAP@R': str(recall / 2)}
-    return {'name': name, 'seed': str(seed), 'options': json.dumps(options), **scores}
+    return {'name': name, 'seed': str(seed), 'options': json.dumps(options), 'machine': machine, **scores}
 
 
 ROWS = [
@@ -75,6 +75,22 @@ def test_the_features_themselves_are_a_base():
     scores = read_scores(ROWS, FROZEN)
     found = compare(scores, 'retrieval/Recall@1', DEFAULT_SET, 'frozen', 'a')
     assert (found.n, found.mean, found.positive) == (3, -9.0, 0)
+
+
+def test_runs_of_two_machines_make_no_pair():
+    elsewhere = [row('a', 7, 50, machine='there'), row('b', 7, 80), row('a', 8, 40, machine='there')]
+    assert compare(read_scores([*ROWS, *elsewhere], {}), 'retrieval/Recall@1', DEFAULT_SET, 'a', 'b').n == 3
+    # A pair of the other machine counts, and so do the features themselves beside its runs.
+    both = read_scores([*ROWS, *elsewhere, row('b', 8, 46, machine='there')], FROZEN)
+    found = compare(both, 'retrieval/Recall@1', DEFAULT_SET, 'a', 'b')
+    assert (found.n, found.mean, found.positive) == (4, 3.0, 4)
+    assert compare(both, 'retrieval/Recall@1', DEFAULT_SET, 'frozen', 'a').n == 5
+
+
+def test_a_mean_over_sets_is_of_runs_of_one_machine():
+    other = 'features/x/y'
+    rows = [*ROWS, row('a', 1, 40, other, 'there'), row('b', 1, 41, other, 'there')]
+    assert compare_means(read_scores(rows, {}), 'retrieval/Recall@1', [DEFAULT_SET, other], 'a', 'b').n == 1
 
 
 def test_a_sentence_has_the_gain_of_a_row():
@@ -175,7 +191,7 @@ def test_several_trainings_give_differences_with_intervals(tmp_path, capsys):
 
 def test_a_set_is_taken_out_of_the_name_of_a_run():
     run = {**row('iaa_ms_cars-half', 0, 8), 'config': 'configs/iaa/iaa_ms_x_cars-half.py'}
-    assert read_scores([run], {}, 'o/')['retrieval/Recall@1', 'cars-half', 'o/iaa_ms'] == {0: 8.0}
+    assert read_scores([run], {}, 'o/')['retrieval/Recall@1', 'cars-half', 'o/iaa_ms'] == {('here', 0): 8.0}
 
 
 def test_curves_are_drawn_of_gains_by_line_and_of_scores(tmp_path):

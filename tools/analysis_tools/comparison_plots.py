@@ -131,7 +131,7 @@ def _score_lines(
         shared = base.keys() & arm.keys()
         for name, column in ((comparison['base_line'], base), (comparison['arm_line'], arm)):
             if shared:
-                lines.setdefault(name, []).append((row['x'], sum(column[seed] for seed in shared) / len(shared), 0.0))
+                lines.setdefault(name, []).append((row['x'], sum(column[each] for each in shared) / len(shared), 0.0))
     return lines
 
 

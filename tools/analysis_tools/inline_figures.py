@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from paired_scores import METRICS, Scores, compare_means, mean_over, sets_of
+from paired_scores import METRICS, Partner, Scores, compare_means, mean_over, sets_of
 
 SIDES = ('base', 'arm')
 
@@ -12,10 +12,10 @@ def interval(bounds: tuple[float, float] | None) -> str:
     return '' if bounds is None else f'[{bounds[0]:+.2f}, {bounds[1]:+.2f}]'
 
 
-def means(base: dict[int, float], arm: dict[int, float]) -> list[str]:
-    """Means of base and arm over the seeds that both have."""
+def means(base: dict[Partner, float], arm: dict[Partner, float]) -> list[str]:
+    """Means of base and arm over the seeds that both have on one machine."""
     shared = base.keys() & arm.keys()
-    return [f'{sum(column[seed] for seed in shared) / len(shared):.2f}' for column in (base, arm)]
+    return [f'{sum(column[each] for each in shared) / len(shared):.2f}' for column in (base, arm)]
 
 
 def gain_of(which: str, definitions: dict[str, Any], scores: Scores) -> str:

@@ -29,10 +29,11 @@ Inside a sentence, ``<!-- gain: NAME; LABEL; METRIC -->`` to ``<!-- /gain -->`` 
 sets, with interval and signs; ``; SET`` at the end names one set. ``<!-- score: NAME; LABEL; METRIC; base -->`` to
 ``<!-- /score -->`` becomes the mean score of the row's base, or of its arm, over the seeds that both have.
 
-A base and an arm are names of runs; runs are compared that share set and seed. The set is the folder of the features,
-or the end of the config's name (see :func:`paired_scores.set_and_name`). A base called ``frozen`` is the features' own
-score. Sets and names must be those of rows, or of runs that a plan beside ``comparisons.yml`` sends to the same CSV:
-these are written as not run. Several rows of one set, name and seed are an error where a comparison uses them.
+A base and an arm are names of runs; runs are compared that share set, seed and machine. The set is the folder of the
+features, or the end of the config's name (see :func:`paired_scores.set_and_name`). A base called ``frozen`` is the
+features' own score. Sets and names must be those of rows, or of runs that a plan beside ``comparisons.yml`` sends to
+the same CSV: these are written as not run. Several rows of one set, name and seed are an error where a comparison uses
+them.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -56,6 +57,6 @@ def paired(differences: Sequence[float], confidence: float = 0.95) -> Paired:
     return Paired(len(d), mean, (mean - half, mean + half), (float(low), float(high)), positive)
 
 
-def differences(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
-    """``second - first`` of the seeds that both have, by rising seed."""
-    return [second[seed] - first[seed] for seed in sorted(first.keys() & second.keys())]
+def differences(first: Mapping[Any, float], second: Mapping[Any, float]) -> list[float]:
+    """``second - first`` of the keys that both have, such as seeds, in rising order."""
+    return [second[key] - first[key] for key in sorted(first.keys() & second.keys())]

@@ -1,4 +1,4 @@
-"""Scores of runs by set, name and seed, and the paired differences between two ways to train."""
+"""Scores of runs by set, name, machine and seed, and the paired differences between two ways to train."""
 
 import json
 from collections import defaultdict
@@ -12,8 +12,11 @@ METRICS = {'Recall@1': 'retrieval/Recall@1', 'MAP@R': 'retrieval/MAP@R'}
 #: The set of runs on features whose options name none: that of configs/_base_/datasets/features.py.
 DEFAULT_SET = 'features/mobilenet-v2/grocery'
 
-#: Score by seed, of a metric, a set and a name of runs.
-Scores = dict[tuple[str, str, str], dict[int, float]]
+#: What the two runs of a pair share: the machine and the seed. Runs of two machines make no pair: docs/protocol.md.
+Partner = tuple[str, int]
+
+#: Score by machine and seed, of a metric, a set and a name of runs.
+Scores = dict[tuple[str, str, str], dict[Partner, float]]
 
 
 def set_and_name(row: Row) -> tuple[str, str]:
@@ -40,10 +43,11 @@ def read_scores(rows: Sequence[Row], frozen: dict[str, dict[str, str]], prefix: 
     scores: Scores = defaultdict(dict)
     for row in rows:
         where, name = set_and_name(row)
+        partner = row['machine'], int(row['seed'])
         for metric in METRICS.values():
-            scores[metric, where, prefix + name][int(row['seed'])] = float(row[metric])
+            scores[metric, where, prefix + name][partner] = float(row[metric])
             if where in frozen:
-                scores[metric, where, 'frozen'][int(row['seed'])] = float(frozen[where][metric.rpartition('/')[2]])
+                scores[metric, where, 'frozen'][partner] = float(frozen[where][metric.rpartition('/')[2]])
     return dict(scores)
 
 
@@ -53,7 +57,7 @@ def sets_of(scores: Scores) -> list[str]:
 
 
 def compare(scores: Scores, metric: str, where: str, base: str, arm: str) -> Paired | None:
-    """Compare two ways to train on a set; None where no seed has both."""
+    """Compare two ways to train on a set; None where no machine and seed has both."""
     found = differences(scores.get((metric, where, base), {}), scores.get((metric, where, arm), {}))
     return paired(found) if found else None
 
@@ -65,11 +69,11 @@ def compare_means(scores: Scores, metric: str, sets: Sequence[str], base: str, a
     return paired(found) if found else None
 
 
-def mean_over(scores: Scores, metric: str, sets: Sequence[str], name: str) -> dict[int, float]:
-    """Scores by seed, means over sets, of the seeds that all sets have."""
+def mean_over(scores: Scores, metric: str, sets: Sequence[str], name: str) -> dict[Partner, float]:
+    """Scores by machine and seed, means over sets, of the seeds that all sets have on that machine."""
     columns = [scores.get((metric, where, name), {}) for where in sets]
     shared = set.intersection(*(set(column) for column in columns)) if columns else set()
-    return {seed: sum(column[seed] for column in columns) / len(columns) for seed in shared}
+    return {partner: sum(column[partner] for column in columns) / len(columns) for partner in shared}
 
 
 def short(where: str) -> str:

@@ -14,7 +14,7 @@ from mmdml.engine.division.learners import grow_learners, join_learners
 from mmdml.engine.division.requirements import check_divided_run
 from mmdml.engine.model_of import model_of, progress_of
 from mmdml.registry import HOOKS
-from mmdml.structures import Embeddings, Progress
+from mmdml.structures import Embeddings, Progress, indices_of
 from mmdml.utils.seeding import Stream, derive_seed, torch_generator
 
 _VECTORS = ('features', 'embedding', 'random')
@@ -191,7 +191,7 @@ class DivisionHook(Hook):
             return None
         # From the sampler, the same on all ranks: an unreadable image's substitute may be of another cluster.
         learner = runner.train_dataloader.sampler.cluster_of_step(progress.epoch, batch_idx)
-        found = self.assignment[[sample.sample_idx for sample in data_batch['data_samples']]]
+        found = self.assignment[indices_of(data_batch['data_samples'])]
         if 2 * int((found == learner).sum()) <= len(found):
             raise RuntimeError(
                 f'batch {batch_idx} of epoch {progress.epoch} is of cluster {learner}, but its images are of '
