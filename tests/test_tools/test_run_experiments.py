@@ -23,7 +23,7 @@ from run_folder import final_metrics, last_evaluation
 from tiny import tiny_config
 
 from experiments import Run, format_option, load_plan, train_arguments
-from mmdml.utils.machine import available_cores
+from mmdml.utils.machine import available_cores, describe_machine
 
 SCRIPT = Path(__file__).parents[2] / 'tools/analysis_tools/run_experiments.py'
 spec = importlib.util.spec_from_file_location('run_experiments', SCRIPT)
@@ -248,6 +248,16 @@ def test_driver_runs_what_is_missing_and_writes_complete_rows(project, capsys):
     assert run_driver() == 0
     assert '0 of 2 runs to do' in capsys.readouterr().out
     assert len(list(project.glob('runs/*/attempt_*.log'))) == 2
+
+
+def test_rows_of_another_machine_are_said_to_make_no_pairs_with_those_of_this_one(project, capsys):
+    plan = load_plan(write_plan(project))
+    append_row('results.csv', finished_row(plan.runs[0], machine='8 x Other'))
+    assert run_driver('--dry-run') == 0
+    assert f'measured elsewhere: 1 on 8 x Other; this is {describe_machine()}, and' in capsys.readouterr().out
+    append_row('results.csv', finished_row(plan.runs[0], machine=describe_machine(), config_hash='y'), replace=True)
+    assert run_driver('--dry-run') == 0
+    assert 'elsewhere' not in capsys.readouterr().out
 
 
 def test_jobs_share_the_cores(project):

@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from results import append_row, estimate_seconds, read_rows
 from training_job import Job
 
 from experiments import Run, config_hash, load_plan, merged_config
+from mmdml.utils.machine import describe_machine
 
 TRAIN_SCRIPT = Path(os.path.relpath(Path(__file__).resolve().parents[1] / 'train.py'))
 
@@ -58,6 +60,16 @@ def describe(runs: Sequence[Run], missing: Sequence[Run], rows: Sequence[dict[st
     if unknown:
         total += f', plus {unknown} runs of unknown length'
     return '\n'.join([*lines, f'{len(missing)} of {len(runs)} runs to do: {total}'])
+
+
+def machines_note(runs: Sequence[Run], rows: Sequence[dict[str, str]], here: str) -> str:
+    """Say how many of the runs have rows of other machines, with which what is run here makes no pair; else ''."""
+    wanted = {run.id for run in runs}
+    elsewhere = Counter(row['machine'] for row in rows if row['run'] in wanted and row['machine'] not in ('', here))
+    if not elsewhere:
+        return ''
+    there = ' and '.join(f'{count} on {machine}' for machine, count in elsewhere.items())
+    return f'NOTE   measured elsewhere: {there}; this is {here}, and runs of two machines are not compared'
 
 
 def run_all(
@@ -164,6 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
     print(description, flush=True)
+    if missing and (note := machines_note(runs, rows, describe_machine())):
+        print(note, flush=True)
     if args.dry_run:
         return 0
 
