@@ -559,3 +559,19 @@ def test_images_of_one_class_get_a_remark(score, tmp_path, caplog):
 def test_clustering_that_cannot_be_had_ends_before_the_search(fails, plain):
     message = fails(plain, '--clustering', 'num_clusters=31')
     assert 'num_clusters must be 1..30, the number of embeddings, got 31' in message
+
+
+@pytest.mark.parametrize(
+    ('json_out', 'options'),
+    [
+        ('x.csv', '--json and --values'),
+        ('folder/x.csv', '--json and --values'),
+        ('x.classes.csv', '--json and the table by class of --values'),
+    ],
+)
+def test_two_outputs_of_one_name_are_refused(fails, plain, tmp_path, monkeypatch, json_out, options):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder').symlink_to(tmp_path)
+    message = fails('plain.npz', '--json', json_out, '--values', 'x.csv')
+    assert message == f'eval_embeddings: {options} are one file, {tmp_path}/{message.rpartition("/")[2]}'
+    assert message.endswith('; name another one for either') and not list(tmp_path.glob('x.*'))
