@@ -33,15 +33,15 @@ def folder_scores(
     Raises:
         FileNotFoundError, ValueError: see :func:`~mmdml.cli.own_data.read_own_data`; ValueError also for one class, or
             no picture that can be read.
-        ValueError, OSError: ``out`` cannot be written; before anything is embedded.
+        ValueError, OSError: ``out`` cannot be written, or is the list or a picture; before anything is embedded.
     """
-    if out is not None:
-        prepare_output(out, ('.npz',))
     data = read_own_data(path)
     if len(data.classes) < 2:
         raise ValueError(f'{printable(path)} has one class: every picture would be right; make a folder for each class')
     dataset = DATASETS.build(dict(**data.settings, split='test', test_mode=True))
     infos = [dataset.get_data_info(number) for number in range(len(dataset))]
+    if out is not None:
+        prepare_output(out, ('.npz',), [path, *(info['img_path'] for info in infos)])
     found = embed([info['img_path'] for info in infos])
     unreadable = {each.name for each in found.unreadable}
     # A list may name a file twice, as query and as gallery row.

@@ -264,6 +264,8 @@ def test_a_file_that_is_query_and_gallery_row_keeps_both_roles(pictures, start, 
     with np.load(tmp_path / 'out/rows.npz') as saved:
         assert saved['roles'].tolist() == [1, 2] * 36
     assert 'must end with .npz' in mmdml(*test, tmp_path / 'rows.csv')
+    (tmp_path / 'rows.npz').symlink_to(tmp_path / 'mine.csv')
+    assert 'rows.npz is a file that is read; name another one' in mmdml(*test, tmp_path / 'rows.npz')
 
 
 def test_a_list_is_as_good_as_a_folder(pictures, tmp_path):
