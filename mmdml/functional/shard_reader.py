@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdml.utils.names import printable
-from mmdml.utils.shards import SHARD_FACTS, is_whole, read_shard_facts, read_shard_table
+from mmdml.utils.shards import SHARD_FACTS, is_whole, read_shard_facts, read_shard_table, require_shard_facts
 
 from .embedding_readers import Columns, read_npy
 
@@ -43,14 +43,11 @@ def files_of(path: str) -> list[Path]:
 
 def _stems(folder: Path) -> list[Path]:
     """Return the shards in their order, without endings; all that there should be."""
-    facts = folder / SHARD_FACTS
-    if facts.exists():
-        sizes = read_shard_facts(facts)
-        found = [folder / f'{shard:05d}' for shard in range(-(-sizes['pictures'] // sizes['shard_size']))]
-    else:
-        found = sorted(table.with_suffix('') for table in folder.glob('*.jsonl'))
-    if not found:
-        raise ValueError(f'{folder} holds no shards NNNNN.jsonl and NNNNN.npy, as mmdml embed writes them')
+    require_shard_facts(folder)
+    if not (folder / SHARD_FACTS).exists():
+        raise ValueError(f'{printable(folder)} holds no shards NNNNN.jsonl and NNNNN.npy, as mmdml embed writes them')
+    sizes = read_shard_facts(folder / SHARD_FACTS)
+    found = [folder / f'{shard:05d}' for shard in range(-(-sizes['pictures'] // sizes['shard_size']))]
     missing = [stem for stem in found if not is_whole(stem)]
     if missing:
         raise ValueError(

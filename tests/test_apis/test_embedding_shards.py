@@ -112,6 +112,22 @@ def test_a_folder_that_lacks_shards_is_not_scored_and_is_completed(embed, pictur
     assert contents(out).keys() == whole.keys() and len(read_embeddings(str(out)).embeddings) == 36
 
 
+def test_shards_without_the_facts_that_they_share_are_neither_read_nor_added_to(embed, pictures, tmp_path):
+    write_shards(embed, pictures, tmp_path, shard_size=20)
+    (tmp_path / 'embeddings.json').unlink()
+    before = contents(tmp_path)
+    for read_or_write in (read_embeddings, lambda out: write_shards(embed, pictures, out, shard_size=20)):
+        with pytest.raises(ValueError, match=rf'{tmp_path} lacks embeddings.json, .* mmdml embed into an empty folder'):
+            read_or_write(str(tmp_path))
+    assert contents(tmp_path) == before
+    for file in tmp_path.glob('0*'):
+        file.unlink()
+    (tmp_path / 'mine.jsonl').touch()
+    with pytest.raises(ValueError, match='holds no shards'):
+        read_embeddings(str(tmp_path))
+    assert write_shards(embed, pictures, tmp_path, shard_size=20).written == 2
+
+
 @pytest.mark.parametrize('text', ['[1]', '{"pictures": 36, "shard', '{"pictures": 36, "shard_size": 0}', '{}'])
 def test_damaged_facts_are_named_by_their_file(embed, pictures, tmp_path, text):
     write_shards(embed, pictures, tmp_path, shard_size=40)
