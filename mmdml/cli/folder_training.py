@@ -13,7 +13,7 @@ from mmdml.apis.model_names import DEFAULT, NamedModel, find_model
 from mmdml.apis.model_settings import plain_settings
 from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
-from mmdml.cli.frozen_training import is_frozen, make_features, score_features
+from mmdml.cli.frozen_training import is_frozen, make_features, require_parts, score_features
 from mmdml.cli.launch import read_config
 from mmdml.cli.misplaced_models import refuse_models_as_pictures
 from mmdml.cli.own_data import (
@@ -113,8 +113,10 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     )
     if is_frozen(defaults):
         values['feature_width'] = values['embedder']['neck']['in_channels']
-    # What cannot be set is named before the pictures are read.
-    require_effect(recipe, values, {name: path for name, path in _REACHED.items() if options[name] is not None})
+    # What cannot be set or built is named before the pictures are read.
+    cfg = require_effect(recipe, values, {name: path for name, path in _REACHED.items() if options[name] is not None})
+    if is_frozen(cfg):
+        require_parts(cfg)
     require_readable(data)
     run = new_run(base)
     if named.folder:
@@ -142,7 +144,7 @@ def _stopped_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
         raise ValueError(f'{run} is finished; leave --resume out to begin another run')
     if options['recipe'] and not same_but_values(_recipe(options['recipe']), run / RECIPE, _SET):
         raise ValueError(f'--recipe {options["recipe"]}: {run} began with another one, {run / RECIPE}; leave it out')
-    began = Config.fromfile(run / RECIPE)
+    began = read_config(str(run / RECIPE), {})
     now = {f'--{key.replace("_", "-")}': (options[key], began[key]) for key in _SETTINGS}
     now['--workers'] = options['workers'], began.num_workers
     if options['model'] != DEFAULT:
@@ -153,6 +155,8 @@ def _stopped_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     for name, (value, before) in now.items():
         if value not in (None, before):
             raise ValueError(f'{name} {value}: {run} began with {before}, and goes on as it began')
+    if is_frozen(began):
+        require_parts(began)
     return run
 
 

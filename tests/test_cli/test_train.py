@@ -165,6 +165,33 @@ def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start,
     assert [each.name for each in tmp_path.iterdir()] == ['bare.py']
 
 
+WRONG_PARTS = {
+    'model = dict(head=dict(loss=dict(alpha=-3)))': 'model.head.loss: alpha and beta must be positive, got -3 and 40.0',
+    'model = dict(head=dict(loss=dict(alhpa=3)))': "model.head.loss.alhpa: MultiSimilarityLoss takes no 'alhpa'; did ",
+    'model = dict(neck=dict(hidden=(-2,)))': 'model.neck: hidden must be one width or more, each at least 1',
+    'optim_wrapper = dict(optimizer=dict(betas=(2, 0)))': 'optim_wrapper.optimizer: Invalid beta parameter',
+    'val_evaluator = dict(recall_at=(0,))': 'val_evaluator: recall_at must hold positive integers, got (0,)',
+}
+
+
+def test_a_wrong_part_of_a_recipe_ends_in_a_line_before_pictures_are_embedded(pictures, start, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmdml.cli.folder_training.make_features', lambda cfg: pytest.fail('pictures are embedded'))
+    monkeypatch.setattr('mmdml.cli.folder_training.require_readable', lambda data: pytest.fail('pictures are read'))
+    recipe = tmp_path / 'mine.py'
+    train = ('train', pictures, '--model', start, '--out', tmp_path / 'run')
+    for text, message in WRONG_PARTS.items():
+        recipe.write_text(f"_base_ = ['mmdml::recommended/frozen_backbone.py']\n{text}\n")
+        assert mmdml(*train, '--recipe', recipe).startswith(f'error: {message}')
+        assert [each.name for each in tmp_path.iterdir()] == ['mine.py']
+    # Of a run that was stopped, its own recipe may have been edited.
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(pytest.fail.Exception):
+        patch.setattr('mmdml.cli.folder_training.require_readable', lambda data: None)
+        mmdml(*train)
+    with open(tmp_path / 'run-1/recipe.py', 'a') as file:
+        file.write("model['head']['loss']['alpha'] = -3\n")
+    assert mmdml(*train, '--resume').startswith('error: model.head.loss: alpha and beta must be positive')
+
+
 def test_a_run_goes_on_only_as_it_began(pictures, start, tmp_path):
     run = new_run(str(tmp_path / 'run'))
     began = dict(epochs=5, num_workers=1, model_name=start, val_classes=2)
