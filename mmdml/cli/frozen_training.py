@@ -63,14 +63,15 @@ def make_features(cfg: Config) -> None:
         cfg: of the recipe; rows go to ``cfg.features``, pooled, of length 1.
 
     Raises:
-        ValueError: a picture cannot be read, or the pictures are others than those that the file was made of.
+        ValueError: a picture or that list cannot be read, or the pictures are others than those that the file was made
+            of.
     """
     path, listed = Path(cfg.features), Path(cfg.features).with_name('pictures.json')
     dataset = DATASETS.build(dict(**cfg.data, split='test', test_mode=True))
     infos = [dataset.get_data_info(row) for row in range(len(dataset))]
     pictures = _pictures(infos, dataset.metainfo['classes'])
     if path.is_file() and listed.is_file():
-        _require_same(pictures, json.loads(listed.read_text(encoding='utf-8')), path)
+        _require_same(pictures, _read_pictures(listed), path)
         return
     show(f'the backbone of the model {printable(cfg.model_name)} embeds every picture once')
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +103,22 @@ def _pictures(infos: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> lis
         [info['img_path'], classes[info['gt_label']], info['role'], state.st_size, state.st_mtime_ns]
         for info, state in zip(infos, states, strict=True)
     ]
+
+
+def _read_pictures(listed: Path) -> list[list[Any]]:
+    try:
+        pictures = json.loads(listed.read_text(encoding='utf-8'))
+        kinds = {tuple(map(type, row)) for row in pictures}
+    except (ValueError, TypeError) as error:
+        found = str(error)
+    else:
+        if kinds <= {(str, str, int, int, int)}:
+            return pictures
+        found = 'it holds other things than pictures'
+    raise ValueError(
+        f'{printable(listed)} cannot be read, it is damaged ({printable(found)}): remove it, and the pictures are '
+        'embedded again, or leave --resume out to begin another run'
+    )
 
 
 def _require_same(now: list[list[Any]], before: list[list[Any]], features: Path) -> None:

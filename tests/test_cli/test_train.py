@@ -245,6 +245,11 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
     (run / 'training/pictures.json').write_text(json.dumps(listed))
     error = mmdml(*train, '--resume')
     assert error.startswith(f'error: {listed[0][0]} is new, gone, changed or in another class since {run}')
+    for damaged in ('[["a.png", "class_', '3', '[3]', '[["a.png"]]', '[[[1], "b", 1, 2, 3]]', '\xff'):
+        (run / 'training/pictures.json').write_bytes(damaged.encode('latin-1'))
+        error = mmdml(*train, '--resume')
+        assert error.startswith(f'error: {run}/training/pictures.json cannot be read, it is damaged (')
+        assert 'remove it, and the pictures are embedded again, or leave --resume out' in error
 
 
 def test_runs_are_numbered_and_none_is_used_twice(tmp_path):
