@@ -15,6 +15,8 @@ from mmdml.models.necks import EmbeddingNeck
 from mmdml.models.necks.base import at_least_fp32
 from mmdml.registry import MODELS, TASK_UTILS
 from mmdml.structures import Mined, PairBatch, Rows, StepContext
+from mmdml.structures.checks import check_numbers
+from mmdml.utils.numbers import check_counts
 from mmdml.utils.seeding import Stream, torch_generator
 
 
@@ -72,6 +74,7 @@ class EmbeddingHead(BaseModule):
         distillations: dict[str, dict[str, Any] | None] | None = None,
     ) -> None:
         super().__init__()
+        check_counts(0, diagnostics_interval=diagnostics_interval)
         self.loss_fn = MODELS.build(loss)
         self.miner = TASK_UTILS.build(miner) if miner else None
         self.sources = _build_by_name(sources)
@@ -85,6 +88,7 @@ class EmbeddingHead(BaseModule):
                 continue
             if 'weight' not in cfg:
                 raise ValueError(f"regularizers.{name} needs a 'weight', got {dict(cfg)}")
+            check_numbers(**{f'regularizers.{name}.weight': cfg['weight']})
             if cfg['weight'] < 0:
                 raise ValueError(f'regularizers.{name}.weight must be >= 0, got {cfg["weight"]}')
             self.weights[name] = cfg['weight']
