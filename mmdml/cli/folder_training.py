@@ -33,6 +33,7 @@ from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.engine.runner import build_runner
 from mmdml.utils.machine import available_cores
 from mmdml.utils.near_names import did_you_mean
+from mmdml.utils.numbers import check_counts
 
 _TRAINING = 'training'
 _DEFAULT_RECIPE = 'frozen_backbone'
@@ -51,6 +52,8 @@ _SET = (
     *('model_name', 'embedder', 'weights', 'color_type', 'features', 'feature_width'),
     *('data', 'val_classes', 'num_workers', 'images_per_class'),
 )
+# Numbers of a recipe that are 1 or more.
+_COUNTS = ('batch_size', 'images_per_class', 'epochs', 'image_size', 'feature_width')
 _MOST_WORKERS = 8
 
 
@@ -100,12 +103,7 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     if options['workers'] is None:
         values['num_workers'] = min(_MOST_WORKERS, available_cores())
     defaults = read_config(str(recipe), {})
-    missing = [name for name in ('train_dataloader', 'batch_size', 'images_per_class') if name not in defaults]
-    if missing:
-        raise ValueError(
-            f'{recipe} is no recipe: it has no {", ".join(missing)}. Inherit one of configs/recommended, e.g. '
-            "_base_ = ['mmdml::recommended/many_images.py']"
-        )
+    _require_recipe(recipe, defaults, held_out)
     largest = largest_trained_class(data, held_out, defaults.train_dataloader.dataset.get('val_seed', 0))
     each = values['images_per_class'] = min(defaults.images_per_class, largest)
     values['batch_size'] = pictures_in_a_batch(
@@ -136,6 +134,26 @@ def _recipe(name: str) -> Path:
             f'there is no recipe {name}; there are {", ".join(known)}, and paths of configs{did_you_mean(name, known)}'
         )
     return recipe
+
+
+def _require_recipe(recipe: Path, config: Config, held_out: int) -> None:
+    """Check that a config has what a recipe needs, and that what it counts are numbers."""
+    parts = ['train_dataloader', 'model', 'optim_wrapper', *(['val_evaluator'] if held_out else [])]
+    missing = [name for name in parts if not config.get(name)]
+    missing += [name for name in ('batch_size', 'images_per_class') if name not in config]
+    loader = config.get('train_dataloader')
+    if loader and not (isinstance(loader, dict) and isinstance(loader.get('dataset'), dict)):
+        missing.append('train_dataloader.dataset')
+    if missing:
+        raise ValueError(
+            f'{recipe} is no recipe: it has no {", ".join(missing)}. Inherit one of configs/recommended, e.g. '
+            "_base_ = ['mmdml::recommended/many_images.py']"
+        )
+    try:
+        check_counts(**{name: config[name] for name in _COUNTS if name in config})
+        check_counts(0, **{name: config[name] for name in ('seed', 'num_workers') if name in config})
+    except ValueError as error:
+        raise ValueError(f'{recipe}: {error}') from error
 
 
 def _stopped_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:

@@ -159,7 +159,9 @@ def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start,
     assert not list(tmp_path.iterdir())
     (tmp_path / 'bare.py').write_text("optim_wrapper = dict(type='OptimWrapper')\n")
     bare = mmdml(*train, start, '--recipe', tmp_path / 'bare.py')
-    assert 'bare.py is no recipe: it has no train_dataloader, batch_size, images_per_class. Inherit one' in bare
+    assert (
+        'bare.py is no recipe: it has no train_dataloader, model, val_evaluator, batch_size, images_per_class. ' in bare
+    )
     under = mmdml('train', pictures, '--out', tmp_path / 'bare.py/run', '--model', start)
     assert under == f'error: {tmp_path}/bare.py is there already, a file; name another place'
     assert [each.name for each in tmp_path.iterdir()] == ['bare.py']
@@ -170,8 +172,30 @@ WRONG_PARTS = {
     'model = dict(head=dict(loss=dict(alhpa=3)))': "model.head.loss.alhpa: MultiSimilarityLoss takes no 'alhpa'; did ",
     'model = dict(neck=dict(hidden=(-2,)))': 'model.neck: hidden must be one width or more, each at least 1',
     'optim_wrapper = dict(optimizer=dict(betas=(2, 0)))': 'optim_wrapper.optimizer: Invalid beta parameter',
+    "test_pipeline = [dict(type='LoadImageFromFile', colors=1)]": 'test_dataloader.dataset.pipeline.0.colors: Load',
+    "test_pipeline = 'x'": "test_pipeline must be a list of transforms, got 'x'",
     'val_evaluator = dict(recall_at=(0,))': 'val_evaluator: recall_at must hold positive integers, got (0,)',
 }
+
+
+WRONG_VALUES = {
+    "batch_size = 'a'": "batch_size must be an integer of at least 1, got 'a'",
+    'images_per_class = 0': 'images_per_class must be an integer of at least 1, got 0',
+    'epochs = -1': 'epochs must be an integer of at least 1, got -1',
+    "seed = 'a'": "seed must be an integer of at least 0, got 'a'",
+}
+
+
+def test_values_of_a_recipe_that_are_no_counts_are_named_and_nothing_is_trained(pictures, start, tmp_path):
+    recipe = tmp_path / 'mine.py'
+    train = ('train', pictures, '--model', start, '--out', tmp_path / 'run', '--recipe', recipe)
+    for text, message in WRONG_VALUES.items():
+        recipe.write_text(f"_base_ = ['mmdml::recommended/frozen_backbone.py']\n{text}\n")
+        assert mmdml(*train) == f'error: {recipe}: {message}'
+    for text, missing in (("train_dataloader = 'x'", 'train_dataloader.dataset'), ('model = None', 'model')):
+        recipe.write_text(f"_base_ = ['mmdml::recommended/frozen_backbone.py']\n{text}\n")
+        assert f'mine.py is no recipe: it has no {missing}. Inherit' in mmdml(*train)
+    assert [each.name for each in tmp_path.iterdir()] == ['mine.py']
 
 
 def test_a_wrong_part_of_a_recipe_ends_in_a_line_before_pictures_are_embedded(pictures, start, tmp_path, monkeypatch):
