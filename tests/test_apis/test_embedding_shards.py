@@ -143,3 +143,32 @@ def test_a_damaged_table_is_named(embed, pictures, tmp_path, text):
     (tmp_path / '00000.jsonl').write_text(text)
     with pytest.raises(ValueError, match='00000.jsonl cannot be read, it is damaged'):
         write_shards(embed, pictures, tmp_path, shard_size=40)
+
+
+@pytest.mark.parametrize(
+    ('row', 'message'),
+    [
+        (dict(row='0'), r'00000.jsonl cannot be read, it is damaged \(a row is no number, or'),
+        (dict(label=None), r'00000.jsonl cannot be read, it is damaged'),
+        (dict(path=3), r'00000.jsonl cannot be read, it is damaged'),
+        (dict(row=1), r'00000.jsonl names 1 pictures, its .npy file has 2 rows'),
+    ],
+)
+def test_a_table_with_other_things_than_pictures_is_named(tmp_path, row, message):
+    lines = [dict(dict(row=0, path='a', label='b'), **row), dict(row=1, path='b', label='b')]
+    (tmp_path / '00000.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    (tmp_path / 'embeddings.json').write_text('{"pictures": 2, "shard_size": 2}')
+    np.save(tmp_path / '00000.npy', np.eye(2))
+    with pytest.raises(ValueError, match=message):
+        read_embeddings(str(tmp_path))
+
+
+def test_shards_of_another_shape_or_in_a_number_that_cannot_be_are_named(tmp_path):
+    (tmp_path / '00000.jsonl').write_text('{"row": 0, "path": "a", "label": "b"}\n')
+    np.save(tmp_path / '00000.npy', np.float32(3))
+    (tmp_path / 'embeddings.json').write_text('{"pictures": 1, "shard_size": 2}')
+    with pytest.raises(ValueError, match=r'00000.npy must hold embeddings \(N, D\), got shape \(\)'):
+        read_embeddings(str(tmp_path))
+    (tmp_path / 'embeddings.json').write_text('{"pictures": 1000000000000000, "shard_size": 1}')
+    with pytest.raises(ValueError, match=r'999999999999999 of 1000000000000000 shards are missing, the first is 00001'):
+        read_embeddings(str(tmp_path))

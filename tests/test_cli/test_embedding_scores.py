@@ -596,3 +596,8 @@ def test_whole_numbers_up_to_2_to_the_53_are_scored(score, tmp_path):
     embeddings = np.array([[2**53, 0], [2**53 - 1, 0], [-(2**53), 0], [1 - 2**53, 0]])
     np.savez(tmp_path / 'x.npz', embeddings=embeddings, labels=[0, 0, 1, 1])
     assert score(tmp_path / 'x.npz', '--distance', 'euclidean', '--recall-at', 1)['Recall@1'] == 1
+
+
+def test_a_hash_of_the_model_is_one_text(fails, tmp_path):
+    np.savez(tmp_path / 'x.npz', embeddings=X, labels=LABELS, model_hash=np.array(['a', 'b']))
+    assert 'x.npz: model_hash must be one text, got shape (2,)' in fails(tmp_path / 'x.npz')
