@@ -322,6 +322,8 @@ def test_a_file_that_is_query_and_gallery_row_keeps_both_roles(pictures, start, 
     assert 'must end with .npz' in mmdml(*test, tmp_path / 'rows.csv')
     (tmp_path / 'rows.npz').symlink_to(tmp_path / 'mine.csv')
     assert 'rows.npz is a file that is read; name another one' in mmdml(*test, tmp_path / 'rows.npz')
+    (tmp_path / 'folders.txt').write_text(f'{files[0]} a\n. b\n')
+    assert 'is a folder, not a picture; remove it' in mmdml('test', tmp_path / 'folders.txt', '--model', start)
 
 
 def test_a_list_is_as_good_as_a_folder(pictures, tmp_path):
