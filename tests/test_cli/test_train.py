@@ -169,7 +169,7 @@ def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start,
 
 WRONG_PARTS = {
     'model = dict(head=dict(loss=dict(alpha=-3)))': 'model.head.loss: alpha and beta must be positive, got -3 and 40.0',
-    'model = dict(head=dict(loss=dict(alhpa=3)))': "model.head.loss.alhpa: MultiSimilarityLoss takes no 'alhpa'; did ",
+    'model = dict(head=dict(loss=dict(alphas=3)))': "model.head.loss.alphas: MultiSimilarityLoss takes no 'alphas'; ",
     'model = dict(neck=dict(hidden=(-2,)))': 'model.neck: hidden must be one width or more, each at least 1',
     'optim_wrapper = dict(optimizer=dict(betas=(2, 0)))': 'optim_wrapper.optimizer: Invalid beta parameter',
     "test_pipeline = [dict(type='LoadImageFromFile', colors=1)]": 'test_dataloader.dataset.pipeline.0.colors: Load',
