@@ -3,21 +3,19 @@
 # An exported file is embedded with in a process without torch: nothing here imports it.
 from __future__ import annotations
 
-import importlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmdml.apis.embedder import Embedder, find_embedder
 from mmdml.apis.image_inputs import ImageInput, ImageInputs, decoded, image_inputs
 from mmdml.apis.model_index import DEFAULT
-from mmdml.apis.model_names import find_model
 from mmdml.compat.memory import keep_freed_memory
 from mmdml.utils.machine import available_cores
 from mmdml.utils.names import printable
@@ -31,29 +29,6 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
     from mmdml.models import ImageEmbedder
-
-
-class Embedder(Protocol):
-    """A model that embeds, whatever it runs in.
-
-    Attributes:
-        model_hash: of weights, layers and pre-processing.
-        dimensions: length of an embedding.
-        gray: whether pictures are read without colors.
-    """
-
-    model_hash: str
-    dimensions: int
-    gray: bool
-
-    def read(self, path: str) -> Any:
-        """Return a file as :meth:`prepare` takes it."""
-
-    def prepare(self, read: Any) -> Any:
-        """Return one input of what was read, or of the pixels of a picture in memory."""
-
-    def embed(self, prepared: Sequence[Any]) -> np.ndarray:
-        """Return ``(N, D)`` float32 rows of length 1 for N inputs."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +80,7 @@ class ImageEmbeddingInferencer:
         progress: show a line with the time left on stderr; where that is no terminal, one every half minute.
 
     Attributes:
-        embedder: the model, see :class:`Embedder`.
+        embedder: the model, see :class:`~mmdml.apis.embedder.Embedder`.
 
     Raises:
         ValueError: a built embedder without ``pipeline``, a config without one, or a number below 1; see also
@@ -135,7 +110,7 @@ class ImageEmbeddingInferencer:
                 raise ValueError(f'{name}={value} must be 1 or more')
         # Pictures of several megabytes take half of their time otherwise.
         keep_freed_memory()
-        self.embedder = _embedder(model, pretrained, pipeline, device)
+        self.embedder: Embedder = find_embedder(model, pretrained, pipeline, device)
         self.batch_size, self.workers, self.progress = batch_size, workers, progress
 
     @property
@@ -243,17 +218,6 @@ class ImageEmbeddingInferencer:
             return EmbeddedImages(np.empty((0, self.dimensions), np.float32), [], unreadable)
         names, prepared = zip(*ready, strict=True)
         return EmbeddedImages(self.embedder.embed(prepared), list(names), unreadable)
-
-
-def _embedder(model: Any, pretrained: Any, pipeline: Any, device: Any) -> Embedder:
-    if isinstance(model, str | os.PathLike) and (exported := find_model(model).exported):
-        if pipeline is not None or not isinstance(pretrained, bool):
-            raise ValueError(f'{exported} has its own weights and pre-processing; pass neither pretrained nor pipeline')
-        kind = importlib.import_module('mmdml.export').ExportedEmbedder
-        return kind(exported, None if device is None else str(device))
-    from mmdml.apis.torch_embedder import TorchEmbedder
-
-    return TorchEmbedder(model, pretrained, pipeline, device)
 
 
 def _reason(error: Exception) -> str:

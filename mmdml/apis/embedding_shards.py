@@ -16,7 +16,7 @@ from mmdml.apis.gallery_update import class_folder, file_facts
 from mmdml.apis.image_inputs import image_inputs
 from mmdml.utils.files import write_atomically
 from mmdml.utils.names import printable
-from mmdml.utils.shards import SHARD_FACTS, is_whole, read_shard_facts, read_shard_table
+from mmdml.utils.shards import SHARD_FACTS, is_whole, read_shard_facts, read_shard_table, require_shard_facts
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def write_shards(
         ranks: processes that write.
 
     Raises:
-        ValueError: ``out`` holds shards of another model, of other pictures or of another size, or damaged ones; a
-            number out of range.
+        ValueError: ``out`` holds shards of another model, of other pictures or of another size, damaged ones, or
+            some without ``embeddings.json``; a number out of range.
         FileNotFoundError: there is no such folder, or no picture in it.
         OSError: the disk is full, for instance; whole shards stay.
     """
@@ -108,6 +108,7 @@ def _facts(embed: ImageEmbeddingInferencer, paths: Sequence[str], shard_size: in
 
 def _check_facts(path: Path, facts: dict[str, Any]) -> None:
     """Write the facts, or compare them with those that are there."""
+    require_shard_facts(path.parent)
     if not path.exists():
         # Several ranks write the same.
         with write_atomically(path, 'w', encoding='utf-8') as file:

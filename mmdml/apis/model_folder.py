@@ -80,7 +80,7 @@ class ModelFolder:
                 f'{shown} is no model folder: it has no {_SETTINGS}. mmdml train writes one; a run of '
                 'tools/train.py is named by its config and checkpoint, CONFIG.py:CHECKPOINT'
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f'{shown}/{_SETTINGS} cannot be read: {error}') from error
         if not isinstance(content, dict) or content.get('format') != FORMAT:
             found = content.get('format') if isinstance(content, dict) else None
@@ -89,6 +89,11 @@ class ModelFolder:
         for key, kind in kinds.items():
             if not isinstance(content.get(key), kind):
                 raise ValueError(f'{shown}/{_SETTINGS}: {key} is missing or of the wrong kind')
+        inner = dict(pipeline=(content['pipeline'], dict), classes=(content['classes'], str))
+        inner['model'] = [content['model'].get(name, {}) for name in ('backbone', 'neck')], dict
+        for key, (entries, kind) in inner.items():
+            if not all(isinstance(each, kind) for each in entries):
+                raise ValueError(f'{shown}/{_SETTINGS}: an entry of {key} is of the wrong kind')
         if not (path / _WEIGHTS).is_file():
             raise FileNotFoundError(f'{shown} has no {_WEIGHTS}: copy the whole folder')
         if _sha256(path / _WEIGHTS) != content['weights_hash']:

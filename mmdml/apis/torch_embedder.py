@@ -97,13 +97,15 @@ class TorchEmbedder:
             read: what :meth:`read` returned, or the pixels of a picture in memory.
 
         Raises:
-            ValueError: the pipeline returned None; other errors as the transforms raise them.
+            ValueError: the pipeline returned None, or no inputs; other errors as the transforms raise them.
         """
         if isinstance(read, np.ndarray):
             read = dict(img=read, img_shape=read.shape[:2], ori_shape=read.shape[:2], img_path='')
         data = None if read is None else self._prepare(read)
         if data is None:
             raise ValueError('the pipeline returned None')
+        if 'inputs' not in data:
+            raise ValueError("the pipeline gives no 'inputs': it must end with dict(type='mmpretrain.PackInputs')")
         return data
 
     @torch.no_grad()

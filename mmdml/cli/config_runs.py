@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmdml.apis.model_index import PACKAGED, model_index
 from mmdml.apis.model_names import find_model
 from mmdml.cli.config_command import is_a_name
+from mmdml.cli.config_outputs import check_outputs
 from mmdml.cli.console import ToolRunner, take_console
 from mmdml.cli.embedding_output import write_embeddings
 from mmdml.cli.launch import add_common_arguments, load_config, stop_processes
@@ -32,6 +33,7 @@ def train_config(arguments: Sequence[str] | None = None, command: str | None = N
     _apply_flags(cfg, args)
     if args.amp:
         _require_cuda_for_amp()
+    check_outputs(cfg)
     build_runner(cfg, ToolRunner).train()
     stop_processes()
 
@@ -54,6 +56,7 @@ def score_config(arguments: Sequence[str] | None = None, command: str | None = N
     cfg.resume = False
     if (args.checkpoint or '').startswith(PARTIAL):
         raise ValueError(f'scoring needs all weights of the model, got {args.checkpoint}')
+    check_outputs(cfg, args.out)
     runner = build_runner(cfg, ToolRunner)
     if args.checkpoint is None:
         model_of(runner).init_weights()

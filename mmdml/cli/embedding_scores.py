@@ -25,7 +25,7 @@ from mmdml.evaluation.score_units import as_percent, score_text
 from mmdml.evaluation.value_tables import class_table
 from mmdml.functional.embedding_files import read_embeddings
 from mmdml.functional.shard_reader import files_of
-from mmdml.utils.files import prepare_output, write_atomically
+from mmdml.utils.files import prepare_output, require_distinct, write_atomically
 from mmdml.utils.tables import plain_table, whole_number
 
 # What input can be at fault for; everything else is a fault of ours, and worth a traceback.
@@ -97,13 +97,15 @@ def _check_device(name: str | None) -> None:
 
 
 def _check_outputs(args: argparse.Namespace, options: dict[str, Any]) -> None:
-    """Check that the outputs can be written, and are none of the inputs."""
+    """Check that the outputs can be written, and are none of the inputs and no file twice."""
     read = (args.file, args.labels, (options['whitening'] or {}).get('fit'))
     inputs = [file for path in read if isinstance(path, str) for file in files_of(path)]
-    tables = () if args.values is None else (args.values, class_table(args.values))
-    for path in (*filter(None, [args.json]), *tables):
-        if path != '-':
-            prepare_output(path, inputs=map(str, inputs))
+    outputs = {} if args.json in (None, '', '-') else {'--json': args.json}
+    if args.values is not None:
+        outputs |= {'--values': args.values, 'the table by class of --values': class_table(args.values)}
+    for path in outputs.values():
+        prepare_output(path, inputs=map(str, inputs))
+    require_distinct(outputs)
 
 
 def evaluate_file(args: argparse.Namespace) -> dict[str, Any]:

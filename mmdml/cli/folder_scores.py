@@ -12,6 +12,7 @@ from mmdml.functional.embedding_files import write_embeddings
 from mmdml.registry import DATASETS
 from mmdml.structures import RowFacts
 from mmdml.utils.files import prepare_output
+from mmdml.utils.image_files import require_regular
 from mmdml.utils.names import printable
 
 
@@ -32,16 +33,18 @@ def folder_scores(
 
     Raises:
         FileNotFoundError, ValueError: see :func:`~mmdml.cli.own_data.read_own_data`; ValueError also for one class, or
-            no picture that can be read.
-        ValueError, OSError: ``out`` cannot be written; before anything is embedded.
+            no picture that can be read, or a folder in a list.
+        ValueError, OSError: ``out`` cannot be written, or is the list or a picture; before anything is embedded.
     """
-    if out is not None:
-        prepare_output(out, ('.npz',))
     data = read_own_data(path)
     if len(data.classes) < 2:
         raise ValueError(f'{printable(path)} has one class: every picture would be right; make a folder for each class')
     dataset = DATASETS.build(dict(**data.settings, split='test', test_mode=True))
     infos = [dataset.get_data_info(number) for number in range(len(dataset))]
+    for info in infos:
+        require_regular(info['img_path'])
+    if out is not None:
+        prepare_output(out, ('.npz',), [path, *(info['img_path'] for info in infos)])
     found = embed([info['img_path'] for info in infos])
     unreadable = {each.name for each in found.unreadable}
     # A list may name a file twice, as query and as gallery row.

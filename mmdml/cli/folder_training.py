@@ -13,7 +13,7 @@ from mmdml.apis.model_names import DEFAULT, NamedModel, find_model
 from mmdml.apis.model_settings import plain_settings
 from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
-from mmdml.cli.frozen_training import is_frozen, make_features, score_features
+from mmdml.cli.frozen_training import is_frozen, make_features, require_parts, score_features
 from mmdml.cli.launch import read_config
 from mmdml.cli.misplaced_models import refuse_models_as_pictures
 from mmdml.cli.own_data import (
@@ -33,6 +33,7 @@ from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.engine.runner import build_runner
 from mmdml.utils.machine import available_cores
 from mmdml.utils.near_names import did_you_mean
+from mmdml.utils.numbers import check_counts
 
 _TRAINING = 'training'
 _DEFAULT_RECIPE = 'frozen_backbone'
@@ -51,6 +52,8 @@ _SET = (
     *('model_name', 'embedder', 'weights', 'color_type', 'features', 'feature_width'),
     *('data', 'val_classes', 'num_workers', 'images_per_class'),
 )
+# Numbers of a recipe that are 1 or more.
+_COUNTS = ('batch_size', 'images_per_class', 'epochs', 'image_size', 'feature_width')
 _MOST_WORKERS = 8
 
 
@@ -100,12 +103,7 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     if options['workers'] is None:
         values['num_workers'] = min(_MOST_WORKERS, available_cores())
     defaults = read_config(str(recipe), {})
-    missing = [name for name in ('train_dataloader', 'batch_size', 'images_per_class') if name not in defaults]
-    if missing:
-        raise ValueError(
-            f'{recipe} is no recipe: it has no {", ".join(missing)}. Inherit one of configs/recommended, e.g. '
-            "_base_ = ['mmdml::recommended/many_images.py']"
-        )
+    _require_recipe(recipe, defaults, held_out)
     largest = largest_trained_class(data, held_out, defaults.train_dataloader.dataset.get('val_seed', 0))
     each = values['images_per_class'] = min(defaults.images_per_class, largest)
     values['batch_size'] = pictures_in_a_batch(
@@ -113,8 +111,10 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     )
     if is_frozen(defaults):
         values['feature_width'] = values['embedder']['neck']['in_channels']
-    # What cannot be set is named before the pictures are read.
-    require_effect(recipe, values, {name: path for name, path in _REACHED.items() if options[name] is not None})
+    # What cannot be set or built is named before the pictures are read.
+    cfg = require_effect(recipe, values, {name: path for name, path in _REACHED.items() if options[name] is not None})
+    if is_frozen(cfg):
+        require_parts(cfg)
     require_readable(data)
     run = new_run(base)
     if named.folder:
@@ -136,13 +136,33 @@ def _recipe(name: str) -> Path:
     return recipe
 
 
+def _require_recipe(recipe: Path, config: Config, held_out: int) -> None:
+    """Check that a config has what a recipe needs, and that what it counts are numbers."""
+    parts = ['train_dataloader', 'model', 'optim_wrapper', *(['val_evaluator'] if held_out else [])]
+    missing = [name for name in parts if not config.get(name)]
+    missing += [name for name in ('batch_size', 'images_per_class') if name not in config]
+    loader = config.get('train_dataloader')
+    if loader and not (isinstance(loader, dict) and isinstance(loader.get('dataset'), dict)):
+        missing.append('train_dataloader.dataset')
+    if missing:
+        raise ValueError(
+            f'{recipe} is no recipe: it has no {", ".join(missing)}. Inherit one of configs/recommended, e.g. '
+            "_base_ = ['mmdml::recommended/many_images.py']"
+        )
+    try:
+        check_counts(**{name: config[name] for name in _COUNTS if name in config})
+        check_counts(0, **{name: config[name] for name in ('seed', 'num_workers') if name in config})
+    except ValueError as error:
+        raise ValueError(f'{recipe}: {error}') from error
+
+
 def _stopped_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     run = newest_run(base)
     if (run / 'model.json').exists():
         raise ValueError(f'{run} is finished; leave --resume out to begin another run')
     if options['recipe'] and not same_but_values(_recipe(options['recipe']), run / RECIPE, _SET):
         raise ValueError(f'--recipe {options["recipe"]}: {run} began with another one, {run / RECIPE}; leave it out')
-    began = Config.fromfile(run / RECIPE)
+    began = read_config(str(run / RECIPE), {})
     now = {f'--{key.replace("_", "-")}': (options[key], began[key]) for key in _SETTINGS}
     now['--workers'] = options['workers'], began.num_workers
     if options['model'] != DEFAULT:
@@ -153,6 +173,8 @@ def _stopped_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     for name, (value, before) in now.items():
         if value not in (None, before):
             raise ValueError(f'{name} {value}: {run} began with {before}, and goes on as it began')
+    if is_frozen(began):
+        require_parts(began)
     return run
 
 

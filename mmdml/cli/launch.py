@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.config.utils import ConfigParsingError
 
 from mmdml.cli.config_check import check_config, check_keys
 from mmdml.cli.config_options import ConfigOptions
@@ -59,17 +60,25 @@ def read_config(path: str, options: dict[str, Any]) -> Config:
 
 def _run_config(path: str) -> Config:
     """Read a config file; an error of its code is named by file and line."""
+    where = f'{path}, or a file that it inherits'
     try:
         return Config.fromfile(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{where}, is not UTF-8 ({error.reason}): save it as UTF-8') from error
     except SyntaxError as error:
-        where = f'{path}, or a file that it inherits' if error.filename in (None, '<unknown>') else error.filename
-        raise ValueError(f'{where}, line {error.lineno}: {error.msg}: {(error.text or "").strip()}') from error
-    except (NameError, TypeError, AttributeError, KeyError, ImportError, ArithmeticError) as error:
+        where = where if error.filename in (None, '<unknown>') else error.filename
+        line = f', line {error.lineno}' if error.lineno else ''
+        raise ValueError(f'{where}{line}: {error.msg}: {(error.text or "").strip()}'.rstrip(': ')) from error
+    except Exception as error:
         # Below this function the code of config files is all that runs at the level of a module.
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == '<module>']
-        if not frames:
-            raise
-        raise ValueError(f'{frames[-1].filename}, line {frames[-1].lineno}: {type(error).__name__}: {error}') from error
+        if frames:
+            where = f'{frames[-1].filename}, line {frames[-1].lineno}'
+            raise ValueError(f'{where}: {type(error).__name__}: {error}') from error
+        # What MMEngine refuses itself.
+        if isinstance(error, KeyError | ValueError | ConfigParsingError):
+            raise ValueError(f'{where}: {error.args[0] if error.args else error}') from error
+        raise
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -8,6 +8,8 @@ from itertools import accumulate, chain, count
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 import mmdml
 from mmdml.cli.launch import read_config
 from mmdml.utils.names import printable
@@ -47,7 +49,7 @@ def with_values(recipe: str | Path, values: Mapping[str, Any]) -> dict[str, str]
     return texts
 
 
-def require_effect(recipe: str | Path, values: Mapping[str, Any], settings: Mapping[str, str]) -> None:
+def require_effect(recipe: str | Path, values: Mapping[str, Any], settings: Mapping[str, str]) -> Config:
     """Check that values which are set in a recipe are those of the config that it makes.
 
     A recipe may assign a name twice, or the setting that is computed from it anew.
@@ -57,6 +59,9 @@ def require_effect(recipe: str | Path, values: Mapping[str, Any], settings: Mapp
         values: see :func:`with_values`.
         settings: dotted path of the setting that a value must reach, for some of the names.
 
+    Returns:
+        That config.
+
     Raises:
         ValueError: a value has no effect; names recipe, value and what stands in its place.
         FileNotFoundError: see :func:`with_values`.
@@ -64,7 +69,8 @@ def require_effect(recipe: str | Path, values: Mapping[str, Any], settings: Mapp
     with tempfile.TemporaryDirectory() as folder:
         for name, text in with_values(recipe, values).items():
             Path(folder, name).write_text(text, encoding='utf-8')
-        found = read_config(str(Path(folder, RECIPE)), {}).to_dict()
+        cfg = read_config(str(Path(folder, RECIPE)), {})
+    found = cfg.to_dict()
     for name, value in values.items():
         for path in (name, *([settings[name]] if name in settings else [])):
             reached = found
@@ -75,6 +81,7 @@ def require_effect(recipe: str | Path, values: Mapping[str, Any], settings: Mapp
                     f'{printable(recipe)}: {name} = {value!r} has no effect, as {path} is {reached!r} all the same; '
                     f'assign {name} once, and compute from it what depends on it'
                 )
+    return cfg
 
 
 def same_but_values(first: str | Path, second: str | Path, names: Iterator[str]) -> bool:

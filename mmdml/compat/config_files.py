@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import wraps
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 # A variable of a base file, as in ``iaa = {{_base_.iaa}}``.
 _BASE_VARIABLE = re.compile(r'\{\{\s*_base_\.([\w.]+)\s*\}\}')
@@ -36,11 +36,19 @@ def mend_config_files(config: ModuleType) -> None:
     - ``_scope_`` goes where the config's own scope is mmdml, and always where a plain function would get it.
     - ``{{_base_.name}}`` in a Python config is a copy of the value from its line on, and may be edited below it.
     - Files that inherit each other in a circle are refused at once.
+    - A file may begin with a byte order mark, as editors on Windows write it and Python reads it.
 
     Args:
         config: The module ``mmengine.config.config``, right after its import.
     """
+    # All files that the module reads are opened there, by this name.
+    config.open = _open
     _ReadingConfig.install(config.Config)
+
+
+def _open(path: str, mode: str = 'r', encoding: str | None = None) -> IO:
+    """Open a text; of one in UTF-8 that is read, a byte order mark is skipped."""
+    return open(path, mode, encoding='utf-8-sig' if (mode, encoding) == ('r', 'utf-8') else encoding)
 
 
 class _ReadingConfig:
@@ -78,7 +86,7 @@ class _ReadingConfig:
         def substitute_base_variables(filename: str, target: str) -> dict[str, str]:
             if not filename.endswith('.py'):
                 return substitute(filename, target)
-            with open(filename, encoding='utf-8') as file:
+            with _open(filename, encoding='utf-8') as file:
                 text = file.read()
             # MMEngine puts a string in its place and the value only when the file has run. ``_base_`` holds the merged
             # bases while it runs.

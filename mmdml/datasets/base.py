@@ -7,14 +7,19 @@ from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset, Compose
-from mmengine.fileio import exists
 from mmengine.logging import print_log
 
-from mmdml.datasets.reading import ReadingMixin, new_epoch
-from mmdml.datasets.samples import SPLITS, DatasetSummary, Samples, checked_paths, cut_classes, draw_images
-from mmdml.registry import TRANSFORMS
+from mmdml.datasets.reading import ReadingMixin, build_transforms, new_epoch
+from mmdml.datasets.samples import (
+    SPLITS,
+    DatasetSummary,
+    Samples,
+    checked_paths,
+    cut_classes,
+    draw_images,
+    require_some_files,
+)
 from mmdml.structures.row_facts import QUERY_AND_GALLERY
-from mmdml.utils.names import printable
 
 
 class RetrievalDataset(ReadingMixin, BaseDataset):
@@ -113,7 +118,7 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
             metainfo=metainfo,
             data_root=data_root,
             data_prefix=dict(img_path=data_prefix) if isinstance(data_prefix, str) else data_prefix,
-            pipeline=_build_transforms(pipeline),
+            pipeline=build_transforms(pipeline),
             test_mode=test_mode,
             lazy_init=lazy_init,
             serialize_data=serialize_data,
@@ -137,7 +142,8 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         roles = np.zeros(len(labels), dtype=np.int64) if samples.roles is None else samples.roles
         paths = [paths[row] for row in kept]
         if self.opens_files:
-            self._check_some_exist(paths)
+            hint = f'check data_root={self.data_root!r} and data_prefix={self.data_prefix}'
+            require_some_files(paths, type(self).__name__, hint)
         self._labels, roles = labels[kept], roles[kept]
         self._columns = {name: np.asarray(values)[kept] for name, values in samples.columns.items()}
         self._metainfo.update(classes=classes, num_images=len(kept), has_roles=bool(roles.any()))
@@ -145,15 +151,6 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         facts = dict(img_path=paths, gt_label=self._labels.tolist(), role=roles.tolist())
         facts.update((name, values.tolist()) for name, values in self._columns.items())
         return [dict(zip(facts, row, strict=True)) for row in zip(*facts.values(), strict=True)]
-
-    def _check_some_exist(self, paths: Sequence[str]) -> None:
-        """Check some images: a wrong folder ends the run now, single bad images when they are read."""
-        probes = [paths[i] for i in np.linspace(0, len(paths) - 1, min(10, len(paths))).astype(int)]
-        if not any(exists(path) for path in probes):
-            raise FileNotFoundError(
-                f'{type(self).__name__} finds none of its images, e.g. {printable(osp.abspath(probes[0]))}; '
-                f'check data_root={self.data_root!r} and data_prefix={self.data_prefix}'
-            )
 
     def _where(self) -> str:
         """Name the source, for error messages."""
@@ -203,7 +200,7 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         Args:
             pipeline: transforms. Default: the pipeline of this dataset.
         """
-        return self._view(pipeline=self.pipeline if pipeline is None else Compose(_build_transforms(pipeline)))
+        return self._view(pipeline=self.pipeline if pipeline is None else Compose(build_transforms(pipeline)))
 
     def as_part(self, index_offset: int, label_map: np.ndarray, role: int | None = None) -> 'RetrievalDataset':
         """Return the same images as one part of a larger dataset, with its running index and labels.
@@ -246,8 +243,3 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
         if self._role is not None:
             info['role'] = self._role
         return info
-
-
-def _build_transforms(pipeline: Sequence[dict | Callable]) -> list[Callable]:
-    """MMEngine's Compose looks types up in the root registry only; this finds mmdml's, mmcv's and mmpretrain's."""
-    return [TRANSFORMS.build(transform) if isinstance(transform, dict) else transform for transform in pipeline]

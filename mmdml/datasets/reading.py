@@ -1,5 +1,6 @@
 """Reading one image of a dataset: the pipeline, its seeded augmentation, and what becomes of an unreadable file."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmdml.datasets.augmentation_seed import augmentation_seed
+from mmdml.registry import TRANSFORMS
 from mmdml.utils.names import printable
 
 
@@ -100,3 +102,11 @@ class ReadingMixin:
 def new_epoch() -> torch.Tensor:
     """Return an epoch counter in shared memory, where persistent workers see changes."""
     return torch.zeros(1, dtype=torch.int64).share_memory_()
+
+
+def build_transforms(pipeline: Sequence[dict | Callable]) -> list[Callable]:
+    """Return the transforms of a pipeline; types are those of mmdml, mmcv and mmpretrain.
+
+    MMEngine's Compose looks types up in the root registry only.
+    """
+    return [TRANSFORMS.build(transform) if isinstance(transform, dict) else transform for transform in pipeline]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from mmengine.fileio import exists
 
 from mmdml.structures.row_facts import check_one_label_per_image, image_ids
 from mmdml.utils.names import printable
@@ -80,6 +81,22 @@ def checked_paths(samples: Samples, prefix: str, source: str, opened: bool = Tru
         except ValueError as error:
             raise ValueError(f'{source}: {error}') from None
     return paths
+
+
+def require_some_files(paths: Sequence[str], source: str, hint: str) -> None:
+    """Check that some images are there: a wrong folder ends the run now, a single bad image when it is read.
+
+    Args:
+        paths: of the images.
+        source: name of the source, and
+        hint: where to look, for the message.
+
+    Raises:
+        FileNotFoundError: none of ten is there.
+    """
+    probes = [paths[row] for row in np.linspace(0, len(paths) - 1, min(10, len(paths))).astype(int)]
+    if not any(exists(path) for path in probes):
+        raise FileNotFoundError(f'{source} finds none of its images, e.g. {printable(osp.abspath(probes[0]))}; {hint}')
 
 
 def cut_classes(

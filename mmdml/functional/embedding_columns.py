@@ -66,6 +66,9 @@ def checked_columns(path: str, columns: Columns) -> Columns:
     names = columns.get('class_names')
     if names is not None and names.ndim != 1:
         raise ValueError(f'{path}: class_names must be a vector of names, got shape {names.shape}')
+    model_hash = columns.get('model_hash')
+    if model_hash is not None and model_hash.ndim:
+        raise ValueError(f'{path}: model_hash must be one text, got shape {model_hash.shape}')
     return checked
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from mmdml.structures.row_facts import RowFacts, check_one_label_per_image, image_ids
+from mmdml.utils.arrays import rows_beyond_fp64
 from mmdml.utils.files import write_atomically
 from mmdml.utils.tables import whole_number
 
@@ -83,6 +84,12 @@ def read_columns(path: str, labels: str | None = None) -> Columns:
     if 0 in embeddings.shape:
         what = 'no embeddings' if len(embeddings) == 0 else f'{len(embeddings)} embeddings without dimensions'
         raise ValueError(f'{path} holds {what}: there is nothing to search')
+    lost = rows_beyond_fp64(embeddings)
+    if len(lost):
+        raise ValueError(
+            f'{path}: {len(lost)} of {len(embeddings)} embeddings have whole numbers beyond 2**53, which fp64 does not '
+            f'tell apart, the first is row {lost[0]}: scale them, or save them as float64'
+        )
     if 'roles' in columns:
         columns['roles'] = role_numbers(path, columns['roles'])
     if labels is not None:

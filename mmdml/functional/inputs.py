@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdml.utils.arrays import plain_strings
+from mmdml.utils.arrays import plain_strings, rows_beyond_fp64
 
 # Whole numbers of these types need not be numbers of fp32, which has all of up to 2^24.
 _WIDE = (torch.float64, torch.int64, torch.uint64, torch.int32, torch.uint32)
@@ -19,7 +19,7 @@ def to_matrix(name: str, rows: Tensor | np.ndarray, device: str | torch.device |
     The tensor may share its memory with ``rows``, also where these are read-only: it is not to be written to.
 
     Raises:
-        ValueError: if they are no matrix, rows without dimensions, or masked.
+        ValueError: if they are no matrix, rows without dimensions, masked, or whole numbers beyond fp64.
         TypeError: if they are no numbers.
     """
     _refuse_masked(name, rows)
@@ -31,6 +31,13 @@ def to_matrix(name: str, rows: Tensor | np.ndarray, device: str | torch.device |
         raise ValueError(f'{name} embeddings have no dimensions: shape (N, 0)')
     if rows.is_complex():
         raise TypeError(f'{name} must be real numbers, got {rows.dtype}')
+    if rows.dtype in (torch.int64, torch.uint64):
+        lost = rows_beyond_fp64(rows.numpy(force=True))
+        if len(lost):
+            raise ValueError(
+                f'{name} embeddings have whole numbers beyond 2**53, which fp64 does not tell apart, in {len(lost)} of '
+                f'{len(rows)} rows, the first is {lost[0]}: scale them, or convert them to fp64 yourself'
+            )
     device = rows.device if device is None else torch.device(device)
     # The type first: MPS refuses to take fp64.
     return rows.detach().to(precision_on(device, rows.dtype)).to(device)

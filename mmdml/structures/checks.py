@@ -19,6 +19,18 @@ def check_numbers(**values: object) -> None:
             raise ValueError(f'{name} must be a number, got {value!r}')
 
 
+def check_positive(**values: float) -> None:
+    """Refuse what is no number above 0.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    check_numbers(**values)
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f'{name} must be positive, got {value}')
+
+
 def require(ok: Tensor, text: str, culprit: Callable[[], object] | None = None) -> None:
     """Refuse a batch whose values are out of range.
 

@@ -8,3 +8,10 @@ def plain_strings(values: np.ndarray) -> np.ndarray:
     if values.dtype == object and all(isinstance(value, str) for value in values.flat):
         return values.astype(np.str_)
     return values
+
+
+def rows_beyond_fp64(values: np.ndarray) -> np.ndarray:
+    """Numbers of the rows ``(N, ...)`` with whole numbers beyond 2**53, of which fp64 makes equal ones of several."""
+    if values.dtype.kind not in 'iu' or values.dtype.itemsize < 8:
+        return np.empty(0, np.int64)
+    return np.flatnonzero(((values > 2**53) | (values < -(2**53))).reshape(len(values), -1).any(1))

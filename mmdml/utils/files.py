@@ -4,7 +4,7 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -110,6 +110,22 @@ def prepare_output(path: str, endings: Sequence[str] = (), inputs: Iterable[str]
     except OSError as error:
         raise OSError(f'the output {os.path.abspath(path)} cannot be written: {error.strerror}') from error
     return path
+
+
+def require_distinct(outputs: Mapping[str, str]) -> None:
+    """Check that no two outputs are one file, of which the later one would be left.
+
+    Args:
+        outputs: paths of files, which need not be there yet, by the option that names each.
+
+    Raises:
+        ValueError: two are, also through links; names their options.
+    """
+    options: dict[str, str] = {}
+    for option, path in outputs.items():
+        other = options.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise ValueError(f'{other} and {option} are one file, {os.path.abspath(path)}; name another one for either')
 
 
 def remove_leftovers(folder: str | Path, name: str | None = None) -> list[str]:

@@ -14,12 +14,12 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def check_counts(**values: Any) -> None:
-    """Refuse settings that count something and are no integer, or below 1.
+def check_counts(least: int = 1, /, **values: Any) -> None:
+    """Refuse settings that count something and are no integer, or below the least that there may be.
 
     Raises:
         ValueError: with the name and the value.
     """
     for name, value in values.items():
-        if not is_whole(value) or value < 1:
-            raise ValueError(f'{name} must be an integer of at least 1, got {value!r}')
+        if not is_whole(value) or value < least:
+            raise ValueError(f'{name} must be an integer of at least {least}, got {value!r}')

@@ -30,6 +30,26 @@ def read_shard_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
+def shard_tables(folder: Path) -> list[Path]:
+    """Return the tables ``NNNNN.jsonl`` of a folder, sorted."""
+    return sorted(table for table in folder.glob('*.jsonl') if len(table.stem) >= 5 and table.stem.isdecimal())
+
+
+def require_shard_facts(folder: Path) -> None:
+    """Check that shards are not without the file that says how many they are and what they are of.
+
+    Raises:
+        ValueError: there are shards, and no ``embeddings.json``.
+    """
+    # In this order: what writes shards writes that file before the first of them.
+    shards = shard_tables(folder)
+    if shards and not (folder / SHARD_FACTS).exists():
+        raise ValueError(
+            f'{printable(folder)} lacks {SHARD_FACTS}, which says how many shards there are and which model they are '
+            f'of: copy it from where {shards[0].name} comes from, or run mmdml embed into an empty folder'
+        )
+
+
 def read_shard_table(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a ``NNNNN.jsonl``, one a picture.
 

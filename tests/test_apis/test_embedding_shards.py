@@ -112,6 +112,22 @@ def test_a_folder_that_lacks_shards_is_not_scored_and_is_completed(embed, pictur
     assert contents(out).keys() == whole.keys() and len(read_embeddings(str(out)).embeddings) == 36
 
 
+def test_shards_without_the_facts_that_they_share_are_neither_read_nor_added_to(embed, pictures, tmp_path):
+    write_shards(embed, pictures, tmp_path, shard_size=20)
+    (tmp_path / 'embeddings.json').unlink()
+    before = contents(tmp_path)
+    for read_or_write in (read_embeddings, lambda out: write_shards(embed, pictures, out, shard_size=20)):
+        with pytest.raises(ValueError, match=rf'{tmp_path} lacks embeddings.json, .* mmdml embed into an empty folder'):
+            read_or_write(str(tmp_path))
+    assert contents(tmp_path) == before
+    for file in tmp_path.glob('0*'):
+        file.unlink()
+    (tmp_path / 'mine.jsonl').touch()
+    with pytest.raises(ValueError, match='holds no shards'):
+        read_embeddings(str(tmp_path))
+    assert write_shards(embed, pictures, tmp_path, shard_size=20).written == 2
+
+
 @pytest.mark.parametrize('text', ['[1]', '{"pictures": 36, "shard', '{"pictures": 36, "shard_size": 0}', '{}'])
 def test_damaged_facts_are_named_by_their_file(embed, pictures, tmp_path, text):
     write_shards(embed, pictures, tmp_path, shard_size=40)
@@ -127,3 +143,32 @@ def test_a_damaged_table_is_named(embed, pictures, tmp_path, text):
     (tmp_path / '00000.jsonl').write_text(text)
     with pytest.raises(ValueError, match='00000.jsonl cannot be read, it is damaged'):
         write_shards(embed, pictures, tmp_path, shard_size=40)
+
+
+@pytest.mark.parametrize(
+    ('row', 'message'),
+    [
+        (dict(row='0'), r'00000.jsonl cannot be read, it is damaged \(a row is no number, or'),
+        (dict(label=None), r'00000.jsonl cannot be read, it is damaged'),
+        (dict(path=3), r'00000.jsonl cannot be read, it is damaged'),
+        (dict(row=1), r'00000.jsonl names 1 pictures, its .npy file has 2 rows'),
+    ],
+)
+def test_a_table_with_other_things_than_pictures_is_named(tmp_path, row, message):
+    lines = [dict(dict(row=0, path='a', label='b'), **row), dict(row=1, path='b', label='b')]
+    (tmp_path / '00000.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    (tmp_path / 'embeddings.json').write_text('{"pictures": 2, "shard_size": 2}')
+    np.save(tmp_path / '00000.npy', np.eye(2))
+    with pytest.raises(ValueError, match=message):
+        read_embeddings(str(tmp_path))
+
+
+def test_shards_of_another_shape_or_in_a_number_that_cannot_be_are_named(tmp_path):
+    (tmp_path / '00000.jsonl').write_text('{"row": 0, "path": "a", "label": "b"}\n')
+    np.save(tmp_path / '00000.npy', np.float32(3))
+    (tmp_path / 'embeddings.json').write_text('{"pictures": 1, "shard_size": 2}')
+    with pytest.raises(ValueError, match=r'00000.npy must hold embeddings \(N, D\), got shape \(\)'):
+        read_embeddings(str(tmp_path))
+    (tmp_path / 'embeddings.json').write_text('{"pictures": 1000000000000000, "shard_size": 1}')
+    with pytest.raises(ValueError, match=r'999999999999999 of 1000000000000000 shards are missing, the first is 00001'):
+        read_embeddings(str(tmp_path))

@@ -217,3 +217,20 @@ def test_settings_that_are_no_layers_are_refused_before_anything_is_built(small,
     ):
         get_model(tmp_path / 'model')
     assert not (tmp_path / 'mark').exists()
+
+
+@pytest.mark.parametrize(
+    'settings', [dict(pipeline=[1]), dict(classes=[1]), dict(model=dict(neck='x')), dict(model=dict(backbone=None))]
+)
+def test_settings_of_the_wrong_kind_are_named(small, tmp_path, settings):
+    shutil.copytree(small / 'model', tmp_path / 'model')
+    file = tmp_path / 'model/model.json'
+    content = json.loads(file.read_text())
+    for key, value in settings.items():
+        content[key] = content[key] | value if isinstance(value, dict) else value
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf'model.json: an entry of {next(iter(settings))} is of the wrong kind'):
+        get_model(tmp_path / 'model')
+    file.write_text('[' * 100_000)
+    with pytest.raises(ValueError, match=r'model.json cannot be read'):
+        get_model(tmp_path / 'model')

@@ -58,6 +58,11 @@ def test_a_wrong_entry_is_named_by_its_path(option, value, message):
 @pytest.mark.parametrize(
     'code, message',
     [
+        ("raise RuntimeError('no')\n", r'mine.py, line 1: RuntimeError: no'),
+        ('[1][2]\n', r'mine.py, line 1: IndexError: list index out of range'),
+        ("a = '{{$NOT_THERE_X:}}'\n", r'mine.py, or a file that it inherits: `NOT_THERE_X` cannot be found'),
+        ("_base_ = ['nothing::x.py']\n", r'mine.py, or a file that it inherits: '),
+        ('a = 1\0\n', r'mine.py, or a file that it inherits: source code string cannot contain null bytes'),
         ("x = ['a'\n", r"mine.py, or a file that it inherits, line 1: '\[' was never closed: x = \['a'"),
         ('x = 1\ny = z\n', r"mine.py, line 2: NameError: name 'z' is not defined"),
         ("x = dict(a=1)\nx['b']['c'] = 2\n", r"mine.py, line 2: KeyError: 'b'"),
@@ -66,6 +71,13 @@ def test_a_wrong_entry_is_named_by_its_path(option, value, message):
 def test_code_that_fails_is_named_by_file_and_line(code, message, tmp_path):
     (tmp_path / 'mine.py').write_text(code)
     with pytest.raises(ValueError, match=message):
+        read_config(str(tmp_path / 'mine.py'), {})
+
+
+@pytest.mark.parametrize('encoding', ['latin-1', 'utf-16'])
+def test_a_config_that_is_not_utf_8_is_named(encoding, tmp_path):
+    (tmp_path / 'mine.py').write_text('# é\n', encoding=encoding)
+    with pytest.raises(ValueError, match=r'mine.py, or a file that it inherits, is not UTF-8 \(.*save it as UTF-8'):
         read_config(str(tmp_path / 'mine.py'), {})
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 
 from mmdml.cli import embedding_scores as tool
 from mmdml.evaluation import (
@@ -559,3 +560,44 @@ def test_images_of_one_class_get_a_remark(score, tmp_path, caplog):
 def test_clustering_that_cannot_be_had_ends_before_the_search(fails, plain):
     message = fails(plain, '--clustering', 'num_clusters=31')
     assert 'num_clusters must be 1..30, the number of embeddings, got 31' in message
+
+
+@pytest.mark.parametrize(
+    ('json_out', 'options'),
+    [
+        ('x.csv', '--json and --values'),
+        ('folder/x.csv', '--json and --values'),
+        ('x.classes.csv', '--json and the table by class of --values'),
+    ],
+)
+def test_two_outputs_of_one_name_are_refused(fails, plain, tmp_path, monkeypatch, json_out, options):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder').symlink_to(tmp_path)
+    message = fails('plain.npz', '--json', json_out, '--values', 'x.csv')
+    assert message == f'eval_embeddings: {options} are one file, {tmp_path}/{message.rpartition("/")[2]}'
+    assert message.endswith('; name another one for either') and not list(tmp_path.glob('x.*'))
+
+
+@pytest.mark.parametrize('rows', [[[0, 2**53], [1, 2**53 + 1]], [[0, -(2**53) - 1], [3, 3]], [[0, 3], [2**64 - 1, 3]]])
+def test_whole_numbers_that_fp64_does_not_tell_apart_are_refused(fails, tmp_path, rows):
+    # The first two differ by one, and would be equal as fp64.
+    embeddings = np.array(rows, dtype=np.uint64 if rows[1][0] > 2**63 else np.int64)
+    np.savez(tmp_path / 'x.npz', embeddings=embeddings, labels=[0, 0])
+    message = fails(tmp_path / 'x.npz', '--distance', 'euclidean')
+    row = 0 if rows[0][1] < 0 else 1
+    assert 'x.npz: 1 of 2 embeddings have whole numbers beyond 2**53, which fp64 does not tell apart, ' in message
+    assert f'the first is row {row}: scale them' in message
+    for given in (embeddings, torch.from_numpy(embeddings)):
+        with pytest.raises(ValueError, match=r'query embeddings have whole numbers beyond 2\*\*53'):
+            retrieval_scores(given, [0, 0], distance='euclidean')
+
+
+def test_whole_numbers_up_to_2_to_the_53_are_scored(score, tmp_path):
+    embeddings = np.array([[2**53, 0], [2**53 - 1, 0], [-(2**53), 0], [1 - 2**53, 0]])
+    np.savez(tmp_path / 'x.npz', embeddings=embeddings, labels=[0, 0, 1, 1])
+    assert score(tmp_path / 'x.npz', '--distance', 'euclidean', '--recall-at', 1)['Recall@1'] == 1
+
+
+def test_a_hash_of_the_model_is_one_text(fails, tmp_path):
+    np.savez(tmp_path / 'x.npz', embeddings=X, labels=LABELS, model_hash=np.array(['a', 'b']))
+    assert 'x.npz: model_hash must be one text, got shape (2,)' in fails(tmp_path / 'x.npz')

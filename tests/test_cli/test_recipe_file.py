@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from mmengine.config import Config
 from tiny import REPO
 
+from mmdml.cli.launch import read_config
 from mmdml.cli.main import main
 from mmdml.cli.recipe_file import require_effect, same_but_values, with_values
 
@@ -81,6 +82,13 @@ def test_an_option_without_effect_ends_before_pictures_are_read_and_leaves_no_ru
     done = CliRunner().invoke(main, list(map(str, train)))
     assert done.exit_code == 1 and f'{recipe}, line 2 is not UTF-8' in done.stderr
     assert [each.name for each in tmp_path.iterdir()] == ['mine.py']
+
+
+def test_a_recipe_with_a_byte_order_mark_is_one_without(tmp_path):
+    recipe = tmp_path / 'mine.py'
+    recipe.write_text(FROZEN + 'lr = 1e-3\n', encoding='utf-8-sig')
+    require_effect(recipe, dict(lr=0.5), dict(lr='optim_wrapper.optimizer.lr'))
+    assert read_config(str(recipe), {}).lr == 1e-3
 
 
 def test_a_base_in_another_folder_is_named(tmp_path):

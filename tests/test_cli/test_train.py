@@ -159,10 +159,61 @@ def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start,
     assert not list(tmp_path.iterdir())
     (tmp_path / 'bare.py').write_text("optim_wrapper = dict(type='OptimWrapper')\n")
     bare = mmdml(*train, start, '--recipe', tmp_path / 'bare.py')
-    assert 'bare.py is no recipe: it has no train_dataloader, batch_size, images_per_class. Inherit one' in bare
+    assert (
+        'bare.py is no recipe: it has no train_dataloader, model, val_evaluator, batch_size, images_per_class. ' in bare
+    )
     under = mmdml('train', pictures, '--out', tmp_path / 'bare.py/run', '--model', start)
     assert under == f'error: {tmp_path}/bare.py is there already, a file; name another place'
     assert [each.name for each in tmp_path.iterdir()] == ['bare.py']
+
+
+WRONG_PARTS = {
+    'model = dict(head=dict(loss=dict(alpha=-3)))': 'model.head.loss: alpha and beta must be positive, got -3 and 40.0',
+    'model = dict(head=dict(loss=dict(alphas=3)))': "model.head.loss.alphas: MultiSimilarityLoss takes no 'alphas'; ",
+    'model = dict(neck=dict(hidden=(-2,)))': 'model.neck: hidden must be one width or more, each at least 1',
+    'optim_wrapper = dict(optimizer=dict(betas=(2, 0)))': 'optim_wrapper.optimizer: Invalid beta parameter',
+    "test_pipeline = [dict(type='LoadImageFromFile', colors=1)]": 'test_dataloader.dataset.pipeline.0.colors: Load',
+    "test_pipeline = 'x'": "test_pipeline must be a list of transforms, got 'x'",
+    'val_evaluator = dict(recall_at=(0,))': 'val_evaluator: recall_at must hold positive integers, got (0,)',
+}
+
+
+WRONG_VALUES = {
+    "batch_size = 'a'": "batch_size must be an integer of at least 1, got 'a'",
+    'images_per_class = 0': 'images_per_class must be an integer of at least 1, got 0',
+    'epochs = -1': 'epochs must be an integer of at least 1, got -1',
+    "seed = 'a'": "seed must be an integer of at least 0, got 'a'",
+}
+
+
+def test_values_of_a_recipe_that_are_no_counts_are_named_and_nothing_is_trained(pictures, start, tmp_path):
+    recipe = tmp_path / 'mine.py'
+    train = ('train', pictures, '--model', start, '--out', tmp_path / 'run', '--recipe', recipe)
+    for text, message in WRONG_VALUES.items():
+        recipe.write_text(f"_base_ = ['mmdml::recommended/frozen_backbone.py']\n{text}\n")
+        assert mmdml(*train) == f'error: {recipe}: {message}'
+    for text, missing in (("train_dataloader = 'x'", 'train_dataloader.dataset'), ('model = None', 'model')):
+        recipe.write_text(f"_base_ = ['mmdml::recommended/frozen_backbone.py']\n{text}\n")
+        assert f'mine.py is no recipe: it has no {missing}. Inherit' in mmdml(*train)
+    assert [each.name for each in tmp_path.iterdir()] == ['mine.py']
+
+
+def test_a_wrong_part_of_a_recipe_ends_in_a_line_before_pictures_are_embedded(pictures, start, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmdml.cli.folder_training.make_features', lambda cfg: pytest.fail('pictures are embedded'))
+    monkeypatch.setattr('mmdml.cli.folder_training.require_readable', lambda data: pytest.fail('pictures are read'))
+    recipe = tmp_path / 'mine.py'
+    train = ('train', pictures, '--model', start, '--out', tmp_path / 'run')
+    for text, message in WRONG_PARTS.items():
+        recipe.write_text(f"_base_ = ['mmdml::recommended/frozen_backbone.py']\n{text}\n")
+        assert mmdml(*train, '--recipe', recipe).startswith(f'error: {message}')
+        assert [each.name for each in tmp_path.iterdir()] == ['mine.py']
+    # Of a run that was stopped, its own recipe may have been edited.
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(pytest.fail.Exception):
+        patch.setattr('mmdml.cli.folder_training.require_readable', lambda data: None)
+        mmdml(*train)
+    with open(tmp_path / 'run-1/recipe.py', 'a') as file:
+        file.write("model['head']['loss']['alpha'] = -3\n")
+    assert mmdml(*train, '--resume').startswith('error: model.head.loss: alpha and beta must be positive')
 
 
 def test_a_run_goes_on_only_as_it_began(pictures, start, tmp_path):
@@ -218,6 +269,11 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_goes_on(pictures, st
     (run / 'training/pictures.json').write_text(json.dumps(listed))
     error = mmdml(*train, '--resume')
     assert error.startswith(f'error: {listed[0][0]} is new, gone, changed or in another class since {run}')
+    for damaged in ('[["a.png", "class_', '3', '[3]', '[["a.png"]]', '[[[1], "b", 1, 2, 3]]', '\xff'):
+        (run / 'training/pictures.json').write_bytes(damaged.encode('latin-1'))
+        error = mmdml(*train, '--resume')
+        assert error.startswith(f'error: {run}/training/pictures.json cannot be read, it is damaged (')
+        assert 'remove it, and the pictures are embedded again, or leave --resume out' in error
 
 
 def test_runs_are_numbered_and_none_is_used_twice(tmp_path):
@@ -264,6 +320,10 @@ def test_a_file_that_is_query_and_gallery_row_keeps_both_roles(pictures, start, 
     with np.load(tmp_path / 'out/rows.npz') as saved:
         assert saved['roles'].tolist() == [1, 2] * 36
     assert 'must end with .npz' in mmdml(*test, tmp_path / 'rows.csv')
+    (tmp_path / 'rows.npz').symlink_to(tmp_path / 'mine.csv')
+    assert 'rows.npz is a file that is read; name another one' in mmdml(*test, tmp_path / 'rows.npz')
+    (tmp_path / 'folders.txt').write_text(f'{files[0]} a\n. b\n')
+    assert 'is a folder, not a picture; remove it' in mmdml('test', tmp_path / 'folders.txt', '--model', start)
 
 
 def test_a_list_is_as_good_as_a_folder(pictures, tmp_path):

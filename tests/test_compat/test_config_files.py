@@ -68,3 +68,14 @@ def test_a_variable_of_the_base_may_be_edited_below(write):
 def test_configs_that_inherit_each_other_are_refused_at_once(write):
     with pytest.raises(ValueError, match=r'in a circle: \S+two.py -> \S+one.py -> \S+two.py'):
         write(one="_base_ = ['two.py']\n", two="_base_ = ['one.py']\n")
+
+
+@pytest.mark.parametrize('ending', ['py', 'yml', 'json'])
+def test_a_config_and_its_bases_may_begin_with_a_byte_order_mark(tmp_path, ending):
+    base = dict(py='lr = 1\nepochs = 2\n', yml='lr: 1\nepochs: 2\n', json='{"lr": 1, "epochs": 2}')[ending]
+    (tmp_path / f'base.{ending}').write_text(base, encoding='utf-8-sig')
+    mine = f"_base_ = ['base.{ending}']\nlr = {{{{_base_.epochs}}}}\nname = 'é'\n"
+    (tmp_path / 'mine.py').write_text(mine, encoding='utf-8-sig')
+    assert Config.fromfile(tmp_path / 'mine.py').to_dict() == dict(lr=2, epochs=2, name='é')
+    again = Config.fromfile(tmp_path / 'mine.py', use_predefined_variables=False, use_environment_variables=False)
+    assert again.lr == 2

@@ -61,6 +61,7 @@ def test_pictures_of_a_folder_of_embed_that_are_in_no_folder_have_no_label(tmp_p
         '\n'.join(json.dumps(dict(row=row, path=f'{row}.jpg', label='')) for row in range(3))
     )
     np.save(tmp_path / '00000.npy', features(3))
+    (tmp_path / 'embeddings.json').write_text('{"pictures": 3, "shard_size": 3}')
     with pytest.raises(
         ValueError, match='3 of 3 images have no label, the first is row 0: name a file of labels with label_file'
     ):

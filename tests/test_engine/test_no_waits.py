@@ -55,7 +55,7 @@ EVERY_STEP = {
 NOW_AND_THEN = {
     ('engine/hooks/runtime_info_hook.py', 'read'),  # a log line
     ('engine/hooks/console_hook.py', '_progress'),  # a sign of life, every 10 to 20 seconds
-    ('models/heads/embedding_head.py', '_diagnostics'),
+    ('models/heads/source_diagnostics.py', 'source_diagnostics'),
     ('engine/hooks/sweep_hook.py', '_serve'),  # estimates and divisions
     ('models/generators/iaa/estimator.py', 'std_of'),  # a learner's first step after an estimate
 }

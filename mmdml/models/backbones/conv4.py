@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdml.registry import MODELS
+from mmdml.utils.numbers import check_counts
 
 
 @MODELS.register_module()
@@ -28,6 +29,7 @@ class Conv4(BaseModule):
 
     def __init__(self, in_channels: int = 1, channels: int = 64, init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg)
+        check_counts(in_channels=in_channels, channels=channels)
         blocks = []
         for width in (in_channels, channels, channels, channels):
             blocks += [

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mmdml.models.losses.checks import check_positive
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_numbers, check_positive
 
 from .base import Distillation, EmbeddedBatch, similarity_divergence
 
@@ -54,6 +54,7 @@ class MeanTeacher(Distillation):
         super().__init__()
         if match not in MATCHES:
             raise ValueError(f'match must be one of {list(MATCHES)}, got {match!r}')
+        check_numbers(weight=weight, start=start)
         if weight < 0 or start < 0 or (isinstance(start, float) and start > 1):
             raise ValueError(f'weight and start must be 0 or more, a float start at most 1, got {weight} and {start}')
         check_positive(temperature=temperature)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mmdml.models.losses.checks import check_positive
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_numbers, check_positive
+from mmdml.utils.numbers import check_counts, is_whole
 
 from .base import Distillation, EmbeddedBatch, similarity_divergence
 
@@ -62,8 +63,10 @@ class S2SD(Distillation):
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
-        if not dims or min(dims) < 1:
+        if not dims or not all(is_whole(dim) and dim >= 1 for dim in dims):
             raise ValueError(f'dims must be widths of at least 1, got {dims}')
+        check_counts(in_channels=in_channels)
+        check_numbers(weight=weight, feature_weight=feature_weight, feature_start=feature_start)
         if weight < 0 or feature_weight < 0 or feature_start < 0:
             raise ValueError(
                 f'weight, feature_weight and feature_start must be 0 or more, got {weight}, {feature_weight} and '

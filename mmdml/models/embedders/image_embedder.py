@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmdml.compat.safe_checkpoint import explain_missing_weights
 from mmdml.registry import MODELS
 from mmdml.structures import StepContext, indices_of, labels_of
+from mmdml.utils.numbers import check_counts
 
 from .chunks import in_chunks
 
@@ -64,8 +65,8 @@ class ImageEmbedder(BaseModel):
     ) -> None:
         if data_preprocessor is not None and isinstance(data_preprocessor, dict):
             data_preprocessor = MODELS.build({'type': 'ImagePreprocessor', **data_preprocessor})
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f'chunk_size must be at least 1, got {chunk_size}')
+        if chunk_size is not None:
+            check_counts(chunk_size=chunk_size)
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.backbone = MODELS.build(backbone)
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format

@@ -4,6 +4,7 @@ import torch
 
 from mmdml.registry import MODELS
 from mmdml.structures import Rows, StepContext
+from mmdml.utils.numbers import check_counts
 
 from .base import Generator
 from .rows import directions, pairs_of_one_class, views_of_parents
@@ -36,8 +37,7 @@ class EmbeddingExpansion(Generator):
 
     def __init__(self, num_points: int = 2, positives: bool = False) -> None:
         super().__init__()
-        if num_points < 1:
-            raise ValueError(f'num_points must be 1 or more, got {num_points}')
+        check_counts(num_points=num_points)
         self.num_points = num_points
         self.positives = positives
 

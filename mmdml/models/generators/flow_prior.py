@@ -11,7 +11,8 @@ from mmdml.models.losses.checks import check_class_range
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
 from mmdml.structures import Rows, StepContext
-from mmdml.structures.checks import check_numbers
+from mmdml.structures.checks import check_numbers, check_positive
+from mmdml.utils.numbers import check_counts
 from mmdml.utils.seeding import Stream, torch_generator
 
 from .base import Generator
@@ -67,12 +68,10 @@ class FlowPrior(Generator):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        least = dict(num_classes=1, embed_dim=2, num_samples=1, num_layers=2, hidden=1)
-        for name, value in least.items():
-            if locals()[name] < value:
-                raise ValueError(f'{name} must be {value} or more, got {locals()[name]}')
-        if not temperature > 0:
-            raise ValueError(f'temperature must be positive, got {temperature}')
+        check_counts(num_classes=num_classes, num_samples=num_samples, hidden=hidden)
+        # Every neuron is moved by one layer and kept by another.
+        check_counts(2, embed_dim=embed_dim, num_layers=num_layers)
+        check_positive(temperature=temperature)
         check_numbers(onset=onset)
         if onset < 0 or (isinstance(onset, float) and onset > 1):
             raise ValueError(f'onset must be epochs (int >= 0) or a share of the run (float in [0, 1]), got {onset}')

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Rows, StepContext
+from mmdml.structures.checks import check_positive
+from mmdml.utils.numbers import check_counts
 
 from .base import Generator
 from .mixtures import mix, mixture_random
@@ -44,12 +46,10 @@ class Metrix(Generator):
 
     def __init__(self, num_partners: int = 3, partners: str = 'nearest', alpha: float = 2.0) -> None:
         super().__init__()
-        if num_partners < 1:
-            raise ValueError(f'num_partners must be 1 or more, got {num_partners}')
+        check_counts(num_partners=num_partners)
         if partners not in ('nearest', 'random'):
             raise ValueError(f"partners must be 'nearest' or 'random', got {partners!r}")
-        if not alpha > 0:
-            raise ValueError(f'alpha must be positive, got {alpha}')
+        check_positive(alpha=alpha)
         self.num_partners = num_partners
         self.partners = partners
         self.alpha = alpha

@@ -4,6 +4,7 @@ import torch
 
 from mmdml.registry import MODELS
 from mmdml.structures import Rows, StepContext
+from mmdml.structures.checks import check_numbers, check_positive
 
 from .base import Generator
 from .mixtures import mix, mixture_random
@@ -37,10 +38,10 @@ class ProxySynthesis(Generator):
 
     def __init__(self, ratio: float = 1.0, alpha: float = 0.4) -> None:
         super().__init__()
+        check_numbers(ratio=ratio)
         if not 0 < ratio <= 1:
             raise ValueError(f'ratio must be in (0, 1], got {ratio}')
-        if not alpha > 0:
-            raise ValueError(f'alpha must be positive, got {alpha}')
+        check_positive(alpha=alpha)
         self.ratio = ratio
         self.alpha = alpha
 

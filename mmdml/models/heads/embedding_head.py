@@ -1,6 +1,5 @@
 """From raw embeddings to a scalar: sources of candidates, one normalization, mining, the loss."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,11 +9,14 @@ from torch import Tensor, nn
 from mmdml.dist import gather_rows
 from mmdml.models.distillations.base import EmbeddedBatch
 from mmdml.models.generators import Generator
+from mmdml.models.heads.source_diagnostics import source_diagnostics
 from mmdml.models.losses import ProxyLoss
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.models.necks.base import at_least_fp32
 from mmdml.registry import MODELS, TASK_UTILS
 from mmdml.structures import Mined, PairBatch, Rows, StepContext
+from mmdml.structures.checks import check_numbers
+from mmdml.utils.numbers import check_counts
 from mmdml.utils.seeding import Stream, torch_generator
 
 
@@ -72,6 +74,7 @@ class EmbeddingHead(BaseModule):
         distillations: dict[str, dict[str, Any] | None] | None = None,
     ) -> None:
         super().__init__()
+        check_counts(0, diagnostics_interval=diagnostics_interval)
         self.loss_fn = MODELS.build(loss)
         self.miner = TASK_UTILS.build(miner) if miner else None
         self.sources = _build_by_name(sources)
@@ -85,6 +88,7 @@ class EmbeddingHead(BaseModule):
                 continue
             if 'weight' not in cfg:
                 raise ValueError(f"regularizers.{name} needs a 'weight', got {dict(cfg)}")
+            check_numbers(**{f'regularizers.{name}.weight': cfg['weight']})
             if cfg['weight'] < 0:
                 raise ValueError(f'regularizers.{name}.weight must be >= 0, got {cfg["weight"]}')
             self.weights[name] = cfg['weight']
@@ -178,7 +182,7 @@ class EmbeddingHead(BaseModule):
             if term is not None:
                 losses[f'loss_{name}'] = term
         if self._is_diagnosed(step):
-            losses.update(self._diagnostics(losses['loss'], pairs, added))
+            losses.update(source_diagnostics(losses['loss'], pairs, added, self.sources))
         return losses
 
     def _is_diagnosed(self, step: StepContext | None) -> bool:
@@ -220,41 +224,6 @@ class EmbeddingHead(BaseModule):
             targets=self.targets(anchors, candidates) if self.targets else None,
         )
 
-    def _diagnostics(self, loss: Tensor, pairs: PairBatch, added: dict[str, Rows]) -> dict[str, Tensor]:
-        """Return what each source contributed: number of rows, share of the gradient, likeness to its parents.
-
-        The share is that of the source's rows in the summed norms of the loss's gradients with respect to the unit
-        candidates, in [0, 1]: 0 if the loss would be the same without the source.
-        """
-        log = {}
-        norms = torch.cat(_gradient_norms(loss, pairs.candidates.parts))
-        total = norms.sum()
-        start = len(pairs.anchors)
-        for name, source in self.sources.items():
-            rows = added.get(name)
-            number = 0 if rows is None else len(rows)
-            log[f'{name}_candidates'] = torch.tensor(float(number))
-            if number:
-                part = slice(start, start + number)
-                start += number
-                log[f'{name}_gradient_share'] = norms[part].sum() / total.masked_fill(total == 0, 1)
-                # View ids count the anchors, so they lead back to a synthetic row's first parent.
-                parent = rows.views[:, 0]
-                if (parent >= 0).all():
-                    likeness = pairs.candidates.embeddings[part] * pairs.anchors.embeddings[parent]
-                    log[f'{name}_cosine'] = likeness.detach().sum(1).mean()
-            if hasattr(source, 'diagnostics'):
-                log.update({f'{name}_{key}': torch.as_tensor(value) for key, value in source.diagnostics().items()})
-        return log
-
 
 def _build_by_name(configs: dict[str, dict[str, Any] | None] | None) -> nn.ModuleDict:
     return nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in (configs or {}).items() if cfg})
-
-
-def _gradient_norms(loss: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
-    """``(R,)`` norms of the gradient of a loss with respect to rows ``(R, D)``; 0 where the graph does not lead."""
-    if not (loss.requires_grad and all(part.requires_grad for part in parts)):
-        return [part.new_zeros(len(part)) for part in parts]
-    gradients = torch.autograd.grad(loss, parts, retain_graph=True, allow_unused=True, materialize_grads=True)
-    return [gradient.norm(dim=1) for gradient in gradients]

@@ -10,6 +10,8 @@ from mmdml.models.losses import PairLoss
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch, Rows, StepContext
+from mmdml.structures.checks import check_positive
+from mmdml.utils.numbers import check_counts
 
 
 def unit_rows(rows: Rows, neck: EmbeddingNeck, step: StepContext | None) -> Tensor:
@@ -132,8 +134,7 @@ class AntiCollapse(BaseModule):
 
     def __init__(self, epsilon: float = 0.5, gamma: float = 1.0) -> None:
         super().__init__()
-        if epsilon <= 0 or gamma <= 0:
-            raise ValueError(f'epsilon and gamma must be positive, got {epsilon} and {gamma}')
+        check_positive(epsilon=epsilon, gamma=gamma)
         self.epsilon = epsilon
         self.gamma = gamma
 
@@ -179,8 +180,8 @@ class CrossBatchSpread(BaseModule):
 
     def __init__(self, size: int, embed_dim: int) -> None:
         super().__init__()
-        if size < 0:
-            raise ValueError(f'size must be 0 or more, got {size}')
+        check_counts(0, size=size)
+        check_counts(embed_dim=embed_dim)
         self.register_buffer('rows', torch.zeros(size, embed_dim))
         #: Classes of the remembered rows, the newest first; -1 where nothing was remembered yet.
         self.register_buffer('labels', torch.full((size,), -1))

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from mmdml.registry import MODELS
-from mmdml.structures.checks import check_numbers
+from mmdml.structures.checks import check_numbers, check_positive
 
-from .checks import check_positive
 from .softmax_proxy_loss import SoftmaxProxyLoss
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from mmdml.structures import PairBatch, Space
-from mmdml.structures.checks import check_numbers, require
+from mmdml.structures.checks import require
 
 
 def check_class_range(labels: Tensor, num_classes: int, owner: str) -> None:
@@ -43,15 +43,3 @@ def check_label_targets(pairs: PairBatch, owner: str) -> None:
         same = pairs.anchors.labels[:, None] == pairs.candidates.labels[None, :]
         equal = (pairs.targets == same) | pairs.excluded_mask
         require(equal.all(), f'{owner} uses class labels and cannot use targets that differ from them')
-
-
-def check_positive(**values: float) -> None:
-    """Refuse what is no number above 0.
-
-    Raises:
-        ValueError: with the name and the value.
-    """
-    check_numbers(**values)
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f'{name} must be positive, got {value}')

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
-from mmdml.structures.checks import check_numbers
+from mmdml.structures.checks import check_numbers, check_positive
 
 from .base import PairLoss
-from .checks import check_label_targets, check_positive
+from .checks import check_label_targets
 from .pair_sums import mean_of_hinges
 
 

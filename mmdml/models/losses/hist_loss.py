@@ -6,9 +6,8 @@ from torch.nn.functional import cross_entropy, leaky_relu, linear
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
-from mmdml.structures.checks import check_numbers
+from mmdml.structures.checks import check_numbers, check_positive
 
-from .checks import check_positive
 from .proxy_loss import ProxyLoss
 
 

@@ -65,6 +65,8 @@ class MarginLoss(PairLoss):
         learned, per_class = _BETA_MODES[beta_mode]
         if per_class and not num_classes:
             raise ValueError(f"beta_mode='class' needs num_classes, the number of training classes, got {num_classes}")
+        if num_classes is not None:
+            check_numbers(num_classes=num_classes)
         if nu < 0:
             raise ValueError(f'nu must not be negative, got {nu}')
         self.alpha = alpha

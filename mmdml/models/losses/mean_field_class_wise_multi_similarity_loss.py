@@ -6,9 +6,8 @@ from torch.nn.functional import softplus
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
-from mmdml.structures.checks import check_numbers
+from mmdml.structures.checks import check_numbers, check_positive
 
-from .checks import check_positive
 from .proxy_loss import ProxyLoss
 
 #: Largest exponent of an exponential that fp32 holds, with room for sums.

@@ -5,9 +5,9 @@ from torch.nn.functional import softplus
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_positive
 
 from .base import PairLoss
-from .checks import check_positive
 from .pair_sums import log_sum_exp, weighted_mean
 
 

@@ -6,8 +6,8 @@ from torch.nn.functional import one_hot
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
+from mmdml.structures.checks import check_positive
 
-from .checks import check_positive
 from .pair_sums import in_blocks
 from .proxy_loss import ProxyLoss
 

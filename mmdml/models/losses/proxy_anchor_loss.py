@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from mmdml.registry import MODELS
-from mmdml.structures.checks import check_numbers
+from mmdml.structures.checks import check_numbers, check_positive
 
-from .checks import check_positive
 from .pair_sums import log_sum_exp
 from .proxy_loss import ProxyLoss
 

@@ -1,8 +1,8 @@
 """ProxyNCA++ loss."""
 
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_positive
 
-from .checks import check_positive
 from .softmax_proxy_loss import SoftmaxProxyLoss
 
 

@@ -4,10 +4,9 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
-from mmdml.structures.checks import check_numbers
+from mmdml.structures.checks import check_numbers, check_positive
 
 from .base import PairLoss
-from .checks import check_positive
 
 
 @MODELS.register_module()

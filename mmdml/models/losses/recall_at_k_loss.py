@@ -7,9 +7,9 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
+from mmdml.structures.checks import check_positive
 
 from .base import PairLoss
-from .checks import check_positive
 from .pair_sums import count_above, positive_pairs
 
 

@@ -5,10 +5,9 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
-from mmdml.structures.checks import check_numbers
+from mmdml.structures.checks import check_numbers, check_positive
 
 from .base import PairLoss
-from .checks import check_positive
 from .pair_sums import count_above, mean_of_hinges, mean_per_anchor, positive_pairs
 
 

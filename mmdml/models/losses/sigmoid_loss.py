@@ -8,10 +8,9 @@ from torch.nn.functional import softplus
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
-from mmdml.structures.checks import check_numbers
+from mmdml.structures.checks import check_numbers, check_positive
 
 from .base import PairLoss
-from .checks import check_positive
 from .reductions import get_reduction
 
 

@@ -4,9 +4,8 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
-from mmdml.structures.checks import check_numbers
+from mmdml.structures.checks import check_numbers, check_positive
 
-from .checks import check_positive
 from .softmax_proxy_loss import SoftmaxProxyLoss
 
 

@@ -1,8 +1,8 @@
 """Supervised contrastive loss."""
 
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_positive
 
-from .checks import check_positive
 from .n_pairs_loss import NPairsLoss
 
 

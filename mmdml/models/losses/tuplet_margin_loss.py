@@ -7,10 +7,10 @@ from torch.nn.functional import softplus
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
-from mmdml.structures.checks import check_numbers
+from mmdml.structures.checks import check_numbers, check_positive
 
 from .base import PairLoss
-from .checks import check_cosine_space, check_positive
+from .checks import check_cosine_space
 from .pair_sums import log_sum_exp, weighted_mean
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from mmdml.registry import MODELS
 from mmdml.structures import Rows, StepContext
+from mmdml.structures.checks import check_numbers
+from mmdml.utils.numbers import check_counts
 
 
 @MODELS.register_module()
@@ -38,8 +40,8 @@ class CrossBatchMemory(BaseModule):
 
     def __init__(self, size: int = 8192, start: int | float = 0.1) -> None:
         super().__init__()
-        if size < 1:
-            raise ValueError(f'size must be 1 or more, got {size}')
+        check_counts(size=size)
+        check_numbers(start=start)
         if start < 0 or (isinstance(start, float) and start > 1):
             raise ValueError(f'start must be epochs (int >= 0) or a fraction of the run (float in [0, 1]), got {start}')
         self.size = size

@@ -6,6 +6,7 @@ from torch import Tensor
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Space, Triplets
 from mmdml.structures.checks import check_numbers
+from mmdml.utils.numbers import check_counts
 
 from .base import Miner
 
@@ -93,8 +94,8 @@ class DistanceWeightedMiner(Miner):
         check_numbers(lower=lower, upper=upper)
         if not 0 < lower < upper <= 2:
             raise ValueError(f'distances must be 0 < lower < upper <= 2, got lower={lower} and upper={upper}')
-        if dim is not None and dim < 2:
-            raise ValueError(f'dim must be 2 or more, got {dim}')
+        if dim is not None:
+            check_counts(2, dim=dim)
         if fallback not in FALLBACKS:
             raise ValueError(f'fallback must be one of {FALLBACKS}, got {fallback!r}')
         self.lower = lower

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmdml.structures import ActiveLearner
+from mmdml.structures.checks import check_numbers
 from mmdml.structures.partition import Partition
+from mmdml.utils.numbers import check_counts
 
 
 class EmbeddingNeck(BaseModule, metaclass=ABCMeta):
@@ -39,9 +41,8 @@ class EmbeddingNeck(BaseModule, metaclass=ABCMeta):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        for name, value in (('in_channels', in_channels), ('embed_dim', embed_dim), ('num_learners', num_learners)):
-            if value < 1:
-                raise ValueError(f'{name} must be at least 1, got {value}')
+        check_counts(in_channels=in_channels, embed_dim=embed_dim, num_learners=num_learners)
+        check_numbers(dropout=dropout)
         if not 0 <= dropout < 1:
             raise ValueError(f'dropout must be in [0, 1), got {dropout}')
         self.in_channels = in_channels

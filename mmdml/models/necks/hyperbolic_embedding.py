@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_positive
 
 from .base import at_least_fp32
 from .linear_embedding import LinearEmbedding
@@ -59,9 +60,7 @@ class HyperbolicEmbedding(LinearEmbedding):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(in_channels, embed_dim, dropout, init_cfg)
-        for name, value in dict(curvature=curvature, clip_radius=clip_radius).items():
-            if not value > 0:
-                raise ValueError(f'{name} must be positive, got {value}')
+        check_positive(curvature=curvature, clip_radius=clip_radius)
         if curvature**0.5 * clip_radius > _FARTHEST:
             raise ValueError(
                 f'clip_radius={clip_radius} at curvature={curvature} reaches points that fp32 cannot tell from the rim '

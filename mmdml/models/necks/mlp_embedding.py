@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_numbers
 
 from .base import EmbeddingNeck, embedding_layer
 
@@ -100,6 +101,7 @@ def hidden_layers(in_channels: int, widths: Sequence[int], norm: str | None, dro
         raise ValueError(f'hidden must be a list of whole numbers, one a layer, such as [512], got {widths!r}')
     if not widths or min(widths) < 1:
         raise ValueError(f'hidden must be one width or more, each at least 1, got {tuple(widths)}')
+    check_numbers(dropout=dropout)
     if not 0 <= dropout < 1:
         raise ValueError(f'dropout must be in [0, 1), got {dropout}')
     if norm not in _NORMS:

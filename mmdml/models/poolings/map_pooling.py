@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_positive
 
 Features = Tensor | Sequence[Tensor]
 
@@ -97,8 +98,7 @@ class GeneralizedMeanPooling(GlobalPooling):
 
     def __init__(self, p: float = 3.0, learnable: bool = True, eps: float = 1e-6) -> None:
         super().__init__()
-        if p <= 0:
-            raise ValueError(f'p must be > 0, got {p}')
+        check_positive(p=p, eps=eps)
         self.p = nn.Parameter(torch.tensor(float(p)), requires_grad=learnable)
         self.eps = eps
 

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmdml.registry import MODELS
+from mmdml.utils.numbers import check_counts
 
 from .map_pooling import Features
 
@@ -76,8 +77,7 @@ class TokenAveragePooling(TokenPooling):
 
     def __init__(self, prefix_tokens: int = 1) -> None:
         super().__init__()
-        if prefix_tokens < 0:
-            raise ValueError(f'prefix_tokens must be >= 0, got {prefix_tokens}')
+        check_counts(0, prefix_tokens=prefix_tokens)
         self.prefix_tokens = prefix_tokens
 
     @property

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import Space
-from mmdml.structures.checks import require
+from mmdml.structures.checks import check_positive, require
 
 #: Keeps the slope of the distance finite where two points meet.
 _EPS = 1e-12
@@ -42,8 +42,7 @@ class PoincareBall(Space):
     """
 
     def __init__(self, curvature: float = 0.1) -> None:
-        if not curvature > 0:
-            raise ValueError(f'curvature must be positive, got {curvature}')
+        check_positive(curvature=curvature)
         self.curvature = curvature
 
     def bind(self, neck: Any) -> None:

@@ -163,12 +163,12 @@ def test_prompts_cannot_be_merged_and_say_so():
 @pytest.mark.parametrize(
     ('adapter', 'message'),
     [
-        (dict(type='LoRABackbone', rank=0), 'rank must be >= 1'),
+        (dict(type='LoRABackbone', rank=0), 'rank must be an integer of at least 1, got 0'),
         (
             dict(type='LoRABackbone', targets=['query']),
             r"names no linear layer .* it has \['fc1', 'fc2', 'proj', 'qkv'",
         ),
-        (dict(type='PromptedBackbone', num_prompts=0), 'num_prompts must be >= 1'),
+        (dict(type='PromptedBackbone', num_prompts=0), 'num_prompts must be an integer of at least 1, got 0'),
     ],
 )
 def test_a_wrong_value_is_named(adapter, message):

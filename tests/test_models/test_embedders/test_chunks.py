@@ -111,5 +111,5 @@ def test_the_graph_of_a_step_holds_no_activations_of_the_backbone():
 
 
 def test_a_chunk_of_no_image_is_refused():
-    with pytest.raises(ValueError, match='chunk_size must be at least 1, got 0'):
+    with pytest.raises(ValueError, match='chunk_size must be an integer of at least 1, got 0'):
         model_with(0)

@@ -99,10 +99,13 @@ def test_there_are_samples_from_the_onset_on_and_no_gradient_between_flow_and_em
 @pytest.mark.parametrize(
     'options, words',
     [
-        (dict(embed_dim=1), 'embed_dim must be 2 or more, got 1'),
-        (dict(num_layers=1), 'num_layers must be 2 or more, got 1'),
-        (dict(num_samples=0), 'num_samples must be 1 or more, got 0'),
+        (dict(embed_dim=1), 'embed_dim must be an integer of at least 2, got 1'),
+        (dict(num_layers=1), 'num_layers must be an integer of at least 2, got 1'),
+        (dict(num_samples=0), 'num_samples must be an integer of at least 1, got 0'),
         (dict(temperature=0), 'temperature must be positive, got 0'),
+        (dict(num_samples='2'), "num_samples must be an integer of at least 1, got '2'"),
+        (dict(temperature='0.5'), "temperature must be a number, got '0.5'"),
+        (dict(onset='0.1'), "onset must be a number, got '0.1'"),
         (dict(onset=1.5), 'onset must be epochs'),
         (dict(onset=float('nan')), 'onset must be a number, got nan'),
     ],

@@ -164,8 +164,8 @@ def test_a_mixture_whose_whole_share_is_one_class_scores_like_a_further_class_wi
 @pytest.mark.parametrize(
     'config, words',
     [
-        (dict(type='EmbeddingExpansion', num_points=0), 'num_points must be 1 or more, got 0'),
-        (dict(type='Metrix', num_partners=0), 'num_partners must be 1 or more, got 0'),
+        (dict(type='EmbeddingExpansion', num_points=0), 'num_points must be an integer of at least 1, got 0'),
+        (dict(type='Metrix', num_partners=0), 'num_partners must be an integer of at least 1, got 0'),
         (dict(type='Metrix', partners='far'), "partners must be 'nearest' or 'random', got 'far'"),
         (dict(type='Metrix', alpha=0), 'alpha must be positive, got 0'),
         (dict(type='ProxySynthesis', ratio=2), r'ratio must be in \(0, 1\], got 2'),

@@ -111,7 +111,7 @@ def test_anti_collapse_is_one_over_the_root_of_the_determinant_for_few_and_many_
     line = MODELS.build(TERMS['antico'])(rows_of(raw[:1].expand(rows, 3), LABELS[:rows]), WIDE, None)
     # All rows equal: one eigenvalue of the product, the number of rows.
     assert float(line.detach()) == pytest.approx((1 + 3 / 0.5) ** -0.5) and line > term
-    with pytest.raises(ValueError, match='epsilon and gamma must be positive, got 0 and 1.0'):
+    with pytest.raises(ValueError, match='epsilon must be positive, got 0'):
         MODELS.build(dict(type='AntiCollapse', epsilon=0))
 
 
@@ -130,7 +130,7 @@ def test_cross_batch_spread_by_a_loop_over_rows_of_two_batches():
     assert term.labels.tolist() == [*LABELS.tolist(), 0]
     term.eval()(rows_of(first), WIDE, None)
     assert term.labels.tolist() == [*LABELS.tolist(), 0] and set(term.state_dict()) == {'rows', 'labels'}
-    with pytest.raises(ValueError, match='size must be 0 or more, got -1'):
+    with pytest.raises(ValueError, match='size must be an integer of at least 0, got -1'):
         MODELS.build(dict(type='CrossBatchSpread', size=-1, embed_dim=3))
 
 

@@ -211,7 +211,7 @@ def test_a_resumed_run_is_bit_equal(pictures, tmp_path):
 @pytest.mark.parametrize(
     'options, words',
     [
-        (dict(size=0), 'size must be 1 or more, got 0'),
+        (dict(size=0), 'size must be an integer of at least 1, got 0'),
         (dict(start=-1), 'start must be epochs'),
         (dict(start=1.5), 'start must be epochs .* got 1.5'),
     ],

@@ -121,7 +121,7 @@ def test_miners_build_from_a_config_and_say_what_they_are(config, representation
         (dict(type='DistanceWeightedMiner', lower=1.5), 'got lower=1.5 and upper=1.4'),
         (dict(type='DistanceWeightedMiner', lower=0.0), 'got lower=0.0'),
         (dict(type='DistanceWeightedMiner', upper=2.1), 'upper=2.1'),
-        (dict(type='DistanceWeightedMiner', dim=1), 'dim must be 2 or more, got 1'),
+        (dict(type='DistanceWeightedMiner', dim=1), 'dim must be an integer of at least 2, got 1'),
         (dict(type='DistanceWeightedMiner', fallback='none'), "'skip', 'uniform'"),
     ],
 )

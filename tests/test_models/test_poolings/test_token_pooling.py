@@ -34,5 +34,5 @@ def test_what_does_not_fit_is_named():
         MODELS.build(dict(type='ClassTokenPooling'))(TOKENS[:, 0])
     with pytest.raises(ValueError, match='of 4 tokens, prefix_tokens=4 leave none'):
         MODELS.build(dict(type='TokenAveragePooling', prefix_tokens=4))(TOKENS)
-    with pytest.raises(ValueError, match='prefix_tokens must be >= 0, got -1'):
+    with pytest.raises(ValueError, match='prefix_tokens must be an integer of at least 0, got -1'):
         MODELS.build(dict(type='TokenAveragePooling', prefix_tokens=-1))

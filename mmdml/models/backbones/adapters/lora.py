@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmdml.registry import MODELS
+from mmdml.structures.checks import check_numbers, check_positive
+from mmdml.utils.numbers import check_counts
 
 from .base import AdaptedBackbone
 
@@ -83,8 +85,11 @@ class LoRABackbone(AdaptedBackbone):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, init_cfg)
-        if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
-            raise ValueError(f'rank must be >= 1, alpha > 0 and dropout in [0, 1), got {rank}, {alpha} and {dropout}')
+        check_counts(rank=rank)
+        check_positive(alpha=alpha)
+        check_numbers(dropout=dropout)
+        if not 0 <= dropout < 1:
+            raise ValueError(f'dropout must be in [0, 1), got {dropout}')
         linear = {name: layer for name, layer in self.network.named_modules() if isinstance(layer, nn.Linear)}
         chosen = {name: layer for name, layer in linear.items() if name.rpartition('.')[2] in targets}
         if not chosen:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdml.registry import MODELS
+from mmdml.utils.numbers import check_counts
 
 from .base import AdaptedBackbone
 
@@ -45,8 +46,7 @@ class PromptedBackbone(AdaptedBackbone):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, init_cfg)
-        if num_prompts < 1:
-            raise ValueError(f'num_prompts must be >= 1, got {num_prompts}')
+        check_counts(num_prompts=num_prompts)
         transformer = getattr(self.network, 'timm_model', self.network)
         blocks = getattr(transformer, 'blocks', None) or getattr(transformer, 'layers', None)
         width = getattr(transformer, 'embed_dim', None) or getattr(transformer, 'embed_dims', None)

@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmdml.structures import ActiveLearner, Embeddings, Progress
+from mmdml.utils.numbers import is_number, is_whole
 from mmdml.utils.seeding import Stream, torch_generator
 
 from .checks import check
@@ -49,7 +50,10 @@ class IAAEstimator(BaseModule):
         images_per_class: int | None = None,
     ) -> None:
         super().__init__()
-        check('images_per_class', images_per_class, images_per_class is None or images_per_class >= 2, 'None or >= 2')
+        fits = images_per_class is None or (is_whole(images_per_class) and images_per_class >= 2)
+        check('images_per_class', images_per_class, fits, 'None or >= 2')
+        fits = momentum is None or (is_number(momentum) and 0 <= momentum <= 1)
+        check('momentum', momentum, fits, 'None or in [0, 1]')
         check('transform', transform, transform in _TRANSFORMS, f'one of {list(_TRANSFORMS)}')
         self.schedule = schedule
         self.embedding_source = 'bank' if schedule.from_bank else 'sweep'

@@ -9,6 +9,7 @@ from torch import Tensor
 from mmdml.models.generators.base import Generator
 from mmdml.registry import MODELS
 from mmdml.structures import ActiveLearner, Progress, Rows, StepContext
+from mmdml.utils.numbers import is_number, is_whole
 from mmdml.utils.seeding import Stream, torch_generator
 
 from .checks import check
@@ -92,8 +93,8 @@ class IAAGenerator(Generator):
         own_copies: str = 'exclude',
     ) -> None:
         super().__init__()
-        check('num_copies', num_copies, isinstance(num_copies, int) and num_copies >= 1, 'an integer >= 1')
-        check('lam', lam, lam >= 0, '>= 0')
+        check('num_copies', num_copies, is_whole(num_copies) and num_copies >= 1, 'an integer >= 1')
+        check('lam', lam, is_number(lam) and lam >= 0, '>= 0')
         choices = (
             ('lam_schedule', lam_schedule, LAM_SCHEDULES),
             ('source', source, _SOURCES),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mmdml.structures import Progress
+from mmdml.utils.numbers import is_number
 
 from .checks import check
 
@@ -29,7 +30,7 @@ class Schedule:
     def __post_init__(self) -> None:
         for name in ('onset', 'warmup', 'update_interval'):
             span = getattr(self, name)
-            fits = span >= 0 and (isinstance(span, int) or span <= 1)
+            fits = is_number(span) and span >= 0 and (isinstance(span, int) or span <= 1)
             check(name, span, fits, 'epochs (an integer >= 0) or a fraction of the run (a float in [0, 1])')
         check('update_interval', self.update_interval, self.update_interval > 0, '> 0')
 
