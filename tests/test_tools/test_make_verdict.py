@@ -54,7 +54,7 @@ def test_a_row_has_means_differences_intervals_and_signs_of_shared_seeds():
     scores = read_scores(ROWS, FROZEN)
     text = make_verdict.render('one', DEFINITIONS, scores, FROZEN)
     assert text.startswith('Words.\n') and text.endswith('From: `python run`')
-    assert '| C |' not in text and 'Not run: C (grocery, mobilenet-v2 and y, x).' in text
+    assert '| C |' not in text and 'Not run on grocery, mobilenet-v2 and y, x: C.' in text
     first, second = cells_of(text, 'B')
     # Differences 1, 2, 3: mean 2, t interval 2 ± 4.3027 / sqrt(3).
     assert first[:7] == ['grocery, mobilenet-v2', 'B', '60.00', '51.00', '53.00', '+2.00', '[-0.48, +4.48]']
@@ -69,6 +69,17 @@ def test_scores_on_validation_classes_have_no_score_on_test_classes_beside_them(
     definitions = {'csv': {'': 'x.csv', 'val/': {'file': 'y.csv', 'validation': True}}, 'comparisons': {'both': both}}
     text = make_verdict.render('both', definitions, scores, FROZEN)
     assert [cells_of(text, label)[0][2:5] for label in 'TV'] == [['60.00', '51.00', '53.00'], ['', '51.00', '53.00']]
+
+
+def test_what_was_not_run_is_listed_by_sets():
+    others = [{'label': label, 'base': 'a', 'arm': 'z'} for label in 'DE']
+    partly = [row('p', 0, 28, 'features/x/y')]
+    rows = [*DEFINITIONS['comparisons']['one']['rows'], *others, {'label': 'P', 'base': 'a', 'arm': 'p'}]
+    comparison = {**DEFINITIONS['comparisons']['one'], 'rows': rows}
+    definitions = {**DEFINITIONS, 'comparisons': {'one': comparison}}
+    text = make_verdict.render('one', definitions, read_scores([*ROWS, *partly], FROZEN), FROZEN)
+    expected = 'Not run on grocery, mobilenet-v2 and y, x: C; D; E. Not run on grocery, mobilenet-v2: P.'
+    assert expected in text.splitlines()
 
 
 def test_the_features_themselves_are_a_base():
@@ -265,7 +276,9 @@ def test_files_are_filled_once(project):
     assert verdict(project, '--check') == 0
 
 
-@pytest.mark.parametrize('validation, expected', [('false', '60.00 | 52.25'), ('true', 'Not run: B (grocery, ')])
+@pytest.mark.parametrize(
+    'validation, expected', [('false', '60.00 | 52.25'), ('true', 'Not run on grocery, mobilenet-v2: B.')]
+)
 def test_the_features_themselves_are_no_base_of_scores_on_validation_classes(project, validation, expected):
     source = f'{{file: results.csv, validation: {validation}}}'
     text = COMPARISONS.replace("{'': results.csv}", f'{{o/: {source}}}').replace(
@@ -364,7 +377,7 @@ def test_what_stands_in_a_plan_is_not_run_and_no_mistake(project):
     content = COMPARISONS.replace('rows:', f'sets: [{DEFAULT_SET}, features/net/planned]\n    rows:')
     (project / 'experiments/comparisons.yml').write_text(content.replace('arm: b', 'arm: c'))
     assert verdict(project) == 0
-    assert 'Not run: B (grocery, mobilenet-v2 and planned, net).' in (project / 'docs/a.md').read_text()
+    assert 'Not run on grocery, mobilenet-v2 and planned, net: B.' in (project / 'docs/a.md').read_text()
     # The plan of another CSV says nothing about this one.
     (project / 'experiments/plan.yml').write_text(PLAN.replace('results.csv', 'other.csv'))
     assert verdict(project) == 2

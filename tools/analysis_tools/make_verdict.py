@@ -87,8 +87,11 @@ def table_by_set(
                 line += cells(compare(scores, metric, where, row['base'], row['arm']))
             lines.append(line)
     headers = ['set, backbone', 'way', 'R@1 frozen', 'base', 'arm', *_GAINS]
+    labels: dict[str, list[str]] = {}
+    for label, without in missing.items():
+        labels.setdefault(' and '.join(without), []).append(label)
     table = markdown_table(headers, lines, text_columns=2)
-    return _with_missing(table, [f'{label} ({" and ".join(sets)})' for label, sets in missing.items()])
+    return _with_missing(table, [f'Not run on {where}: {"; ".join(each)}.' for where, each in labels.items()])
 
 
 def table_ofmeans(comparison: dict[str, Any], scores: Scores) -> str:
@@ -103,12 +106,13 @@ def table_ofmeans(comparison: dict[str, Any], scores: Scores) -> str:
         for metric in METRICS.values():
             line += cells(compare_means(scores, metric, sets, row['base'], row['arm']))
         lines.append(line)
-    return _with_missing(markdown_table(['way', 'base R@1', 'arm R@1', *_GAINS], lines), missing)
+    table = markdown_table(['way', 'base R@1', 'arm R@1', *_GAINS], lines)
+    return _with_missing(table, [f'Not run: {"; ".join(missing)}.'] if missing else [])
 
 
-def _with_missing(table: str, missing: Sequence[str]) -> str:
+def _with_missing(table: str, sentences: Sequence[str]) -> str:
     """Say below a table what was not run."""
-    return '\n\n'.join([table, f'Not run: {"; ".join(missing)}.'] if missing else [table])
+    return '\n\n'.join([table, ' '.join(sentences)] if sentences else [table])
 
 
 def render(name: str, definitions: dict[str, Any], scores: Scores, frozen: dict[str, dict[str, str]]) -> str:
