@@ -152,7 +152,10 @@ def test_every_interval_in_the_sentences_of_the_verdict_is_made_from_the_csv():
 def test_every_measured_row_of_features_names_its_command_machine_and_commit():
     rows = read_rows(ROOT / 'experiments/results_features.csv')
     assert rows and all(each['command'] and each['machine'] and 'dirty' not in each['commit'] for each in rows)
-    assert all('val_classes' not in each['options'] for each in rows)
+    # Classes may be held out of training here, but the test classes are scored.
+    assert not any('dataset.split' in each['options'] for each in rows)
+    held_out = read_rows(ROOT / 'experiments/results_features_val.csv')
+    assert all(json.loads(each['options'])['val_dataloader.dataset.split'] == 'val' for each in held_out)
 
 
 def test_clusters_that_are_the_coarse_classes_agree_and_shuffled_ones_do_not(tmp_path):
