@@ -29,7 +29,8 @@ def set_and_name(row: Row) -> tuple[str, str]:
     if where is None:
         where = Path(row.get('config', '')).stem.rpartition('_')[2]
         where = DEFAULT_SET if where in ('', 'features') else where
-    return where, row['name'].replace(f'_{where.removeprefix("data/")}', '')
+    where = where.removeprefix('data/')
+    return where, row['name'].replace(f'_{where}', '')
 
 
 def read_scores(rows: Sequence[Row], frozen: dict[str, dict[str, str]], prefix: str = '') -> Scores:
@@ -78,7 +79,7 @@ def mean_over(scores: Scores, metric: str, sets: Sequence[str], name: str) -> di
 
 def short(where: str) -> str:
     """Set and backbone, without the folder of all features; a set of photographs or drawings as it is called."""
-    where = where.removeprefix('data/').removesuffix('_trainhalf')
+    where = where.removesuffix('_trainhalf')
     if '/' not in where:
         return where
     backbone, _, name = where.removeprefix('features/').partition('/')
