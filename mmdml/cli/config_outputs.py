@@ -28,10 +28,10 @@ def check_outputs(cfg: Any, out: str | None = None) -> None:
         OSError: an output cannot be written.
     """
     inputs = [str(file) for path in _inputs(cfg) for file in files_of(path)]
-    if out is not None:
-        _prepare('--out', out, inputs)
     for part in _PARTS:
         outputs = list(_outputs(cfg.get(f'{part}_evaluator'), f'{part}_evaluator'))
+        if part == 'test' and out is not None:
+            outputs.insert(0, ('--out', out))
         for option, path in outputs:
             _prepare(option, path, inputs)
         require_distinct(dict(outputs))

@@ -71,7 +71,10 @@ def test_outputs_of_metrics_are_no_inputs_and_none_is_there_twice(features, tmp_
     both[1]['values_out'] = str(tmp_path / 'twice/../a.csv')
     with pytest.raises(ValueError, match=r'test_evaluator\.0\.values_out and test_evaluator\.1\.values_out are one'):
         check_outputs(config_of(features, both))
-    check_outputs(config_of(features, [metric, dict(metric, out=str(tmp_path / 'new.npz'))]), str(tmp_path / 'new.npz'))
+    one = config_of(features, [metric, dict(metric, out=str(tmp_path / 'new.npz'))])
+    with pytest.raises(ValueError, match=r'--out and test_evaluator\.1\.out are one file'):
+        check_outputs(one, str(tmp_path / 'new.npz'))
+    check_outputs(one, str(tmp_path / 'other.npz'))
 
 
 def test_a_folder_of_shards_is_not_written_into(features, tmp_path):

@@ -290,6 +290,23 @@ def test_a_loss_cut_into_slices_is_refused_in_a_hierarchy(pictures, tmp_path):
         train(cfg)
 
 
+def test_samples_without_an_index_stop_the_run(pictures, tmp_path):
+    cfg = division_config(pictures, tmp_path)
+    cfg.custom_hooks.append(dict(type='NoIndices'))
+    with pytest.raises(RuntimeError, match='needs the sample_idx of every data sample, and one has none'):
+        train(cfg)
+
+
+@HOOKS.register_module()
+class NoIndices(Hook):
+    """Take the index from a sample of every batch, before the step begins."""
+
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        data_batch['data_samples'][0].set_metainfo(dict(sample_idx=-1))
+
+
 def test_batches_of_another_cluster_than_the_sampler_says_stop_the_run(pictures, tmp_path):
     cfg = division_config(pictures, tmp_path)
     cfg.custom_hooks.append(dict(type='OtherClusters'))

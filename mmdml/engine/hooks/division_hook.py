@@ -191,7 +191,10 @@ class DivisionHook(Hook):
             return None
         # From the sampler, the same on all ranks: an unreadable image's substitute may be of another cluster.
         learner = runner.train_dataloader.sampler.cluster_of_step(progress.epoch, batch_idx)
-        found = self.assignment[indices_of(data_batch['data_samples'])]
+        indices = indices_of(data_batch['data_samples'])
+        if (indices < 0).any():
+            raise RuntimeError('divide and conquer needs the sample_idx of every data sample, and one has none')
+        found = self.assignment[indices]
         if 2 * int((found == learner).sum()) <= len(found):
             raise RuntimeError(
                 f'batch {batch_idx} of epoch {progress.epoch} is of cluster {learner}, but its images are of '
