@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmdml.compat.config_text import lay_out_texts_once
 from mmdml.dist import on_main_process
 from mmdml.engine.checkpoints import CheckpointFolder, checkpoint_folder_of
 from mmdml.engine.run_lock import run_lock
@@ -67,6 +68,10 @@ class MetricLearningRunner(Runner):
     """
 
     _trains = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        lay_out_texts_once()
+        super().__init__(*args, **kwargs)
 
     def train(self) -> nn.Module:
         """Train, and return the model."""

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 
 def import_everything() -> None:
@@ -22,7 +22,6 @@ def import_everything() -> None:
     import matplotlib.figure  # noqa: F401
     import mmpretrain.structures  # noqa: F401
     from mmengine.runner import runner
-    from yapf.yapflib import yapf_api
 
     import mmdml.datasets
     import mmdml.engine.hooks
@@ -33,22 +32,8 @@ def import_everything() -> None:
     # The facts about the machine that every run logs: MMEngine asks compilers for some.
     facts = runner.collect_env()
     runner.collect_env = lambda: facts
-    # A run writes its config in five places; laying out the text takes a sixth of a run of 300 updates.
-    yapf_api.FormatCode = _once_a_text(yapf_api.FormatCode)
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page of what is imported
-
-
-def _once_a_text(layout: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of a text that keeps what it found; the other arguments are the same in every call."""
-    found: dict[str, Any] = {}
-
-    def kept(text: str, **style: Any) -> Any:
-        if text not in found:
-            found[text] = layout(text, **style)
-        return found[text]
-
-    return kept
 
 
 class ForkedProcess:
