@@ -132,3 +132,28 @@ def test_a_run_whose_checkpoints_could_not_be_loaded_ends_at_the_first_one(pictu
     with pytest.raises(TypeError, match='could not be loaded again.*PurePosixPath'):
         train(tiny_config(pictures, tmp_path, custom_hooks=[dict(type='KeepsAnObject')]))
     assert not list(tmp_path.glob('*.pth'))
+
+
+class InterruptedCopy:
+    """What MMEngine copies for a checkpoint; Ctrl-C comes meanwhile."""
+
+    def __deepcopy__(self, memo):
+        signal.raise_signal(signal.SIGINT)
+        return 'a copy'
+
+
+@HOOKS.register_module()
+class InterruptsSaving(Hook):
+    """Puts it among what a checkpoint keeps."""
+
+    def before_train(self, runner):
+        runner.message_hub.update_info('interrupted', InterruptedCopy())
+
+
+def test_ctrl_c_while_saving_ends_the_run_after_a_whole_checkpoint(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, PLAIN, custom_hooks=[dict(type='InterruptsSaving')])
+    with pytest.raises(KeyboardInterrupt):
+        train(cfg)
+    (checkpoint,) = tmp_path.glob('epoch_*.pth')
+    assert checkpoint.name == 'epoch_1.pth'
+    assert torch.load(checkpoint, weights_only=False)['message_hub']['runtime_info']['interrupted'] == 'a copy'

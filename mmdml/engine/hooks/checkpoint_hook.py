@@ -14,6 +14,7 @@ from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.engine.sharded_state import OptimizerState, check_sharding, take_own_part, whole_on_saving
 from mmdml.registry import HOOKS
 from mmdml.utils.files import replaced_when_whole
+from mmdml.utils.interrupts import interrupts_wait
 from mmdml.utils.near_names import did_you_mean
 
 # What MMEngine's hook keeps in the message hub, and trusts when it comes back in a checkpoint.
@@ -134,7 +135,8 @@ class CheckpointHook(MMEngineCheckpointHook):
 
         def save() -> None:
             try:
-                with replaced_when_whole(osp.join(self.out_dir, name)) as beside:
+                # MMEngine takes an interrupt while it copies its message hub for a value that cannot be copied.
+                with interrupts_wait(), replaced_when_whole(osp.join(self.out_dir, name)) as beside:
                     runner.save_checkpoint(
                         str(beside.parent),
                         beside.name,
