@@ -2,6 +2,7 @@
 
 import gc
 import os.path as osp
+import signal
 import sys
 
 import cv2
@@ -17,6 +18,8 @@ sys.path.insert(0, osp.dirname(__file__))
 sys.path.insert(0, osp.join(REPO, 'tools', 'analysis_tools'))
 
 torch.set_num_threads(1)
+# Shells let what they start in the background ignore Ctrl-C, and so would the processes that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
