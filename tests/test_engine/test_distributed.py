@@ -21,6 +21,9 @@ from mmdml.models.necks import LinearEmbedding
 from mmdml.registry import MODELS
 from mmdml.structures import Embeddings, Progress, Rows, StepContext
 
+# Processes that train, each of several seconds.
+pytestmark = pytest.mark.slow
+
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 
 

@@ -8,6 +8,9 @@ import pytest
 from tiny import REPO
 from torch.utils import backend_registration
 
+# Processes that train, each of several seconds.
+pytestmark = pytest.mark.slow
+
 TESTS = (
     'accelerator_walk.py',
     'test_engine/test_no_waits.py',

@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+# Processes that train, each of several seconds.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CONFIG = """
 default_scope = 'mmdml'

@@ -5,7 +5,11 @@ import re
 import subprocess
 import sys
 
+import pytest
 from tiny import REPO
+
+# Processes that train, each of several seconds.
+pytestmark = pytest.mark.slow
 
 
 def test_every_arm_trains_and_those_with_the_same_weights_start_from_the_same_loss():

@@ -15,6 +15,9 @@ from tiny import REPO, tiny_config
 
 from mmdml.utils.weights_hash import weights_hash
 
+# Processes that train, each of several seconds.
+pytestmark = pytest.mark.slow
+
 
 def run(tool, *args, fails=False, **env):
     done = subprocess.run(
