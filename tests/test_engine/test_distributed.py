@@ -21,7 +21,7 @@ from mmdml.models.necks import LinearEmbedding
 from mmdml.registry import MODELS
 from mmdml.structures import Embeddings, Progress, Rows, StepContext
 
-# Processes that train, each of several seconds.
+# They start processes that take several seconds each.
 pytestmark = pytest.mark.slow
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])

@@ -8,7 +8,7 @@ import pytest
 from tiny import REPO
 from torch.utils import backend_registration
 
-# Processes that train, each of several seconds.
+# They start processes that take several seconds each.
 pytestmark = pytest.mark.slow
 
 TESTS = (

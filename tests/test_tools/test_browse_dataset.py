@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-# Processes that train, each of several seconds.
+# They start processes that take several seconds each.
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]

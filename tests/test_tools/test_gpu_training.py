@@ -8,7 +8,7 @@ import sys
 import pytest
 from tiny import REPO
 
-# Processes that train, each of several seconds.
+# They start processes that take several seconds each.
 pytestmark = pytest.mark.slow
 
 

@@ -15,7 +15,7 @@ from tiny import REPO, tiny_config
 
 from mmdml.utils.weights_hash import weights_hash
 
-# Processes that train, each of several seconds.
+# They start processes that take several seconds each.
 pytestmark = pytest.mark.slow
 
 
