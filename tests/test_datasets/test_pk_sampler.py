@@ -347,9 +347,23 @@ def test_labels_come_from_an_mmengine_data_set_without_a_labels_array():
         ((4, 4, 4), dict(batch_size=8, images_per_class=4, rank=0, world_size=2), 'on each of 2 ranks.*at most 4'),
         ((3, 2, 3), dict(batch_size=4, images_per_class=4), 'images_per_class=4 is larger than every class.*3 images'),
         ((4, 4, 4), dict(batch_size=6, images_per_class=4), 'multiple of images_per_class, got 6 and 4'),
-        ((4, 4, 4), dict(batch_size=4, images_per_class=0), 'images_per_class must be at least 1, got 0'),
-        ((4, 4, 4), dict(batch_size=0, images_per_class=2), 'batch_size must be at least 1, got 0'),
-        ((4, 4, 4), dict(batch_size=4, images_per_class=2, num_batches=0), 'num_batches must be at least 1'),
+        ((4, 4, 4), dict(batch_size=4, images_per_class=0), 'images_per_class must be an integer of at least 1, got 0'),
+        ((4, 4, 4), dict(batch_size=0, images_per_class=2), 'batch_size must be an integer of at least 1, got 0'),
+        (
+            (4, 4, 4),
+            dict(batch_size=4, images_per_class=2, num_batches=0),
+            'num_batches must be an integer of at least 1',
+        ),
+        (
+            (4, 4, 4),
+            dict(batch_size=4, images_per_class=2, num_batches=1.5),
+            'num_batches must be an integer .*, got 1.5',
+        ),
+        ((4, 4, 4), dict(batch_size=4, images_per_class=None), 'images_per_class must be an integer .*, got None'),
+        ((4, 4, 4), dict(batch_size=4.0, images_per_class=2), 'batch_size must be an integer .*, got 4.0'),
+        ((4, 4, 4), dict(batch_size=4, images_per_class=2, seed=-1), 'seed must be an integer of at least 0, got -1'),
+        ((4, 4, 4), dict(batch_size=4, images_per_class=2, world_size=0), 'world_size must be an integer .*, got 0'),
+        ((4, 4, 4), dict(batch_size=4, images_per_class=2, images_per_epoch=0), 'images_per_epoch must be an integer'),
         ((4, 4, 4), dict(batch_size=4, images_per_class=2, preset='both'), "'cover' or 'independent', got 'both'"),
         ((4, 4, 4), dict(batch_size=4, images_per_class=2, rank=2, world_size=2), 'rank must be in 0..1'),
         ((4, 4, 4), dict(batch_size=9, images_per_class=2, preset='independent'), 'batch of 9 images .* offer 6'),
@@ -358,7 +372,7 @@ def test_labels_come_from_an_mmengine_data_set_without_a_labels_array():
 )
 def test_bad_settings_are_named(sizes, options, message):
     with pytest.raises(ValueError, match=message):
-        PKSampler(with_sizes(*sizes), seed=0, **options)
+        PKSampler(with_sizes(*sizes), **{'seed': 0, **options})
 
 
 def test_single_image_classes_are_counted_in_one_warning():

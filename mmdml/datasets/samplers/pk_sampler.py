@@ -9,6 +9,7 @@ from torch.utils.data import Sampler
 
 from mmdml.dist import get_rank, get_world_size, shared_random_seed
 from mmdml.registry import DATA_SAMPLERS
+from mmdml.utils.numbers import check_counts
 from mmdml.utils.seeding import Stream, numpy_generator
 
 from .draw import Draw, earlier_uses
@@ -49,9 +50,9 @@ class PKSampler(Sampler):
         world_size: W. Default: of the running job.
 
     Raises:
-        ValueError: if there are no labels; ``images_per_class`` is below 1 or larger than every class; ``batch_size``
-            is no multiple of it; a batch needs more classes than there are (cover); or the images cannot fill a batch
-            (independent).
+        ValueError: if there are no labels; a number is no integer or too small; ``images_per_class`` is larger than
+            every class; ``batch_size`` is no multiple of it; a batch needs more classes than there are (cover); or the
+            images cannot fill a batch (independent).
 
     Config::
 
@@ -74,19 +75,22 @@ class PKSampler(Sampler):
         this_rank, job_size = get_rank(), get_world_size()
         self.rank = this_rank if rank is None else rank
         self.world_size = job_size if world_size is None else world_size
+        optional = dict(num_batches=num_batches, images_per_epoch=images_per_epoch)
+        given = {name: value for name, value in optional.items() if value is not None}
+        check_counts(batch_size=batch_size, images_per_class=images_per_class, world_size=self.world_size, **given)
+        check_counts(0, **({} if seed is None else dict(seed=seed)))
         self.dataset = dataset
         self.batch_size = batch_size
         self.images_per_class = images_per_class
         self.preset = preset
         self.table = ClassTable.from_dataset(dataset)
         if images_per_epoch is not None:
-            if num_batches is not None or images_per_epoch < 1:
+            if num_batches is not None:
                 raise ValueError(
-                    f'images_per_epoch must be at least 1 and stand alone, got {images_per_epoch} and '
-                    f'num_batches={num_batches}'
+                    f'images_per_epoch must stand alone, got {images_per_epoch} and num_batches={num_batches}'
                 )
-            num_batches = -(-images_per_epoch // max(1, self._global_batch_size))
-        self._check(num_batches)
+            num_batches = -(-images_per_epoch // self._global_batch_size)
+        self._check()
         self._cover_batches = 0
         if preset == 'cover':
             self._cover_batches = cover_batches(self.table, self._groups_per_batch, images_per_class)
@@ -175,18 +179,12 @@ class PKSampler(Sampler):
         if hasattr(self.dataset, 'set_epoch'):
             self.dataset.set_epoch(epoch)
 
-    def _check(self, num_batches: int | None) -> None:
+    def _check(self) -> None:
         sizes, size, per_class = self.table.sizes, self._global_batch_size, self.images_per_class
         if self.preset not in ('cover', 'independent'):
             raise ValueError(f"preset must be 'cover' or 'independent', got {self.preset!r}")
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f'rank must be in 0..{self.world_size - 1} (world_size - 1), got {self.rank}')
-        if per_class < 1:
-            raise ValueError(f'images_per_class must be at least 1, got {per_class}')
-        if self.batch_size < 1:
-            raise ValueError(f'batch_size must be at least 1, got {self.batch_size}')
-        if num_batches is not None and num_batches < 1:
-            raise ValueError(f'num_batches must be at least 1 or None, got {num_batches}')
         if per_class > sizes.max():
             raise ValueError(
                 f'images_per_class={per_class} is larger than every class: the largest has {sizes.max()} images'
