@@ -3,7 +3,7 @@
 import inspect
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import mmengine.registry as roots
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from mmdml import registry as own
 from mmdml.cli.config_paths import walk
-from mmdml.cli.plain_settings import check_plain_settings
+from mmdml.cli.plain_settings import check_kinds, check_plain_settings
 from mmdml.utils.near_names import did_you_mean
 
 # Keys that mean something to the Runner or to the tools; a config may hold variables of its own besides.
@@ -89,7 +89,7 @@ def check_keys(cfg: Any, options: Mapping[str, Any]) -> None:
             )
         hint = f'; did you mean {places}?' if places else did_you_mean(key, _KNOWN_KEYS)
         raise ValueError(f"--cfg-options: unknown config key '{key}'{hint}")
-    hooks = {*(cfg.get('default_hooks') or {}), *_OWN_HOOKS}
+    hooks = {*_OWN_HOOKS, *(cfg.default_hooks if isinstance(cfg.get('default_hooks'), dict) else ())}
     for path, value in options.items():
         name = path.removeprefix('default_hooks.')
         if value is None and name != path and '.' not in name and name not in hooks:
@@ -109,6 +109,7 @@ def check_config(cfg: Any) -> None:
         ValueError: names the path of the first key, type or value that is wrong, and what is near to it.
     """
     values = _plain(cfg)
+    check_kinds(values)
     for path, entry, section in _entries(values):
         if 'type' in entry:
             _check_part(path, entry, section)
@@ -150,8 +151,9 @@ def _check_part(path: str, entry: dict[str, Any], section: str) -> None:
     name = kind if isinstance(kind, str) else kind.__name__
     _check_names(path, entry, {*accepted, *more, 'type', '_scope_', 'init_cfg'}, name)
     for key, value in entry.items():
-        if isinstance(value, str) and key in accepted and _is_number(accepted[key]):
-            raise ValueError(f'{path}.{key}: {name} takes a number, got {value!r}')
+        wanted = _wanted(value, accepted[key]) if key in accepted else ''
+        if wanted:
+            raise ValueError(f'{path}.{key}: {name} takes {wanted}, got {value!r}')
 
 
 def _check_names(path: str, entry: dict[str, Any], known: Iterable[str], name: str) -> None:
@@ -173,18 +175,18 @@ def _find(path: str, kind: str, section: str) -> Any:
     raise ValueError(f'{path}.type: there is no {kind!r}{did_you_mean(kind, known)}')
 
 
-def _parameters(part: Any) -> dict[str, Any] | None:
-    """Parameters that a class or function takes, with their annotations; None if it takes any."""
+def _parameters(part: Any) -> dict[str, inspect.Parameter] | None:
+    """Parameters that a class or function takes, by name; None if it takes any."""
     if not inspect.isclass(part):
-        found = inspect.signature(part).parameters.values()
-        return None if _takes_any(found) else {each.name: each.annotation for each in found}
+        found = inspect.signature(part).parameters
+        return None if _takes_any(found.values()) else dict(found)
     # Keywords that a class does not name go to the next one in its order of resolution.
-    accepted: dict[str, Any] = {}
+    accepted: dict[str, inspect.Parameter] = {}
     for each in part.__mro__:
         if '__init__' not in vars(each) or each is object:
             continue
         found = list(inspect.signature(each.__init__).parameters.values())
-        accepted = {**{one.name: one.annotation for one in found}, **accepted}
+        accepted = {**{one.name: one for one in found}, **accepted}
         if not _takes_any(found):
             return accepted
         if not _forwards(each, found):
@@ -202,9 +204,32 @@ def _forwards(owner: type, parameters: Iterable[inspect.Parameter]) -> bool:
     return not foreign and any(each.name == 'kwargs' for each in parameters)
 
 
-def _is_number(annotation: Any) -> bool:
-    kinds = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
-    return bool(kinds) and all(kind in _PLAIN_NUMBERS for kind in kinds)
+def _wanted(value: Any, parameter: inspect.Parameter) -> str:
+    """Return what a parameter takes where that is numbers, or lists of them, and the value is neither; '' if it fits.
+
+    Whether a number is the right one is left to the part.
+    """
+    kinds = {*_alternatives(parameter.annotation), *([type(None)] if parameter.default is None else [])}
+    lists = {kind for kind in kinds if _is_list_of_numbers(kind)}
+    if not kinds <= _PLAIN_NUMBERS | lists:
+        return ''
+    if isinstance(value, list | tuple):
+        fits = bool(lists) and not any(isinstance(each, str | dict | None) for each in value)
+    else:
+        fits = not isinstance(value, str | dict) and (value is not None or type(None) in kinds)
+    names = [*(['a number'] if kinds & {int, float, bool} else []), *(['a list of numbers'] if lists else [])]
+    return '' if fits else ' or '.join(names)
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+
+
+def _is_list_of_numbers(annotation: Any) -> bool:
+    items = [each for each in typing.get_args(annotation) if each is not ...]
+    # ``type[int]`` has such arguments, too.
+    is_list = typing.get_origin(annotation) in (list, tuple, Sequence, Iterable)
+    return is_list and bool(items) and all(kind in _PLAIN_NUMBERS for each in items for kind in _alternatives(each))
 
 
 def _is_union(annotation: Any) -> bool:

@@ -1,7 +1,7 @@
 """Checks of the settings that the Runner reads itself, without a registry."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 
 from mmdml.utils.near_names import did_you_mean
+from mmdml.utils.numbers import is_number
 
 
 def _arguments(function: Any) -> frozenset[str]:
@@ -35,8 +36,39 @@ _WHOLE = {
     **{f'{part}_dataloader.batch_size': 1 for part in ('train', 'val', 'test')},
     **{f'{part}_dataloader.num_workers': 0 for part in ('train', 'val', 'test')},
 }
+# What stands here is a dict, if anything does.
+_DICTS = (
+    *('train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg', 'default_hooks'),
+    *('optim_wrapper', 'optim_wrapper.optimizer', 'optim_wrapper.clip_grad', 'optim_wrapper.paramwise_cfg'),
+    *('env_cfg', 'env_cfg.mp_cfg', 'env_cfg.dist_cfg', 'randomness', 'auto_scale_lr', 'visualizer', 'log_processor'),
+)
+# Numbers of schedules, alone or in a list, that are above 0: with others a schedule divides by 0, or does nothing.
+_ABOVE_ZERO = ('step_size', 'T_max', 'milestones', 'periods')
 _LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 _REMEDIES = {'train_cfg.val_interval': ' (--no-validate switches evaluation off)'}
+
+
+def check_kinds(values: Mapping[str, Any]) -> None:
+    """Refuse what is no dict where the Runner takes one, and a hook or a schedule without type or of no length.
+
+    Args:
+        values: merged config.
+
+    Raises:
+        ValueError: naming the path and the value.
+    """
+    for path in _DICTS:
+        entry = _at(values, path)
+        if not isinstance(entry, Mapping | None):
+            raise ValueError(f'{path}: must be a dict, got {entry!r}')
+    for path, part in _parts(values):
+        if not isinstance(part, Mapping) or 'type' not in part:
+            raise ValueError(f'{path}: must be a dict with a type, got {part!r}')
+        for name in _ABOVE_ZERO if path.startswith('param_scheduler') else ():
+            numbers = part.get(name)
+            numbers = numbers if isinstance(numbers, list | tuple) else [numbers]
+            if any(is_number(each) and each <= 0 for each in numbers):
+                raise ValueError(f'{path}.{name}: must be above 0, got {part[name]!r}')
 
 
 def check_plain_settings(values: Mapping[str, Any]) -> None:
@@ -66,6 +98,28 @@ def check_plain_settings(values: Mapping[str, Any]) -> None:
     level = values.get('log_level')
     if isinstance(level, str) and level.upper() not in _LEVELS:
         raise ValueError(f'log_level: must be one of {", ".join(_LEVELS)}, got {level!r}')
+
+
+def _parts(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Hooks and schedules, which stand in lists and dicts of the Runner, with their paths."""
+    for name, hook in (values.get('default_hooks') or {}).items():
+        if hook is not None:
+            yield f'default_hooks.{name}', hook
+    yield from _in_lists('custom_hooks', values.get('custom_hooks'))
+    schedules = values.get('param_scheduler')
+    if isinstance(schedules, Mapping):
+        # One alone, or those of each of several optimizers.
+        several = {f'param_scheduler.{name}': each for name, each in schedules.items()}
+        for path, each in {'param_scheduler': schedules}.items() if 'type' in schedules else several.items():
+            yield from _in_lists(path, each) if isinstance(each, list | tuple) else [(path, each)]
+    else:
+        yield from _in_lists('param_scheduler', schedules)
+
+
+def _in_lists(path: str, parts: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(parts, list | tuple | None):
+        raise ValueError(f'{path}: must be a list of dicts, got {parts!r}')
+    yield from ((f'{path}.{number}', part) for number, part in enumerate(parts or ()))
 
 
 def _at(values: Any, path: str) -> Any:

@@ -47,12 +47,54 @@ CONFIG = os.path.join(REPO, 'configs/iaa/iaa_ms_conv4_omniglot.py')
         ('lr', 1e-4, "unknown config key 'lr'; did you mean optim_wrapper.optimizer.lr"),
         ('margin_of_nothing', 1, "unknown config key 'margin_of_nothing'$"),
         ('dropout', 0.5, "unknown config key 'dropout'; did you mean model.neck.dropout"),
+        (
+            'param_scheduler.milestones',
+            ['a', 3],
+            r'param_scheduler.milestones: MultiStepLR takes a list of numbers, got ',
+        ),
+        ('param_scheduler.milestones', '3', "param_scheduler.milestones: MultiStepLR takes a list of numbers, got '3'"),
+        (
+            'param_scheduler.milestones',
+            None,
+            'param_scheduler.milestones: MultiStepLR takes a list of numbers, got None',
+        ),
+        ('param_scheduler.milestones', [3, -1], r'param_scheduler.milestones: must be above 0, got \[3, -1\]'),
+        ('param_scheduler.gamma', [0.1], r'param_scheduler.gamma: MultiStepLR takes a number, got \[0.1\]'),
+        ('param_scheduler', 3, 'param_scheduler: must be a list of dicts, got 3'),
+        ('param_scheduler', ['StepLR'], "param_scheduler.0: must be a dict with a type, got 'StepLR'"),
+        ('param_scheduler', dict(_delete_=True, neck=[3]), 'param_scheduler.neck.0: must be a dict with a type, got 3'),
+        ('param_scheduler', [dict(type='StepLR', step_size=0)], 'param_scheduler.0.step_size: must be above 0, got 0'),
+        (
+            'optim_wrapper.optimizer.betas',
+            ('x', 1),
+            'optim_wrapper.optimizer.betas: Adam takes a list of numbers, got ',
+        ),
+        ('train_dataloader.sampler.images_per_class', None, 'images_per_class: PKSampler takes a number, got None'),
+        ('default_hooks.checkpoint.interval', None, 'checkpoint.interval: CheckpointHook takes a number, got None'),
+        (
+            'default_hooks.timer',
+            'IterTimerHook',
+            "default_hooks.timer: must be a dict with a type, got 'IterTimerHook'",
+        ),
+        ('default_hooks.mine', dict(interval=1), "default_hooks.mine: must be a dict with a type, got {'interval': 1}"),
+        ('custom_hooks', dict(type='MeanTeacherHook'), 'custom_hooks: must be a list of dicts, got {'),
+        ('custom_hooks', [dict(interval=1)], 'custom_hooks.0: must be a dict with a type, got {'),
+        ('train_cfg', 3, 'train_cfg: must be a dict, got 3'),
+        ('optim_wrapper.optimizer', 'Adam', "optim_wrapper.optimizer: must be a dict, got 'Adam'"),
+        ('auto_scale_lr', 3, 'auto_scale_lr: must be a dict, got 3'),
         ('model.backbone.type.x', 1, '--cfg-options model.backbone.type.x'),
     ],
 )
 def test_a_wrong_entry_is_named_by_its_path(option, value, message):
     with pytest.raises(ValueError, match=message):
         read_config(CONFIG, {option: value})
+
+
+@pytest.mark.parametrize('hooks', [3, 'x', [1]])
+def test_hooks_that_are_no_dict_are_named(hooks, tmp_path):
+    (tmp_path / 'mine.py').write_text(f'default_hooks = {hooks!r}\n')
+    with pytest.raises(ValueError, match='default_hooks: must be a dict, got '):
+        read_config(str(tmp_path / 'mine.py'), {})
 
 
 @pytest.mark.parametrize(
@@ -89,5 +131,9 @@ def test_what_is_right_passes():
         'default_hooks.logger.priority': 'LOW',
         'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=10, val_interval=5),
         'visualizer.vis_backends.0.type': 'LocalVisBackend',
+        'optim_wrapper.optimizer.betas': [0.9, 0.99],
+        'optim_wrapper.optimizer.foreach': None,
+        'param_scheduler': dict(_delete_=True, neck=dict(type='StepLR', step_size=1), head=[]),
+        'custom_hooks': None,
     }
     assert isinstance(read_config(CONFIG, options), Config)

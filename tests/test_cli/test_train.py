@@ -192,9 +192,13 @@ def test_values_of_a_recipe_that_are_no_counts_are_named_and_nothing_is_trained(
     for text, message in WRONG_VALUES.items():
         recipe.write_text(f"_base_ = ['mmdml::recommended/frozen_backbone.py']\n{text}\n")
         assert mmdml(*train) == f'error: {recipe}: {message}'
-    for text, missing in (("train_dataloader = 'x'", 'train_dataloader.dataset'), ('model = None', 'model')):
+    for text, message in (
+        ("train_dataloader = 'x'", "train_dataloader: must be a dict, got 'x'"),
+        ("train_dataloader = dict(dataset='x')", 'mine.py is no recipe: it has no train_dataloader.dataset. Inherit'),
+        ('model = None', 'mine.py is no recipe: it has no model. Inherit'),
+    ):
         recipe.write_text(f"_base_ = ['mmdml::recommended/frozen_backbone.py']\n{text}\n")
-        assert f'mine.py is no recipe: it has no {missing}. Inherit' in mmdml(*train)
+        assert message in mmdml(*train)
     assert [each.name for each in tmp_path.iterdir()] == ['mine.py']
 
 
