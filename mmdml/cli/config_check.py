@@ -1,9 +1,7 @@
 """Checks of a whole config before any work: keys, types and plain values at every depth, each named by its path."""
 
 import inspect
-import types
-import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import mmengine.registry as roots
@@ -13,6 +11,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmdml import registry as own
+from mmdml.cli.annotations import wanted_numbers
 from mmdml.cli.config_paths import walk
 from mmdml.cli.plain_settings import check_kinds, check_plain_settings
 from mmdml.utils.near_names import did_you_mean
@@ -45,6 +44,7 @@ _REGISTRIES: dict[str, tuple[Registry, ...]] = {
     'test_cfg': (own.LOOPS,),
     'val_evaluator': (own.METRICS, own.PROTOCOLS, roots.EVALUATOR),
     'test_evaluator': (own.METRICS, own.PROTOCOLS, roots.EVALUATOR),
+    'log_processor': (own.LOG_PROCESSORS,),
     'visualizer': (own.VISUALIZERS, own.VISBACKENDS),
 }
 # Dicts with a type that are read by other code than a registry's builder.
@@ -59,6 +59,12 @@ _TAKEN_OUT = {
 }
 # What the owner of a dict of parts takes out of each of them, by the key of the dict.
 _TAKEN_BY_OWNER = {'regularizers': {'weight'}}
+_DEFAULT_TYPES = {
+    **dict(train_cfg='EpochBasedTrainLoop', val_cfg='ValLoop', test_cfg='TestLoop', log_processor='LogProcessor'),
+    'optim_wrapper.clip_grad': 'norm',
+}
+# What ``clip_grad.type`` of an OptimWrapper chooses.
+_CLIPPING = {'norm': torch.nn.utils.clip_grad_norm_, 'value': torch.nn.utils.clip_grad_value_}
 _LOADER_KEYS = {*inspect.signature(DataLoader.__init__).parameters, 'num_batch_per_epoch'} - {'self'}
 #: Hooks without which a run goes wrong, and what each of them does.
 _NEEDED_HOOKS = {
@@ -67,7 +73,6 @@ _NEEDED_HOOKS = {
 }
 # Entries of ``default_hooks`` that MMEngine has of itself, and the one that the tools add.
 _OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint', 'console')
-_PLAIN_NUMBERS = {int, float, bool, type(None), torch.Tensor}
 
 
 def check_keys(cfg: Any, options: Mapping[str, Any]) -> None:
@@ -132,11 +137,11 @@ def _entries(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]
             names = path.split('.')
             built = not any(name in _NOT_BUILT or name.endswith('_cfg') for name in names[1:])
             if isinstance(entry, dict) and built:
-                if path == 'train_cfg' and 'type' not in entry:
-                    # The Runner's choice.
-                    loop = 'EpochBasedTrainLoop' if entry.get('by_epoch', True) else 'IterBasedTrainLoop'
-                    entry = {'type': loop, **entry}
-                yield path, entry, section
+                # Without a type the Runner chooses.
+                if path == 'train_cfg' and not entry.get('by_epoch', True):
+                    entry = {'type': 'IterBasedTrainLoop', **entry}
+                default = _DEFAULT_TYPES.get(path)
+                yield path, entry if default is None else {'type': default, **entry}, section
 
 
 def _check_part(path: str, entry: dict[str, Any], section: str) -> None:
@@ -151,7 +156,7 @@ def _check_part(path: str, entry: dict[str, Any], section: str) -> None:
     name = kind if isinstance(kind, str) else kind.__name__
     _check_names(path, entry, {*accepted, *more, 'type', '_scope_', 'init_cfg'}, name)
     for key, value in entry.items():
-        wanted = _wanted(value, accepted[key]) if key in accepted else ''
+        wanted = wanted_numbers(value, accepted[key]) if key in accepted else ''
         if wanted:
             raise ValueError(f'{path}.{key}: {name} takes {wanted}, got {value!r}')
 
@@ -163,6 +168,10 @@ def _check_names(path: str, entry: dict[str, Any], known: Iterable[str], name: s
 
 
 def _find(path: str, kind: str, section: str) -> Any:
+    if path == 'optim_wrapper.clip_grad':
+        if kind not in _CLIPPING:
+            raise ValueError(f'{path}.type: must be one of {", ".join(_CLIPPING)}, got {kind!r}')
+        return _CLIPPING[kind]
     registries = _REGISTRIES[section]
     others = [each for each in vars(roots).values() if isinstance(each, Registry)]
     for registry in [*registries, *others]:
@@ -202,38 +211,6 @@ def _forwards(owner: type, parameters: Iterable[inspect.Parameter]) -> bool:
     """Whether ``**kwargs`` go to the base class, as by custom, and not to something else."""
     foreign = owner is torch.nn.Module or owner.__module__.partition('.')[0] in ('mmpretrain', 'mmcv', 'timm')
     return not foreign and any(each.name == 'kwargs' for each in parameters)
-
-
-def _wanted(value: Any, parameter: inspect.Parameter) -> str:
-    """Return what a parameter takes where that is numbers, or lists of them, and the value is neither; '' if it fits.
-
-    Whether a number is the right one is left to the part.
-    """
-    kinds = {*_alternatives(parameter.annotation), *([type(None)] if parameter.default is None else [])}
-    lists = {kind for kind in kinds if _is_list_of_numbers(kind)}
-    if not kinds <= _PLAIN_NUMBERS | lists:
-        return ''
-    if isinstance(value, list | tuple):
-        fits = bool(lists) and not any(isinstance(each, str | dict | None) for each in value)
-    else:
-        fits = not isinstance(value, str | dict) and (value is not None or type(None) in kinds)
-    names = [*(['a number'] if kinds & {int, float, bool} else []), *(['a list of numbers'] if lists else [])]
-    return '' if fits else ' or '.join(names)
-
-
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    return typing.get_args(annotation) if _is_union(annotation) else (annotation,)
-
-
-def _is_list_of_numbers(annotation: Any) -> bool:
-    items = [each for each in typing.get_args(annotation) if each is not ...]
-    # ``type[int]`` has such arguments, too.
-    is_list = typing.get_origin(annotation) in (list, tuple, Sequence, Iterable)
-    return is_list and bool(items) and all(kind in _PLAIN_NUMBERS for each in items for kind in _alternatives(each))
-
-
-def _is_union(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 
 
 def _places(cfg: Any, key: str) -> str:

@@ -1,6 +1,7 @@
 """Where in a config a part stands, for errors that name it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -19,14 +20,21 @@ def watch_config(config: Any) -> None:
 
     @wraps(build)
     def build_and_remember(self: Registry, cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with settings_of(cfg):
             return build(self, cfg, *args, **kwargs)
-        except Exception as error:
-            if not hasattr(error, 'failed_config'):
-                error.failed_config = cfg
-            raise
 
     Registry.build = build_and_remember
+
+
+@contextmanager
+def settings_of(cfg: Any) -> Iterator[None]:
+    """Let errors inside carry the entry whose settings are used, unless they carry one of a part of it."""
+    try:
+        yield
+    except Exception as error:
+        if not hasattr(error, 'failed_config'):
+            error.failed_config = cfg
+        raise
 
 
 def walk(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
@@ -43,17 +51,18 @@ def walk(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def path_of_failed_config(error: BaseException) -> str:
-    """Path of the entry from which the part was built that raised an error; '' if there is none or more than one kind.
+    """Path of the entry whose settings raised an error; '' if there is none.
 
-    The builders change their copies, so an entry is known by its type and most of its values.
+    The builders change their copies, so the entry of a part is known by its type and most of its values. Of several the
+    one that has most of its keys is it: variables of a recipe hold what is common to some.
     """
     failed = getattr(error, 'failed_config', None)
-    if _config is None or not isinstance(failed, dict) or 'type' not in failed:
+    if _config is None or not isinstance(failed, dict) or not failed:
         return ''
     wanted = {key: value for key, value in failed.items() if key != '_scope_'}
-    entries = [(path, value) for path, value in walk(_as_dict(_config)) if isinstance(value, dict)]
-    equal = [path for path, value in entries if _matches(value, wanted)]
-    return equal[0] if equal else ''
+    entries = [(path, value) for path, value in walk(_as_dict(_config)) if isinstance(value, dict) and path]
+    equal = [(path, value) for path, value in entries if _matches(value, wanted)]
+    return max(equal, key=lambda each: len(each[1].keys() & wanted.keys()))[0] if equal else ''
 
 
 def _as_dict(config: Any) -> dict:
@@ -61,6 +70,8 @@ def _as_dict(config: Any) -> dict:
 
 
 def _matches(entry: dict, wanted: dict) -> bool:
+    if 'type' not in wanted:
+        return entry.keys() == wanted.keys() and all(_equal(entry[key], wanted[key]) for key in entry)
     if entry.get('type') != wanted['type']:
         return False
     # The Runner adds arguments of its own and takes others out.

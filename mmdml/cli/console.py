@@ -6,7 +6,11 @@ import warnings
 from typing import Any
 
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop
+from torch.utils.data import DataLoader
 
+from mmdml.cli.config_paths import settings_of
 from mmdml.engine.runner import MetricLearningRunner
 from mmdml.utils.console import FILE_ONLY, ON_CONSOLE, attend
 
@@ -132,12 +136,34 @@ class ToolRunner(MetricLearningRunner):
     @classmethod
     def from_cfg(cls, cfg: Any) -> 'ToolRunner':
         """Build the runner; what fails here, failed for a setting."""
-        try:
+        with settings_of(None):
             return super().from_cfg(cfg)
-        except Exception as error:
-            if not hasattr(error, 'failed_config'):
-                error.failed_config = None
-            raise
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        """Build a loader; what fails here, failed for a setting."""
+        with settings_of(dataloader):
+            return MetricLearningRunner.build_dataloader(dataloader, *args, **kwargs)
+
+    def build_train_loop(self, loop: Any) -> BaseLoop:
+        """Build the loop; what fails here, failed for a setting."""
+        with settings_of(loop):
+            return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: Any) -> BaseLoop:
+        """Build the loop; what fails here, failed for a setting."""
+        with settings_of(loop):
+            return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: Any) -> BaseLoop:
+        """Build the loop; what fails here, failed for a setting."""
+        with settings_of(loop):
+            return super().build_test_loop(loop)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
+        """Build the optimizer; what fails here, failed for a setting."""
+        with settings_of(optim_wrapper):
+            return super().build_optim_wrapper(optim_wrapper)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Return the logger of the run: the file gets everything, the console its lines."""

@@ -22,7 +22,9 @@ _INTERRUPTED, _TERMINATED, _UNREAD = 130, 143, 141
 _OTHER_RANKS = 2.0
 _SIGNALS = 0.5
 # What code below mmdml raises for wrong settings while the parts of a run are built from its config.
-_WRONG_SETTINGS = (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, RuntimeError)
+_WRONG_SETTINGS = (
+    *(ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError, RuntimeError, ArithmeticError),
+)
 
 
 class _Terminated(KeyboardInterrupt):

@@ -13,7 +13,7 @@ from mmdml.apis.model_names import DEFAULT, NamedModel, find_model
 from mmdml.apis.model_settings import plain_settings
 from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
-from mmdml.cli.frozen_training import is_frozen, make_features, require_parts, score_features
+from mmdml.cli.frozen_training import is_frozen, make_features, score_features
 from mmdml.cli.launch import read_config
 from mmdml.cli.misplaced_models import refuse_models_as_pictures
 from mmdml.cli.own_data import (
@@ -26,7 +26,8 @@ from mmdml.cli.own_data import (
     require_readable,
     require_trainable,
 )
-from mmdml.cli.recipe_file import RECIPE, RECIPES, require_effect, same_but_values, with_values
+from mmdml.cli.recipe_file import RECIPE, RECIPES, same_but_values, with_values
+from mmdml.cli.recipe_parts import require_recipe
 from mmdml.cli.run_folders import new_run, newest_run
 from mmdml.cli.trained_model import next_steps, write_model
 from mmdml.engine.checkpoints import CheckpointFolder
@@ -112,9 +113,7 @@ def _started_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     if is_frozen(defaults):
         values['feature_width'] = values['embedder']['neck']['in_channels']
     # What cannot be set or built is named before the pictures are read.
-    cfg = require_effect(recipe, values, {name: path for name, path in _REACHED.items() if options[name] is not None})
-    if is_frozen(cfg):
-        require_parts(cfg)
+    require_recipe(recipe, values, {name: path for name, path in _REACHED.items() if options[name] is not None})
     require_readable(data)
     run = new_run(base)
     if named.folder:
@@ -138,7 +137,7 @@ def _recipe(name: str) -> Path:
 
 def _require_recipe(recipe: Path, config: Config, held_out: int) -> None:
     """Check that a config has what a recipe needs, and that what it counts are numbers."""
-    parts = ['train_dataloader', 'model', 'optim_wrapper', *(['val_evaluator'] if held_out else [])]
+    parts = ['train_dataloader', 'model', 'optim_wrapper', *(['val_dataloader', 'val_evaluator'] if held_out else [])]
     missing = [name for name in parts if not config.get(name)]
     missing += [name for name in ('batch_size', 'images_per_class') if name not in config]
     loader = config.get('train_dataloader')
@@ -173,8 +172,7 @@ def _stopped_run(base: str, data: OwnData, options: Mapping[str, Any]) -> Path:
     for name, (value, before) in now.items():
         if value not in (None, before):
             raise ValueError(f'{name} {value}: {run} began with {before}, and goes on as it began')
-    if is_frozen(began):
-        require_parts(began)
+    require_recipe(run / RECIPE, {}, {})
     return run
 
 

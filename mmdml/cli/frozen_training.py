@@ -10,18 +10,13 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.evaluator import Evaluator
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
 from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.apis.model_folder import embedding_weights
 from mmdml.apis.models import build_untrained
-from mmdml.cli.config_check import check_config
-from mmdml.cli.config_paths import watch_config
 from mmdml.compat.load_weights import load_weights
 from mmdml.compat.weight_files import read_weights
-from mmdml.datasets.reading import build_transforms
 from mmdml.engine.hooks.console_hook import SCORES_BEFORE, score_model, scores_as_text
 from mmdml.engine.runner import MetricLearningRunner
 from mmdml.functional.embedding_files import write_embeddings
@@ -31,34 +26,11 @@ from mmdml.structures import RowFacts
 from mmdml.utils.console import show
 from mmdml.utils.files import write_atomically
 from mmdml.utils.names import printable
-from mmdml.utils.seeding import Stream, torch_seeded
 
 
 def is_frozen(cfg: Config) -> bool:
     """Whether a recipe trains on features."""
     return 'features' in cfg
-
-
-def require_parts(cfg: Config) -> None:
-    """Build what a recipe trains on features and scores with, so that a wrong setting is named before they are made.
-
-    Args:
-        cfg: of the recipe; its features need not be there.
-
-    Raises:
-        ValueError: a part refuses a setting; other errors where a part of torch does.
-    """
-    watch_config(cfg)
-    with DefaultScope.overwrite_default_scope('mmdml'), torch_seeded(Stream.UNTRAINED_WEIGHTS, cfg.seed, 0):
-        if not isinstance(cfg.test_pipeline, list):
-            raise ValueError(f'test_pipeline must be a list of transforms, got {cfg.test_pipeline!r}')
-        # As a part of the config that the model gets, where a wrong key is named.
-        check_config(dict(test_dataloader=dict(dataset=dict(pipeline=cfg.test_pipeline))))
-        build_transforms(cfg.test_pipeline)
-        model = MODELS.build(cfg.model.to_dict())
-        build_optim_wrapper(model, cfg.optim_wrapper)
-        if cfg.val_classes and 'metrics' not in cfg.val_evaluator:
-            Evaluator(copy.deepcopy(cfg.val_evaluator))
 
 
 def make_features(cfg: Config) -> None:

@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
-from mmengine.runner import Runner
+from mmengine.runner import Runner, get_priority
+from mmengine.runner.priority import Priority
 from mmengine.utils.dl_utils import set_multi_processing
 
 from mmdml.utils.near_names import did_you_mean
@@ -23,8 +23,6 @@ _NAMES = {
     'env_cfg.mp_cfg': _arguments(set_multi_processing),
     'auto_scale_lr': frozenset({'base_batch_size', 'enable'}),
 }
-# What ``clip_grad.type`` of an OptimWrapper chooses.
-_CLIPPING = {'norm': torch.nn.utils.clip_grad_norm_, 'value': torch.nn.utils.clip_grad_value_}
 #: Whole numbers, and the least value that each may have.
 _WHOLE = {
     'train_cfg.max_epochs': 1,
@@ -40,10 +38,11 @@ _WHOLE = {
 _DICTS = (
     *('train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg', 'default_hooks'),
     *('optim_wrapper', 'optim_wrapper.optimizer', 'optim_wrapper.clip_grad', 'optim_wrapper.paramwise_cfg'),
+    *(f'{part}_dataloader.{key}' for part in ('train', 'val', 'test') for key in ('dataset', 'sampler')),
     *('env_cfg', 'env_cfg.mp_cfg', 'env_cfg.dist_cfg', 'randomness', 'auto_scale_lr', 'visualizer', 'log_processor'),
 )
 # Numbers of schedules, alone or in a list, that are above 0: with others a schedule divides by 0, or does nothing.
-_ABOVE_ZERO = ('step_size', 'T_max', 'milestones', 'periods')
+_ABOVE_ZERO = ('step_size', 'T_max', 'milestones', 'periods', 'start_factor')
 _LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 _REMEDIES = {'train_cfg.val_interval': ' (--no-validate switches evaluation off)'}
 
@@ -61,9 +60,15 @@ def check_kinds(values: Mapping[str, Any]) -> None:
         entry = _at(values, path)
         if not isinstance(entry, Mapping | None):
             raise ValueError(f'{path}: must be a dict, got {entry!r}')
+    for path in ('val_evaluator', 'test_evaluator'):
+        if not isinstance(values.get(path), Mapping | list | tuple | None):
+            raise ValueError(f'{path}: must be a dict or a list of dicts, got {values[path]!r}')
+    if {'type', 'by_epoch'} <= (values.get('train_cfg') or {}).keys():
+        raise ValueError('train_cfg: type and by_epoch both choose the loop; leave one of them out')
     for path, part in _parts(values):
         if not isinstance(part, Mapping) or 'type' not in part:
             raise ValueError(f'{path}: must be a dict with a type, got {part!r}')
+        _check_priority(f'{path}.priority', part.get('priority', 0))
         for name in _ABOVE_ZERO if path.startswith('param_scheduler') else ():
             numbers = part.get(name)
             numbers = numbers if isinstance(numbers, list | tuple) else [numbers]
@@ -80,13 +85,7 @@ def check_plain_settings(values: Mapping[str, Any]) -> None:
     Raises:
         ValueError: naming the path, the value, and what is near to it or allowed.
     """
-    names = dict(_NAMES)
-    clipping = _at(values, 'optim_wrapper.clip_grad')
-    if isinstance(clipping, Mapping):
-        names['optim_wrapper.clip_grad'] = {'type'} | _arguments(
-            _CLIPPING.get(clipping.get('type', 'norm'), _CLIPPING['norm'])
-        )
-    for path, known in names.items():
+    for path, known in _NAMES.items():
         entry = _at(values, path)
         for key in set(entry if isinstance(entry, Mapping) else ()) - known:
             near = did_you_mean(key, known) or f'; known are {", ".join(sorted(known))}'
@@ -98,6 +97,14 @@ def check_plain_settings(values: Mapping[str, Any]) -> None:
     level = values.get('log_level')
     if isinstance(level, str) and level.upper() not in _LEVELS:
         raise ValueError(f'log_level: must be one of {", ".join(_LEVELS)}, got {level!r}')
+
+
+def _check_priority(path: str, priority: Any) -> None:
+    try:
+        get_priority(priority)
+    except (KeyError, TypeError, ValueError) as error:
+        names = ', '.join(each.name for each in Priority)
+        raise ValueError(f'{path}: must be one of {names}, or a number from 0 to 100, got {priority!r}') from error
 
 
 def _parts(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

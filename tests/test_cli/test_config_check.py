@@ -79,6 +79,20 @@ CONFIG = os.path.join(REPO, 'configs/iaa/iaa_ms_conv4_omniglot.py')
         ('default_hooks.mine', dict(interval=1), "default_hooks.mine: must be a dict with a type, got {'interval': 1}"),
         ('custom_hooks', dict(type='MeanTeacherHook'), 'custom_hooks: must be a list of dicts, got {'),
         ('custom_hooks', [dict(interval=1)], 'custom_hooks.0: must be a dict with a type, got {'),
+        (
+            'default_hooks.timer.priority',
+            'HIGHER',
+            "timer.priority: must be one of .*LOW.*, got 'HIGHER'",
+        ),
+        ('default_hooks.timer.priority', 200, 'timer.priority: must be .*, or a number from 0 to 100, got 200'),
+        ('param_scheduler', dict(_delete_=True, type='LinearLR', start_factor=0), 'start_factor: must be above 0'),
+        ('optim_wrapper.clip_grad', dict(max_norm='x'), "clip_grad.max_norm: norm takes a number, got 'x'"),
+        ('optim_wrapper.clip_grad', dict(type='max'), "clip_grad.type: must be one of norm, value, got 'max'"),
+        ('log_processor.windowsize', 3, "log_processor.windowsize: FreshLogProcessor .* did you mean 'window_size'"),
+        ('val_cfg.fp17', True, "val_cfg.fp17: ValLoop takes no 'fp17'; did you mean 'fp16'"),
+        ('val_evaluator', 3, 'val_evaluator: must be a dict or a list of dicts, got 3'),
+        ('train_cfg.type', 'EpochBasedTrainLoop', 'train_cfg: type and by_epoch both choose the loop'),
+        ('train_dataloader.sampler', 3, 'train_dataloader.sampler: must be a dict, got 3'),
         ('train_cfg', 3, 'train_cfg: must be a dict, got 3'),
         ('optim_wrapper.optimizer', 'Adam', "optim_wrapper.optimizer: must be a dict, got 'Adam'"),
         ('auto_scale_lr', 3, 'auto_scale_lr: must be a dict, got 3'),
@@ -135,5 +149,6 @@ def test_what_is_right_passes():
         'optim_wrapper.optimizer.foreach': None,
         'param_scheduler': dict(_delete_=True, neck=dict(type='StepLR', step_size=1), head=[]),
         'custom_hooks': None,
+        'optim_wrapper.clip_grad': dict(type='value', clip_value=1),
     }
     assert isinstance(read_config(CONFIG, options), Config)

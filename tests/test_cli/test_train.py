@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from mmengine.config import Config
-from tiny import REPO
+from tiny import REPO, tiny_config
 
 from mmdml.apis import ImageEmbeddingInferencer
 from mmdml.apis.model_folder import ModelFolder
@@ -160,7 +160,7 @@ def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start,
     (tmp_path / 'bare.py').write_text("optim_wrapper = dict(type='OptimWrapper')\n")
     bare = mmdml(*train, start, '--recipe', tmp_path / 'bare.py')
     assert (
-        'bare.py is no recipe: it has no train_dataloader, model, val_evaluator, batch_size, images_per_class. ' in bare
+        'bare.py is no recipe: it has no train_dataloader, model, val_dataloader, val_evaluator, batch_size, ' in bare
     )
     under = mmdml('train', pictures, '--out', tmp_path / 'bare.py/run', '--model', start)
     assert under == f'error: {tmp_path}/bare.py is there already, a file; name another place'
@@ -174,8 +174,25 @@ WRONG_PARTS = {
     'optim_wrapper = dict(optimizer=dict(betas=(2, 0)))': 'optim_wrapper.optimizer: Invalid beta parameter',
     "test_pipeline = [dict(type='LoadImageFromFile', colors=1)]": 'test_dataloader.dataset.pipeline.0.colors: Load',
     "test_pipeline = 'x'": "test_pipeline must be a list of transforms, got 'x'",
+    'train_dataloader = dict(sampler=dict(images_per_class=0))': 'train_dataloader.sampler: images_per_class must be ',
+    'train_dataloader = dict(sampler=dict(batch_size=8))': 'train_dataloader.batch_size is 24, but its sampler orders ',
+    'train_dataloader = dict(timeout=-5)': 'train_dataloader: timeout option should be non-negative',
+    "train_dataloader = dict(dataset=dict(split='x'))": "train_dataloader.dataset: split='x' of FeatureFile is unknown",
+    "val_dataloader = dict(collate_fn=dict(type='nope'))": 'val_dataloader: the first argument must be callable',
+    'param_scheduler = dict(begin=50)': 'param_scheduler: end should be larger than begin, but got begin=50, end=20',
+    "custom_hooks = [dict(type='EarlyStoppingHook')]": 'custom_hooks.0: EarlyStoppingHook.__init__() missing 1 ',
+    'default_hooks = dict(finite_loss=dict(interval=0))': 'default_hooks.finite_loss: interval must be at least 1',
+    'optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(neck=3)))': "optim_wrapper: 'int' object has no ",
     'val_evaluator = dict(recall_at=(0,))': 'val_evaluator: recall_at must hold positive integers, got (0,)',
 }
+
+# Of those, what a recipe that trains on pictures has as well.
+WRONG_PARTS_OF_ANY = [
+    'train_dataloader = dict(sampler=dict(images_per_class=0))',
+    'train_dataloader = dict(timeout=-5)',
+    "custom_hooks = [dict(type='EarlyStoppingHook')]",
+    'val_evaluator = dict(recall_at=(0,))',
+]
 
 
 WRONG_VALUES = {
@@ -194,7 +211,9 @@ def test_values_of_a_recipe_that_are_no_counts_are_named_and_nothing_is_trained(
         assert mmdml(*train) == f'error: {recipe}: {message}'
     for text, message in (
         ("train_dataloader = 'x'", "train_dataloader: must be a dict, got 'x'"),
-        ("train_dataloader = dict(dataset='x')", 'mine.py is no recipe: it has no train_dataloader.dataset. Inherit'),
+        ("train_dataloader = dict(dataset='x')", "train_dataloader.dataset: must be a dict, got 'x'"),
+        ('train_dataloader = dict(dataset=None)', 'mine.py is no recipe: it has no train_dataloader.dataset. Inherit'),
+        ('val_dataloader = None', 'mine.py is no recipe: it has no val_dataloader. Inherit'),
         ('model = None', 'mine.py is no recipe: it has no model. Inherit'),
     ):
         recipe.write_text(f"_base_ = ['mmdml::recommended/frozen_backbone.py']\n{text}\n")
@@ -210,6 +229,9 @@ def test_a_wrong_part_of_a_recipe_ends_in_a_line_before_pictures_are_embedded(pi
     for text, message in WRONG_PARTS.items():
         recipe.write_text(f"_base_ = ['mmdml::recommended/frozen_backbone.py']\n{text}\n")
         assert mmdml(*train, '--recipe', recipe).startswith(f'error: {message}')
+        recipe.write_text(f"_base_ = ['mmdml::recommended/many_images.py']\n{text}\n")
+        if text in WRONG_PARTS_OF_ANY:
+            assert mmdml(*train, '--recipe', recipe).startswith(f'error: {message}')
         assert [each.name for each in tmp_path.iterdir()] == ['mine.py']
     # Of a run that was stopped, its own recipe may have been edited.
     with pytest.MonkeyPatch.context() as patch, pytest.raises(pytest.fail.Exception):
@@ -374,6 +396,16 @@ def test_a_share_that_leaves_too_few_classes_is_refused(pictures):
 def classes_of(pictures, number):
     data = read_own_data(pictures)
     return type(data)(data.settings, '', data.classes[:number], data.sizes[:number])
+
+
+def test_a_setting_that_the_parts_of_a_run_refuse_ends_in_a_line_that_names_it(pictures, tmp_path):
+    tiny_config(pictures, tmp_path / 'run').dump(str(tmp_path / 'mine.py'))
+    for option, message in {
+        'train_dataloader.timeout=-5': 'train_dataloader: timeout option should be non-negative',
+        'train_cfg.dynamic_intervals=[3]': 'train_cfg: AssertionError',
+        'optim_wrapper.paramwise_cfg.custom_keys.neck=3': "optim_wrapper: 'int' object has no attribute 'get'",
+    }.items():
+        assert mmdml('train', tmp_path / 'mine.py', '--cfg-options', option) == f'error: {message}'
 
 
 def test_the_config_form_of_the_command_is_that_of_the_tools(tmp_path):

@@ -1,10 +1,25 @@
 """The position of the run and the active learner, for the head and its sources."""
 
 from mmengine.hooks import Hook
+from torch.utils.data import DataLoader
 
 from mmdml.engine.model_of import model_of, progress_of
 from mmdml.registry import HOOKS
 from mmdml.structures import LearnerProvider, RowReceiver, StepContext
+
+
+def require_batches_of_the_sampler(loader: DataLoader) -> None:
+    """Check that a loader for training cuts the indices of its sampler into the batches that the sampler ordered.
+
+    Raises:
+        ValueError: they have other sizes.
+    """
+    expected = getattr(loader.sampler, 'batch_size', loader.batch_size)
+    if loader.batch_size != expected:
+        raise ValueError(
+            f'train_dataloader.batch_size is {loader.batch_size}, but its sampler orders batches of {expected}: '
+            'set train_dataloader.batch_size and train_dataloader.sampler.batch_size to the same number'
+        )
 
 
 @HOOKS.register_module()
@@ -27,13 +42,7 @@ class StepContextHook(Hook):
     priority = 'LOW'
 
     def before_train(self, runner) -> None:
-        loader = runner.train_dataloader
-        expected = getattr(loader.sampler, 'batch_size', loader.batch_size)
-        if loader.batch_size != expected:
-            raise ValueError(
-                f'train_dataloader.batch_size is {loader.batch_size}, but its sampler orders batches of {expected}: '
-                'set train_dataloader.batch_size and train_dataloader.sampler.batch_size to the same number'
-            )
+        require_batches_of_the_sampler(runner.train_dataloader)
         self._providers = [hook for hook in runner.hooks if isinstance(hook, LearnerProvider)]
         if len(self._providers) > 1:
             names = [type(hook).__name__ for hook in self._providers]
