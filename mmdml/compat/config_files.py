@@ -5,6 +5,7 @@ Everything acts where a config is read, so that a config means the same to the t
 
 import os.path as osp
 import re
+import traceback
 from collections.abc import Iterator
 from functools import wraps
 from types import ModuleType
@@ -36,6 +37,7 @@ def mend_config_files(config: ModuleType) -> None:
     - ``_scope_`` goes where the config's own scope is mmdml, and always where a plain function would get it.
     - ``{{_base_.name}}`` in a Python config is a copy of the value from its line on, and may be edited below it.
     - Files that inherit each other in a circle are refused at once.
+    - A file that ends the program, as by ``sys.exit()``, is refused.
     - A file may begin with a byte order mark, as editors on Windows write it and Python reads it.
 
     Args:
@@ -57,6 +59,7 @@ class _ReadingConfig:
     @staticmethod
     def install(config: type) -> None:
         read, merge, substitute = config._file2dict, config.merge_from_dict, config._pre_substitute_base_vars
+        from_file = config.fromfile
         if hasattr(read, '__wrapped__'):
             return
         reading: list[str] = []
@@ -77,6 +80,18 @@ class _ReadingConfig:
                 _drop_scope(values, values.get('default_scope') == 'mmdml')
             return values, text, variables
 
+        @wraps(from_file)
+        def config_from_file(filename: str, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return from_file(filename, *args, **kwargs)
+            except SystemExit as error:
+                # The code of config files, and of modules that they import, is all that runs there as a module.
+                places = [each for each in traceback.extract_tb(error.__traceback__) if each.name == '<module>']
+                where = f'{places[-1].filename}, line {places[-1].lineno}' if places else filename
+                raise ValueError(
+                    f'{where}: the file ends the program (SystemExit: {error}); a config only assigns values'
+                ) from error
+
         @wraps(merge)
         def merge_from_dict(self: Any, options: dict[str, Any], *args: Any, **kwargs: Any) -> None:
             merge(self, options, *args, **kwargs)
@@ -95,6 +110,7 @@ class _ReadingConfig:
                 file.write(text)
             return {}
 
+        config.fromfile = staticmethod(config_from_file)
         config._file2dict = staticmethod(file_to_dict)
         config.merge_from_dict = merge_from_dict
         config._pre_substitute_base_vars = staticmethod(substitute_base_variables)

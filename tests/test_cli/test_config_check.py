@@ -114,6 +114,9 @@ def test_hooks_that_are_no_dict_are_named(hooks, tmp_path):
 @pytest.mark.parametrize(
     'code, message',
     [
+        ('import sys\nsys.exit()\n', r'mine.py, line 2: the file ends the program \(SystemExit: \)'),
+        ("def end():\n    raise SystemExit('no')\n\nend()\n", r'mine.py, line 4: the file ends .*\(SystemExit: no\)'),
+        ("custom_imports = dict(imports=['ends_the_program'])\n", 'ends_the_program.py, line 1: the file ends the '),
         ("raise RuntimeError('no')\n", r'mine.py, line 1: RuntimeError: no'),
         ('[1][2]\n', r'mine.py, line 1: IndexError: list index out of range'),
         ("a = '{{$NOT_THERE_X:}}'\n", r'mine.py, or a file that it inherits: `NOT_THERE_X` cannot be found'),
@@ -124,7 +127,9 @@ def test_hooks_that_are_no_dict_are_named(hooks, tmp_path):
         ("x = dict(a=1)\nx['b']['c'] = 2\n", r"mine.py, line 2: KeyError: 'b'"),
     ],
 )
-def test_code_that_fails_is_named_by_file_and_line(code, message, tmp_path):
+def test_code_that_fails_is_named_by_file_and_line(code, message, tmp_path, monkeypatch):
+    (tmp_path / 'ends_the_program.py').write_text('raise SystemExit(3)\n')
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / 'mine.py').write_text(code)
     with pytest.raises(ValueError, match=message):
         read_config(str(tmp_path / 'mine.py'), {})
