@@ -42,7 +42,8 @@ def _layers(named: Any) -> dict[str, Any]:
     from mmdml.registry import MODELS
 
     config = named.config
-    with torch.device('meta'), DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdml')):
+    scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdml'))
+    with torch.device('meta'), scope, named.building():
         model = MODELS.build({**config.model.to_dict(), 'head': None})
     loader = config.get('test_dataloader') or {}
     pipeline = loader.get('dataset', {}).get('pipeline', [])

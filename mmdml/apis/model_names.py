@@ -6,7 +6,8 @@ from __future__ import annotations
 import copy
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 UNTRAINED = 'untrained'
 #: Endings of exported files, which run without torch.
 EXPORTED = ('.onnx', '.xml')
+# What parts raise for settings that they lack or refuse.
+_REFUSALS = (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,21 @@ class NamedModel:
         preprocessor = self.config.get('model', {}).get('data_preprocessor') or {}
         if str(preprocessor.get('type', '')).endswith('FeaturePreprocessor'):
             raise ValueError(features_only(self.name))
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Name the file of a model folder in errors of parts that are built from its settings.
+
+        Raises:
+            ValueError: in place of what a part of a folder raises for a setting that it lacks or refuses.
+        """
+        try:
+            yield
+        except _REFUSALS as error:
+            if not self.folder:
+                raise
+            reason = error.args[0] if error.args else type(error).__name__
+            raise ValueError(f'{printable(self.folder)}/model.json: {reason}') from error
 
     @property
     def absolute(self) -> str:

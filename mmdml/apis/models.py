@@ -113,7 +113,7 @@ def build_named(
     if weights.startswith(PARTIAL):
         raise ValueError(f'a model that embeds needs all its weights, got pretrained={weights!r}')
     # Whatever scope a Runner of this process has left: names without one are those of the config's.
-    with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdml')):
+    with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdml')), named.building():
         untrained = own and named.initialized and not weights
         embedder = build_untrained(config.model) if untrained else MODELS.build(config.model)
     if weights:

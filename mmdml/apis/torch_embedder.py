@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ class TorchEmbedder:
             model.to(_usable(device) if device is not None else get_device())
         self.model = model.eval()
         self._described = describe_pipeline(pipeline)
-        with DefaultScope.overwrite_default_scope('mmdml' if built else named.config.get('default_scope', 'mmdml')):
+        scope = 'mmdml' if built else named.config.get('default_scope', 'mmdml')
+        with DefaultScope.overwrite_default_scope(scope), nullcontext() if built else named.building():
             transforms = [TRANSFORMS.build(each) if isinstance(each, dict) else each for each in pipeline]
         # Where the first one loads no file, as in datasets that hold their images in memory, loading comes before it.
         if not transforms or not hasattr(transforms[0], 'color_type'):

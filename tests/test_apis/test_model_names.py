@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 
 from mmdml.apis import ImageEmbeddingInferencer, get_config, get_model
+from mmdml.apis.model_facts import model_facts
 from mmdml.apis.model_folder import ModelFolder, embedding_weights, write_model_folder
 from mmdml.apis.timm_models import _pipeline
 
@@ -237,3 +238,25 @@ def test_settings_of_the_wrong_kind_are_named(small, tmp_path, settings):
     file.write_text('[' * 100_000)
     with pytest.raises(ValueError, match=r'model.json cannot be read'):
         get_model(tmp_path / 'model')
+
+
+def test_settings_that_a_part_lacks_or_refuses_are_named(small, tmp_path):
+    shutil.copytree(small / 'model', tmp_path / 'model')
+    file = tmp_path / 'model/model.json'
+    whole = file.read_text()
+    content = json.loads(whole)
+    del content['model']['neck']['in_channels']
+    file.write_text(json.dumps(content))
+    for read in (get_model, model_facts):
+        with pytest.raises(ValueError, match=r"model/model.json: .*Embedding.__init__\(\) missing .*'in_channels'"):
+            read(str(tmp_path / 'model'))
+    content = json.loads(whole)
+    content['model']['neck']['embed_dim'] = -3
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'model/model.json: embed_dim '):
+        get_model(tmp_path / 'model')
+    content = json.loads(whole)
+    content['pipeline'].append(dict(type='mmpretrain.CenterCrop'))
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"model/model.json: CenterCrop.__init__\(\) missing .*'crop_size'"):
+        ImageEmbeddingInferencer(str(tmp_path / 'model'))
