@@ -11,6 +11,8 @@ from types import FrameType
 def interrupts_wait() -> Iterator[None]:
     """Let the first SIGINT or SIGTERM that comes inside act at the end; the next one acts at once.
 
+    Where code inside catches what that one raises, the first still acts at the end.
+
     Signals that Python leaves to the system, and threads other than the main one, are left alone. Use::
 
         with interrupts_wait():
@@ -25,14 +27,18 @@ def interrupts_wait() -> Iterator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if waiting:
-            waiting.clear()
             before[number](number, frame)
-        waiting.append(number)
+        else:
+            waiting.append(number)
 
     for number in before:
         signal.signal(number, note)
     try:
         yield
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            waiting.clear()  # the run ends already
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -50,6 +50,18 @@ def test_the_second_acts_at_once(handlers, second):
     assert steps == ['first'] and handlers_now() == handlers
 
 
+def test_one_that_is_caught_inside_still_acts_at_the_end(handlers):
+    steps = []
+    with pytest.raises(KeyboardInterrupt), interrupts_wait():
+        signal.raise_signal(signal.SIGINT)
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Terminated:
+            steps.append('caught')
+        steps.append('went on')
+    assert steps == ['caught', 'went on'] and handlers_now() == handlers
+
+
 def test_an_error_inside_gives_the_handlers_back(handlers):
     with pytest.raises(OSError, match='full'), interrupts_wait():
         raise OSError('full')
