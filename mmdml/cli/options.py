@@ -1,8 +1,10 @@
 """Options that several commands share."""
 
 import logging
+import math
 import sys
 from types import ModuleType
+from typing import Any
 
 import click
 
@@ -24,6 +26,17 @@ store_model_option = click.option(
 )
 
 debug_option = click.option('--debug', is_flag=True, help='Show the traceback of an error.')
+
+
+class FiniteRange(click.FloatRange):
+    """Numbers of a range; infinity is none, nor is 'nan', which no bound keeps out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f'{value} is no finite number', param, ctx)
+        return number
 
 
 def quiet_loading() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mmdml.cli.options import debug_option, quiet_loading
+from mmdml.cli.options import FiniteRange, debug_option, quiet_loading
 
 _EXAMPLE = """\b
 Example:
@@ -25,7 +25,7 @@ Example:
     is_flag=True,
     help='Take a repacked or reduced copy, whose checksums and counts are not the official ones.',
 )
-@click.option('--max-gigabytes', type=float, help='Refuse an archive that unpacks to more.')
+@click.option('--max-gigabytes', type=FiniteRange(0, min_open=True), help='Refuse an archive that unpacks to more.')
 @click.option(
     '--resize',
     type=click.IntRange(1),

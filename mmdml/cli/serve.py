@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from mmdml.cli.options import debug_option, quiet_loading, store_model_option
+from mmdml.cli.options import FiniteRange, debug_option, quiet_loading, store_model_option
 
 _EXAMPLE = """\b
 Example:
@@ -33,7 +33,7 @@ Example:
     '--max-upload',
     default=20.0,
     show_default=True,
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help='Size limit of a picture in MB.',
 )
 @click.option('--device', help='Where to compute. Default: the GPU where there is one.')

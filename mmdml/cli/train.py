@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from mmdml.cli.config_command import FolderOrConfig
-from mmdml.cli.options import debug_option, model_option
+from mmdml.cli.options import FiniteRange, debug_option, model_option
 
 _EXAMPLE = """\b
 Example:
@@ -24,11 +24,11 @@ Example:
     '--batch-size', type=click.IntRange(4), help='Pictures in a batch, four of a class. Default: 64, or what there is.'
 )
 @click.option('--epochs', type=click.IntRange(1), help='Passes over the pictures. Default: of the recipe.')
-@click.option('--lr', type=click.FloatRange(0, min_open=True), help='Learning rate. Default: of the recipe.')
+@click.option('--lr', type=FiniteRange(0, min_open=True), help='Learning rate. Default: of the recipe.')
 @click.option('--seed', type=click.IntRange(0), help='Of everything that is drawn. Default: 0.')
 @click.option(
     '--hold-out',
-    type=click.FloatRange(0, 1, max_open=True),
+    type=FiniteRange(0, 1, max_open=True),
     help='Share of the classes that is not trained on but scored, two at least; 0 for none. Default: 0.2.',
 )
 @click.option('--recipe', help='A config of configs/recommended, or a path. Default: frozen_backbone.')

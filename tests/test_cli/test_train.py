@@ -155,6 +155,8 @@ def test_options_that_do_not_fit_end_in_a_line_and_leave_no_run(pictures, start,
     assert 'no weights were published' in mmdml(*train, start.removesuffix(':untrained'))
     assert 'there is no run' in mmdml(*train, start, '--resume')
     assert '--lr' in mmdml(*train, start, '--lr', 0, status=2)
+    for option, number in (('--lr', 'nan'), ('--lr', 'inf'), ('--hold-out', 'nan')):
+        assert f'{number} is no finite number' in mmdml(*train, start, option, number, status=2)
     assert 'holds 7 of 8 classes out' in mmdml(*train, start, '--hold-out', 0.9)
     assert not list(tmp_path.iterdir())
     (tmp_path / 'bare.py').write_text("optim_wrapper = dict(type='OptimWrapper')\n")
