@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.optim import OptimWrapper, build_optim_wrapper
@@ -67,8 +66,7 @@ def _build_parts(cfg: Config) -> None:
         build_transforms(cfg.test_pipeline)
         model = MODELS.build(cfg.model.to_dict())
         if is_frozen(cfg):
-            with torch.device('meta'):  # what makes the features; its weights are not needed yet
-                MODELS.build(dict(cfg.embedder.to_dict(), head=None))
+            MODELS.build(dict(cfg.embedder.to_dict(), head=None))
         with settings_of(cfg.optim_wrapper):
             optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
         loader = _loader(cfg.train_dataloader, cfg.seed)
