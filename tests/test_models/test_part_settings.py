@@ -6,7 +6,7 @@ import re
 import pytest
 
 import mmdml.models  # noqa: F401  (registers all parts)
-from mmdml.cli.config_check import _is_number
+from mmdml.cli.annotations import wanted_numbers
 from mmdml.registry import MODELS, TASK_UTILS
 
 # What parts need besides the setting under test.
@@ -31,7 +31,7 @@ def settings():
         if not part.__module__.startswith('mmdml.models.') or not inspect.isclass(part):
             continue
         for name, taken in inspect.signature(part).parameters.items():
-            if _is_number(taken.annotation) and taken.annotation not in (bool, bool | None):
+            if wanted_numbers('0.1', taken) == 'a number' and taken.annotation not in (bool, bool | None):
                 yield pytest.param(part, name, id=f'{part.__name__}-{name}')
 
 
