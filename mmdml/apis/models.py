@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmdml.apis.model_index import model_index, natural_order
-from mmdml.apis.model_names import NamedModel, find_model
+from mmdml.apis.model_names import find_model
+from mmdml.apis.named_model import NamedModel
 
 if TYPE_CHECKING:
     import torch

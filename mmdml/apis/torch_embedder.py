@@ -16,8 +16,9 @@ from mmengine.device import get_device
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmdml.apis.model_names import features_only, find_model
+from mmdml.apis.model_names import find_model
 from mmdml.apis.models import build_named
+from mmdml.apis.named_model import features_only
 from mmdml.datasets.transforms import LoadImageFromFile
 from mmdml.models import ImageEmbedder
 from mmdml.models.embedders import FeaturePreprocessor

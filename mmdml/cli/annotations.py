@@ -21,11 +21,16 @@ def wanted_numbers(value: Any, parameter: inspect.Parameter) -> str:
     if not kinds <= _PLAIN_NUMBERS | lists:
         return ''
     if isinstance(value, list | tuple):
-        fits = bool(lists) and not any(isinstance(each, str | dict | None) for each in value)
+        items = {item for kind in lists for each in typing.get_args(kind) for item in _alternatives(each)}
+        fits = bool(lists) and all(_fits(each, items) for each in value)
     else:
-        fits = not isinstance(value, str | dict) and (value is not None or type(None) in kinds)
+        fits = _fits(value, kinds)
     names = [*(['a number'] if kinds & {int, float, bool} else []), *(['a list of numbers'] if lists else [])]
     return '' if fits else ' or '.join(names)
+
+
+def _fits(value: Any, kinds: set[Any]) -> bool:
+    return type(None) in kinds if value is None else not isinstance(value, str | dict)
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:

@@ -3,11 +3,11 @@
 import logging
 import sys
 import warnings
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from mmengine.logging import MMLogger
-from mmengine.optim import OptimWrapper
-from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
 from mmdml.cli.config_paths import settings_of
@@ -127,6 +127,17 @@ def _package_of(filename: str) -> str:
     return ''
 
 
+def _naming_settings(build: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Let errors of a method of the Runner that builds a part carry the settings of that part."""
+
+    @wraps(build)
+    def build_or_name(self: Any, settings: Any) -> Any:
+        with settings_of(settings):
+            return build(self, settings)
+
+    return build_or_name
+
+
 class ToolRunner(MetricLearningRunner):
     """The runner with the console of :func:`take_console`."""
 
@@ -145,25 +156,10 @@ class ToolRunner(MetricLearningRunner):
         with settings_of(dataloader):
             return MetricLearningRunner.build_dataloader(dataloader, *args, **kwargs)
 
-    def build_train_loop(self, loop: Any) -> BaseLoop:
-        """Build the loop; what fails here, failed for a setting."""
-        with settings_of(loop):
-            return super().build_train_loop(loop)
-
-    def build_val_loop(self, loop: Any) -> BaseLoop:
-        """Build the loop; what fails here, failed for a setting."""
-        with settings_of(loop):
-            return super().build_val_loop(loop)
-
-    def build_test_loop(self, loop: Any) -> BaseLoop:
-        """Build the loop; what fails here, failed for a setting."""
-        with settings_of(loop):
-            return super().build_test_loop(loop)
-
-    def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
-        """Build the optimizer; what fails here, failed for a setting."""
-        with settings_of(optim_wrapper):
-            return super().build_optim_wrapper(optim_wrapper)
+    build_train_loop = _naming_settings(MetricLearningRunner.build_train_loop)
+    build_val_loop = _naming_settings(MetricLearningRunner.build_val_loop)
+    build_test_loop = _naming_settings(MetricLearningRunner.build_test_loop)
+    build_optim_wrapper = _naming_settings(MetricLearningRunner.build_optim_wrapper)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Return the logger of the run: the file gets everything, the console its lines."""

@@ -9,8 +9,9 @@ import click
 from mmengine.config import Config
 
 from mmdml.apis.model_folder import copy_licenses, license_texts
-from mmdml.apis.model_names import DEFAULT, NamedModel, find_model
+from mmdml.apis.model_names import DEFAULT, find_model
 from mmdml.apis.model_settings import plain_settings
+from mmdml.apis.named_model import NamedModel
 from mmdml.cli.config_paths import watch_config
 from mmdml.cli.console import ToolRunner, take_console
 from mmdml.cli.frozen_training import is_frozen, make_features, score_features

@@ -17,6 +17,7 @@ from mmdml.apis.model_folder import embedding_weights
 from mmdml.apis.models import build_untrained
 from mmdml.compat.load_weights import load_weights
 from mmdml.compat.weight_files import read_weights
+from mmdml.datasets import RetrievalDataset
 from mmdml.engine.hooks.console_hook import SCORES_BEFORE, score_model, scores_as_text
 from mmdml.engine.runner import MetricLearningRunner
 from mmdml.functional.embedding_files import write_embeddings
@@ -66,13 +67,18 @@ def make_features(cfg: Config) -> None:
     if found.unreadable:
         first = found.unreadable[0]
         raise ValueError(f'{printable(first.name)} cannot be read: {first.reason}')
-    facts = RowFacts.of(
+    write_embeddings(str(path), found.embeddings, facts_of(dataset), embed.model_hash)
+
+
+def facts_of(dataset: RetrievalDataset) -> RowFacts:
+    """Return what a file of features says of the pictures of a data set, in its order."""
+    infos = [dataset.get_data_info(row) for row in range(len(dataset))]
+    return RowFacts.of(
         labels=dataset.labels,
         roles=[info['role'] for info in infos],
-        paths=found.names,
+        paths=[info['img_path'] for info in infos],
         class_names=dataset.metainfo['classes'],
     )
-    write_embeddings(str(path), found.embeddings, facts, embed.model_hash)
 
 
 def _pictures(infos: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[list[Any]]:

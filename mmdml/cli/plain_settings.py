@@ -68,7 +68,8 @@ def check_kinds(values: Mapping[str, Any]) -> None:
     for path, part in _parts(values):
         if not isinstance(part, Mapping) or 'type' not in part:
             raise ValueError(f'{path}: must be a dict with a type, got {part!r}')
-        _check_priority(f'{path}.priority', part.get('priority', 0))
+        if part.get('priority') is not None:  # None leaves it to the hook
+            _check_priority(f'{path}.priority', part['priority'])
         for name in _ABOVE_ZERO if path.startswith('param_scheduler') else ():
             numbers = part.get(name)
             numbers = numbers if isinstance(numbers, list | tuple) else [numbers]

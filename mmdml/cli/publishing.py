@@ -17,7 +17,8 @@ import mmdml
 from mmdml.apis import ImageEmbeddingInferencer, get_model
 from mmdml.apis.model_card import LIMITS, model_card, own_limits
 from mmdml.apis.model_folder import ModelFolder, embedding_weights, license_texts, write_model_folder
-from mmdml.apis.model_names import NamedModel, find_model
+from mmdml.apis.model_names import find_model
+from mmdml.apis.named_model import NamedModel
 from mmdml.cli.config_options import ConfigOptions
 from mmdml.cli.folder_scores import folder_scores
 from mmdml.cli.own_data import read_own_data

@@ -11,18 +11,18 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from mmdml.cli.config_check import check_config
 from mmdml.cli.config_paths import settings_of, watch_config
-from mmdml.cli.frozen_training import is_frozen
+from mmdml.cli.console import ToolRunner
+from mmdml.cli.frozen_training import facts_of, is_frozen
 from mmdml.cli.recipe_file import require_effect
 from mmdml.datasets.reading import build_transforms
 from mmdml.engine.hooks.step_context_hook import require_batches_of_the_sampler
-from mmdml.engine.runner import MetricLearningRunner
 from mmdml.functional.embedding_files import write_embeddings
 from mmdml.registry import DATASETS, HOOKS, LOG_PROCESSORS, MODELS, PARAM_SCHEDULERS
-from mmdml.structures import RowFacts
 from mmdml.utils.seeding import Stream, torch_seeded
 
 
@@ -45,14 +45,7 @@ def require_recipe(recipe: str | Path, values: Mapping[str, Any], settings: Mapp
         # The data sets get a file of the same rows, whose features are nothing.
         cfg = require_effect(recipe, {**values, 'features': str(Path(folder, 'features.npz'))}, {})
         dataset = DATASETS.build(dict(**cfg.data, split='test', test_mode=True))
-        infos = [dataset.get_data_info(row) for row in range(len(dataset))]
-        facts = RowFacts.of(
-            labels=dataset.labels,
-            roles=[info['role'] for info in infos],
-            paths=[info['img_path'] for info in infos],
-            class_names=dataset.metainfo['classes'],
-        )
-        write_embeddings(cfg.features, np.zeros((len(dataset), 1), dtype=np.float32), facts)
+        write_embeddings(cfg.features, np.zeros((len(dataset), 1), dtype=np.float32), facts_of(dataset))
         _build_parts(cfg)
 
 
@@ -69,22 +62,19 @@ def _build_parts(cfg: Config) -> None:
             MODELS.build(dict(cfg.embedder.to_dict(), head=None))
         with settings_of(cfg.optim_wrapper):
             optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-        loader = _loader(cfg.train_dataloader, cfg.seed)
+        loader = ToolRunner.build_dataloader(cfg.train_dataloader, seed=cfg.seed)
         require_batches_of_the_sampler(loader)
         for schedule in _in_a_list(cfg.get('param_scheduler')):
             _build_schedule(schedule, cfg.train_cfg, optim_wrapper, loader)
+        # Hooks that draw take the visualizer of the run, which is built before them.
+        Visualizer.get_instance('recipe')
         for hook in [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]:
             _build_hook(hook)
         LOG_PROCESSORS.build(dict(type='LogProcessor') | dict(cfg.get('log_processor') or {}))
         if cfg.val_classes:
-            _loader(cfg.val_dataloader, cfg.seed)
+            ToolRunner.build_dataloader(cfg.val_dataloader, seed=cfg.seed)
             if 'metrics' not in cfg.val_evaluator:
                 Evaluator(copy.deepcopy(cfg.val_evaluator))
-
-
-def _loader(settings: Any, seed: int) -> DataLoader:
-    with settings_of(settings):
-        return MetricLearningRunner.build_dataloader(settings, seed=seed)
 
 
 def _build_schedule(settings: Any, loop: Any, optim_wrapper: OptimWrapper, loader: DataLoader) -> None:

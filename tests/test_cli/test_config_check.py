@@ -148,6 +148,7 @@ def test_what_is_right_passes():
         'model.backbone.init_cfg': None,
         'optim_wrapper.paramwise_cfg.custom_keys.neck.lr_mult': 10,
         'default_hooks.logger.priority': 'LOW',
+        'default_hooks.timer.priority': None,
         'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=10, val_interval=5),
         'visualizer.vis_backends.0.type': 'LocalVisBackend',
         'optim_wrapper.optimizer.betas': [0.9, 0.99],

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from mmengine.config import Config
+from mmengine.visualization import Visualizer
 from tiny import REPO, tiny_config
 
 from mmdml.apis import ImageEmbeddingInferencer
@@ -183,6 +185,8 @@ WRONG_PARTS = {
     "val_dataloader = dict(collate_fn=dict(type='nope'))": 'val_dataloader: the first argument must be callable',
     'param_scheduler = dict(begin=50)': 'param_scheduler: end should be larger than begin, but got begin=50, end=20',
     "custom_hooks = [dict(type='EarlyStoppingHook')]": 'custom_hooks.0: EarlyStoppingHook.__init__() missing 1 ',
+    # The first one takes the visualizer of the run.
+    "custom_hooks = [dict(type='mmpretrain.VisualizationHook'), dict(type='EarlyStoppingHook')]": 'custom_hooks.1: ',
     'default_hooks = dict(finite_loss=dict(interval=0))': 'default_hooks.finite_loss: interval must be at least 1',
     'optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(neck=3)))': "optim_wrapper: 'int' object has no ",
     'val_evaluator = dict(recall_at=(0,))': 'val_evaluator: recall_at must hold positive integers, got (0,)',
@@ -226,6 +230,7 @@ def test_values_of_a_recipe_that_are_no_counts_are_named_and_nothing_is_trained(
 def test_a_wrong_part_of_a_recipe_ends_in_a_line_before_pictures_are_embedded(pictures, start, tmp_path, monkeypatch):
     monkeypatch.setattr('mmdml.cli.folder_training.make_features', lambda cfg: pytest.fail('pictures are embedded'))
     monkeypatch.setattr('mmdml.cli.folder_training.require_readable', lambda data: pytest.fail('pictures are read'))
+    monkeypatch.setattr(Visualizer, '_instance_dict', OrderedDict())  # as a command begins
     recipe = tmp_path / 'mine.py'
     train = ('train', pictures, '--model', start, '--out', tmp_path / 'run')
     for text, message in WRONG_PARTS.items():
