@@ -43,8 +43,13 @@ def _layers(named: Any) -> dict[str, Any]:
 
     config = named.config
     scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdml'))
-    with torch.device('meta'), scope, named.building():
-        model = MODELS.build({**config.model.to_dict(), 'head': None})
+    settings = {**config.model.to_dict(), 'head': None}
+    with scope, named.building():
+        try:
+            with torch.device('meta'):  # without memory, and without drawing first weights
+                model = MODELS.build(settings)
+        except RuntimeError:  # Swin, ConvNeXt and others of mmpretrain read the rates of their layers from a tensor
+            model = MODELS.build(settings)
     loader = config.get('test_dataloader') or {}
     pipeline = loader.get('dataset', {}).get('pipeline', [])
     steps = [each['type'] + _size(each) for each in pipeline]

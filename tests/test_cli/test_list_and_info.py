@@ -62,3 +62,17 @@ def test_info_names_layers_and_input_without_weights():
     assert 'pretrained backbone' in mmdml('info', 'timm/test_vit') and 'CenterCrop 160' in mmdml(
         'info', 'timm/test_vit'
     )
+
+
+def test_info_of_a_backbone_that_reads_its_rates_from_a_tensor(tmp_path):
+    config = tmp_path / 'convnext.py'
+    config.write_text(
+        'model = dict(\n'
+        "    type='mmdml.ImageEmbedder',\n"
+        "    backbone=dict(type='mmpretrain.ConvNeXt', arch='atto'),\n"
+        "    neck=dict(type='LinearEmbedding', in_channels=320, embed_dim=8))\n"
+    )
+    weights = tmp_path / 'convnext.pth'
+    weights.touch()
+    facts = json.loads(mmdml('info', f'{config}:{weights}', '--json'))
+    assert facts['layers'] == 'ConvNeXt + GlobalAveragePooling + LinearEmbedding' and facts['parameters'] == '3,377,088'
