@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from mmdml import registry as own
 from mmdml.cli.annotations import wanted_numbers
 from mmdml.cli.config_paths import walk
+from mmdml.cli.paramwise import check_paramwise
 from mmdml.cli.plain_settings import check_kinds, check_plain_settings
 from mmdml.utils.near_names import did_you_mean
 
@@ -121,9 +122,16 @@ def check_config(cfg: Any) -> None:
         elif path in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             _check_names(path, entry, _LOADER_KEYS, 'a data loader')
     check_plain_settings(values)
+    _check_paramwise(values.get('optim_wrapper') or {})
     for key, role in _NEEDED_HOOKS.items():
         if (values.get('default_hooks') or {}).get(key, '') is None:
             raise ValueError(f'default_hooks.{key}: None switches off the hook {role}; leave the entry out')
+
+
+def _check_paramwise(optim_wrapper: Mapping[str, Any]) -> None:
+    kind = (optim_wrapper.get('optimizer') or {}).get('type')
+    part = _find('optim_wrapper.optimizer', kind, 'optim_wrapper') if isinstance(kind, str) else kind
+    check_paramwise(optim_wrapper, None if part is None else _parameters(part))
 
 
 def _plain(cfg: Any) -> dict[str, Any]:

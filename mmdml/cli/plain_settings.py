@@ -75,6 +75,9 @@ def check_kinds(values: Mapping[str, Any]) -> None:
             numbers = numbers if isinstance(numbers, list | tuple) else [numbers]
             if any(is_number(each) and each <= 0 for each in numbers):
                 raise ValueError(f'{path}.{name}: must be above 0, got {part[name]!r}')
+        begin = part.get('begin') if path.startswith('param_scheduler') else None
+        if is_number(begin) and begin < 0:  # a schedule takes its first step where it begins: never
+            raise ValueError(f'{path}.begin: must be >= 0, got {begin!r}')
 
 
 def check_plain_settings(values: Mapping[str, Any]) -> None:
