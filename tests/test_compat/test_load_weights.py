@@ -230,3 +230,15 @@ def test_averaged_weights_start_from_the_loaded_ones(written, pictures, tmp_path
     found.train()
     average = next(hook for hook in found.hooks if isinstance(hook, EMAHook)).ema_model.module
     torch.testing.assert_close(average.state_dict()['neck.linear.weight'], state()['neck.linear.weight'])
+
+
+def test_tables_that_a_module_computes_anew_do_not_lack():
+    arch = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2], extra_norm_every_n_blocks=0)
+    swin = dict(type='mmpretrain.SwinTransformerV2', arch=arch, img_size=32, window_size=4, out_indices=(1,))
+    given = MODELS.build(swin).state_dict()
+    model = MODELS.build(swin)
+    load_weights(model, weights_of({'state_dict': given}, 'swin.pth'))
+    assert all(torch.equal(value, given[key]) for key, value in model.state_dict().items())
+    given.popitem()
+    with pytest.raises(ValueError, match=r'swin.pth does not fit .* weights that it lacks: 1 \('):
+        load_weights(model, weights_of({'state_dict': given}, 'swin.pth'))
