@@ -27,6 +27,9 @@ class PartRegistry(Registry):
             kind = str(cfg.get('type'))
             if not ' '.join(map(str, error.args)).startswith(f'{kind} is not in the '):
                 raise
+            if kind in self.names():
+                hint = f'default_scope of the config is not {self.scope!r}: write {self.scope}.{kind}'
+                raise KeyError(f'there is no {kind} among the parts of {self.name!r} of this scope; {hint}') from None
             near = difflib.get_close_matches(kind, self.known(kind.rpartition('.')[0]))
             hint = f'did you mean {" or ".join(near)}?' if near else 'is the module that has it in custom_imports?'
             raise KeyError(f'there is no {kind} among the parts of {self.name!r}; {hint}') from None
