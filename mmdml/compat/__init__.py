@@ -10,10 +10,12 @@ from .import_hooks import after_import
 from .load_weights import register_strict_loaders
 from .safe_checkpoint import register_safe_loaders
 from .torchvision_compat import define_missing_operators
+from .window_attention import count_pictures_by_whole_numbers
 
 __all__ = [
     'after_import',
     'check_distributions',
+    'count_pictures_by_whole_numbers',
     'define_missing_operators',
     'drop_debug_prints',
     'find_conflicts',

@@ -9,6 +9,8 @@ import onnx
 import pytest
 import torch
 from mmengine.config import Config
+from mmpretrain.models.backbones.mixmim import MixMIMBlock
+from mmpretrain.models.utils.attention import ShiftWindowMSA
 
 from mmdml.apis import ImageEmbeddingInferencer, get_model
 from mmdml.apis.gallery_update import require_same_model
@@ -208,3 +210,22 @@ def test_a_missing_engine_is_named_with_its_extra(onnx_file, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     with pytest.raises(ImportError, match=r"needs onnxruntime: pip install 'mmdml\[onnx\]'"):
         ExportedEmbedder(onnx_file)
+
+
+def test_a_swin_is_exported_for_batches_of_any_size(tmp_path, photos):
+    torch.manual_seed(0)
+    arch = dict(embed_dims=8, depths=[2, 2], num_heads=[1, 2])
+    backbone = dict(type='mmpretrain.SwinTransformer', arch=arch, img_size=32, window_size=4, out_indices=(1,))
+    model = dict(type='ImageEmbedder', data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3), backbone=backbone)
+    model['neck'] = dict(type='LinearEmbedding', in_channels=16, embed_dim=6)
+    swin = get_model(Config(dict(default_scope='mmdml', model=model)))
+    embed = ImageEmbeddingInferencer(swin, pipeline=PIPELINE, device='cpu', progress=False)
+    assert export(embed, tmp_path / 'swin.onnx').lowest_cosine > 0.9999
+    assert_equal_rows(rows_of(tmp_path / 'swin.onnx', photos)[1], embed(photos).embeddings)
+
+
+def test_windows_of_swin_are_put_together_as_they_were_cut():
+    maps = torch.arange(3 * 8 * 12 * 2.0).reshape(3, 8, 12, 2)
+    for attention in (ShiftWindowMSA, MixMIMBlock):
+        windows = attention.window_partition(maps, 4)
+        assert windows.shape == (18, 4, 4, 2) and torch.equal(attention.window_reverse(windows, 8, 12, 4), maps)
