@@ -12,6 +12,22 @@ from mmdml.structures.checks import check_positive
 Features = Tensor | Sequence[Tensor]
 
 
+def last_stage(features: Features, pooling: str) -> Tensor:
+    """Return the features of the last stage of a backbone.
+
+    Raises:
+        ValueError: the stage has several tensors.
+    """
+    last = features if isinstance(features, Tensor) else features[-1]
+    if not isinstance(last, Tensor):
+        shapes = ' and '.join(str(tuple(each.shape)) for each in last)
+        raise ValueError(
+            f'{pooling} takes one tensor, got those of shapes {shapes}, as a vision transformer with a distillation '
+            'token gives them: a pooling of your own must choose or combine them'
+        )
+    return last
+
+
 class GlobalPooling(BaseModule):
     """Base of the poolings.
 
@@ -23,10 +39,9 @@ class GlobalPooling(BaseModule):
         """``(B, C, H, W)`` or a sequence whose last entry is that -> ``(B, C)``; ``(B, C)`` stays.
 
         Raises:
-            ValueError: for any other shape.
+            ValueError: for any other shape, or several tensors.
         """
-        if not isinstance(features, Tensor):
-            features = features[-1]
+        features = last_stage(features, type(self).__name__)
         if features.ndim == 2:
             return features
         if features.ndim != 4:

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmdml.registry import MODELS
 from mmdml.utils.numbers import check_counts
 
-from .map_pooling import Features
+from .map_pooling import Features, last_stage
 
 
 class TokenPooling(BaseModule):
@@ -28,10 +28,9 @@ class TokenPooling(BaseModule):
         """``(B, L, C)``, some poolings also ``(B, H, W, C)``, or a sequence whose last entry is that -> ``(B, C)``.
 
         Raises:
-            ValueError: for any other shape.
+            ValueError: for any other shape, or several tensors.
         """
-        if not isinstance(features, Tensor):
-            features = features[-1]
+        features = last_stage(features, type(self).__name__)
         if features.ndim == 4 and not self.takes_grids:
             raise ValueError(
                 f'{type(self).__name__} takes tokens (B, L, C), got shape {tuple(features.shape)}: feature maps '

@@ -36,3 +36,9 @@ def test_what_does_not_fit_is_named():
         MODELS.build(dict(type='TokenAveragePooling', prefix_tokens=4))(TOKENS)
     with pytest.raises(ValueError, match='prefix_tokens must be an integer of at least 0, got -1'):
         MODELS.build(dict(type='TokenAveragePooling', prefix_tokens=-1))
+
+
+@pytest.mark.parametrize('name', ['GlobalAveragePooling', 'ClassTokenPooling'])
+def test_several_tensors_of_a_stage_are_refused_with_their_shapes(name):
+    with pytest.raises(ValueError, match=name + r' takes one tensor, got those of shapes \(2, 3\) and \(2, 4, 3\)'):
+        MODELS.build(dict(type=name))([(TOKENS[:, 0], TOKENS)])
