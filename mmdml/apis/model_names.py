@@ -82,10 +82,11 @@ def _find(name: str) -> NamedModel:
         raise ValueError(f'{name}: {fault}; write MODEL:CHECKPOINT, e.g. mine.py:epoch_10.pth')
     if weights == UNTRAINED:
         return replace(found, name=name, weights='', initialized=True)
-    if found.kind == 'timm':
-        # In the layout of timm, which its backbone reads.
-        if not os.path.isfile(weights):
-            raise FileNotFoundError(f'there is no file of weights {printable(os.path.abspath(weights))}')
+    # With a colon it is an address, which MMEngine loads; timm's backbone reads a file in its layout.
+    timm = found.kind == 'timm'
+    if (timm or ':' not in weights) and not os.path.isfile(weights):
+        raise FileNotFoundError(f'there is no file of weights {printable(os.path.abspath(weights))}')
+    if timm:
         return replace(found, name=name, read_config=lambda: _timm_config(base, weights))
     return replace(found, name=name, weights=weights, initialized=False)
 

@@ -87,7 +87,7 @@ def test_a_folder_says_what_it_is_and_is_never_overwritten(small):
         ('{0}/missing.py', 'there is no config'),
         ('{0}', 'is no model folder: it has no model.json'),
         ('{0}/small.py:', 'a checkpoint is missing after the colon'),
-        ('{0}/small.py:{0}/none.pth', 'none.pth'),
+        ('{0}/small.py:{0}/none.pth', 'there is no file of weights .*none.pth'),
         ('{0}/small.py', 'no weights were published for .*small.py; write MODEL:CHECKPOINT'),
         ('{0}/modell', r"no folder and no model '.*modell'; the nearest are .*/model\b"),
         ('timm/test_vi', "has no model 'test_vi'; the nearest are .*test_vit"),
