@@ -188,7 +188,9 @@ WRONG_PARTS = {
     # The first one takes the visualizer of the run.
     "custom_hooks = [dict(type='mmpretrain.VisualizationHook'), dict(type='EarlyStoppingHook')]": 'custom_hooks.1: ',
     'default_hooks = dict(finite_loss=dict(interval=0))': 'default_hooks.finite_loss: interval must be at least 1',
-    'optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(neck=3)))': "optim_wrapper: 'int' object has no ",
+    'optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(neck=3)))': (
+        'optim_wrapper.paramwise_cfg.custom_keys.neck: must be a dict such as dict(lr_mult=10), got 3'
+    ),
     'val_evaluator = dict(recall_at=(0,))': 'val_evaluator: recall_at must hold positive integers, got (0,)',
 }
 
@@ -410,7 +412,7 @@ def test_a_setting_that_the_parts_of_a_run_refuse_ends_in_a_line_that_names_it(p
     for option, message in {
         'train_dataloader.timeout=-5': 'train_dataloader: timeout option should be non-negative',
         'train_cfg.dynamic_intervals=[3]': 'train_cfg: AssertionError',
-        'optim_wrapper.paramwise_cfg.custom_keys.neck=3': "optim_wrapper: 'int' object has no attribute 'get'",
+        'optim_wrapper.optimizer.betas=[0.9,1]': 'optim_wrapper.optimizer: Invalid beta parameter at index 1: 1',
     }.items():
         assert mmdml('train', tmp_path / 'mine.py', '--cfg-options', option) == f'error: {message}'
 
