@@ -27,6 +27,7 @@ class PartRegistry(Registry):
             kind = str(cfg.get('type'))
             if not ' '.join(map(str, error.args)).startswith(f'{kind} is not in the '):
                 raise
+            self.import_from_location()  # under another scope nothing has named a part of this registry yet
             if kind in self.names():
                 hint = f'default_scope of the config is not {self.scope!r}: write {self.scope}.{kind}'
                 raise KeyError(f'there is no {kind} among the parts of {self.name!r} of this scope; {hint}') from None

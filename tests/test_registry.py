@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import mmengine.registry
@@ -9,7 +11,7 @@ import pytest
 import torch
 from config_checks import assert_learns, assert_parts_exist_and_agree, without_pretrained_weights
 from mmengine.config import Config
-from mmengine.registry import DefaultScope, Registry
+from mmengine.registry import Registry
 from tiny import REPO
 from torch.nn.functional import normalize
 
@@ -223,9 +225,15 @@ def test_an_error_without_words_inside_a_part_stays_what_it_is():
 
 
 def test_a_part_of_mmdml_in_another_scope_is_answered_with_its_full_name():
-    with DefaultScope.overwrite_default_scope('mmpretrain'), pytest.raises(KeyError) as raised:
-        registry.MODELS.build(dict(type='CircleLoss'))
-    assert raised.value.args[0] == (
-        "there is no CircleLoss among the parts of 'model' of this scope; "
-        "default_scope of the config is not 'mmdml': write mmdml.CircleLoss"
+    code = """
+from mmengine.registry import DefaultScope
+from mmdml.registry import MODELS
+with DefaultScope.overwrite_default_scope('mmpretrain'):
+    MODELS.build(dict(type='CircleLoss'))
+"""
+    # In a process that has not imported the parts.
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == (
+        """KeyError: "there is no CircleLoss among the parts of 'model' of this scope; """
+        """default_scope of the config is not 'mmdml': write mmdml.CircleLoss\""""
     )
