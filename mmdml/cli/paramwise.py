@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mmdml.utils.near_names import did_you_mean
+from mmdml.utils.near_names import check_known
 from mmdml.utils.numbers import is_number
 
 _PATH = 'optim_wrapper.paramwise_cfg'
@@ -27,7 +27,7 @@ def check_paramwise(optim_wrapper: Mapping[str, Any], optimizer_settings: Iterab
     settings = optim_wrapper.get('paramwise_cfg') or {}
     if optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor') != 'DefaultOptimWrapperConstructor':
         return
-    _check_names(_PATH, settings, _KNOWN)
+    check_known(_PATH, settings, _KNOWN)
     _check_numbers(_PATH, settings, _NUMBERS)
     path = f'{_PATH}.custom_keys'
     keys = settings.get('custom_keys') or {}
@@ -37,14 +37,8 @@ def check_paramwise(optim_wrapper: Mapping[str, Any], optimizer_settings: Iterab
         if not isinstance(values, Mapping):
             raise ValueError(f'{path}.{key}: must be a dict such as dict(lr_mult=10), got {values!r}')
         if optimizer_settings is not None:
-            _check_names(f'{path}.{key}', values, {*_OF_A_KEY, *optimizer_settings})
+            check_known(f'{path}.{key}', values, {*_OF_A_KEY, *optimizer_settings})
         _check_numbers(f'{path}.{key}', values, _OF_A_KEY)
-
-
-def _check_names(path: str, settings: Mapping[str, Any], known: Iterable[str]) -> None:
-    for name in settings.keys() - set(known):
-        near = did_you_mean(name, known) or f'; known are {", ".join(sorted(known))}'
-        raise ValueError(f'{path}.{name}: there is no such setting{near}')
 
 
 def _check_numbers(path: str, settings: Mapping[str, Any], names: Iterable[str]) -> None:

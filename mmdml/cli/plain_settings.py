@@ -8,7 +8,7 @@ from mmengine.runner import Runner, get_priority
 from mmengine.runner.priority import Priority
 from mmengine.utils.dl_utils import set_multi_processing
 
-from mmdml.utils.near_names import did_you_mean
+from mmdml.utils.near_names import check_known
 from mmdml.utils.numbers import is_number
 
 
@@ -91,9 +91,7 @@ def check_plain_settings(values: Mapping[str, Any]) -> None:
     """
     for path, known in _NAMES.items():
         entry = _at(values, path)
-        for key in set(entry if isinstance(entry, Mapping) else ()) - known:
-            near = did_you_mean(key, known) or f'; known are {", ".join(sorted(known))}'
-            raise ValueError(f'{path}.{key}: there is no such setting{near}')
+        check_known(path, entry if isinstance(entry, Mapping) else (), known)
     for path, least in _WHOLE.items():
         value = _at(values, path)
         if value is not None and (not isinstance(value, int) or value < least):

@@ -12,6 +12,17 @@ def did_you_mean(name: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
     return f'; did you mean {near[0]!r}?' if near else ''
 
 
+def check_known(path: str, settings: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names below a path of a config that would be ignored.
+
+    Raises:
+        ValueError: names the path, and what is near to it or known.
+    """
+    for name in set(settings) - set(known):
+        near = did_you_mean(name, known) or f'; known are {", ".join(sorted(known))}'
+        raise ValueError(f'{path}.{name}: there is no such setting{near}')
+
+
 def check_settings(what: str, names: Iterable[str], function: Callable[..., Any]) -> None:
     """Check the names of settings against the arguments of a function that have a default.
 
