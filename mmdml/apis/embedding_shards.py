@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer, UnreadableImage
-from mmdml.apis.gallery_update import class_folder, file_facts
-from mmdml.apis.image_inputs import image_inputs
+from mmdml.apis.gallery_update import class_folder, file_facts, pictures_in
 from mmdml.utils.files import write_atomically
 from mmdml.utils.names import printable
 from mmdml.utils.shards import SHARD_FACTS, is_whole, read_shard_facts, read_shard_table, require_shard_facts
@@ -44,7 +44,8 @@ def write_shards(
     ``{"path": ..., "label": ..., "row": 0, "content": ...}``, or ``{"path": ..., "error": ..., "content": ...}`` for
     one that could not be read. Paths are relative to ``folder``, labels the first folders of them, empty for pictures
     that are in none; contents are hashes of the files, by which pictures that have changed since are noticed. The table
-    is written last; a shard that lacks one of its files is made anew. ``embeddings.json`` holds what all shards share.
+    is written last; a shard that lacks one of its files is made anew. ``embeddings.json`` holds what all shards share,
+    and where the pictures were.
 
     Args:
         embed: what embeds.
@@ -63,11 +64,9 @@ def write_shards(
     if shard_size < 1 or not 0 <= rank < ranks:
         raise ValueError(f'shard_size={shard_size} must be 1 or more, and rank={rank} in 0..{ranks - 1}')
     root, out = os.path.abspath(folder), Path(out)
-    if not os.path.isdir(root):
-        raise FileNotFoundError(f'there is no folder {printable(root)}')
-    paths = [os.path.relpath(image.name, root) for image in image_inputs(root)]
+    paths = [os.path.relpath(each, root) for each in pictures_in(root)]
     out.mkdir(parents=True, exist_ok=True)
-    _check_facts(out / SHARD_FACTS, _facts(embed, paths, shard_size))
+    _check_facts(out / SHARD_FACTS, _facts(embed, paths, shard_size), root)
     starts = {shard: shard * shard_size for shard in range(rank, -(-len(paths) // shard_size), ranks)}
     missing = [shard for shard in starts if not is_whole(out / f'{shard:05d}')]
     with ThreadPoolExecutor(embed.workers) as pool:
@@ -106,13 +105,13 @@ def _facts(embed: ImageEmbeddingInferencer, paths: Sequence[str], shard_size: in
     )
 
 
-def _check_facts(path: Path, facts: dict[str, Any]) -> None:
-    """Write the facts, or compare them with those that are there."""
+def _check_facts(path: Path, facts: dict[str, Any], root: str) -> None:
+    """Write the facts and where the pictures are, or compare those that are there; the pictures may have moved."""
     require_shard_facts(path.parent)
     if not path.exists():
         # Several ranks write the same.
         with write_atomically(path, 'w', encoding='utf-8') as file:
-            json.dump(facts, file, indent=2)
+            json.dump(facts | dict(folder=root), file, indent=2)
         return
     before = read_shard_facts(path)
     other = [name for name, value in facts.items() if before.get(name) != value]
@@ -137,7 +136,8 @@ def _require_unchanged(table: Path, contents: Callable[[Sequence[str]], dict[str
 
 def _write(stem: Path, embeddings: np.ndarray, table: list[dict[str, Any]]) -> None:
     with write_atomically(stem.with_suffix('.npy')) as file:
-        np.save(file, embeddings, allow_pickle=False)
+        # Through `write`: for a real file NumPy's error of a full disk does not say that it is full.
+        np.save(SimpleNamespace(write=file.write), embeddings, allow_pickle=False)
     # ASCII: JSON can then hold names that are no UTF-8.
     with write_atomically(stem.with_suffix('.jsonl'), 'w', encoding='ascii') as file:
         file.writelines(json.dumps(row) + '\n' for row in table)

@@ -120,11 +120,8 @@ def update_gallery(
         OSError: the disk is full; the store is as after the last batch.
     """
     require_same_model(store, embed)
-    root = os.path.abspath(folder)
-    if not os.path.isdir(root):
-        raise FileNotFoundError(f'there is no folder {printable(root)}')
+    root, paths = os.path.abspath(folder), pictures_in(folder)
     known = {row.item.path: row for row in store.rows()}
-    paths = [image.name for image in image_inputs(root)]
     update, items, relabeled = GalleryUpdate(), {}, []
     if isinstance(describe, PictureList):
         there = {os.path.relpath(path, root) for path in paths}
@@ -157,6 +154,18 @@ def update_gallery(
     if remove:
         update.removed = store.delete(_gone(known, root, set(paths)))
     return update
+
+
+def pictures_in(folder: str | Path) -> list[str]:
+    """Return the absolute paths of the pictures in a folder and below it.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no picture in it.
+    """
+    root = os.path.abspath(folder)
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f'there is no folder {printable(root)}')
+    return [image.name for image in image_inputs(root)]
 
 
 def _relabel(store: VectorStore, rows: list[tuple[int, Item]]) -> None:

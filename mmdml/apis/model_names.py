@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmdml.apis.model_index import DEFAULT, DEFAULT_IS, PACKAGED, model_index, shipped_models
-from mmdml.apis.named_model import NamedModel
+from mmdml.apis.named_model import UNTRAINED, NamedModel
 from mmdml.utils.names import printable
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-#: After ``MODEL:`` in place of a checkpoint: the pretrained backbone that the config names, nothing trained.
-UNTRAINED = 'untrained'
 #: Endings of exported files, which run without torch.
 EXPORTED = ('.onnx', '.xml')
 

@@ -14,6 +14,10 @@ from mmdml.utils.names import printable
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+#: After ``MODEL:`` in place of a checkpoint: the pretrained backbone that the config names, nothing trained.
+UNTRAINED = 'untrained'
+# Kinds whose names are paths. A folder that is called default does not change what that name means.
+_PATHS = ('exported', 'config', 'folder')
 # What parts raise for settings that they lack or refuse.
 _REFUSALS = (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 
@@ -84,9 +88,13 @@ class NamedModel:
     @property
     def absolute(self) -> str:
         """The name with absolute paths, which means the same from any folder."""
-        base, colon, weights = self.name.partition(':')
-        weights = os.path.abspath(weights) if os.path.exists(weights) else weights
-        return f'{os.path.abspath(base) if os.path.exists(base) else base}{colon}{weights}'
+        # A path may hold a colon.
+        base, colon, weights = (self.name, '', '') if os.path.exists(self.name) else self.name.partition(':')
+        if self.kind in _PATHS and os.path.exists(base):
+            base = os.path.abspath(base)
+        if weights != UNTRAINED and os.path.exists(weights):
+            weights = os.path.abspath(weights)
+        return f'{base}{colon}{weights}'
 
     @property
     def config(self) -> Config:

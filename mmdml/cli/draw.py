@@ -1,11 +1,14 @@
 """``mmdml draw``: pictures of a file of embeddings, or of what IAA and D&C make of a training set."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmdml.cli.options import debug_option, quiet_loading
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _EXAMPLE = """\b
 Example:
@@ -29,6 +32,11 @@ Example:
     'picture_map, similarities or clusters; of a run: synthetic_rows, class_spread or division.',
 )
 @click.option('--labels', metavar='FILE', help='.npy, .txt, .csv or .tsv file of labels, if FILE has none.')
+@click.option(
+    '--pictures',
+    metavar='FOLDER',
+    help='That the paths in FILE start from. Default: where mmdml embed found them, or the current folder.',
+)
 @click.option('--rows', default=8, show_default=True, type=click.IntRange(1), help='Queries, or pairs, of a sheet.')
 @click.option('-k', default=8, show_default=True, type=click.IntRange(1), help='Neighbors of a query.')
 @click.option(
@@ -48,7 +56,7 @@ def draw(**options: Any) -> None:
     retrieval and worst_queries are sheets of queries with their nearest pictures, green where the class is right and
     red where it is wrong; confused_pairs and confusions show classes that are taken for each other; map and picture_map
     lay the embeddings out in the plane; similarities are cosines within and between classes; clusters are those of
-    k-means. Pictures are read from the paths that the file holds.
+    k-means. Pictures are read from the paths that the file, or the folder of 'mmdml embed', holds.
 
     A run is the folder that 'mmdml train' wrote, or a config with a CHECKPOINT. Its training set is drawn: with IAA, as
     in the recipe many_images, synthetic_rows among the real ones, and class_spread before and after the correction;
@@ -78,17 +86,38 @@ def _draw(options: dict[str, Any]) -> None:
 
 def _draw_embeddings(options: dict[str, Any]) -> list[str]:
     from mmdml.functional.embedding_files import read_embeddings
+    from mmdml.utils.names import printable
+    from mmdml.utils.shards import pictures_folder
     from mmdml.visualization import draw_embeddings
+    from mmdml.visualization.tiles import read_picture
 
     saved = read_embeddings(options['file'], options['labels'])
-    return draw_embeddings(
+    root = options['pictures'] or pictures_folder(options['file'])
+    were_read = set()
+
+    def picture(row: int) -> 'np.ndarray | None':
+        if saved.facts.paths is None:
+            return None
+        found = read_picture(os.path.join(root, str(saved.facts.paths[row])))
+        were_read.add(found is not None)
+        return found
+
+    written = draw_embeddings(
         saved.embeddings,
         saved.facts,
         options['out'],
         options['kinds'],
+        picture,
         number=options['rows'],
         k=options['k'],
         seed=options['seed'],
         projection=options['projection'],
         num_clusters=options['clusters'],
     )
+    if were_read == {False}:
+        example = printable(os.path.abspath(os.path.join(root, str(saved.facts.paths[0]))))
+        click.echo(
+            f'no picture could be read, such as {example}; name the folder that paths start from: --pictures FOLDER',
+            err=True,
+        )
+    return written

@@ -61,7 +61,7 @@ def index(**options: Any) -> None:
 
 
 def _index(options: dict[str, Any]) -> None:
-    from mmdml.apis.gallery_update import update_gallery
+    from mmdml.apis.gallery_update import pictures_in, update_gallery
     from mmdml.cli.misplaced_models import refuse_models_as_pictures, refuse_models_as_stores
     from mmdml.cli.stores import open_to_write
 
@@ -69,6 +69,7 @@ def _index(options: dict[str, Any]) -> None:
     refuse_models_as_pictures([options['folder']])
     refuse_models_as_stores([address])
     describe = _describe(options['label_from'], options['folder'])
+    pictures_in(options['folder'])  # before a store is made, which would be bound to its model
     embed, store = open_to_write(options)
     with store:
         update = update_gallery(store, embed, options['folder'], describe, options['remove'])

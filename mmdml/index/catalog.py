@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmdml.index.checks import check_where
-from mmdml.index.database import VERSION, connect
+from mmdml.index.database import VERSION, connect, file_state
 from mmdml.index.vector_store import COLUMNS, Item, Row, Where
 from mmdml.utils.names import printable
 
@@ -32,7 +32,7 @@ class Catalog:
     def __init__(self, path: Path, write: bool) -> None:
         self._changes = 0
         self.path = path
-        self._database = connect(path, write)
+        self._connection, self._unchanged = connect(path, write)
         try:
             facts = self.facts()
         except sqlite3.DatabaseError as error:
@@ -51,7 +51,8 @@ class Catalog:
     @property
     def change(self) -> tuple[int, int]:
         """A value that differs after any change of the rows, by this process or another."""
-        return self._changes, self._database.execute('PRAGMA data_version').fetchone()[0]
+        version = self._database.execute('PRAGMA data_version').fetchone()[0]
+        return self._changes, version
 
     @contextmanager
     def transaction(self, write: bool = False) -> Iterator[None]:
@@ -59,10 +60,10 @@ class Catalog:
         self._database.execute('BEGIN IMMEDIATE' if write else 'BEGIN')
         try:
             yield
-            self._database.execute('COMMIT')
+            self._connection.execute('COMMIT')
         except BaseException:
-            if self._database.in_transaction:
-                self._database.execute('ROLLBACK')
+            if self._connection.in_transaction:
+                self._connection.execute('ROLLBACK')
             raise
         self._changes += write
 
@@ -163,7 +164,17 @@ class Catalog:
 
     def close(self) -> None:
         """Close the database."""
-        self._database.close()
+        self._connection.close()
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        """The connection; a new one where the file has changed under a connection that does not see it."""
+        is_fixed = self._unchanged is not None and not self._connection.in_transaction
+        if is_fixed and file_state(self.path) != self._unchanged:
+            self._connection.close()
+            self._connection, self._unchanged = connect(self.path, write=False)
+            self._changes += 1
+        return self._connection
 
     def _names(self) -> set[str]:
         return {name for (name,) in self._database.execute('SELECT name FROM names')}

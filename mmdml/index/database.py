@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,23 +35,44 @@ CREATE INDEX metadata_values ON metadata (name, value);
 
 
 def create_database(path: Path, facts: dict[str, Any]) -> None:
-    """Make the database of a store without rows, whole or not at all."""
+    """Make the database of a store without rows, whole or not at all.
+
+    Raises:
+        OSError: the disk is full, for instance.
+    """
     with replaced_when_whole(path) as beside:
-        database = sqlite3.connect(beside, isolation_level=None)
         try:
-            database.execute('PRAGMA journal_mode = WAL')
-            database.executescript(_SCHEMA)
-            database.executemany('INSERT INTO facts VALUES (?, ?)', [*facts.items(), ('version', VERSION)])
-        finally:
-            database.close()
+            with closing(sqlite3.connect(beside, isolation_level=None)) as database:
+                database.execute('PRAGMA journal_mode = WAL')
+                database.executescript(_SCHEMA)
+                database.executemany('INSERT INTO facts VALUES (?, ?)', [*facts.items(), ('version', VERSION)])
+        except sqlite3.Error as error:
+            for own in ('-wal', '-shm'):
+                beside.with_name(beside.name + own).unlink(missing_ok=True)
+            raise OSError(f'{printable(path)} cannot be made: {error}; is the disk full?') from error
 
 
-def connect(path: Path, write: bool) -> sqlite3.Connection:
+#: What differs once a file has been written to: inode, size and time, and whether a writer has it open.
+FileState = tuple[int, int, int, bool]
+
+
+def file_state(path: Path) -> FileState:
+    """Return the state of a database."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, path.with_name(path.name + '-wal').exists()
+
+
+def connect(path: Path, write: bool) -> tuple[sqlite3.Connection, FileState | None]:
     """Open the database, also in a folder that cannot be written to.
+
+    Returns:
+        The connection, and None. In such a folder, unless a writer has the database open, SQLite has to take it for a
+        file that never changes; then the state that it was opened in, after which the connection must not be used.
 
     Raises:
         ValueError: the file is no database.
     """
+    before = None if write else file_state(path)
     # A name may hold any byte, also those that mean something in an address.
     address = f'file:{quote(os.fsencode(path.absolute()))}?mode={"rw" if write else "ro"}'
     options = dict(uri=True, timeout=30, isolation_level=None, check_same_thread=False)
@@ -62,8 +84,8 @@ def connect(path: Path, write: bool) -> sqlite3.Connection:
         database.close()
         if write:
             raise
-        database = sqlite3.connect(f'{address}&immutable=1', **options)
+        return sqlite3.connect(f'{address}&immutable=1', **options), before
     except sqlite3.DatabaseError as error:
         database.close()
         raise ValueError(f'{printable(path)} is no catalog of a store: {error}') from None
-    return database
+    return database, None

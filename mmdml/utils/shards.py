@@ -30,6 +30,19 @@ def read_shard_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
+def pictures_folder(path: str) -> str:
+    """Return the folder that the paths of a file of embeddings start from; '' where it is not known.
+
+    Args:
+        path: of a folder of shards, which says so unless it is of an early version, or of a file, which does not.
+
+    Raises:
+        ValueError: ``embeddings.json`` is damaged.
+    """
+    facts = Path(path) / SHARD_FACTS
+    return str(read_shard_facts(facts).get('folder', '')) if facts.is_file() else ''
+
+
 def shard_tables(folder: Path) -> list[Path]:
     """Return the tables ``NNNNN.jsonl`` of a folder, sorted."""
     return sorted(table for table in folder.glob('*.jsonl') if len(table.stem) >= 5 and table.stem.isdecimal())

@@ -16,6 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 #: Formats as Pillow calls them; nothing else is tried, whatever the name of the file.
 FORMATS = ('JPEG', 'MPO', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'AVIF')
+# All others become RGB first, as the stores read them: transparent pixels would lose their color, palettes be cut.
+_REDUCED_AS_THEY_ARE = ('L', 'RGB', 'CMYK', 'YCbCr', 'LAB', 'HSV')
 _NO_PICTURE = 'it is no JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF picture'
 _TOO_MANY_BITS = 'it has more than 16 bits; convert it to 8 bits first'
 
@@ -42,6 +44,8 @@ def decode(data: bytes, max_pixels: int, max_side: int) -> Image.Image:
             f'{max_pixels:,}; make it smaller'
         )
     try:
+        if image.mode not in _REDUCED_AS_THEY_ARE and not image.mode.startswith(('I', 'F')):
+            image = image.convert('RGB')
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
         image.load()
     except MemoryError:

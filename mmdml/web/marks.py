@@ -64,14 +64,19 @@ class Marks:
         path: of the database, made with its folder if need be.
 
     Raises:
-        ValueError: the file is another one's.
+        ValueError: the file is another one's, or a folder.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._access = threading.Lock()
-        self._database = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        try:
+            self._database = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise ValueError(
+                f'{printable(self.path)} cannot be a file of marks: {error}; choose another file'
+            ) from None
         try:
             self._database.executescript(_SCHEMA)
             self._database.execute(f'SELECT {_COLUMNS} FROM marks LIMIT 1').fetchone()

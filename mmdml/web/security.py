@@ -1,6 +1,7 @@
 """Headers and checks of every answer: what a page may load, who may ask, and from which pages."""
 
 import hmac
+import re
 from urllib.parse import urlencode, urlsplit
 
 from starlette.datastructures import URL, Headers, MutableHeaders, QueryParams
@@ -42,9 +43,14 @@ class Security:
         app: what answers.
         token: that a request must bring, as a cookie, as ``Authorization: Bearer TOKEN`` or, at first, as
             ``?token=TOKEN``; None for none.
+
+    Raises:
+        ValueError: the token is empty, as of a variable that is not set, or cannot stand in a header.
     """
 
     def __init__(self, app: ASGIApp, token: str | None = None) -> None:
+        if token is not None and not re.fullmatch('[!-~]+', token):
+            raise ValueError('a token must have one or more letters, digits or signs of ASCII, and no blanks')
         self.app, self.token = app, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

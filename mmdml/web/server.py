@@ -9,6 +9,7 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import uvicorn
 
@@ -41,6 +42,7 @@ def serve(
         limits: of uploads.
 
     Raises:
+        ValueError: a token that is empty, or has other signs than those of ASCII.
         OSError: the port is taken.
     """
     if token is None and host not in LOOPBACK:
@@ -49,10 +51,7 @@ def serve(
     app = create_app(galleries, marks, token, limits)
     listening = _listen(host, port)
     port = listening.getsockname()[1]
-    shown = f'[{host}]' if ':' in host else host
-    if host in ('0.0.0.0', '::'):
-        shown = socket.gethostname()
-    address = f'http://{shown}:{port}/' + (f'?token={token}' if token else '')
+    address = page_address(host, port, token)
     for each in galleries:
         print(f'{each.title}: {each.store.count():,} pictures', flush=True)
     print(f'Open {address} (Ctrl-C stops). Marks are kept in {marks}', flush=True)
@@ -64,6 +63,20 @@ def serve(
     )
     with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises anew once it has shut down
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def page_address(host: str, port: int, token: str | None) -> str:
+    """Return what to open in a browser.
+
+    Args:
+        host: that is listened at; of all addresses of this machine, its name is shown.
+        port: of the page.
+        token: that visitors must bring.
+    """
+    shown = f'[{host}]' if ':' in host else host
+    if host in ('0.0.0.0', '::'):
+        shown = socket.gethostname()
+    return f'http://{shown}:{port}/' + (f'?token={quote(token, safe="")}' if token else '')
 
 
 def marks_path() -> Path:

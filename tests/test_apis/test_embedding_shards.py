@@ -1,13 +1,17 @@
 """Shards of embeddings: resumed, shared among ranks, refused where they are of something else."""
 
+import errno
 import json
+import resource
 import shutil
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from mmdml.apis import ImageEmbeddingInferencer, get_model
 from mmdml.apis.embedding_shards import write_shards
+from mmdml.cli.main import main
 from mmdml.functional.embedding_files import read_embeddings
 
 SIZES = dict(backbone=dict(channels=8), neck=dict(in_channels=8, embed_dim=6))
@@ -172,3 +176,36 @@ def test_shards_of_another_shape_or_in_a_number_that_cannot_be_are_named(tmp_pat
     (tmp_path / 'embeddings.json').write_text('{"pictures": 1000000000000000, "shard_size": 1}')
     with pytest.raises(ValueError, match=r'999999999999999 of 1000000000000000 shards are missing, the first is 00001'):
         read_embeddings(str(tmp_path))
+
+
+def test_a_full_disk_is_named_with_the_file(embed, pictures, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*00000\.npy'") as found:
+            write_shards(embed, pictures, tmp_path / 'out')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert found.value.errno == errno.EFBIG
+    assert [file.name for file in (tmp_path / 'out').iterdir()] == ['embeddings.json']
+
+
+def test_pictures_are_drawn_from_where_they_were_embedded_or_are_now(embed, pictures, tmp_path, monkeypatch):
+    shutil.copytree(pictures, tmp_path / 'photos')
+    write_shards(embed, tmp_path / 'photos', tmp_path / 'out')
+    monkeypatch.chdir(tmp_path)
+
+    def draw(*options):
+        done = CliRunner().invoke(main, ['draw', 'out', '--out', 'drawn', '--kind', 'retrieval', *options])
+        assert done.exit_code == 0, done.output
+        return (tmp_path / 'drawn/retrieval.png').read_bytes(), done.stderr
+
+    drawn, warning = draw()
+    assert not warning
+    (tmp_path / 'photos').rename(tmp_path / 'moved')
+    nothing, warning = draw()
+    assert nothing != drawn
+    assert f'no picture could be read, such as {tmp_path}/photos/class_0/' in warning and '--pictures' in warning
+    assert draw('--pictures', 'moved') == (drawn, '')
+    # Moved pictures are no other pictures.
+    assert write_shards(embed, tmp_path / 'moved', tmp_path / 'out').skipped == 1

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmdml.apis import ImageEmbeddingInferencer, get_config, get_model
 from mmdml.apis.model_facts import model_facts
 from mmdml.apis.model_folder import ModelFolder, embedding_weights, write_model_folder
+from mmdml.apis.model_names import find_model
 from mmdml.apis.timm_models import _pipeline
 
 NAME = 'ms_conv4_omniglot'
@@ -260,3 +261,18 @@ def test_settings_that_a_part_lacks_or_refuses_are_named(small, tmp_path):
     file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"model/model.json: CenterCrop.__init__\(\) missing .*'crop_size'"):
         ImageEmbeddingInferencer(str(tmp_path / 'model'))
+
+
+def test_a_name_with_absolute_paths_means_the_same_beside_folders_of_its_name(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ('default', 'timm/test_vit', 'untrained', 'ms_conv4_omniglot'):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ('default', 'timm/test_vit', 'default:untrained', 'timm/test_vit:untrained'):
+        assert find_model(name).absolute == name
+    shutil.copytree(small / 'model', tmp_path / 'run:2')
+    assert find_model('run:2').absolute == str(tmp_path / 'run:2')
+    shutil.copy(small / 'small.py', tmp_path / 'small.py')
+    (tmp_path / 'weights.pth').touch()
+    assert find_model('small.py:weights.pth').absolute == f'{tmp_path}/small.py:{tmp_path}/weights.pth'
+    assert find_model('small.py:untrained').absolute == f'{tmp_path}/small.py:untrained'
+    assert find_model('default:weights.pth').absolute == f'default:{tmp_path}/weights.pth'

@@ -127,6 +127,14 @@ def test_an_address_that_ends_in_db_is_a_milvus_store(model, folder, tmp_path):
     assert error.endswith("error: structure='int8' is not for a Milvus store; choose flat or hnsw\n")
 
 
+def test_a_folder_that_is_not_there_or_empty_leaves_no_store_behind(model, folder, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    for name, message in (('phtos', 'there is no folder'), ('empty', 'there is no picture in')):
+        assert message in mmdml('index', tmp_path / name, '--store', tmp_path / 'store', status=1).stderr
+        assert not (tmp_path / 'store').exists()
+    assert '36 added' in mmdml('index', folder, '--store', tmp_path / 'store', *model).output
+
+
 def test_mistakes_end_in_a_line_with_the_remedy(model, folder, tmp_path):
     store = tmp_path / 'store'
     mmdml('index', folder, '--store', store, *model)

@@ -1,5 +1,6 @@
 """The local store when things go wrong: kills, full disks, files that were cut or exchanged."""
 
+import os
 import resource
 import shutil
 import subprocess
@@ -258,3 +259,49 @@ def test_a_search_in_blocks_equals_a_full_sort_also_with_ties_across_blocks(monk
 def test_the_store_loads_no_torch():
     code = 'import sys, mmdml.index; assert "torch" not in sys.modules and "mmengine" not in sys.modules'
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_a_reader_that_cannot_write_beside_the_database_sees_what_is_committed_later(filled):
+    code = f"""
+import os, writer
+from mmdml.index import LocalStore
+query = writer.vectors_of([25])
+if os.getuid() == 0:  # whom no folder refuses
+    os.setuid(65534)
+with LocalStore.open({str(filled)!r}) as store:
+    while True:
+        print(store.count(), store.search(query, k=1).ids[0, 0], len(list(store.rows())), flush=True)
+        input()
+"""
+    filled.chmod(0o555)
+    for folder in filled.parents[:-2]:  # of pytest, for its user only
+        folder.chmod(folder.stat().st_mode | 0o055)
+    environment = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen([sys.executable, '-c', code], env=environment, **pipes) as reader:
+
+        def seen():
+            reader.stdin.write('\n')
+            reader.stdin.flush()
+            return [int(each) for each in reader.stdout.readline().split()]
+
+        count, nearest, rows = map(int, reader.stdout.readline().split())
+        assert count == rows == 20 and nearest != 25
+        filled.chmod(0o755)
+        with LocalStore.open(filled, write=True) as store:
+            store.add(writer.vectors_of(range(20, 30)), [writer.item_of(number) for number in range(20, 30)])
+        assert seen() == [30, 25, 30]  # the writer has come and gone
+        with LocalStore.open(filled, write=True) as store:
+            store.delete(range(10))
+            assert seen() == [20, 25, 20]  # it is still there
+            store.delete([29])
+            store.compact()
+        assert seen() == [19, 25, 19]
+        reader.kill()
+
+
+def test_a_store_that_the_disk_has_no_room_for_is_refused_and_nothing_is_left(tmp_path):
+    with files_limited_to(5000), pytest.raises(OSError, match=r'store\.db cannot be made: .*; is the disk full'):
+        LocalStore.open(tmp_path / 'store', 16, 'model', write=True)
+    assert sorted(path.name for path in (tmp_path / 'store').iterdir()) == ['lock', 'vectors.f32']
+    LocalStore.open(tmp_path / 'store', 16, 'model', write=True).close()

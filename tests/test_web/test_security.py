@@ -1,11 +1,15 @@
 """Headers, tokens, and requests of other pages."""
 
+import socket
+
 import httpx2
 import pytest
 from serving import serving
 
 from mmdml.index import LocalStore
 from mmdml.web import Gallery, create_app
+from mmdml.web.security import Security
+from mmdml.web.server import page_address
 
 
 @pytest.fixture(scope='module')
@@ -58,3 +62,24 @@ def test_only_what_brings_the_token_is_answered(embed, store_folder, tmp_path):
             cookie = answer.headers['set-cookie'].lower()
             assert 'httponly' in cookie and 'samesite=strict' in cookie
             assert client.get('/?row=toys:1', headers={'Host': 'other.example'}).status_code == 200
+
+
+@pytest.mark.parametrize('token', ['', ' ', 'a b', '密码', 'a\n'])
+def test_a_token_that_is_empty_or_no_ascii_is_refused(token):
+    with pytest.raises(ValueError, match='a token must have one or more letters'):
+        Security(None, token)
+
+
+@pytest.mark.parametrize('token', ['Zq+8/w==', 'p&ss', 'a#b', '50%41;"'])
+def test_the_address_with_a_token_of_any_signs_opens_the_page(embed, store_folder, tmp_path, token):
+    app = create_app([Gallery('toys', LocalStore.open(store_folder), embed)], tmp_path / 'marks.db', token=token)
+    with serving(app) as server, httpx2.Client(follow_redirects=True) as client:
+        port = int(server.rpartition(':')[2])
+        assert client.get(page_address('127.0.0.1', port, token)).status_code == 200
+        assert client.get(f'{server}/api/stores').status_code == 200  # by the cookie
+        assert httpx2.get(f'{server}/api/stores', headers={'Authorization': f'Bearer {token}'}).status_code == 200
+
+
+def test_addresses_name_what_is_listened_at():
+    assert page_address('::1', 80, None) == 'http://[::1]:80/'
+    assert page_address('0.0.0.0', 80, 'a') == f'http://{socket.gethostname()}:80/?token=a'

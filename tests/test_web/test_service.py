@@ -114,6 +114,8 @@ def test_marks_survive_a_restart_and_keep_any_name(tmp_path):
     file.write_bytes(b'something else, of some length' * 100)
     with pytest.raises(ValueError, match='holds no marks'):
         Marks(file)
+    with pytest.raises(ValueError, match='cannot be a file of marks: unable to open'):
+        Marks(tmp_path)
 
 
 def test_what_is_no_store_is_said_before_a_model_is_loaded(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmdml.utils.image_decoding import decode_image
 from mmdml.web.decoder import Decoder, UnreadablePicture
 
 
@@ -84,6 +85,26 @@ def test_pictures_of_all_kinds_are_decoded_to_upright_rgb(decoder, data, size, c
     assert pixels.shape == (*size, 3) and pixels.dtype == np.uint8
     if color is not None:
         assert np.abs(pixels[0, 0].astype(int) - color).max() <= 3
+
+
+def transparent():
+    """Corners are white below an alpha of zero, and the picture is larger than what is asked for."""
+    image = Image.new('RGBA', (3000, 2000), (255, 255, 255, 0))
+    image.paste((255, 0, 0, 255), (1000, 500, 2000, 1500))
+    return image
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'P', '1', 'RGB', 'L'])
+def test_large_pictures_are_reduced_as_what_the_store_reads_of_them(decoder, mode):
+    image = transparent()
+    if mode not in ('RGBA', 'LA'):
+        image = image.convert('RGB')
+    data = encoded(image.convert(mode))
+    stored = Image.fromarray(decode_image(data)[:, :, ::-1])
+    expected = np.array(stored.resize((900, 600), Image.Resampling.LANCZOS, reducing_gap=3.0)).astype(int)
+    found = decoder.pixels(data, 900)
+    assert found[0, 0].tolist() == [255, 255, 255]
+    assert np.abs(found - expected).max() <= 1
 
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>alert(1)</script></svg>'
