@@ -47,15 +47,16 @@ train_dataloader = dict(
     sampler=dict(type='PKSampler', batch_size=batch_size, images_per_class=images_per_class, num_batches=15),
     dataset=dict(**rows, split='train'),
 )
-val_dataloader = dict(
+# Without held-out classes nothing is scored in the training, and a test scores the training pictures.
+test_dataloader = dict(
     **loader,
     batch_size=512,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(**rows, split='val', test_mode=True),
+    dataset=dict(**rows, split='val' if val_classes else 'train', test_mode=True),
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
-test_evaluator = val_evaluator
+val_dataloader = test_dataloader if val_classes else None
+test_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
+val_evaluator = test_evaluator if val_classes else None
 
 model = dict(
     type='ImageEmbedder',
@@ -67,7 +68,7 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(type='Adam', lr=lr, weight_decay=1e-5))
 param_scheduler = dict(type='CosineAnnealingLR', T_max=epochs, eta_min_ratio=0.01)
 train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=epochs)
-val_cfg = dict()
+val_cfg = dict() if val_classes else None
 test_cfg = dict()
 default_hooks = dict(checkpoint=dict(interval=epochs))
 auto_scale_lr = dict(base_batch_size=64)

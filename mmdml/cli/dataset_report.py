@@ -121,8 +121,11 @@ def check(source: Source, open_them: bool, num_workers: int, max_pixels: int | N
         left_out=list(dict.fromkeys(printable(note) for part in datasets for note in part.notes)),
         images=None,
     )
-    if open_them:
-        images = distinct_images(datasets)
+    with_images = [part for part in datasets if part.has_images]
+    if len(with_images) < len(datasets):
+        found['left_out'].append('these are features; images that their paths name are not opened')
+    if open_them and (with_images or not datasets):
+        images = distinct_images(with_images)
         broken = open_images(images, num_workers, max_pixels)
         found['images'] = dict(
             opened=len(images) - len(broken),

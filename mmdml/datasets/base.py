@@ -70,6 +70,8 @@ class RetrievalDataset(ReadingMixin, BaseDataset):
 
     #: Whether each image is read from a file of its own, which must be there.
     opens_files = True
+    #: Whether there are images at all; features stand alone.
+    has_images = True
 
     def __init__(
         self,

@@ -64,6 +64,7 @@ class FeatureFile(RetrievalDataset):
     """
 
     opens_files = False
+    has_images = False
 
     def __init__(
         self,

@@ -133,6 +133,19 @@ def test_verify_says_what_is_off_and_leaves_with_it(pictures, tmp_path):
     assert done.stderr.startswith('error: CUB20: ') and 'CUB200' in done.stderr
 
 
+def test_features_are_verified_without_their_pictures(tmp_path):
+    paths = [f'https://nowhere.invalid/{n}.jpg' for n in range(4)]
+    np.savez(tmp_path / 'f.npz', embeddings=np.eye(4, dtype=np.float32), labels=[0, 0, 1, 1], paths=paths)
+    config = tmp_path / 'features.py'
+    config.write_text(
+        f"train_dataloader = dict(dataset=dict(type='FeatureFile', ann_file={str(tmp_path / 'f.npz')!r}))"
+    )
+    done = CliRunner().invoke(main, ['verify', str(config)])
+    assert done.exit_code == 0, done.output
+    assert 'note: these are features; images that their paths name are not opened' in done.output
+    assert 'images open' not in done.output
+
+
 def test_prepare_lists_recipes_and_names_the_nearest(tmp_path):
     assert 'CUB_200_2011.tgz' in run('prepare', '--list').stdout
     done = run('prepare', 'CUB20', tmp_path, tmp_path / 'out', code=1)

@@ -91,6 +91,12 @@ def test_a_folder_becomes_a_model_that_is_scored_resumed_and_never_overwritten(p
     assert (
         recipe.model.chunk_size == 64 and recipe.train_dataloader.batch_size == 32 == 8 * 4 and recipe.image_size == 28
     )
+    # It is a config as any other, also where no class is held out.
+    assert recipe.val_dataloader is recipe.val_cfg is recipe.val_evaluator is None
+    assert recipe.test_dataloader.dataset.split == 'train'
+    checkpoint = tmp_path / 'elsewhere/epoch_1.pth'
+    run('train', whole / 'recipe.py', '--work-dir', checkpoint.parent, '--cfg-options', 'train_cfg.max_epochs=1')
+    assert 'training classes' in run('test', whole / 'recipe.py', checkpoint)
 
 
 def test_too_little_to_learn_from_ends_in_a_line(pictures, start, tmp_path):
