@@ -59,6 +59,14 @@ class TeacherReceiver(Protocol):
 
 
 @runtime_checkable
+class LateStarter(Protocol):
+    """A part of the model, or a hook, that does nothing at first; ``StepContextHook`` warns if it never begins."""
+
+    def first_step(self, progress: Progress) -> int:
+        """Return the iteration, from 0, in which it begins."""
+
+
+@runtime_checkable
 class RowReceiver(Protocol):
     """A hook that receives the real rows of each training step; ``StepContextHook`` finds it."""
 

@@ -90,3 +90,13 @@ def test_ranges_that_make_no_sense_are_named(options):
 def test_unknown_interpolation_is_named():
     with pytest.raises(ValueError, match="interpolation='area'"):
         build(interpolation='area')
+
+
+@pytest.mark.parametrize('fill', [200, (200, 200, 200)])
+@pytest.mark.parametrize('shape', [(28, 28), (28, 28, 1), (28, 28, 3)])
+def test_an_affine_map_fills_all_channels(fill, shape):
+    if isinstance(fill, tuple) and shape != (28, 28, 3):
+        fill = fill[:1]
+    np.random.seed(0)
+    image = build(degrees=45, fill=fill, interpolation='nearest')(dict(img=np.full(shape, 100, np.uint8)))['img']
+    assert image.shape == shape and set(image[0, 0].ravel().tolist()) == {200} and image[14, 14].ravel()[0] == 100

@@ -67,6 +67,20 @@ def test_super_classes_give_equally_many_classes_and_small_ones_all_they_have():
     assert all(dict(found)['milk'] == 1 and {dict(found)['fruit'], dict(found)['tea']} == {2, 3} for found in numbers)
 
 
+@pytest.mark.parametrize('options', [dict(batch_size=12), dict(batch_size=6), dict(batch_size=6, number=3)], ids=str)
+def test_what_equal_numbers_leave_over_goes_to_each_super_class_alike(options):
+    number = options.pop('number', None)
+    classes = np.repeat(np.arange(3), [4, 8, 16])
+    data = Listed()
+    data.labels = np.repeat(np.arange(28), 3)
+    data.columns = dict(coarse=classes[data.labels])
+    options = dict(images_per_class=3, num_batches=1500, seed=0, super_class='coarse') | options
+    sampler = WeightedPKSampler(data, super_classes_per_batch=number, **options)
+    drawn = data.columns['coarse'][[int(index) for index in sampler]]
+    shares = np.bincount(drawn) / len(drawn)
+    assert np.abs(shares - 1 / 3).max() < 0.03
+
+
 def test_few_super_classes_a_batch_and_more_where_they_lack_classes():
     for batch in batches_of(super_class='coarse', super_classes_per_batch=1, batch_size=9):
         found = Counter(DATA.columns['coarse'][batch[::3]].tolist())

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import BaseModule
 from mmengine.runner import Runner
 from tiny import tiny_config, train, weights
 
@@ -173,6 +174,27 @@ def test_a_run_too_short_for_the_onset_is_refused_before_it_starts(pictures, tmp
         train(cfg)
 
 
+@pytest.mark.parametrize(
+    'part',
+    [
+        dict(model__head__sources__memory=dict(type='CrossBatchMemory', size=8, start=20)),
+        dict(
+            model__head__distillations=dict(
+                s2sd=dict(type='S2SD', in_channels=8, dims=(8,), loss=dict(type='ContrastiveLoss'))
+            )
+        ),
+    ],
+    ids=['memory', 's2sd'],
+)
+def test_what_begins_after_the_end_of_the_run_is_named(pictures, tmp_path, part):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_cfg__max_epochs=1, **part)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    train(cfg)
+    text = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    words = r'(CrossBatchMemory|S2SD) \(head\.\w+\.\w+\) waits for [\d,]+ updates, but the run has 7: what it does'
+    assert len(re.findall(words, text)) == 1
+
+
 def test_a_run_ends_with_one_line_of_updates_scores_and_checkpoint(pictures, tmp_path):
     cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_cfg__max_epochs=1, log_level='INFO')
     cfg.val_dataloader.dataset.split = 'test'
@@ -228,6 +250,48 @@ def test_ema_weights_are_what_is_evaluated_and_saved(pictures, tmp_path):
     cfg.load_from = str(tmp_path / 'epoch_2.pth')
     cfg.experiment_name = 'scores_of_the_averaged_weights'
     assert Runner.from_cfg(cfg).test()['retrieval/MAP@R'] == pytest.approx(monitored, rel=1e-6)
+
+
+@MODELS.register_module()
+class Columns(BaseModule):
+    """A backbone whose weights are there after ``init_weights``, as those of a file are."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(28, 8)
+
+    def init_weights(self):
+        torch.nn.init.eye_(self.linear.weight)
+        torch.nn.init.zeros_(self.linear.bias)
+
+    def forward(self, images):
+        return self.linear(images.mean((1, 2)))[:, :, None, None]
+
+
+@pytest.mark.parametrize('begin', [dict(begin_epoch=2), dict(begin_iter=9), {}])
+def test_an_average_of_adapters_has_the_frozen_weights_also_before_it_begins(pictures, tmp_path, begin):
+    backbone = dict(type='LoRABackbone', rank=2, targets=['linear'], backbone=dict(type='Columns'))
+    hook = dict(type='EMAHook', momentum=0.05, **begin)
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_cfg__max_epochs=2, default_hooks__ema=hook)
+    cfg.model.backbone = backbone
+    cfg.default_hooks.checkpoint.interval = 1
+    monitored = train(cfg).message_hub.get_scalar('val/retrieval/MAP@R').data[0][0]
+    cfg.default_hooks.pop('ema')
+    cfg.load_from = str(tmp_path / 'epoch_1.pth')
+    cfg.experiment_name = f'scores_of_adapters_{begin}'
+    assert Runner.from_cfg(cfg).test()['retrieval/MAP@R'] == pytest.approx(monitored, rel=1e-6)
+
+
+def test_an_average_that_would_never_begin_is_refused(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, default_hooks__ema=dict(type='EMAHook', begin_epoch=5))
+    with pytest.raises(ValueError, match='EMAHook: begin_epoch=5 and begin_iter=0 lie beyond the 4 epochs'):
+        train(cfg)
+
+
+@pytest.mark.parametrize('settings', [dict(momentum=2), dict(begin_epoch=-1), dict(ema_typ='a')])
+def test_an_average_with_wrong_settings_is_refused_when_it_is_built(settings):
+    with pytest.raises(ValueError, match=r'EMAHook: .*(momentum|begin_epoch|ema_typ)'):
+        HOOKS.build(dict(type='EMAHook', **settings))
 
 
 def test_a_data_set_without_labels_cannot_serve_statistics(pictures, tmp_path):

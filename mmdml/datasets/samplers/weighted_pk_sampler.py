@@ -29,9 +29,10 @@ class WeightedPKSampler(PKSampler):
     common images never.
 
     With ``super_class`` the classes of a batch come from super-classes in equal numbers, so that each super-class is
-    seen alike however many classes it has. ``super_classes_per_batch`` of them are drawn for each batch: few make
-    batches of classes that are near each other, as ``HierarchicalSampler`` of pytorch-metric-learning does. Where a
-    super-class has too few classes the others give more, and where all of them have, further ones are drawn.
+    seen alike however many classes it has; what equal numbers leave over goes to each with the same probability.
+    ``super_classes_per_batch`` of them are drawn for each batch: few make batches of classes that are near each other,
+    as ``HierarchicalSampler`` of pytorch-metric-learning does. Where a super-class has too few classes the others give
+    more, and where all of them have, further ones are drawn.
 
     Ranks, epochs, ``skip`` and ``Draw`` are as in ``PKSampler``; so is the length of an epoch unless ``num_batches`` or
     ``images_per_epoch`` gives another.
@@ -112,7 +113,10 @@ class WeightedPKSampler(PKSampler):
         taken, missing = [], self._groups_per_batch
         for place, one in enumerate(chosen):
             members = self._super_classes[one]
-            part = min(len(members), missing // (len(chosen) - place))
+            left = len(chosen) - place
+            equal, more = divmod(missing, left)
+            # What equal parts leave over goes to each with the same probability.
+            part = min(len(members), equal + int(rng.random() * left < more))
             taken.append(members[np.argsort(-keys[members])[:part]])
             missing -= part
         return rng.permutation(np.concatenate(taken))

@@ -26,7 +26,7 @@ class RandomAffine(BaseTransform):
         translate: shift along each axis in ``[-translate, translate]`` times its length.
         scale: ``(low, high)`` magnification; above 1 enlarges.
         shear: horizontal shear angle in ``[-shear, shear]`` degrees, below 90.
-        fill: value outside of the image.
+        fill: value outside of the image, of all channels or of each in their order.
         interpolation: ``'nearest'``, ``'bilinear'`` or ``'bicubic'``.
 
     Raises:
@@ -59,6 +59,8 @@ class RandomAffine(BaseTransform):
         self.scale = tuple(scale)
         self.shear = shear
         self.fill = fill
+        # OpenCV takes one number for the first channel only.
+        self._border = (fill,) * 4 if isinstance(fill, int) else tuple(fill)
         self.interpolation = interpolation
         low = [-degrees, -shear, self.scale[0], -translate, -translate]
         high = [degrees, shear, self.scale[1], translate, translate]
@@ -75,7 +77,7 @@ class RandomAffine(BaseTransform):
             (width, height),
             flags=_INTERPOLATION[self.interpolation],
             borderMode=cv2.BORDER_CONSTANT,
-            borderValue=self.fill,
+            borderValue=self._border,
         ).reshape(results['img'].shape)
         return results
 

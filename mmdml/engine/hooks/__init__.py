@@ -4,6 +4,7 @@ from .checkpoint_hook import CheckpointHook
 from .console_hook import ConsoleHook
 from .dataset_columns_hook import DatasetColumnsHook
 from .division_hook import DivisionHook
+from .ema_hook import EMAHook
 from .feature_width_hook import FeatureWidthHook
 from .finite_loss_hook import FiniteLossHook
 from .freeze_backbone_hook import FreezeBackboneHook
@@ -23,6 +24,7 @@ __all__ = [
     'ConsoleHook',
     'DatasetColumnsHook',
     'DivisionHook',
+    'EMAHook',
     'EpochSeedHook',
     'FeatureWidthHook',
     'FiniteLossHook',

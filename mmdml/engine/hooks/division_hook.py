@@ -118,6 +118,10 @@ class DivisionHook(Hook):
         if self.hierarchical:
             num_clusters_at(0, self.num_clusters, self.interval)  # refuses what is no power of two
 
+    def first_step(self, progress: Progress) -> int:
+        """Return the iteration of the first division."""
+        return self.stages.warm_up * progress.epoch_length
+
     def stage(self, progress: Progress) -> Stage:
         """'warm_up', 'divide', 'joint' or 'fine_tune'."""
         return self.stages.at(progress.epoch)

@@ -1,7 +1,6 @@
 """The moving average of the model, as a teacher of the model itself."""
 
-from mmengine.hooks import EMAHook
-
+from mmdml.engine.hooks.ema_hook import EMAHook
 from mmdml.engine.model_of import model_of
 from mmdml.registry import HOOKS
 from mmdml.structures import TeacherReceiver
@@ -9,7 +8,7 @@ from mmdml.structures import TeacherReceiver
 
 @HOOKS.register_module()
 class MeanTeacherHook(EMAHook):
-    """MMEngine's ``EMAHook``, whose averaged model also teaches the distillations that need a teacher.
+    """An :class:`EMAHook` whose averaged model also teaches the distillations that need a teacher.
 
     What that hook does holds: the average is what is evaluated, and what a checkpoint has as its weights; the student's
     are in ``ema_state_dict``, and a resumed run continues with both.
@@ -28,9 +27,6 @@ class MeanTeacherHook(EMAHook):
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
-        if self.ema_model.steps == 0:
-            # The weights were initialized after the copy was made.
-            self.ema_model.module.load_state_dict(self.src_model.state_dict())
         students = [part for part in model_of(runner).modules() if isinstance(part, TeacherReceiver)]
         if not students:
             raise ValueError(

@@ -1,11 +1,14 @@
 """The position of the run and the active learner, for the head and its sources."""
 
+import logging
+
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 
 from mmdml.engine.model_of import model_of, progress_of
 from mmdml.registry import HOOKS
-from mmdml.structures import LearnerProvider, RowReceiver, StepContext
+from mmdml.structures import LateStarter, LearnerProvider, RowReceiver, StepContext
 
 
 def require_batches_of_the_sampler(loader: DataLoader) -> None:
@@ -20,6 +23,20 @@ def require_batches_of_the_sampler(loader: DataLoader) -> None:
             f'train_dataloader.batch_size is {loader.batch_size}, but its sampler orders batches of {expected}: '
             'set train_dataloader.batch_size and train_dataloader.sampler.batch_size to the same number'
         )
+
+
+def warn_of_late_starters(runner) -> None:
+    """Log a warning for each part of a run that begins behind its end."""
+    progress = progress_of(runner)
+    parts = dict(model_of(runner).named_modules()) | {type(hook).__name__: hook for hook in runner.hooks}
+    for name, part in parts.items():
+        if isinstance(part, LateStarter) and part.first_step(progress) >= progress.max_iters:
+            print_log(
+                f'{type(part).__name__} ({name}) waits for {part.first_step(progress):,} updates, but the run has '
+                f'{progress.max_iters:,}: what it does after them will not happen',
+                logger='current',
+                level=logging.WARNING,
+            )
 
 
 @HOOKS.register_module()
@@ -47,6 +64,7 @@ class StepContextHook(Hook):
         if len(self._providers) > 1:
             names = [type(hook).__name__ for hook in self._providers]
             raise ValueError(f'one hook chooses the learner of a step, got {names}')
+        warn_of_late_starters(runner)
         self._receivers = tuple(hook.receive_rows for hook in runner.hooks if isinstance(hook, RowReceiver))
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdml.registry import MODELS
+from mmdml.structures import Progress
 from mmdml.structures.checks import check_numbers, check_positive
 
 from .base import Distillation, EmbeddedBatch, similarity_divergence
@@ -69,10 +70,14 @@ class MeanTeacher(Distillation):
         """Use a model, in evaluation mode."""
         self._teacher = [teacher.eval()]
 
+    def first_step(self, progress: Progress) -> int:
+        """Return the iteration in which the teacher is used first."""
+        return progress.iterations(self.start)
+
     def forward(self, batch: EmbeddedBatch) -> dict[str, Tensor]:
         """``distance``, a weighted scalar; nothing before ``start``."""
         progress = batch.step and batch.step.progress
-        if progress is not None and progress.iter < progress.iterations(self.start):
+        if progress is not None and progress.iter < self.first_step(progress):
             return {}
         if not self._teacher or batch.inputs is None:
             raise RuntimeError(

@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
+from mmdml.structures import PairRules, Progress
 from mmdml.structures.checks import check_numbers, check_positive
 from mmdml.utils.numbers import check_counts, is_whole
 
@@ -104,6 +105,15 @@ class S2SD(Distillation):
         super().bind(neck)
         if self.in_channels != neck.in_channels:
             raise ValueError(f'S2SD.in_channels is {self.in_channels}, but neck.in_channels is {neck.in_channels}')
+
+    def first_step(self, progress: Progress) -> int:
+        """Return the iteration in which all terms are there."""
+        return self.feature_start if self.feature_weight else 0
+
+    def set_pair_rules(self, rules: PairRules) -> None:
+        """Let the rules of the head hold in the wide spaces, too."""
+        for head in self.heads:
+            head.exclude_same_image, head.targets = rules.exclude_same_image, rules.targets_of
 
     def forward(self, batch: EmbeddedBatch) -> dict[str, Tensor]:
         """``spaces``, ``similarity`` and, from ``feature_start`` on, ``features``: weighted scalars."""

@@ -159,9 +159,15 @@ class ImageEmbedder(BaseModel):
         return data_samples
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """Preprocessed images ``(B, C, H, W)`` -> the unit embeddings ``(B, D)`` that :meth:`predict` returns."""
+        """Preprocessed images ``(B, C, H, W)`` -> the unit embeddings ``(B, D)`` that :meth:`predict` returns.
+
+        Raises:
+            ValueError: with ``flip_test``, for what are no images, such as saved features.
+        """
         unit = self._unit(inputs)
         if self.flip_test:
+            if inputs.ndim != 4:
+                raise ValueError(f'flip_test mirrors images (B, C, H, W), got inputs of shape {tuple(inputs.shape)}')
             # The direction of the mean is that of the sum.
             unit = nn.functional.normalize(unit + self._unit(inputs.flip(-1)))
         return unit

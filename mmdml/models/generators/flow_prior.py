@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from mmdml.models.losses.checks import check_class_range
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
-from mmdml.structures import Rows, StepContext
+from mmdml.structures import Progress, Rows, StepContext
 from mmdml.structures.checks import check_numbers, check_positive
 from mmdml.utils.numbers import check_counts
 from mmdml.utils.seeding import Stream, torch_generator
@@ -100,12 +100,16 @@ class FlowPrior(Generator):
         scale = self.means.shape[1] ** 0.5
         self._own_loss = self.negative_log_likelihood(scale * normalize(raw, dim=1).to(self.means), anchors.labels)
         progress = step.progress
-        if progress.iter < progress.iterations(self.onset):
+        if progress.iter < self.first_step(progress):
             return None
         seeds = (Stream.PRIOR_SAMPLES, progress.seed, progress.iter, progress.rank)
         labels = anchors.labels.repeat(self.num_samples)
         samples = self.sample(labels, torch_generator(*seeds, device=raw.device)).to(raw)
         return Rows(samples * raw.norm(dim=1).mean() / scale, labels, torch.full_like(labels, -1))
+
+    def first_step(self, progress: Progress) -> int:
+        """Return the iteration of the first samples."""
+        return progress.iterations(self.onset)
 
     def negative_log_likelihood(self, rows: Tensor, labels: Tensor) -> Tensor:
         """Mean over rows ``(R, D)`` of classes ``(R,)``, in nats per dimension."""

@@ -14,7 +14,7 @@ from mmdml.models.losses import ProxyLoss
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.models.necks.base import at_least_fp32
 from mmdml.registry import MODELS, TASK_UTILS
-from mmdml.structures import Mined, PairBatch, Rows, StepContext
+from mmdml.structures import Mined, PairBatch, PairRules, PairRulesReceiver, Rows, StepContext
 from mmdml.structures.checks import check_numbers
 from mmdml.utils.numbers import check_counts
 from mmdml.utils.seeding import Stream, torch_generator
@@ -115,6 +115,10 @@ class EmbeddingHead(BaseModule):
         for part in (*self.sources.values(), *self.regularizers.values(), *self.distillations.values()):
             if hasattr(part, 'bind'):
                 part.bind(neck)
+            if isinstance(part, PairRulesReceiver):
+                # Not the module itself, which would be a part of two.
+                targets_of = self.targets.__call__ if self.targets else None
+                part.set_pair_rules(PairRules(self.exclude_same_image, targets_of))
         if not self.gather and any(getattr(part, 'sharded', False) for part in self.modules()):
             raise ValueError('sharded proxies meet the rows of all ranks: head.gather must be True')
 

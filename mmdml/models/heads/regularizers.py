@@ -9,7 +9,7 @@ from torch import Tensor
 from mmdml.models.losses import PairLoss
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
-from mmdml.structures import PairBatch, Rows, StepContext
+from mmdml.structures import PairRules, Rows, StepContext
 from mmdml.structures.checks import check_positive
 from mmdml.utils.numbers import check_counts
 
@@ -39,6 +39,8 @@ class MaskDiversity(BaseModule):
 class LossTerm(BaseModule):
     """A loss over pairs as a term beside another loss: of the real rows among themselves, without a miner.
 
+    The head's ``targets`` and ``exclude_same_image`` hold for its pairs, too.
+
     Args:
         loss: config of a loss over pairs.
 
@@ -55,6 +57,7 @@ class LossTerm(BaseModule):
     def __init__(self, loss: dict[str, Any]) -> None:
         super().__init__()
         self.loss = MODELS.build(loss)
+        self.rules = PairRules()
         if not isinstance(self.loss, PairLoss):
             raise TypeError(f'LossTerm takes a loss over pairs, got {type(self.loss).__name__}')
 
@@ -62,10 +65,14 @@ class LossTerm(BaseModule):
         """Refuse a neck without unit vectors."""
         neck.require_sphere(type(self).__name__)
 
+    def set_pair_rules(self, rules: PairRules) -> None:
+        """Use the rules of the head."""
+        self.rules = rules
+
     def forward(self, rows: Rows, neck: EmbeddingNeck, step: StepContext | None) -> Tensor:
         """Scalar."""
         rows = rows.with_embeddings(unit_rows(rows, neck, step))
-        return self.loss(PairBatch(rows, rows))
+        return self.loss(self.rules.pairs_of(rows))
 
 
 @MODELS.register_module()

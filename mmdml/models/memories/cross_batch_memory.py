@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmdml.registry import MODELS
-from mmdml.structures import Rows, StepContext
+from mmdml.structures import Progress, Rows, StepContext
 from mmdml.structures.checks import check_numbers
 from mmdml.utils.numbers import check_counts
 
@@ -60,7 +60,7 @@ class CrossBatchMemory(BaseModule):
         progress = step.progress
         if progress.world_size > 1:
             raise ValueError('CrossBatchMemory must be equal on all ranks: set gather=True in the head')
-        if progress.iter < progress.iterations(self.start):
+        if progress.iter < self.first_step(progress):
             return None
         key = -1 if step.learner_index is None else step.learner_index
         queue, width = self._queues.get(key), anchors.embeddings.shape[1]
@@ -71,6 +71,10 @@ class CrossBatchMemory(BaseModule):
         self._ages = (progress.iter - born).float()
         queue.add(anchors, progress.iter)
         return rows if len(rows) else None
+
+    def first_step(self, progress: Progress) -> int:
+        """Return the iteration whose rows are the first that are kept."""
+        return progress.iterations(self.start)
 
     def diagnostics(self) -> dict[str, float]:
         """``age`` and ``oldest``: mean and largest age of the rows, in iterations."""

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mmdml.models.losses.checks import check_label_targets
 from mmdml.models.losses.pml_adapter import PMLRegistry, build_pml, index_tuples
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Pairs, Space, Triplets
@@ -33,7 +34,8 @@ class PMLMiner(Miner):
         arguments: those of the miner; ``distance`` as a config.
 
     Raises:
-        ValueError: when mining, for another space than cosine, or candidates beside the anchors where they do not fit.
+        ValueError: when mining, for another space than cosine, targets that differ from the labels, or candidates
+            beside the anchors where they do not fit.
 
     Config::
 
@@ -51,6 +53,8 @@ class PMLMiner(Miner):
         """Mined pairs or triplets, as the miner returns them."""
         if type(pairs.space) is not Space:
             raise ValueError(f'pml.{self.pml_name} has a distance of its own, not {type(pairs.space).__name__}')
+        if pairs.has_own_targets:
+            check_label_targets(pairs, f'pml.{self.pml_name}')
         if not (pairs.positive_mask.any() and pairs.negative_mask.any()):
             return Triplets.none(pairs.anchors.embeddings.device)
         mined = self._seeded(pairs)

@@ -1,8 +1,10 @@
 """Flip test-time augmentation of ImageEmbedder."""
 
+import pytest
 import torch
 
 from mmdml.models import ImageEmbedder
+from mmdml.registry import MODELS
 
 PARTS = dict(backbone=dict(type='Conv4', channels=8), neck=dict(type='LinearEmbedding', in_channels=8, embed_dim=5))
 
@@ -25,3 +27,17 @@ def test_predictions_are_the_unit_mean_of_picture_and_mirror_and_do_not_change_i
         assert (found - predict(plain, inputs)).abs().max() > 1e-3
         # Training and index building see what they are given.
         torch.testing.assert_close(flipping(inputs), plain(inputs))
+
+
+def test_saved_features_have_no_mirror_image():
+    model = MODELS.build(
+        dict(
+            type='ImageEmbedder',
+            data_preprocessor=dict(type='FeaturePreprocessor'),
+            backbone=dict(type='Identity'),
+            neck=dict(type='LinearEmbedding', in_channels=5, embed_dim=3),
+            flip_test=True,
+        )
+    ).eval()
+    with pytest.raises(ValueError, match=r'flip_test mirrors images \(B, C, H, W\), got inputs of shape \(2, 5\)'):
+        model.embed(torch.randn(2, 5))

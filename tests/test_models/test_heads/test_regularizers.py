@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+import toy_openings  # noqa: F401
 from mmengine.model import BaseModule
 
 from mmdml.models import DivideAndConquerHead, EmbeddingHead
-from mmdml.models.necks import DivideAndConquerEmbedding, HyperbolicEmbedding, LinearEmbedding
+from mmdml.models.necks import DivideAndConquerEmbedding, HyperbolicEmbedding, IdentityEmbedding, LinearEmbedding
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch, Progress, Rows, StepContext
 
@@ -203,3 +204,29 @@ def test_parts_of_another_width_are_refused_when_the_model_is_built():
         EmbeddingHead(loss, sources=dict(prior=prior)).bind(neck)
     with pytest.raises(ValueError, match=r'S2SD\.in_channels is 4, but neck\.in_channels is 5'):
         EmbeddingHead(loss, distillations=dict(s2sd=dict(type='S2SD', in_channels=4, dims=(4,)))).bind(neck)
+
+
+def test_rules_of_the_head_about_pairs_hold_for_a_loss_term_and_in_the_spaces_of_s2sd():
+    loss, raw = dict(type='TCMLoss'), torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    table = [[1, 0], [0, 1], [1, 0], [0, 1]]  # positives are 0 and 2, 1 and 3
+    s2sd = dict(type='S2SD', in_channels=8, dims=(8,), loss=loss, feature_weight=0)
+    values = set()
+    for options, indices in (
+        ({}, [0, 1, 2, 3]),
+        (dict(targets=dict(type='ToyLabelSets', table=table)), [0, 1, 2, 3]),
+        (dict(exclude_same_image=True), [5, 5, 7, 8]),
+    ):
+        head = EmbeddingHead(
+            loss,
+            regularizers=dict(same=dict(type='LossTerm', loss=loss, weight=1.0)),
+            distillations=dict(s2sd=s2sd),
+            **options,
+        )
+        neck = IdentityEmbedding(8)
+        head.bind(neck)
+        head.distillations['s2sd'].spaces[0] = torch.nn.Identity()
+        losses = head.loss(raw, LABELS, torch.tensor(indices), neck, features=raw)
+        torch.testing.assert_close(losses['loss_same'], losses['loss'])
+        torch.testing.assert_close(losses['loss_s2sd_spaces'], losses['loss'])
+        values.add(round(losses['loss'].item(), 4))
+    assert len(values) == 3

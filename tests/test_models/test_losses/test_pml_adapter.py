@@ -273,3 +273,14 @@ def test_a_miner_and_a_loss_of_the_package_work_together_in_the_head():
     value.backward()
     assert torch.isfinite(value) and raw.grad.abs().sum() > 0
     assert 'pml.PairMarginMiner(neg_margin=1.9)' in repr(head.miner)
+
+
+@pytest.mark.parametrize('name', ['BatchHardMiner', 'TripletMarginMiner'])
+def test_miners_of_the_package_refuse_targets_that_differ_from_the_labels(name):
+    miner, rows = built(name, TASK_UTILS), batch(raw_rows()).anchors
+    same = (rows.labels[:, None] == rows.labels[None, :]).float()
+    mined = miner(PairBatch(rows, rows, targets=same))
+    plain = built(name, TASK_UTILS)(PairBatch(rows, rows))
+    assert len(mined.anchor) and all(map(torch.equal, [mined.anchor, mined.positive], [plain.anchor, plain.positive]))
+    with pytest.raises(ValueError, match=f'pml.{name} uses class labels and cannot use targets that differ'):
+        miner(PairBatch(rows, rows, targets=1 - same))

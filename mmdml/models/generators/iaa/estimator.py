@@ -16,7 +16,7 @@ from mmdml.utils.seeding import Stream, torch_generator
 from .checks import check
 from .class_statistics import ClassStatistics, class_statistics, update_statistics
 from .full_covariance import CovarianceBank
-from .neighbor_correction import correct_variance, correction_weight
+from .neighbor_correction import check_correction, correct_variance, correction_weight
 from .schedule import Schedule
 
 _SOURCES = ('sweep', 'bank')
@@ -54,12 +54,14 @@ class IAAEstimator(BaseModule):
         check('images_per_class', images_per_class, fits, 'None or >= 2')
         fits = momentum is None or (is_number(momentum) and 0 <= momentum <= 1)
         check('momentum', momentum, fits, 'None or in [0, 1]')
+        if correction is not None:
+            check_correction(correction)
         check('transform', transform, transform in _TRANSFORMS, f'one of {list(_TRANSFORMS)}')
         self.schedule = schedule
         self.embedding_source = 'bank' if schedule.from_bank else 'sweep'
         self.sweep_transform = transform
         self.full_covariance = full_covariance
-        self.correction = correction
+        self.correction = None if correction is None else dict(correction)
         self.momentum = momentum
         self.images_per_class = images_per_class
         #: What full-covariance noise is drawn from.

@@ -117,12 +117,13 @@ class IAAGenerator(Generator):
         self.copy_exponent = copy_exponent
         self.own_copies = own_copies
         self.schedule = Schedule(onset, warmup, update_interval, source == 'bank')
-        options = {} if correction is True else correction
+        check('correction', correction, correction is not None, 'True, False or settings by name')
+        settings = {} if correction is True else correction
         self.estimator = IAAEstimator(
             self.schedule,
             transform,
             noise == 'full',
-            None if options is False else dict(options),
+            None if settings is False else settings,
             momentum,
             images_per_class,
         )

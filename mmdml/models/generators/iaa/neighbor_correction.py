@@ -1,10 +1,31 @@
 """Neighbor correction of class variances (IAA, Fu et al., T-MM 2022, Sec. IV-C, Eq. 12-16)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdml.utils.near_names import check_settings
+
 from .neighbors import at_least_float32, check_statistics, neighbor_weights
+
+
+def check_correction(settings: Any) -> None:
+    """Check settings of :func:`correct_variance` by name.
+
+    Raises:
+        ValueError: they are no mapping, or one of them has another name or is out of range.
+    """
+    if not isinstance(settings, Mapping):
+        raise ValueError(f'correction must be True, False or settings by name, got {settings!r}')
+    try:
+        check_settings('correction', settings, correct_variance)
+        # Three classes of two images: every setting is looked at.
+        correct_variance(torch.full((3,), 2), torch.eye(3), torch.ones(3, 3), **settings)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f'correction={dict(settings)}: {error}') from error
 
 
 def correct_variance(

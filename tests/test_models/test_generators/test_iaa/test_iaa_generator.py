@@ -327,3 +327,26 @@ def test_nan_embeddings_are_named_by_row():
     data.raw[7, 1] = float('nan')
     with pytest.raises(ValueError, match='7'):
         estimated(data)
+
+
+@pytest.mark.parametrize(
+    ('correction', 'message'),
+    [
+        (dict(num_neighbours=10), "no setting 'num_neighbours'.*did you mean 'num_neighbors'"),
+        (dict(gamma=3.0), r'gamma must be in \[0, 1\], got 3.0'),
+        (dict(num_neighbors=0), 'num_neighbors must be'),
+        (dict(sigma_mean=0), 'sigma_mean must be'),
+        (dict(beta=-1), 'beta must not be negative, got -1'),
+        (dict(tau='a'), "correction={'tau': 'a'}: "),
+        (dict(count=3), "no setting 'count'"),
+        (None, 'correction must be True, False or settings by name, got None'),
+        (3, 'correction must be True, False or settings by name, got 3'),
+    ],
+    ids=str,
+)
+def test_settings_of_the_correction_are_checked_when_it_is_built(correction, message):
+    with pytest.raises(ValueError, match=message):
+        IAAGenerator(correction=correction)
+    assert (
+        IAAGenerator(correction=dict(num_neighbors=3, sigma_mean=math.inf)).estimator.correction['num_neighbors'] == 3
+    )
