@@ -274,8 +274,12 @@ def test_an_average_of_adapters_has_the_frozen_weights_also_before_it_begins(pic
     hook = dict(type='EMAHook', momentum=0.05, **begin)
     cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_cfg__max_epochs=2, default_hooks__ema=hook)
     cfg.model.backbone = backbone
-    cfg.default_hooks.checkpoint.interval = 1
-    monitored = train(cfg).message_hub.get_scalar('val/retrieval/MAP@R').data[0][0]
+    cfg.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=2)
+    runner = train(cfg)
+    saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['state_dict']
+    # In place of the frozen weights, bias and identity, a checkpoint has their sums and norms.
+    torch.testing.assert_close(saved['backbone.frozen_checksums'], torch.tensor([[0, 0], [8, 8**0.5]]))
+    monitored = runner.message_hub.get_scalar('val/retrieval/MAP@R').data[0][0]
     cfg.default_hooks.pop('ema')
     cfg.load_from = str(tmp_path / 'epoch_1.pth')
     cfg.experiment_name = f'scores_of_adapters_{begin}'
