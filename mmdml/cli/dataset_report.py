@@ -17,7 +17,8 @@ from mmdml.utils.names import printable
 SHOWN = 20
 #: Keys that say how a loader uses a dataset, not which one it is.
 USE = (
-    *('val_classes', 'val_seed', 'pipeline', 'on_unreadable', 'seed', 'test_mode'),
+    *('val_classes', 'val_seed', 'max_per_class', 'images_seed'),
+    *('pipeline', 'on_unreadable', 'seed', 'test_mode'),
     *('lazy_init', 'serialize_data', '_scope_'),
 )
 

@@ -115,7 +115,11 @@ class ImageList(RetrievalDataset):
                 raise ValueError(f'{osp.abspath(self.ann_file)}, line {line}: the first label is empty')
             columns = {**columns, 'labels': np.array(cells, dtype=np.str_)}
         if self.class_file:
-            columns = {**columns, **self._class_columns(names)}
+            facts = self._class_columns(names)
+            taken = [name for name in facts if name in (*_RESERVED, 'role', *columns)]
+            if taken:
+                raise ValueError(f'{self.class_file} has a column {taken[0]!r}; the name is taken')
+            columns = {**columns, **facts}
         try:
             classes, labels = number_classes(names)
         except ValueError as error:
@@ -206,7 +210,9 @@ def is_table(path: str) -> bool:
 def _values(texts: Sequence[str]) -> np.ndarray:
     """Values of a column: whole numbers if all are, written as numbers are (007 is a text)."""
     numbers = [whole_number(text) for text in texts]
-    if all(str(number) == text and abs(number) < 2**63 for number, text in zip(numbers, texts, strict=True)):
+    if None not in numbers and all(
+        str(number) == text and abs(number) < 2**63 for number, text in zip(numbers, texts, strict=True)
+    ):
         return np.array(numbers, dtype=np.int64)
     return np.array(texts, dtype=np.str_)
 

@@ -57,7 +57,7 @@ class ReadingMixin:
         except UnreadableImageError as error:
             if self.on_unreadable == 'stop':
                 raise
-            return self._read_same_class(idx, error)
+            return self._read_same_class(idx, repeat, error)
 
     def _read(self, idx: int, repeat: int) -> Any:
         info = self.get_data_info(idx)
@@ -80,15 +80,15 @@ class ReadingMixin:
             raise UnreadableImageError(f'the pipeline returned None for {named})')
         return data
 
-    def _read_same_class(self, idx: int, error: UnreadableImageError) -> Any:
+    def _read_same_class(self, idx: int, repeat: int, error: UnreadableImageError) -> Any:
         """Return the next readable image of the class, in the order of the dataset, from ``idx`` on and round."""
         members = np.flatnonzero(self.labels == self.labels[idx])
         position = int(np.searchsorted(members, idx % len(self)))
         for other in np.roll(members, -position)[1:].tolist():
             try:
                 # A number of repeats that no sampler reaches: the replacement may be in the batch itself, and must
-                # not come twice with the same augmentation.
-                data = self._read(other, repeat=len(self) + idx)
+                # not come twice with the same augmentation, nor may repetitions of the one that it replaces.
+                data = self._read(other, repeat=len(self) * (1 + repeat) + idx)
             except UnreadableImageError:
                 continue
             if idx not in self._reported:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 
 @contextmanager
-def replaced_when_whole(path: str | Path) -> Iterator[Path]:
+def replaced_when_whole(path: str | Path, leftovers: bool = True) -> Iterator[Path]:
     """Give a path beside ``path`` to write to, and rename it to ``path`` at the end of the block.
 
     A reader, a kill or a power cut sees the old file or the new one, never half of it. If the block raises, ``path``
@@ -20,6 +20,7 @@ def replaced_when_whole(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: the file to replace or create; its folder must exist. A link is followed.
+        leftovers: look for those of earlier writers, which reads the whole folder.
 
     Raises:
         FileExistsError: if there is a device, a pipe or the like.
@@ -35,7 +36,8 @@ def replaced_when_whole(path: str | Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     _require_replaceable(target)
     beside = target.with_name(f'.{target.name}.{_HERE}-{os.getpid()}.tmp')
-    remove_leftovers(target.parent, target.name)
+    if leftovers:
+        remove_leftovers(target.parent, target.name)
     try:
         yield beside
         _flush(beside)
@@ -47,12 +49,13 @@ def replaced_when_whole(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def write_atomically(path: str | Path, mode: str = 'wb', **options: Any) -> Iterator[IO]:
+def write_atomically(path: str | Path, mode: str = 'wb', leftovers: bool = True, **options: Any) -> Iterator[IO]:
     """Open a file for writing that replaces ``path`` when the block ends, see :func:`replaced_when_whole`.
 
     Args:
         path: the file to replace or create.
         mode: ``'w'`` or ``'wb'``.
+        leftovers: as :func:`replaced_when_whole` takes it.
         options: more arguments of ``open``, e.g. ``encoding`` and ``newline``.
 
     Raises:
@@ -68,7 +71,7 @@ def write_atomically(path: str | Path, mode: str = 'wb', **options: Any) -> Iter
     """
     beside = None
     try:
-        with replaced_when_whole(path) as beside, open(beside, mode, **options) as file:
+        with replaced_when_whole(path, leftovers) as beside, open(beside, mode, **options) as file:
             yield file
     except OSError as error:
         if error.errno is None or error.filename not in (None, beside, os.fspath(beside or '')):

@@ -28,7 +28,8 @@ _JPEG = b'\xff\xd8'
 _PNG = b'\x89PNG\r\n\x1a\n'
 # PNG, TIFF, PGM and PPM: the kinds in which images of 16 bits come.
 _DEEP_KINDS = (_PNG, b'II*\0', b'MM\0*', b'P5', b'P6')
-_PNM_HEADER = re.compile(rb'P[56](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d+)\s')
+# One blank at a time: runs of them could be split in many ways, and a header that does not fit would take days.
+_PNM_HEADER = re.compile(rb'P[56](?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)\s')
 
 
 def decode_image(
@@ -42,7 +43,8 @@ def decode_image(
     """Decode a picture with OpenCV; its EXIF orientation is applied.
 
     An image of 16 bits is scaled to 8 by its significant bits: those that the file states (``sBIT`` of PNG, the maximum
-    of PGM and PPM), else ``significant_bits``, else 16. ``uint8 = round(255 * value / (2**bits - 1))``.
+    of PGM and PPM), else ``significant_bits``, else 16. ``uint8 = round(255 * value / (2**bits - 1))``. The values of a
+    PNG that are larger than its ``sBIT`` allows are of all 16 bits, as the standard wants them.
 
     Args:
         data: the file.
@@ -68,6 +70,8 @@ def decode_image(
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_ANYDEPTH)
         if image is not None and image.dtype == np.uint16:
             return _to_8_bits(image, data, significant_bits, on_dark)
+        if image is not None and image.dtype == np.uint8:
+            return image
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
     if image is None:
         raise ValueError(undecodable(data))
@@ -83,6 +87,9 @@ def _to_8_bits(
     image: np.ndarray, data: bytes, significant_bits: int | None, on_dark: Callable[[int], None] | None
 ) -> np.ndarray:
     largest = _largest_value(data)
+    if largest is not None and data.startswith(_PNG) and image.max() > largest:
+        # The standard has values scaled up to all 16 bits, and says by sBIT how many were there before.
+        largest = 2**16 - 1
     if largest is None:
         largest = 2 ** (significant_bits or 16) - 1
         if significant_bits is None and on_dark is not None and image.max() < 2**12:

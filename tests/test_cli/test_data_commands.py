@@ -133,6 +133,12 @@ def test_verify_says_what_is_off_and_leaves_with_it(pictures, tmp_path):
     assert done.stderr.startswith('error: CUB20: ') and 'CUB200' in done.stderr
 
 
+def test_a_loader_that_takes_some_images_of_a_class_does_not_make_a_benchmark_wrong(tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text("train_dataloader = dict(dataset=dict(type='Omniglot', max_per_class=5, images_seed=1))")
+    assert '19,280    19,280  ok' in run('verify', config, '--no-images').stdout
+
+
 def test_features_are_verified_without_their_pictures(tmp_path):
     paths = [f'https://nowhere.invalid/{n}.jpg' for n in range(4)]
     np.savez(tmp_path / 'f.npz', embeddings=np.eye(4, dtype=np.float32), labels=[0, 0, 1, 1], paths=paths)

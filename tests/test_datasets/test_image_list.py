@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmdml.datasets import GALLERY, QUERY, QUERY_AND_GALLERY
+from mmdml.datasets import GALLERY, QUERY, QUERY_AND_GALLERY, ImageList
 from mmdml.evaluation.metrics import RetrievalMetric
 from mmdml.registry import DATASETS
 
@@ -289,3 +289,18 @@ def test_a_cell_of_several_labels_is_the_class_of_its_first_one(tmp_path):
         build(tmp_path, 'a.png cat\nb.png |dog\n', separator='|')
     with pytest.raises(ValueError, match='unlabeled=True has none'):
         build(tmp_path, 'a.png\n', separator='|', unlabeled=True)
+
+
+def test_a_column_with_the_word_none_is_text(tmp_path, pictures):
+    names = [f'class_0/{n}.png' for n in range(2)]
+    table = tmp_path / 'list.csv'
+    table.write_text(f'path,label,age\n{names[0]},a,12\n{names[1]},b,None\n')
+    assert ImageList(str(table), data_root=pictures).columns['age'].tolist() == ['12', 'None']
+
+
+@pytest.mark.parametrize('name', ['gt_label', 'role', 'age', 'img_path'])
+def test_a_column_of_the_classes_whose_name_is_taken_is_refused(tmp_path, pictures, name):
+    (tmp_path / 'list.csv').write_text('path,label,age\nclass_0/0.png,a,3\nclass_1/0.png,b,4\n')
+    (tmp_path / 'classes.csv').write_text(f'label,{name}\na,7\nb,8\n')
+    with pytest.raises(ValueError, match=f"classes.csv has a column '{name}'; the name is taken"):
+        ImageList(str(tmp_path / 'list.csv'), data_root=pictures, class_file=str(tmp_path / 'classes.csv'))

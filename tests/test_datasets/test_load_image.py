@@ -1,3 +1,4 @@
+import contextlib
 import zlib
 
 import cv2
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmdml.registry import TRANSFORMS
+from mmdml.utils.image_decoding import decode_image
 
 RAMP = np.linspace(0, 4095, 64).round().astype(np.uint16).reshape(8, 8)
 
@@ -62,6 +64,19 @@ def test_significant_bits_that_a_png_states_count(tmp_path, notes):
     image = load(tmp_path / 'a.png')
     assert image.shape == (8, 8, 3) and np.array_equal(image[..., 0], np.rint(RAMP / 4095 * 255).astype(np.uint8))
     assert not notes
+
+
+def test_values_of_a_png_that_are_scaled_to_16_bits_as_the_standard_says_are_not_scaled_again(tmp_path):
+    full = (RAMP.astype(np.uint32) * 65535 // 4095).astype(np.uint16)
+    data = cv2.imencode('.png', full)[1].tobytes()
+    (tmp_path / 'a.png').write_bytes(data[:33] + chunk(b'sBIT', b'\x0c') + data[33:])
+    assert np.array_equal(load(tmp_path / 'a.png')[..., 0], np.rint(full / 65535 * 255).astype(np.uint8))
+
+
+def test_a_header_of_blanks_is_read_in_no_time():
+    data = b'P5' + b' ' * 3000 + b'3 3 65535#' + bytes(18)
+    with contextlib.suppress(ValueError):
+        decode_image(data)
 
 
 def huge_png(width, height):

@@ -14,6 +14,7 @@ from mmdml.datasets import ImageList
 from mmdml.datasets.preparation.resized import resize_folder
 from mmdml.datasets.transforms import LoadImageFromFile
 from mmdml.registry import TRANSFORMS
+from mmdml.utils import files
 
 SIDE = 64
 
@@ -193,3 +194,16 @@ def test_a_picture_of_few_bits_is_left_out_until_they_are_given(photos, tmp_path
     # What is there has these bits.
     assert "'significant_bits': 12" in run('--resize', SIDE, source, target, code=1).stderr
     assert 'belongs to --resize' in run('--significant-bits', 12, 'CUB200', source, target, code=2).stderr
+
+
+def test_a_folder_is_searched_for_leftovers_once_and_too_long_images_are_named(tmp_path, monkeypatch):
+    (tmp_path / 'photos').mkdir()
+    for number in range(5):
+        cv2.imwrite(str(tmp_path / f'photos/{number}.png'), np.zeros((8, 8, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / 'photos/long.png'), np.zeros((1, 70_000, 3), np.uint8))
+    searched = []
+    search = files.remove_leftovers
+    monkeypatch.setattr(files, 'remove_leftovers', lambda *given: searched.append(given) or search(*given))
+    done = resize_folder(tmp_path / 'photos', tmp_path / 'small', 4)
+    assert done.written == 5 and len(searched) <= 2
+    assert done.broken == [('long.png', 'is 70,000 pixels long at this size, and JPEG takes 65,500')]

@@ -10,8 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from tiny import REPO
 
+from mmdml.cli.main import main
 from mmdml.datasets import ImageFolder, PKSampler, TarShards
 from mmdml.datasets.preparation.archives import ArchiveError
 from mmdml.datasets.preparation.shard_table import write_shard_table
@@ -225,3 +227,22 @@ def test_what_macos_writes_beside_images_and_in_hidden_folders_is_skipped_and_co
     assert '1 images of 1 classes' in out and 'skipped: 2 names that begin with a dot, e.g. a.tar/./a/._b.png' in out
     data = dataset(tmp_path, tmp_path / 't.parquet')
     assert len(data) == 1 and data[0]['img_path'].endswith('a/b.png')
+
+
+def test_every_image_is_verified_where_it_lies(shards, table, tmp_path):
+    config = tmp_path / 'mine.py'
+    dataset = dict(type='TarShards', data_root=str(shards), ann_file=str(table))
+    config.write_text(f'train_dataloader = dict(dataset={dataset!r})\n')
+
+    def verify():
+        done = CliRunner().invoke(main, ['verify', str(config)])
+        return done.exit_code, done.stdout
+
+    code, text = verify()
+    assert code == 0 and '36 images open, 0 do not' in text
+    info = TarShards(**{key: dataset[key] for key in ('data_root', 'ann_file')}).get_data_info(0)
+    with open(info['in_tar']['shard'], 'r+b') as file:
+        file.seek(info['in_tar']['offset'] + 20)
+        file.write(b'changed')
+    code, text = verify()
+    assert code == 1 and '35 images open, 1 do not' in text and f'{info["img_path"]} cannot be read: the ' in text

@@ -461,6 +461,17 @@ def test_many_extended_headers_are_refused_before_they_take_long(tmp_path, monke
         archives.unpack(str(tmp_path / 'a.tar'), '', str(tmp_path / 'tree'))
 
 
+def test_an_entry_of_a_size_below_zero_is_refused_and_not_read_for_ever(tmp_path):
+    info = tarfile.TarInfo('top/a.jpg')
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = (-512 % 256**12).to_bytes(12, 'big')  # base 256
+    block[148:156] = b' ' * 8
+    block[148:156] = f'{sum(block):06o}\0 '.encode()
+    (tmp_path / 'a.tar').write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(block) + bytes(1024))
+    with pytest.raises(ArchiveError, match='has an entry of -512 bytes: do not use this archive'):
+        archives.unpack(str(tmp_path / 'a.tar'), '', str(tmp_path / 'tree'))
+
+
 def test_sparse_file_is_refused(tmp_path):
     with tarfile.open(tmp_path / 'a.tar', 'w', format=tarfile.PAX_FORMAT) as archive:
         info = tarfile.TarInfo('top/huge')

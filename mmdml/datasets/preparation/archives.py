@@ -149,6 +149,9 @@ def checked_headers(path: str) -> type[tarfile.TarInfo]:
         @classmethod
         def frombuf(cls, *args, **kwargs) -> tarfile.TarInfo:
             info = super().frombuf(*args, **kwargs)
+            if info.size < 0:
+                # tarfile would step back, and read the same entry for ever.
+                raise ArchiveError(f'{osp.abspath(path)} has an entry of {info.size} bytes: do not use this archive')
             if info.type in _HEADER_TYPES:
                 CheckedInfo.squared += info.size**2
                 if info.size > _MAX_HEADER_BYTES:

@@ -30,9 +30,17 @@ def image_problem(path: str, max_pixels: int | None = MAX_PIXELS) -> str:
     try:
         require_regular(path)
         data = get(path)
-        check_pixels(data, max_pixels)
     except OSError as error:
         return 'is missing' if isinstance(error, FileNotFoundError) else f'cannot be read: {error.strerror or error}'
+    except ValueError as error:
+        return f'is refused: {error}'
+    return _problem_of(data, max_pixels)
+
+
+def _problem_of(data: bytes, max_pixels: int | None) -> str:
+    """Say the same of the content of a file."""
+    try:
+        check_pixels(data, max_pixels)
     except ValueError as error:
         return f'is refused: {error}'
     if not data:
@@ -92,9 +100,16 @@ def open_images(
 
     def problem(item: tuple[str, tuple[RetrievalDataset, int]]) -> tuple[str, str]:
         path, (dataset, index) = item
-        # Pixels that the dataset holds in memory need no file.
-        info = dataset.open_image(dataset.get_data_info(index))
-        return path, '' if 'img' in info else image_problem(path, max_pixels)
+        try:
+            info = dataset.open_image(dataset.get_data_info(index))
+        except (OSError, ValueError) as error:
+            return path, f'cannot be read: {error}'
+        # Pixels that the dataset holds in memory need no file, nor do the bytes of a part of one.
+        if 'img' in info:
+            return path, ''
+        return path, _problem_of(info['img_bytes'], max_pixels) if 'img_bytes' in info else image_problem(
+            path, max_pixels
+        )
 
     broken = []
     # OpenCV decodes outside Python's lock, so threads are enough.

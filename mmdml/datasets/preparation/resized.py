@@ -10,7 +10,7 @@ import cv2
 
 from mmdml.datasets.preparation.image_check import image_problem
 from mmdml.datasets.preparation.resized_lists import LISTS, ListCopy
-from mmdml.utils.files import write_atomically
+from mmdml.utils.files import remove_leftovers, write_atomically
 from mmdml.utils.image_decoding import decode_image
 from mmdml.utils.image_files import scan_images
 from mmdml.utils.machine import available_cores
@@ -24,6 +24,8 @@ FACTS = 'resized.json'
 
 # Seconds; file systems keep times as coarse as two.
 _SAME_TIME = 2
+# Pixels of a side that JPEG can hold with OpenCV's encoder.
+_LONGEST = 65_500
 _JPEG = ('.jpg', '.jpeg')
 
 
@@ -88,6 +90,8 @@ def resize_folder(
             raise ValueError(f'{printable(path)} would be stored as {printable(name)}, which is there too; rename one')
     out.mkdir(parents=True, exist_ok=True)
     _require_same(out, dict(side=side, quality=quality, source=os.fspath(root), significant_bits=significant_bits))
+    for folder in {(out / name).parent for name in names.values()}:
+        remove_leftovers(folder)
     done = Resized()
     with ProgressLine('images', len(found.images)) as line, ThreadPoolExecutor(available_cores()) as pool:
         problems = pool.map(lambda each: _store(root, out, each, side, quality, significant_bits), found.images)
@@ -160,9 +164,12 @@ def _store(root: Path, out: Path, path: str, side: int, quality: int, significan
     if scale < 1:
         size = max(side, round(width * scale)), max(side, round(height * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    if max(image.shape[:2]) > _LONGEST:
+        return f'is {max(image.shape[:2]):,} pixels long at this size, and JPEG takes {_LONGEST:,}'
     encoded = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     target.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(target) as file:
+    # Leftovers were looked for once: a look for each image would take hours in a folder of 100,000.
+    with write_atomically(target, leftovers=False) as file:
         file.write(encoded.tobytes())
     os.utime(target, ns=(state.st_atime_ns, state.st_mtime_ns))
     return ''
