@@ -1,6 +1,7 @@
 """Embedding on a cluster: what Ray Data runs on each of its workers."""
 
 import io
+import os
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,14 @@ class RayEmbedder:
         values = list(batch[self.column])
         reasons, images = [''] * len(values), {}
         for at, value in enumerate(values):
+            if isinstance(value, bytearray | memoryview):
+                value = bytes(value)
+            if not isinstance(value, str | bytes | np.ndarray | Image.Image):
+                reasons[at] = f'it is neither a path nor a picture, but {type(value).__name__}'
+                continue
+            if isinstance(value, str) and os.path.isdir(value):
+                reasons[at] = 'it is a folder'
+                continue
             try:
                 images[at] = Image.open(io.BytesIO(value)) if isinstance(value, bytes) else value
             except (OSError, Image.DecompressionBombError) as error:

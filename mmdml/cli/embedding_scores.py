@@ -12,6 +12,7 @@ take them as ``key=value``, lists with commas.
 import argparse
 import json
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -137,7 +138,9 @@ def evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
 
 def report(result: dict[str, Any], json_out: str | None) -> None:
     """Print a table, or JSON for ``'-'``; write JSON to any other ``json_out``."""
-    text = json.dumps(result, indent=2)
+    # JSON has no infinity, such as a threshold that no pair passes.
+    finite = {name: value if math.isfinite(value) else None for name, value in result['scores'].items()}
+    text = json.dumps(result | dict(scores=finite), indent=2, allow_nan=False)
     if json_out == '-':
         print(text)
         return

@@ -10,6 +10,7 @@ from torch import Tensor
 from mmdml.functional.embedding_files import read_columns
 from mmdml.functional.inputs import to_matrix
 from mmdml.functional.query_expansion import alpha_query_expansion
+from mmdml.functional.space import unit_rows
 from mmdml.functional.whitening import PCAWhitening
 from mmdml.utils.near_names import check_settings
 from mmdml.utils.numbers import is_whole
@@ -110,4 +111,4 @@ class _Whitening:
         return PCAWhitening.fit(self._as_searched(to_matrix('embeddings', rows, None)), **self.settings)
 
     def _as_searched(self, rows: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(rows) if self.is_cosine else rows
+        return unit_rows(rows) if self.is_cosine else rows

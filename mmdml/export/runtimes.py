@@ -76,7 +76,8 @@ class OpenVino:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """``(N, H, W, C)`` uint8 -> ``(N, D)`` float32."""
-        return np.array(self._model(images)['embeddings'])
+        # A request of its own: several threads may embed, and that of the model serves one at a time.
+        return np.array(self._model.create_infer_request().infer(images)['embeddings'])
 
 
 #: Engine of each ending.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mmdml.structures.row_facts import GALLERY, QUERY, ROLE_NAMES
-from mmdml.utils.arrays import plain_strings
+from mmdml.utils.arrays import plain_bytes, plain_strings
 
 from .embedding_readers import COLUMN_PREFIX, COLUMNS, EXTRAS, SIDES, Columns
 
@@ -40,6 +40,9 @@ def join_sides(path: str, columns: Columns) -> Columns:
             )
         if query.shape[1:] != gallery.shape[1:]:
             raise ValueError(f'{path}: query_{name} are of shape {query.shape}, gallery_{name} of {gallery.shape}')
+        if name in COLUMNS[1:]:
+            # Of unsigned and signed integers numpy would make fractions.
+            query, gallery = _keys(path, f'query_{name}', query), _keys(path, f'gallery_{name}', gallery)
         joined[name] = np.concatenate([query, gallery])
     twice = sorted(set(joined) & set(extras))
     if twice:
@@ -63,6 +66,10 @@ def checked_columns(path: str, columns: Columns) -> Columns:
         if name in columns:
             _check_rows(path, columns, name)
             checked[name] = _keys(path, name, columns[name])
+    for name in columns:
+        if name.startswith(COLUMN_PREFIX):
+            values = plain_bytes(columns[name])
+            checked[name] = _keys(path, name, values) if values.dtype.kind == 'S' else columns[name]
     names = columns.get('class_names')
     if names is not None and names.ndim != 1:
         raise ValueError(f'{path}: class_names must be a vector of names, got shape {names.shape}')
@@ -106,7 +113,7 @@ def _check_rows(path: str, columns: Columns, name: str, prefix: str = '') -> Non
 
 def _keys(path: str, name: str, values: np.ndarray) -> np.ndarray:
     """Return a column as int64 or strings."""
-    values = plain_strings(values)
+    values = plain_bytes(plain_strings(values))
     if values.dtype.kind == 'S':
         try:
             return np.char.decode(values, 'utf-8')

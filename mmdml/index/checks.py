@@ -25,7 +25,7 @@ def check_vectors(vectors: np.ndarray, dimensions: int) -> np.ndarray:
     if len(bad):
         raise ValueError(
             f'{len(bad)} of {len(vectors)} vectors are not of length 1, e.g. row {bad[0]} with {lengths[bad[0]]:.4g}; '
-            'divide each by its norm'
+            'divide each by its norm; points of a hyperbolic model cannot be stored'
         )
     return vectors
 

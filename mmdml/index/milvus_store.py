@@ -10,6 +10,7 @@ import numpy as np
 
 from mmdml.index import milvus_client as milvus
 from mmdml.index.checks import check_items, check_vectors
+from mmdml.index.exact_search import Gallery, merge_neighbors
 from mmdml.index.milvus_client import MilvusAddress, errors_of
 from mmdml.index.store_folder import no_store, take_lock
 from mmdml.index.structures import AUTO, FLAT, structure_for
@@ -26,6 +27,8 @@ _INDEXES: dict[str, tuple[str, dict[str, int], dict[str, int]]] = {
     FLAT: ('FLAT', {}, {}),
     'hnsw': ('HNSW', dict(M=16, efConstruction=80), dict(ef=256)),
 }
+# Rows that are all compared where a condition leaves no more: the graph of HNSW misses some of them.
+_FEW = 10_000
 
 
 class MilvusStore(VectorStore):
@@ -113,14 +116,23 @@ class MilvusStore(VectorStore):
             return found[0]['count(*)']
 
     def search(self, vectors: np.ndarray, k: int, where: Where | None = None) -> Neighbors:
-        """Return the nearest rows, see :meth:`VectorStore.search`; exact with the index ``flat``."""
+        """Return the nearest rows, see :meth:`VectorStore.search`.
+
+        Exact with the index ``flat``, and where ``where`` leaves few rows or the index finds too few.
+        """
         if not 1 <= k <= _MOST:
             raise ValueError(f'k={k} must be 1 or more, and at most {_MOST:,} in Milvus')
         queries, condition = check_vectors(vectors, self.dimensions), self._filter(where)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
-        options = dict(metric_type='IP', params=_INDEXES[self._facts['structure']][2])
+        params = dict(_INDEXES[self._facts['structure']][2])
+        if 'ef' in params:
+            params['ef'] = max(params['ef'], k)  # of fewer candidates there are not k best
+        options = dict(metric_type='IP', params=params)
         with errors_of(self.address):
+            fitting = self.count(where) if 'ef' in params else None
+            if fitting is not None and where and fitting <= _FEW:
+                return self._exact(queries, k, condition)
             for start in range(0, len(queries), _QUERIES):
                 part = queries[start : start + _QUERIES].tolist()
                 found = self._client.search(
@@ -130,7 +142,27 @@ class MilvusStore(VectorStore):
                     hits = sorted(((hit['distance'], hit['id']) for hit in hits), key=lambda hit: (-hit[0], hit[1]))
                     scores[query, : len(hits)] = [score for score, _ in hits]
                     ids[query, : len(hits)] = [id for _, id in hits]
+            short = (ids >= 0).sum(1) < min(k, fitting or 0)
+            if short.any():
+                scores[short], ids[short] = self._exact(queries[short], k, condition)
         return Neighbors(scores, ids)
+
+    def _exact(self, queries: np.ndarray, k: int, condition: str) -> Neighbors:
+        """Compare all rows that fit."""
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        found = Neighbors(scores, np.full((len(queries), k), -1, np.int64))
+        pages = self._client.query_iterator(
+            self._rows, batch_size=_PAGE, filter=condition, output_fields=['id', 'vector']
+        )
+        try:
+            while page := pages.next():
+                page = sorted(page, key=lambda entity: entity['id'])
+                ids = np.array([entity['id'] for entity in page], np.int64)
+                vectors = np.array([entity['vector'] for entity in page], np.float32)
+                found = merge_neighbors(found, Gallery(ids, np.arange(len(ids)), vectors).search(queries, k))
+        finally:
+            pages.close()
+        return found
 
     def get(self, ids: Sequence[int]) -> list[Row | None]:
         with errors_of(self.address):

@@ -5,11 +5,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from mmdml.evaluation.functional import retrieval_values
 from mmdml.evaluation.protocols import by_roles
 from mmdml.functional.embedding_files import own_labels
+from mmdml.functional.inputs import to_matrix
+from mmdml.functional.space import unit_rows
 from mmdml.structures.row_facts import RowFacts
 
 _BLOCK = 1024
@@ -36,7 +37,7 @@ class SearchedRows:
     @classmethod
     def of(cls, embeddings: np.ndarray | torch.Tensor, facts: RowFacts) -> 'SearchedRows':
         """Prepare embeddings ``(N, D)`` and what is known of their images."""
-        unit = F.normalize(torch.as_tensor(embeddings).float(), dim=1)
+        unit = unit_rows(to_matrix('embeddings', embeddings, 'cpu')).float()
         split = next(iter(by_roles(facts)))
         return cls(unit, facts, split.query, split.query if split.gallery is None else split.gallery)
 

@@ -38,6 +38,12 @@ def test_paths_and_contents_get_the_embeddings_of_the_inferencer(files, tmp_path
     large = cv2.imencode('.png', np.zeros((40, 40), np.uint8))[1].tobytes()
     found = worker(dict(bytes=np.array([large, contents[0]], dtype=object)))
     assert 'decompression bomb' in found['error'][0] and found['error'][1] == ''
+    # What is no picture at all, such as a null of parquet, has its reason, too.
+    odd = np.array([None, contents[0], bytearray(contents[0]), 3, str(tmp_path)], dtype=object)
+    found = worker(dict(bytes=odd))
+    np.testing.assert_allclose(found['embedding'][[1, 2]], np.repeat(expected[:1], 2, 0), atol=1e-6)
+    reasons = ['it is neither a path nor a picture, but NoneType', '', '']
+    assert found['error'].tolist() == [*reasons, 'it is neither a path nor a picture, but int', 'it is a folder']
     with pytest.raises(KeyError, match="reads the column 'bytes', but the rows have"):
         worker(dict(path=np.array(names)))
 

@@ -601,3 +601,31 @@ def test_whole_numbers_up_to_2_to_the_53_are_scored(score, tmp_path):
 def test_a_hash_of_the_model_is_one_text(fails, tmp_path):
     np.savez(tmp_path / 'x.npz', embeddings=X, labels=LABELS, model_hash=np.array(['a', 'b']))
     assert 'x.npz: model_hash must be one text, got shape (2,)' in fails(tmp_path / 'x.npz')
+
+
+def test_json_has_no_infinity(tmp_path, capsys):
+    # The nearest pair is of two classes: no threshold lets so few negatives pass.
+    rows = np.array([[1, 0], [0, 1], [1, 0.01], [0, 1.5]], np.float32)
+    np.savez(tmp_path / 'e.npz', embeddings=rows, labels=[0, 0, 1, 1])
+    tool.main([str(tmp_path / 'e.npz'), '--verification', 'fpr=0.0001', '--json', '-'])
+    scores = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)['scores']
+    assert scores['threshold@FPR=0.0001'] is None and scores['Recall@1'] == 0
+
+
+def test_bytes_in_further_columns_are_texts(score, tmp_path):
+    random = np.random.default_rng(0)
+    rows, labels = random.normal(size=(40, 6)).astype(np.float32), np.repeat(np.arange(8), 5)
+    tags = np.array(['|'.join(random.permutation(['cat', 'dog', 'cow'])[: random.integers(1, 3)]) for _ in range(40)])
+    values = []
+    for kind in ('U', 'S'):
+        np.savez(tmp_path / 'e.npz', embeddings=rows, labels=labels, column_tags=tags.astype(kind))
+        values.append(score(tmp_path / 'e.npz', '--graded', 'label_sets=tags'))
+    assert values[0] == values[1] and 'GradedNDCG' in ' '.join(values[0])
+
+
+def test_sides_whose_labels_are_signed_and_unsigned_are_joined(score, tmp_path):
+    rows, labels = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 4
+    sides = dict(query_embeddings=rows[:8], gallery_embeddings=rows[8:])
+    np.savez(tmp_path / 'a.npz', **sides, query_labels=labels[:8], gallery_labels=labels[8:])
+    np.savez(tmp_path / 'b.npz', **sides, query_labels=labels[:8].astype(np.uint64), gallery_labels=labels[8:])
+    assert score(tmp_path / 'a.npz') == score(tmp_path / 'b.npz')

@@ -286,6 +286,20 @@ def test_an_average_of_adapters_has_the_frozen_weights_also_before_it_begins(pic
     assert Runner.from_cfg(cfg).test()['retrieval/MAP@R'] == pytest.approx(monitored, rel=1e-6)
 
 
+def test_the_number_of_learners_is_no_average(pictures, tmp_path):
+    cfg = tiny_config(
+        pictures,
+        tmp_path,
+        config='divide_and_conquer/dc-k4_margin_conv4_omniglot.py',
+        default_hooks__ema=dict(type='EMAHook', momentum=0.5, update_buffers=True),
+        model__neck__num_learners=2,
+    )
+    cfg.train_cfg.max_epochs, cfg.custom_hooks = 2, [dict(type='DivisionHook', divide_until=2)]
+    runner = train(cfg)
+    saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['state_dict']
+    assert saved['neck.active_learners'] == runner.model.neck.num_active == 2
+
+
 def test_an_average_that_would_never_begin_is_refused(pictures, tmp_path):
     cfg = tiny_config(pictures, tmp_path, config=PLAIN, default_hooks__ema=dict(type='EMAHook', begin_epoch=5))
     with pytest.raises(ValueError, match='EMAHook: begin_epoch=5 and begin_iter=0 lie beyond the 4 epochs'):

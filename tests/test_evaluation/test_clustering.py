@@ -232,3 +232,11 @@ def test_labels_of_pandas_and_all_measures_by_name():
     assert clustering_scores(x, labels, metrics=names) == pytest.approx(dict.fromkeys(names, 1.0))
     with pytest.raises(ValueError, match="unknown metrics .'Homogeneity'.*did you mean 'homogeneity'"):
         clustering_scores(x, labels, metrics=['Homogeneity'])
+
+
+@pytest.mark.parametrize('scale', [1e-20, 1e20])
+def test_norms_of_any_size_have_the_scores_of_unit_vectors(scale):
+    random = np.random.default_rng(0)
+    rows = (random.normal(size=(4, 5))[np.arange(40) % 4] + random.normal(size=(40, 5))).astype(np.float32)
+    labels = np.arange(40) % 4
+    assert clustering_scores(rows * np.float32(scale), labels) == pytest.approx(clustering_scores(rows, labels))

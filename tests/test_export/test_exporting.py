@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from mmpretrain.models.utils.attention import ShiftWindowMSA
 from mmdml.apis import ImageEmbeddingInferencer, get_model
 from mmdml.apis.gallery_update import require_same_model
 from mmdml.export import ExportedEmbedder, export_embedder, preparation_of
+from mmdml.export.runtimes import open_runtime
 from mmdml.index import LocalStore
 
 PIPELINE = [
@@ -124,6 +126,17 @@ def test_openvino_files_embed_alike(embed, photos, tmp_path):
     report = export(embed, tmp_path / 'model.xml')
     assert report.lowest_cosine > 0.9999 and {each.name for each in tmp_path.iterdir()} == {'model.xml', 'model.bin'}
     assert_equal_rows(rows_of(tmp_path / 'model.xml', photos)[1], embed(photos).embeddings)
+
+
+def test_several_threads_embed_by_one_openvino_file(embed, photos, tmp_path):
+    pytest.importorskip('openvino')
+    export(embed, tmp_path / 'model.xml')
+    runtime = open_runtime(tmp_path / 'model.xml')
+    images = np.random.default_rng(0).integers(0, 256, (8, 2, 32, 32, 3), dtype=np.uint8)
+    expected = [runtime(each) for each in images]
+    with ThreadPoolExecutor(4) as pool:
+        for found, right in zip(pool.map(runtime, [*images] * 20), expected * 20, strict=True):
+            np.testing.assert_allclose(found, right, atol=1e-6)
 
 
 def test_a_program_of_torch_export_runs_without_mmdml(embed, photos, tmp_path, onnx_file):

@@ -86,3 +86,18 @@ def test_opening_a_store_leaves_the_log_files_of_the_process_open(tmp_path):
     )
     done = subprocess.run([sys.executable, '-c', code, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_condition_and_many_neighbors_lose_no_row_behind_a_graph(address):
+    vectors = unit(1200)
+    items = [Item(f'{number}.jpg', 'rare' if number % 60 == 0 else 'common') for number in range(1200)]
+    queries = unit(30, seed=1)
+    with open_store(address, 8, 'model', write=True) as store:
+        store.add(vectors, items)
+        exact = store.search(queries, 10, dict(label='rare')), store.search(queries, 1200)
+        store.refresh('hnsw')
+        found = store.search(queries, 10, dict(label='rare'))
+        np.testing.assert_array_equal(found.ids, exact[0].ids)
+        np.testing.assert_allclose(found.scores, exact[0].scores, atol=1e-6)
+        assert (store.search(queries, 1200).ids >= 0).all()
+        assert (store.search(queries, 30, dict(label='rare')).ids >= 0).sum(1).tolist() == [20] * 30

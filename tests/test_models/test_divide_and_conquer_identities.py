@@ -6,7 +6,7 @@ from mmpretrain.structures import DataSample
 from torch.nn.functional import normalize
 
 from mmdml.evaluation.functional import retrieval_scores
-from mmdml.models import DivideAndConquerEmbedding, ImageEmbedder
+from mmdml.models import DivideAndConquerEmbedding, DivideAndConquerHead, ImageEmbedder
 from mmdml.structures import Progress, StepContext
 
 NECKS = {'slices': dict(), 'masks': dict(division='masks'), 'fixed masks': dict(division='masks', learned=False)}
@@ -156,3 +156,14 @@ def test_a_perfect_ranking_scores_one_and_copies_of_a_query_count_as_other_image
     # The same vectors under labels that never agree with those of their copies: nothing is found in the first place.
     turned = torch.arange(12) // 3
     assert retrieval_scores(perfect, turned, recall_at=(1,))['Recall@1'] == 0
+
+
+def test_learners_that_are_joined_have_the_mean_of_their_inverse_temperatures_whatever_their_signs():
+    head = DivideAndConquerHead(dict(type='NPairsLoss', scale=4.0))
+    head.bind(DivideAndConquerEmbedding(7, 10, 2))
+    head.divide(1, 2)
+    with torch.no_grad():
+        head.loss_of(0).scale.fill_(-4.0)
+        head.loss_of(1).scale.fill_(6.0)
+    head.join(2)
+    assert head.loss_fn.scale.item() == 5

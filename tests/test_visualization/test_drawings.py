@@ -172,3 +172,9 @@ def test_the_command_draws_a_file_of_embeddings(tmp_path, monkeypatch):
     assert done.exit_code == 0 and done.stdout.split() == ['out/similarities.png', 'out/retrieval.png']
     done = CliRunner().invoke(main, [*arguments, '--kind', 'heat'])
     assert done.exit_code == 1 and done.stderr.startswith("error: there is no picture 'heat'")
+
+
+@pytest.mark.parametrize('rows', [np.eye(4).astype('>f4'), np.eye(4) * 1e200, np.eye(4, dtype=np.longdouble)])
+def test_numbers_of_all_kinds_are_drawn(rows):
+    searched = SearchedRows.of(rows, RowFacts(np.array([0, 0, 1, 1]), np.zeros(4, np.int64), np.arange(4)))
+    torch.testing.assert_close(searched.unit, torch.eye(4))

@@ -37,6 +37,13 @@ class EMAHook(_EMAHook):
         except (AssertionError, TypeError) as error:
             raise ValueError(f'{type(self).__name__}: {error}') from error
 
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        # With update_buffers=True what is no real number, such as how many learners there are, would stay as it began.
+        for copied, buffer in zip(self.ema_model.module.buffers(), self.src_model.buffers(), strict=True):
+            if not buffer.is_floating_point():
+                copied.copy_(buffer)
+
     def before_train(self, runner) -> None:
         if self.begin_epoch > runner.max_epochs or self.begin_iter > runner.max_iters:
             raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmdml.functional.inputs import check_finite, to_keys, to_matrix
+from mmdml.functional.space import unit_rows
 from mmdml.utils.near_names import did_you_mean
 from mmdml.utils.numbers import is_whole
 
@@ -70,7 +71,7 @@ def clustering_scores(
     num_clusters = count_clusters(labels, len(embeddings), num_clusters)
     check_finite('the', embeddings)
     if normalize:
-        embeddings = torch.nn.functional.normalize(embeddings)
+        embeddings = unit_rows(embeddings)
 
     rows = []
     for repeat in range(repeats):

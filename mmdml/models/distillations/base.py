@@ -3,6 +3,7 @@
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,6 +25,7 @@ class EmbeddedBatch:
         neck: normalizes.
         step: position of the run and active learner.
         gather: whether the head scores the rows of all ranks.
+        autocast: type that the backbone computes in; None for that of its weights.
     """
 
     rows: Rows
@@ -33,6 +35,7 @@ class EmbeddedBatch:
     neck: EmbeddingNeck
     step: StepContext | None
     gather: bool
+    autocast: torch.dtype | None = None
 
     def gathered(self, matrix: Tensor) -> Tensor:
         """Join ``(B, E)`` of this rank with those of the other ranks, with gradient, if the head does so."""

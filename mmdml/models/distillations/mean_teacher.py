@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mmdml.models.embedders.chunks import in_chunks
 from mmdml.registry import MODELS
 from mmdml.structures import Progress
 from mmdml.structures.checks import check_numbers, check_positive
@@ -30,8 +31,8 @@ class MeanTeacher(Distillation):
         L = w \, D(u, v) \quad (\text{'similarity'})
 
     with the divergence of :func:`~mmdml.models.distillations.base.similarity_divergence`. The teacher embeds in
-    evaluation mode, without gradient; it is MMEngine's averaged model, kept by ``MeanTeacherHook``, which the config
-    must have in ``custom_hooks``.
+    evaluation mode, without gradient, in the precision and in chunks of the student; it is the averaged model of
+    ``MeanTeacherHook``, which the config must have in ``custom_hooks``.
 
     Args:
         weight: w, 0 or more.
@@ -86,8 +87,11 @@ class MeanTeacher(Distillation):
                 else 'MeanTeacher needs the inputs: call the head through ImageEmbedder'
             )
         (teacher,) = self._teacher
+        device, size = batch.inputs.device.type, teacher.chunk_size or len(batch.inputs)
         with torch.no_grad():
-            raw = teacher.neck(teacher.extract_feat(batch.inputs)).to(batch.rows.embeddings.dtype)
+            with torch.autocast(device, batch.autocast, enabled=batch.autocast is not None):
+                raw = teacher.neck(in_chunks(teacher.extract_feat, batch.inputs, size, teacher))
+            raw = raw.to(batch.rows.embeddings.dtype)
             target = batch.neck.unit(batch.gathered(raw), batch.step.learner_index if batch.step else None)
         distance = MATCHES[self.match](batch.unit(), target, self.temperature)
         return {'distance': self.weight * distance}

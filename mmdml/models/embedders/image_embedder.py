@@ -86,6 +86,8 @@ class ImageEmbedder(BaseModel):
         ]
         self.freeze_bn_stats = freeze_bn_stats
         self.chunk_size = chunk_size
+        if flip_test:
+            self.neck.require_sphere('flip_test')
         self.flip_test = flip_test
         #: What the training step belongs to, set by ``StepContextHook``.
         self.step: StepContext | None = None

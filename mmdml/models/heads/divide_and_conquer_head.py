@@ -127,6 +127,8 @@ class DivideAndConquerHead(EmbeddingHead):
         if not self.learner_losses:
             return []
         learners = [self.loss_of(learner).parameters() for learner in range(active)]
-        for merged, *own in zip(self.loss_fn.parameters(), *learners, strict=True):
-            merged.copy_(torch.stack(own).mean(0))
+        unsigned = getattr(self.loss_fn, 'unsigned_parameters', ())
+        for (name, merged), *own in zip(self.loss_fn.named_parameters(), *learners, strict=True):
+            values = torch.stack(own)
+            merged.copy_((values.abs() if name in unsigned else values).mean(0))
         return list(self.loss_fn.parameters())

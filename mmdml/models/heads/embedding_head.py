@@ -155,8 +155,10 @@ class EmbeddingHead(BaseModule):
                 f'the sources {list(self.sources)} depend on the position of the run, but there is no step context: '
                 "default_hooks needs dict(type='StepContextHook'), see configs/_base_/default_runtime.py"
             )
+        device = embeddings.device.type
+        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         # Everything from here on is fp32: gathered gradients, noise, distances, exponentials.
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with torch.autocast(device, enabled=False):
             if embeddings.dtype.itemsize < 4:
                 embeddings = embeddings.float()
             rows = Rows.of_batch(embeddings, labels, indices)
@@ -164,7 +166,7 @@ class EmbeddingHead(BaseModule):
             losses = self._loss(anchors, neck, step.with_shared_rows() if step and self.gather else step)
             if self.distillations:
                 features = features if features is None else at_least_fp32(features)
-                batch = EmbeddedBatch(rows, anchors, features, inputs, neck, step, self.gather)
+                batch = EmbeddedBatch(rows, anchors, features, inputs, neck, step, self.gather, autocast)
                 for name, distillation in self.distillations.items():
                     losses.update({f'loss_{name}_{key}': term for key, term in distillation(batch).items()})
             return losses

@@ -19,6 +19,11 @@ def unit_rows(rows: Rows, neck: EmbeddingNeck, step: StepContext | None) -> Tens
     return neck.unit(rows.embeddings, step.learner_index if step else None)
 
 
+def dimensions(unit: Tensor, step: StepContext | None) -> int | Tensor:
+    """How many dimensions ``(B, D)`` unit rows of the learner of a step have: those that its mask does not make 0."""
+    return unit.shape[1] if step is None or step.learner is None else (step.learner.scale != 0).sum()
+
+
 @MODELS.register_module()
 class MaskDiversity(BaseModule):
     """Keep the learned masks of ``DivideAndConquerEmbedding`` apart (D&C+, TPAMI 2021; README value of weight 0.01).
@@ -155,7 +160,7 @@ class AntiCollapse(BaseModule):
         number, width = unit.shape
         # Both products have the same determinant; the smaller one is taken.
         product = unit @ unit.t() if number < width else unit.t() @ unit
-        scale = self.gamma * width / (max(number, 1) * self.epsilon)
+        scale = self.gamma * dimensions(unit, step) / (max(number, 1) * self.epsilon)
         rate = torch.linalg.slogdet(torch.eye(len(product), dtype=unit.dtype, device=unit.device) + scale * product)
         return (-0.5 * rate.logabsdet).exp()
 
@@ -212,7 +217,7 @@ class CrossBatchSpread(BaseModule):
         first, second = (similarity * apart).sum() / number, (similarity.square() * apart).sum() / number
         if self.training:
             self._remember(rows)
-        return first.square() + (second - 1 / unit.shape[1]).relu()
+        return first.square() + (second - 1 / dimensions(unit, step)).relu()
 
     @torch.no_grad()
     def _remember(self, rows: Rows) -> None:

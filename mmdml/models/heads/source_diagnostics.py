@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmdml.structures import PairBatch, Rows
 
@@ -41,8 +42,8 @@ def source_diagnostics(
             # View ids count the anchors, so they lead back to a synthetic row's first parent.
             parent = rows.views[:, 0]
             if (parent >= 0).all():
-                likeness = pairs.candidates.embeddings[part] * pairs.anchors.embeddings[parent]
-                log[f'{name}_cosine'] = likeness.detach().sum(1).mean()
+                both = pairs.candidates.embeddings[part].detach(), pairs.anchors.embeddings[parent].detach()
+                log[f'{name}_cosine'] = F.cosine_similarity(*both, dim=1).mean()
         if hasattr(source, 'diagnostics'):
             log.update({f'{name}_{key}': torch.as_tensor(value) for key, value in source.diagnostics().items()})
     return log

@@ -43,6 +43,9 @@ class NPairsLoss(PairLoss):
 
     soft_targets = True
 
+    #: Parameters of which only the absolute value counts, which is what learners that are joined have the mean of.
+    unsigned_parameters = ('scale',)
+
     def __init__(self, scale: float = 1.0, learn_scale: bool = True) -> None:
         super().__init__()
         check_numbers(scale=scale)

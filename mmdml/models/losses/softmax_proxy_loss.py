@@ -52,7 +52,9 @@ class SoftmaxProxyLoss(ProxyLoss):
             start, stop = shard(num_classes, get_rank(), get_world_size())
             super().__init__(1, embed_dim, proxies_per_class)
             self.num_classes, self.first_class, self.own_classes = num_classes, start, stop - start
-            self.proxies = nn.Parameter(self._draw(torch.initial_seed() % 2**63, start, stop))
+            # Each loss draws its own, and every rank the same, as both follow torch's generator.
+            seed = int(torch.randint(2**62, (), device='cpu'))
+            self.proxies = nn.Parameter(self._draw(seed, start, stop))
         self.sharded = sharded
         # A proxy between two classes may lie between two ranks.
         self.synthesizes_proxies = not sharded

@@ -20,7 +20,7 @@ class CrossBatchMemory(BaseModule):
     steps are nearly what the network would give now, and every anchor meets thousands of negatives. A queue holds the
     latest ``size`` raw rows, without a graph, of which the oldest are overwritten. A step sees the rows of earlier
     steps; its own are added behind it. Each learner of divide and conquer, and the whole embedding, has a queue of its
-    own, which starts anew when the width changes.
+    own. All start anew when the number of learners or the width changes.
 
     Old rows of an anchor's own image are positives of it, as in the paper; ``exclude_same_image=True`` of the head
     leaves them out. The rows are those of all ranks, so all ranks hold the same queue; it is in the checkpoint, and a
@@ -47,6 +47,8 @@ class CrossBatchMemory(BaseModule):
         self.size = size
         self.start = start
         self._queues: dict[int, _Queue] = {}
+        # Of how many learners the queues are; 1 for the whole embedding.
+        self._learners = 1
         self._ages: Tensor | None = None
 
     @torch.no_grad()
@@ -62,7 +64,10 @@ class CrossBatchMemory(BaseModule):
             raise ValueError('CrossBatchMemory must be equal on all ranks: set gather=True in the head')
         if progress.iter < self.first_step(progress):
             return None
-        key = -1 if step.learner_index is None else step.learner_index
+        key, learners = (-1, 1) if step.learner is None else (step.learner.index, step.learner.of)
+        if learners != self._learners:
+            # Rows of another stage are of other learners, or of long ago.
+            self._queues, self._learners = {}, learners
         queue, width = self._queues.get(key), anchors.embeddings.shape[1]
         if queue is None or queue.columns['embeddings'].shape[1] != width:
             queue = self._queues[key] = _Queue.empty(self.size, width)
@@ -83,8 +88,8 @@ class CrossBatchMemory(BaseModule):
         return {'age': self._ages.mean().item(), 'oldest': self._ages.max().item()}
 
     def run_state(self) -> dict[str, Any]:
-        """Queues by learner, plain tensors and numbers."""
-        return {str(key): queue.state() for key, queue in self._queues.items()}
+        """Queues by learner and the number of learners, plain tensors and numbers."""
+        return {'learners': self._learners} | {str(key): queue.state() for key, queue in self._queues.items()}
 
     def load_run_state(self, state: dict[str, Any]) -> None:
         """Continue with saved queues.
@@ -92,8 +97,10 @@ class CrossBatchMemory(BaseModule):
         Raises:
             ValueError: if they have another size.
         """
-        self._queues = {}
+        self._queues, self._learners = {}, state['learners']
         for key, saved in state.items():
+            if key == 'learners':
+                continue
             rows = len(saved['labels'])
             if rows != self.size:
                 raise ValueError(f'CrossBatchMemory has size={self.size}, but the checkpoint has queues of {rows} rows')

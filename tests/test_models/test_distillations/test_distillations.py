@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 from mmengine.config import Config
+from mmpretrain.structures import DataSample
 from tiny import tiny_config, train, weights
 from torch.nn.functional import normalize
 
-from mmdml.models import EmbeddingHead
+from mmdml.models import EmbeddingHead, ImageEmbedder
 from mmdml.models.distillations.base import similarity_divergence
 from mmdml.models.necks import DivideAndConquerEmbedding, LinearEmbedding
 from mmdml.structures import Progress, StepContext
@@ -163,3 +164,25 @@ def test_a_hook_without_anything_to_teach_is_refused(pictures, tmp_path):
     cfg = teacher_config(pictures, tmp_path, model__head__distillations=None)
     with pytest.raises(ValueError, match='finds nothing to teach'):
         train(cfg)
+
+
+def test_the_teacher_embeds_in_the_chunks_and_the_precision_of_the_student():
+    head = dict(
+        type='EmbeddingHead', loss=dict(type='SupConLoss'), distillations=dict(t=dict(type='MeanTeacher', start=0))
+    )
+    neck = dict(type='LinearEmbedding', in_channels=8, embed_dim=8)
+    student, teacher = (
+        ImageEmbedder(backbone=dict(type='Conv4', channels=8), neck=neck, head=head, chunk_size=4) for _ in range(2)
+    )
+    student.head.distillations['t'].set_teacher(teacher)
+    student.step = StepContext(Progress(0, 10, 10))
+    seen = []
+    teacher.backbone.register_forward_hook(lambda module, given, maps: seen.append((len(given[0]), maps[-1].dtype)))
+    samples = [DataSample(metainfo=dict(sample_idx=n)).set_gt_label(n // 4) for n in range(16)]
+    images = torch.randn(16, 1, 28, 28)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        student.train().loss(images, samples)
+    assert seen == [(4, torch.bfloat16)] * 4
+    seen.clear()
+    student.loss(images, samples)
+    assert seen == [(4, torch.float32)] * 4

@@ -29,6 +29,12 @@ def test_predictions_are_the_unit_mean_of_picture_and_mirror_and_do_not_change_i
         torch.testing.assert_close(flipping(inputs), plain(inputs))
 
 
+def test_points_of_a_ball_have_no_mean_of_two():
+    neck = dict(type='HyperbolicEmbedding', in_channels=8, embed_dim=5)
+    with pytest.raises(ValueError, match='flip_test compares unit vectors, but HyperbolicEmbedding gives none'):
+        ImageEmbedder(backbone=PARTS['backbone'], neck=neck, flip_test=True)
+
+
 def test_saved_features_have_no_mirror_image():
     model = MODELS.build(
         dict(

@@ -230,3 +230,18 @@ def test_rules_of_the_head_about_pairs_hold_for_a_loss_term_and_in_the_spaces_of
         torch.testing.assert_close(losses['loss_s2sd_spaces'], losses['loss'])
         values.add(round(losses['loss'].item(), 4))
     assert len(values) == 3
+
+
+def test_the_dimensions_of_a_masked_learner_are_those_that_its_mask_leaves():
+    neck = DivideAndConquerEmbedding(8, 64, num_learners=8, division='masks', learned=False)
+    neck.divide(8)
+    raw = torch.randn(2000, 64, generator=torch.Generator().manual_seed(0))
+    rows = Rows.of_batch(raw, torch.arange(2000))
+    step = StepContext(Progress(0, 10, 5), neck.active(0))
+    term = MODELS.build(dict(type='CrossBatchSpread', size=0, embed_dim=64))
+    # Points that are uniform on the sphere of the learner.
+    assert term(rows, neck, step).item() < 0.01 and term(rows, neck, None).item() < 0.01
+    masked = MODELS.build(dict(type='AntiCollapse'))(rows, neck, step)
+    own = neck.unit(raw, 0)
+    cut = Rows.of_batch(own[:, (own != 0).any(0)], rows.labels)
+    torch.testing.assert_close(masked, MODELS.build(dict(type='AntiCollapse'))(cut, IdentityEmbedding(cut.width), None))

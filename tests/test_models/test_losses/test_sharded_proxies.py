@@ -16,6 +16,7 @@ from mmdml.engine.runner import build_runner
 from mmdml.models import EmbeddingHead, ImageEmbedder
 from mmdml.models.losses import CosFaceLoss
 from mmdml.models.necks import LinearEmbedding
+from mmdml.registry import MODELS
 from mmdml.structures import PairBatch, Rows
 
 CLASSES = 7  # 4 on rank 0, 3 on rank 1
@@ -177,3 +178,14 @@ def test_rows_between_two_classes_are_refused_with_the_reason():
     rows = Rows(torch.eye(2), LABELS[:2], torch.arange(2), None, LABELS[2:4], torch.full((2,), 0.5))
     with pytest.raises(ValueError, match='CosFaceLoss with sharded=True cannot use rows mixed from two classes'):
         CosFaceLoss(4, 2, sharded=True)(PairBatch(rows, rows))
+
+
+def test_each_loss_begins_with_proxies_of_its_own_which_follow_the_seed():
+    def drawn():
+        torch.manual_seed(3)
+        kind = dict(type='NormSoftmaxLoss', num_classes=7, embed_dim=4, sharded=True)
+        return [MODELS.build(kind).proxies.detach() for _ in range(2)]
+
+    first, second = drawn()
+    assert not torch.equal(first, second)
+    assert torch.equal(first, drawn()[0]) and torch.equal(second, drawn()[1])

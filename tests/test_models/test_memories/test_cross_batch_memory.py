@@ -116,14 +116,25 @@ def test_each_learner_and_the_whole_embedding_remember_their_own_rows(division):
     head.bind(neck)
     neck.divide(4)
     memory, features = head.sources['memory'], torch.randn(4, 5)
-    for iteration, learner in enumerate((0, 1, None, 0, 3, None)):
+    for iteration, learner in enumerate((0, 1, 0, 3)):
         step = step_at(iteration)
         if learner is not None:
             step = dataclasses.replace(step, learner=neck.active(learner))
         value = head.loss(neck(features, learner), LABELS, torch.arange(4), neck, step)['loss']
         value.backward()
         assert torch.isfinite(value)
-    assert {key: queue.filled for key, queue in memory._queues.items()} == {0: 8, 1: 4, -1: 8, 3: 4}
+    assert {key: queue.filled for key, queue in memory._queues.items()} == {0: 8, 1: 4, 3: 4}
+    # The joint stage begins with rows of its own, not with those of a warm-up, and so does a finer division.
+    for iteration, (learner, of) in enumerate(((None, 1), (None, 1), (0, 2), (1, 2), (0, 4))):
+        step = step_at(4 + iteration)
+        if learner is not None:
+            step = dataclasses.replace(step, learner=neck.active(learner)._replace(of=of))
+        memory(Rows.of_batch(torch.randn(4, 10), LABELS), step)
+        if iteration == 2:
+            again = CrossBatchMemory(size=64)
+            again.load_run_state(memory.run_state())
+            memory = again
+    assert {key: queue.filled for key, queue in memory._queues.items()} == {0: 4}
 
 
 def test_a_queue_starts_anew_when_the_width_changes():
