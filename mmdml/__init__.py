@@ -7,6 +7,7 @@ distributions are installed and leaves hooks that act when their module is first
 from mmdml.compat import (
     after_import,
     check_distributions,
+    compute_parts_again,
     count_pictures_by_whole_numbers,
     define_missing_operators,
     drop_debug_prints,
@@ -24,6 +25,7 @@ after_import('torchvision.extension', define_missing_operators)
 after_import('mmengine.config.utils', register_config_scope)
 after_import('mmengine.config.config', mend_config_files)
 after_import('mmengine.logging.logger', drop_debug_prints)
+after_import('mmengine.runner.activation_checkpointing', compute_parts_again)
 after_import('mmengine.runner.checkpoint', register_safe_loaders)
 after_import('mmengine.runner.checkpoint', register_strict_loaders)
 after_import('mmpretrain.models.utils.attention', count_pictures_by_whole_numbers('ShiftWindowMSA'))

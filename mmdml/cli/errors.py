@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -157,7 +156,9 @@ def describe_interruption() -> str:
     if runner is None or loop is None or not hasattr(loop, 'iter'):
         return 'interrupted'
     where = f'interrupted after update {runner.iter:,} of {runner.max_iters:,}'
-    if not any(Path(runner.work_dir).glob('*_[0-9]*.pth')):
+    from mmdml.engine.checkpoints import checkpoint_folder_of
+
+    if not checkpoint_folder_of(runner).numbered():
         return f'{where}; no checkpoint was written yet'
     return f'{where}; go on with: {command_line("--resume")}'
 

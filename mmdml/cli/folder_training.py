@@ -211,7 +211,7 @@ def _config(run: Path, resume: bool) -> Config:
     watch_config(cfg)
     cfg.launcher, cfg.work_dir = 'none', str(run / _TRAINING)
     # A run that was stopped before its first checkpoint, as while its pictures were embedded, begins at the start.
-    cfg.resume = resume and bool(CheckpointFolder(cfg.work_dir).of_any_run())
+    cfg.resume = resume and bool(CheckpointFolder(cfg.work_dir).numbered())
     if cfg.resume:
         cfg.load_from = None
     if cfg.val_classes:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 from mmengine.logging import MessageHub
 
 import mmdml
@@ -40,7 +41,9 @@ def write_model(run: Path, cfg: Config, runner: ToolRunner, data: OwnData) -> Mo
     if held_out is not None:
         facts['scored_on'] = f'{len(held_out):,} pictures of {len(held_out.metainfo["classes"]):,} held-out classes'
         facts['scores'] = scores_before_and_after(hub)
-    classes, model = trained.metainfo['classes'], model_of(runner)
+    # The one that was evaluated: where weights are averaged, their average.
+    averages = [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]
+    classes, model = trained.metainfo['classes'], (averages or [model_of(runner)])[0]
     if is_frozen(cfg):
         cfg, model = joined(cfg, model.neck)
     # The folder is this run's own: what a run that was killed while writing left of a model is its own, too.

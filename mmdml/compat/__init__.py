@@ -3,6 +3,7 @@
 Only what ``import mmdml`` needs is exported here, so that it imports neither torch nor MMEngine.
 """
 
+from .activation_checkpointing import compute_parts_again
 from .config_files import mend_config_files, register_config_scope
 from .debug_prints import drop_debug_prints
 from .distribution_check import check_distributions, find_conflicts
@@ -14,6 +15,7 @@ from .window_attention import count_pictures_by_whole_numbers
 
 __all__ = [
     'after_import',
+    'compute_parts_again',
     'check_distributions',
     'count_pictures_by_whole_numbers',
     'define_missing_operators',

@@ -23,6 +23,9 @@ _FREE = frozenset(
 # Restored from the checkpoint, or part of what was drawn so far: a change would be without effect, or half of one.
 _RESTORED = ('train_dataloader.sampler.', 'optim_wrapper.', 'param_scheduler.', 'randomness.', 'auto_scale_lr.')
 
+# Settings of schedules that are the length of the run where the config does not give them.
+_LENGTHS = ('T_max', 'total_iters', 'total_steps')
+
 _ADVICE = (
     'Resume with the config, data and number of processes of that run, or start a new run from its weights: '
     'load_from=CHECKPOINT without --resume, in another --work-dir'
@@ -144,6 +147,51 @@ def _digest_of_images(dataset: Dataset) -> str:
     paths = [PurePath(dataset.get_data_info(i).get('img_path', '')).parts[-2:] for i in range(len(dataset))]
     text = '\n'.join(f'{"/".join(path)}\t{label}' for path, label in zip(paths, dataset.labels.tolist(), strict=True))
     return hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:12]
+
+
+def follow_new_end(states: list[dict[str, Any]], schedulers: Any) -> list[int]:
+    """Let the saved schedules of a run that is to last longer, or less long, go on to its new end.
+
+    A checkpoint holds where its schedules end, which mostly is where its run would have ended.
+
+    Args:
+        states: of the schedules in the checkpoint, which are changed.
+        schedulers: those of this run.
+
+    Returns:
+        Numbers of the schedules that stood at their old end: they have a step to make up once they are restored.
+
+    Raises:
+        ValueError: a schedule is stretched over the run, so that it would have gone another way from its beginning.
+    """
+    behind, stretched = [], []
+    for number, (state, scheduler) in enumerate(zip(states, named_schedulers(schedulers).values(), strict=True)):
+        now = scheduler.state_dict()
+        lengths = [name for name in _LENGTHS if state.get(name) != now.get(name)]
+        stretched += [f'{type(scheduler).__name__}.{name}: {state.get(name)} then, {now[name]} now' for name in lengths]
+        if 'end' not in state or state['end'] == now['end']:
+            continue
+        if state['end'] <= state['_global_step'] < now['end']:
+            state['_global_step'] -= 1
+            behind.append(number)
+        state['end'] = now['end']
+    if stretched:
+        raise ValueError(
+            f'cannot resume: a schedule is stretched over the run, whose length is another one now: '
+            f'{"; ".join(stretched)}. Resume with the length of the run that was interrupted, or start a new run from '
+            'its weights: load_from=CHECKPOINT without --resume, in another --work-dir'
+        )
+    return behind
+
+
+def named_schedulers(schedulers: Any) -> dict[str, Any]:
+    """Return the schedules of a run, of one optimizer or of several by name, by their places in the config."""
+    parts = schedulers.items() if isinstance(schedulers, dict) else [('', schedulers or [])]
+    return {
+        '.'.join(filter(None, ('param_scheduler', name, str(number)))): each
+        for name, part in parts
+        for number, each in enumerate(part)
+    }
 
 
 def _optimizers(wrapper: OptimWrapper | OptimWrapperDict) -> str:

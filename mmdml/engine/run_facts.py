@@ -167,6 +167,10 @@ def never_reached(cfg: Any, epochs: int, updates: int) -> list[str]:
     found = []
     for each in _scheduler_configs(cfg):
         by_epoch = each.get('by_epoch', True)
+        loop = (cfg.get('train_cfg') or {}).get('type', '')
+        if loop == 'IterBasedTrainLoop' and by_epoch and not each.get('convert_to_iter_based'):
+            found.append(f'{each["type"]} by epoch (the run counts updates: by_epoch=False)')
+            continue
         end, unit = (epochs, 'epochs') if by_epoch else (updates, 'updates')
         late = [step for step in each.get('milestones', ()) if step >= end]
         if late:

@@ -19,6 +19,7 @@ from mmdml.engine.run_lock import run_lock
 from mmdml.registry import METRICS, RUNNERS
 from mmdml.utils.console import show
 from mmdml.utils.files import remove_leftovers
+from mmdml.utils.near_names import did_you_mean
 from mmdml.utils.processes import LOADER_TIMEOUT, end_with_parent, stalled_workers_end, worker_options
 
 # Optimizers of torch that have a fused form.
@@ -83,12 +84,12 @@ class MetricLearningRunner(Runner):
 
     def val(self) -> dict[str, float]:
         """Evaluate on the validation data."""
-        with stalled_workers_end(_timeout_of(self._val_dataloader)):
+        with stalled_workers_end(_timeout_of(self._val_dataloader), 'val_dataloader'):
             return super().val()
 
     def test(self) -> dict[str, float]:
         """Evaluate on the test data."""
-        with stalled_workers_end(_timeout_of(self._test_dataloader)):
+        with stalled_workers_end(_timeout_of(self._test_dataloader), 'test_dataloader'):
             return super().test()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -122,6 +123,7 @@ class MetricLearningRunner(Runner):
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Build the optimizer, fused into one kernel where parameters lie on CUDA and its kind can be."""
+        _warn_of_keys(self, optim_wrapper)
         on_cuda = any(parameter.is_cuda for parameter in self.model.parameters())
         return super().build_optim_wrapper(with_fused_optimizer(optim_wrapper) if on_cuda else optim_wrapper)
 
@@ -196,6 +198,18 @@ def with_fused_optimizer(optim_wrapper: Any) -> Any:
     if {'fused', 'foreach', 'differentiable'} & optimizer.keys():
         return optim_wrapper
     return {**optim_wrapper, 'optimizer': {**optimizer, 'fused': True}}
+
+
+def _warn_of_keys(runner: Runner, optim_wrapper: Any) -> None:
+    """Log a warning for each custom key of the optimizer that names nothing in the model."""
+    paramwise = optim_wrapper.get('paramwise_cfg') if isinstance(optim_wrapper, dict) else None
+    names = [name for name, _ in runner.model.named_modules()] + [name for name, _ in runner.model.named_parameters()]
+    for key in (paramwise or {}).get('custom_keys') or {}:
+        if not any(key in name for name in names):
+            near = did_you_mean(key, {part for name in names for part in (name, *name.split('.'))})
+            runner.logger.warning(
+                f'paramwise_cfg.custom_keys: {key!r} is in no name of the model, and does nothing{near}'
+            )
 
 
 def _timeout_of(loader: DataLoader | dict[str, Any] | None) -> float:

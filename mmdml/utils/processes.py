@@ -46,7 +46,7 @@ def worker_options(num_workers: int, worker_init_fn: Callable[[int], Any] | None
 
 
 @contextmanager
-def stalled_workers_end(limit: float = LOADER_TIMEOUT) -> Iterator[None]:
+def stalled_workers_end(limit: float = LOADER_TIMEOUT, loader: str = 'train_dataloader') -> Iterator[None]:
     """End the block with a reason if a loader worker stands still, instead of waiting for it for ever.
 
     A ``timeout`` of the loader is not enough: a process that fetches a tensor from a stopped worker waits without one.
@@ -54,6 +54,7 @@ def stalled_workers_end(limit: float = LOADER_TIMEOUT) -> Iterator[None]:
 
     Args:
         limit: seconds.
+        loader: its name in the config, for the message.
 
     Raises:
         RuntimeError: in place of what torch raises for a worker that was killed so, and for "DataLoader timed out".
@@ -68,7 +69,7 @@ def stalled_workers_end(limit: float = LOADER_TIMEOUT) -> Iterator[None]:
             raise
         raise RuntimeError(
             f'a loader worker gave no batch for {limit:g} s: it was stopped, or reads from a disk or network that does '
-            'not answer. Free the storage, or raise the limit: train_dataloader.timeout=3600 (seconds)'
+            f'not answer. Free the storage, or raise the limit: {loader}.timeout=3600 (seconds)'
         ) from error
     finally:
         done.set()

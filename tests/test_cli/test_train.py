@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from mmengine.config import Config
 from mmengine.visualization import Visualizer
@@ -91,6 +92,16 @@ def test_a_folder_becomes_a_model_that_is_scored_resumed_and_never_overwritten(p
     assert (
         recipe.model.chunk_size == 64 and recipe.train_dataloader.batch_size == 32 == 8 * 4 and recipe.image_size == 28
     )
+    # A recipe that averages weights gives the average, which is what was scored.
+    (tmp_path / 'average.py').write_text(
+        "_base_ = ['mmdml::recommended/frozen_backbone.py']\ncustom_hooks = [dict(type='EMAHook', momentum=1e-6)]\n"
+    )
+    run(*train, '--recipe', 'average.py')
+    averaged = torch.load(tmp_path / 'runs/my photos-3/weights.pth', weights_only=True)
+    checkpoint = torch.load(tmp_path / 'runs/my photos-3/training/epoch_2.pth', weights_only=False)['state_dict']
+    assert any(name.startswith('neck.') for name in checkpoint)
+    for name in (each for each in checkpoint if each.startswith('neck.')):
+        torch.testing.assert_close(averaged[name].float(), checkpoint[name], atol=1e-7, rtol=0)
     # It is a config as any other, also where no class is held out.
     assert recipe.val_dataloader is recipe.val_cfg is recipe.val_evaluator is None
     assert recipe.test_dataloader.dataset.split == 'train'

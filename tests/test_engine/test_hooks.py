@@ -320,3 +320,25 @@ def test_a_data_set_without_labels_cannot_serve_statistics(pictures, tmp_path):
     )
     with pytest.raises(ValueError, match='IAAEstimator.*CustomDataset is not an mmdml data set'):
         train(cfg)
+
+
+@pytest.mark.parametrize('freeze', [True, False])
+def test_parts_that_are_computed_again_train_as_without(pictures, tmp_path, freeze):
+    cfg = tiny_config(pictures, tmp_path / 'plain', config=PLAIN, train_cfg__max_epochs=1)
+    cfg.model.freeze_bn_stats = freeze
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    plain = train(cfg)
+    cfg.work_dir, cfg.activation_checkpointing = str(tmp_path / 'again'), ['backbone']
+    again = train(cfg)
+    for name, weight in weights(plain).items():
+        torch.testing.assert_close(weights(again)[name], weight, msg=name)
+
+
+def test_a_custom_key_that_names_nothing_is_named(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_cfg__max_epochs=1)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.optim_wrapper.paramwise_cfg = dict(custom_keys={'nek': dict(lr_mult=10), 'head': dict(lr_mult=2)})
+    train(cfg)
+    text = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    assert "custom_keys: 'nek' is in no name of the model, and does nothing; did you mean 'neck'?" in text
+    assert "'head' is in no name" not in text

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from tiny import tiny_config, train, weights
 
 from mmdml.engine.model_of import progress_of
+from mmdml.engine.run_facts import never_reached
 from mmdml.registry import HOOKS
 
 BANK = dict(model__head__sources__iaa__source='bank')
@@ -327,3 +328,80 @@ def test_a_state_without_gradients_is_a_clear_error(first, tmp_path):
     torch.save(checkpoint, tmp_path / 'cut.pth')
     with pytest.raises(KeyError, match=r"no state for \['gradients'\]"):
         resumed(first, tmp_path / 'cut.pth', tmp_path / 'again')
+
+
+@pytest.mark.parametrize(
+    'schedule',
+    [
+        dict(type='MultiStepLR', milestones=[1, 2, 3], gamma=0.1),
+        dict(type='ExponentialLR', gamma=0.5),
+        dict(type='MultiStepLR', milestones=[2, 3], gamma=0.1, convert_to_iter_based=True),
+    ],
+    ids=['steps', 'exponential', 'by updates'],
+)
+def test_a_run_that_is_resumed_to_more_epochs_has_the_rates_of_a_long_run(pictures, tmp_path, schedule):
+    def rates(runner):
+        return runner.message_hub.get_scalar('train/lr').data[0].tolist()
+
+    options = dict(config=PLAIN, default_hooks__checkpoint__max_keep_ckpts=-1)
+    cfg = tiny_config(pictures, tmp_path / 'whole', **options, train_cfg__max_epochs=4)
+    cfg.param_scheduler = dict(by_epoch=True, **schedule)
+    whole = train(cfg)
+    cfg.train_cfg.max_epochs, cfg.work_dir = 2, str(tmp_path / 'short')
+    train(cfg)
+    cfg.train_cfg.max_epochs = 4
+    again = resumed(cfg, tmp_path / 'short' / 'epoch_2.pth', tmp_path / 'again')
+    assert rates(again) == rates(whole) and len(set(rates(whole))) > 2
+    assert same(weights(again), weights(whole))
+
+
+def test_a_schedule_that_is_stretched_over_another_number_of_epochs_is_refused(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path / 'short', config=PLAIN, train_cfg__max_epochs=1)
+    cfg.param_scheduler = dict(type='CosineAnnealingLR', by_epoch=True)
+    train(cfg)
+    cfg.train_cfg.max_epochs = 2
+    with pytest.raises(ValueError, match='stretched over the run.*CosineAnnealingLR.T_max: 1 then, 2 now'):
+        resumed(cfg, tmp_path / 'short' / 'epoch_1.pth', tmp_path / 'again')
+
+
+def test_checkpoints_inside_an_epoch_of_a_run_by_epochs_are_refused(pictures, tmp_path):
+    hook = dict(type='CheckpointHook', by_epoch=False, interval=5)
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, default_hooks__checkpoint=hook)
+    with pytest.raises(
+        ValueError, match='goes on from whole epochs only, of 7 updates, but CheckpointHook has interval=5'
+    ):
+        train(cfg)
+    cfg.default_hooks.checkpoint.update(interval=14, max_keep_ckpts=-1)
+    train(cfg)
+    assert sorted(file.name for file in tmp_path.glob('*.pth')) == ['iter_14.pth', 'iter_28.pth']
+
+
+def test_a_run_that_stops_early_keeps_its_last_checkpoint(pictures, tmp_path):
+    cfg = tiny_config(pictures, tmp_path, config=PLAIN, train_cfg__max_epochs=8, default_hooks__checkpoint__interval=5)
+    cfg.custom_hooks = [
+        dict(type='EarlyStoppingHook', monitor='retrieval/MAP@R', rule='less', patience=1, min_delta=99)
+    ]
+    runner = train(cfg)
+    assert runner.epoch < 5
+    assert (tmp_path / f'epoch_{runner.epoch}.pth').is_file()
+    assert (tmp_path / 'last_checkpoint').read_text() == f'epoch_{runner.epoch}.pth'
+    saved = torch.load(tmp_path / f'epoch_{runner.epoch}.pth', weights_only=False)
+    assert (saved['meta']['epoch'], saved['meta']['iter']) == (runner.epoch, runner.iter)
+
+
+def test_epochs_in_a_run_without_them_are_refused_or_named(pictures, tmp_path):
+    cfg = tiny_config(
+        pictures,
+        tmp_path,
+        config=PLAIN,
+        train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=9, val_interval=9),
+        log_level='INFO',
+    )
+    cfg.param_scheduler = dict(type='ExponentialLR', gamma=0.5)
+    with pytest.raises(ValueError, match='CheckpointHook counts epochs, which an IterBasedTrainLoop has not'):
+        train(cfg)
+    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=3)
+    train(cfg)
+    text = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    assert 'Iter(train) [9/9]' in text and 'Epoch(train)' not in text
+    assert never_reached(cfg, 1, 9) == ['ExponentialLR by epoch (the run counts updates: by_epoch=False)']

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+from mmengine.runner import IterBasedTrainLoop
 
 from mmdml.compat.safe_checkpoint import UnsafeCheckpointError, safe_torch_load
 from mmdml.dist import is_main_process, on_main_process
@@ -37,7 +38,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         interval: epochs, or iterations without ``by_epoch``, between two checkpoints.
         by_epoch: count epochs.
         max_keep_ckpts: how many to keep; -1 for all.
-        save_last: save at the end of training, whatever the interval.
+        save_last: save at the end of training, whatever the interval, also where it ends early.
         save_best: metric, or list of metrics, whose best value so far decides on a best checkpoint; 'auto' for the
             first metric. None for no best checkpoint.
         rule: 'greater' or 'less' is better; a list for a list of metrics. None guesses from the metric's name.
@@ -45,7 +46,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         filename_tmpl: name with ``{}`` for the number. Default: ``epoch_{}.pth`` or ``iter_{}.pth``.
 
     Raises:
-        ValueError: for a ``filename_tmpl`` that is no name of a ``.pth`` file with one ``{}``.
+        ValueError: for a ``filename_tmpl`` that is no name of a ``.pth`` file with one ``{}``; before training, for
+            checkpoints inside an epoch of a run by epochs, and for epochs in a run that has none.
         KeyError: if an evaluation does not give the metric of ``save_best``.
         TypeError: at the first checkpoint, if it could not be loaded as data, and so not resumed.
 
@@ -85,6 +87,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def before_train(self, runner) -> None:
         check_sharding(runner)
+        self._check_place(runner)
         self.out_dir = runner.work_dir
         for key in [key for key in runner.message_hub.runtime_info if key.startswith(_PATHS_OF_OTHERS)]:
             runner.message_hub.pop_info(key)
@@ -94,9 +97,39 @@ class CheckpointHook(MMEngineCheckpointHook):
         for best in self._best.values():
             self._announce(runner, 'best_ckpt', best['file'])
 
+    def _check_place(self, runner) -> None:
+        """Refuse checkpoints that a run could not go on from, or that it would not write before its end."""
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
+            if self.by_epoch:
+                raise ValueError(
+                    'CheckpointHook counts epochs, which an IterBasedTrainLoop has not: it would write nothing before '
+                    'the end. Set default_hooks.checkpoint.by_epoch=False and its interval in updates'
+                )
+            return
+        length = len(runner.train_dataloader)
+        if not self.by_epoch and self.interval > 0 and self.interval % length:
+            raise ValueError(
+                f'a run by epochs goes on from whole epochs only, of {length} updates, but CheckpointHook has '
+                f'interval={self.interval} updates: set by_epoch=True, a multiple, or an IterBasedTrainLoop'
+            )
+        if runner.iter % length:
+            raise ValueError(
+                f'the checkpoint was written after {runner.iter:,} updates, inside an epoch of {length}: a run by '
+                'epochs goes on from whole epochs only'
+            )
+
+    def after_train(self, runner) -> None:
+        step = runner.epoch if self.by_epoch else runner.iter
+        # A run may end before its time, as by EarlyStoppingHook.
+        if self.save_last and self.interval > 0 and step and self._kept[-1:] != [step]:
+            self._save_numbered(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
+
     def _save_checkpoint(self, runner) -> None:
         step = runner.epoch + 1 if self.by_epoch else runner.iter + 1
         place = dict(epoch=step, iter=runner.iter) if self.by_epoch else dict(epoch=runner.epoch, iter=step)
+        self._save_numbered(runner, step, place)
+
+    def _save_numbered(self, runner, step: int, place: dict[str, int]) -> None:
         name = self.filename_tmpl.format(step)
         self._kept = sorted({*self._kept, step})
         self._write(runner, name, place, resumable=True)

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from mmdml.dist import get_world_size
 from mmdml.engine.model_of import model_of
-from mmdml.engine.resume import check_facts, check_parts, check_settings, facts_of_run, settings_of_run
+from mmdml.engine.resume import (
+    check_facts,
+    check_parts,
+    check_settings,
+    facts_of_run,
+    follow_new_end,
+    named_schedulers,
+    settings_of_run,
+)
 from mmdml.registry import HOOKS
 
 # Hooks of MMEngine that decide by what happened before, and the attributes in which they remember it.
@@ -36,9 +44,10 @@ class RunStateHook(Hook):
 
     Raises:
         KeyError: when resuming, if the checkpoint lacks the state of a part, or has state of a part that is not there.
-        ValueError: when resuming, if the checkpoint holds weights only, or batch size, number of processes, training
-            images, optimizer, schedules or their settings are not those of the run that wrote it. Other settings that
-            differ, such as those of the loss, hold from then on, with a warning.
+        ValueError: when resuming, if the checkpoint holds weights only; if batch size, number of processes, training
+            images, optimizer, schedules or their settings are not those of the run that wrote it; or if the run is to
+            have another length over which a schedule is stretched. Other settings that differ, such as those of the
+            loss, hold from then on, with a warning.
 
     Config::
 
@@ -46,6 +55,10 @@ class RunStateHook(Hook):
     """
 
     priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        # Schedules of a resumed run that have a step to make up.
+        self._behind: list[int] = []
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
         state = {name: _state_of(part) for name, part in self._parts(runner)}
@@ -65,6 +78,7 @@ class RunStateHook(Hook):
         check_parts(checkpoint, set(parts))
         saved = checkpoint['mmdml']
         check_facts(saved['run'], facts_of_run(runner))
+        self._behind = follow_new_end(_schedules_of(checkpoint), runner.param_schedulers)
         changed = check_settings(saved['settings'], settings_of_run(runner.cfg))
         if changed:
             print_log(changed, 'current', logging.WARNING)
@@ -79,6 +93,12 @@ class RunStateHook(Hook):
         parameters = dict(model_of(runner).named_parameters())
         for name, gradient in saved['gradients'].items():
             parameters[name].grad = gradient
+
+    def before_train(self, runner) -> None:
+        schedulers = list(named_schedulers(runner.param_schedulers).values())
+        for number in self._behind:
+            schedulers[number].step()
+        self._behind = []
 
     @staticmethod
     def _parts(runner) -> Iterator[tuple[str, Any]]:

@@ -1,12 +1,13 @@
 """A large batch through a model in parts, in the memory of one part (GradCache)."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from mmdml.utils.norm_statistics import statistics_kept
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor, size: int, model: nn.Module) -> Tensor:
@@ -33,24 +34,6 @@ def in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor, size: int, m
         return torch.cat([function(part) for part in parts])
 
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), _statistics_kept(model)
+        return nullcontext(), statistics_kept(model)
 
     return torch.cat([checkpoint(function, part, use_reentrant=False, context_fn=contexts) for part in parts])
-
-
-@contextmanager
-def _statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of batch norms as they are."""
-    norms = [
-        (module, module.momentum, module.num_batches_tracked.clone())
-        for module in model.modules()
-        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
-    ]
-    for module, _, _ in norms:
-        module.momentum = 0.0
-    try:
-        yield
-    finally:
-        for module, momentum, number in norms:
-            module.momentum = momentum
-            module.num_batches_tracked.copy_(number)
