@@ -24,6 +24,8 @@ class Rows:
         second_labels: ``(R,)`` int64 class ids of the second parent, for rows mixed from two classes. Default: none.
         shares: ``(R,)`` in [0, 1], how much a mixed row belongs to the class ``labels``; the rest belongs to
             ``second_labels``.
+        num_parents: ``(R,)`` int64, how many of the first views are parents; the others only form no pair with the row.
+            Default: all views are.
 
     Attributes:
         parts: the parts of the embeddings, each with or without a graph; what works row by row can take one after the
@@ -42,6 +44,7 @@ class Rows:
         indices: Tensor | None = None,
         second_labels: Tensor | None = None,
         shares: Tensor | None = None,
+        num_parents: Tensor | None = None,
     ) -> None:
         self.parts = (embeddings,) if isinstance(embeddings, Tensor) else tuple(embeddings)
         for part in self.parts:
@@ -58,6 +61,7 @@ class Rows:
             raise ValueError('second_labels and shares describe a mixed row together: give both or neither')
         self.second_labels = second_labels
         self.shares = shares
+        self.num_parents = num_parents
         number = sum(map(len, self.parts))
         for name, column in self._columns().items():
             if column is not None and len(column) != number:
@@ -65,7 +69,7 @@ class Rows:
 
     def _columns(self) -> dict[str, Tensor | None]:
         """Everything but the embeddings."""
-        names = ('labels', 'views', 'indices', 'second_labels', 'shares')
+        names = ('labels', 'views', 'indices', 'second_labels', 'shares', 'num_parents')
         return {name: getattr(self, name) for name in names}
 
     @functools.cached_property
@@ -126,6 +130,7 @@ class Rows:
             torch.cat([F.pad(part.views, (0, width - part.views.shape[1]), value=-1) for part in parts]),
             torch.cat([part.indices for part in parts]),
             *_mixtures(parts),
+            num_parents=_numbers_of_parents(parts, width),
         )
 
 
@@ -138,3 +143,12 @@ def _mixtures(parts: Sequence[Rows]) -> tuple[Tensor | None, Tensor | None]:
         part.labels.new_ones(len(part), dtype=torch.float32) if part.shares is None else part.shares for part in parts
     ]
     return torch.cat(second), torch.cat(share)
+
+
+def _numbers_of_parents(parts: Sequence[Rows], width: int) -> Tensor | None:
+    """Join ``num_parents``; None if all views of all rows are parents."""
+    if all(part.num_parents is None for part in parts):
+        return None
+    return torch.cat(
+        [torch.full_like(part.labels, width) if part.num_parents is None else part.num_parents for part in parts]
+    )

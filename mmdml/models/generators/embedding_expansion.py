@@ -59,4 +59,5 @@ class EmbeddingExpansion(Generator):
         ]
         views = views_of_parents(anchors, first, second, not self.positives)
         labels = anchors.labels[first]
-        return Rows(torch.cat(points), labels.repeat(self.num_points), views.repeat(self.num_points, 1))
+        labels, views = labels.repeat(self.num_points), views.repeat(self.num_points, 1)
+        return Rows(torch.cat(points), labels, views, num_parents=torch.full_like(labels, 2))

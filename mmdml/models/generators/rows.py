@@ -10,7 +10,9 @@ def directions(anchors: Rows, step: StepContext) -> tuple[Tensor, Tensor]:
     """Return raw rows divided by their length in the space of the learner, and these lengths.
 
     Returns:
-        ``(R, D)`` and ``(R, 1)``, fp32 or better. A learner sees ``scale * z``: neurons of factor 0 do not count.
+        ``(R, D)`` and ``(R, 1)``, fp32 or better. A learner sees ``scale * z``: neurons of factor 0 do not count. Where
+        several slices are active and the whole embedding is trained, rows are taken whole here, while the loss sees
+        each slice at length 1: directions are then those of the loss as far as the slices are equally long.
     """
     raw = anchors.embeddings if anchors.embeddings.dtype.itemsize >= 4 else anchors.embeddings.float()
     length = (raw * scale_of(raw, step)).norm(dim=1, keepdim=True)

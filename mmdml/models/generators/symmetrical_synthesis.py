@@ -49,4 +49,5 @@ class SymmetricalSynthesis(Generator):
         cosine = (unit[mirrored] * unit[axis] * scale_of(unit, step).square()).sum(1, keepdim=True)
         reflections = (2 * cosine * unit[axis] - unit[mirrored]) * length[mirrored]
         views = views_of_parents(anchors, mirrored, axis, not self.positives)
-        return Rows(reflections, anchors.labels[mirrored], views)
+        labels = anchors.labels[mirrored]
+        return Rows(reflections, labels, views, num_parents=torch.full_like(labels, 2))

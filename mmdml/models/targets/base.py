@@ -82,6 +82,9 @@ def _images(anchors: Rows, candidates: Rows) -> Tensor:
     if (own >= 0).all():
         return own
     views = candidates.views
+    if candidates.num_parents is not None:
+        places = torch.arange(views.shape[1], device=views.device)
+        views = views.masked_fill(places >= candidates.num_parents[:, None], -1)
     parents = torch.where(views >= 0, anchors.indices[views.clamp_min(0)], -1)
     first = torch.where(own >= 0, own, parents[:, :1])
     return torch.cat([first, torch.where(own >= 0, -1, parents[:, 1:])], dim=1)

@@ -9,6 +9,7 @@ from tiny import tiny_config, train
 from mmdml.models.heads import EmbeddingHead
 from mmdml.models.necks import IdentityEmbedding
 from mmdml.models.targets import HierarchyTargets, LabelSetTargets
+from mmdml.registry import MODELS
 from mmdml.structures import Progress, Rows, StepContext
 
 LABELS = np.array([0, 0, 1, 2, 3])
@@ -82,6 +83,21 @@ def test_candidates_without_an_image_take_the_mean_of_their_parents():
     orphan.views, orphan.indices = torch.full((3, 1), -1), torch.full((3,), -1)
     with pytest.raises(ValueError, match='needs an image or a parent of each candidate'):
         targets(anchors, orphan)
+
+
+@pytest.mark.parametrize('generator', ['EmbeddingExpansion', 'SymmetricalSynthesis'])
+@pytest.mark.parametrize('positives', [True, False])
+def test_a_row_between_two_has_the_targets_of_these_two_and_not_of_its_class(generator, positives):
+    cells, labels = np.array(['a', 'a', 'b', 'b', 'a', 'c']), np.array([0, 0, 0, 0, 1, 1])
+    targets = LabelSetTargets(measure='jaccard')
+    targets.read_columns(labels, dict(labels=cells))
+    raw = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    anchors = Rows.of_batch(raw, torch.tensor(labels), torch.arange(6))
+    made = MODELS.build(dict(type=generator, positives=positives))(anchors, StepContext(Progress(0, 10, 10)))
+    found = targets(anchors, Rows.cat([anchors, made]))[:, len(anchors) :]
+    for column, (first, second) in enumerate(made.views[:, :2].tolist()):
+        expected = [(float(cell == cells[first]) + float(cell == cells[second])) / 2 for cell in cells]
+        assert found[:, column].tolist() == expected
 
 
 def test_a_head_trains_on_them_with_memory_and_refuses_a_loss_that_cannot():
