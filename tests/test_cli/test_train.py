@@ -97,7 +97,7 @@ def test_a_folder_becomes_a_model_that_is_scored_resumed_and_never_overwritten(p
         "_base_ = ['mmdml::recommended/frozen_backbone.py']\ncustom_hooks = [dict(type='EMAHook', momentum=1e-6)]\n"
     )
     run(*train, '--recipe', 'average.py')
-    averaged = torch.load(tmp_path / 'runs/my photos-3/weights.pth', weights_only=True)
+    averaged = torch.load(tmp_path / 'runs/my photos-3/weights.pth', weights_only=True)['state_dict']
     checkpoint = torch.load(tmp_path / 'runs/my photos-3/training/epoch_2.pth', weights_only=False)['state_dict']
     assert any(name.startswith('neck.') for name in checkpoint)
     for name in (each for each in checkpoint if each.startswith('neck.')):

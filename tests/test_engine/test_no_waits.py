@@ -70,8 +70,8 @@ ON_THE_HOST = {
     ('engine/hooks/finite_loss_hook.py', '_look'),
     # Clusters of images are drawn and kept on the host.
     ('engine/hooks/division_hook.py', 'learner_of_step'),
-    # MMEngine's EMAHook counts its steps there.
-    ('engine/runner.py', 'train'),
+    # MMEngine's average counts its steps there.
+    ('engine/hooks/ema_hook.py', 'after_train_iter'),
 }
 if DEVICE != 'cpu':
     # Reads of the host are seen as such; what is left is a device that checks no condition by itself.

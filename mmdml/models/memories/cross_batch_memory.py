@@ -70,7 +70,7 @@ class CrossBatchMemory(BaseModule):
             self._queues, self._learners = {}, learners
         queue, width = self._queues.get(key), anchors.embeddings.shape[1]
         if queue is None or queue.columns['embeddings'].shape[1] != width:
-            queue = self._queues[key] = _Queue.empty(self.size, width)
+            queue = self._queues[key] = _Queue.empty(self.size, width, anchors.embeddings.device)
         queue.to(anchors.embeddings.device)
         rows, born = queue.rows()
         self._ages = (progress.iter - born).float()
@@ -116,9 +116,9 @@ class _Queue:
         self.position = position
 
     @classmethod
-    def empty(cls, size: int, width: int) -> '_Queue':
-        numbers = {name: torch.zeros(size, dtype=torch.int64) for name in ('labels', 'indices', 'born')}
-        return cls({'embeddings': torch.zeros(size, width), **numbers})
+    def empty(cls, size: int, width: int, device: torch.device) -> '_Queue':
+        numbers = {name: torch.zeros(size, dtype=torch.int64, device=device) for name in ('labels', 'indices', 'born')}
+        return cls({'embeddings': torch.zeros(size, width, device=device), **numbers})
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> '_Queue':
