@@ -47,16 +47,16 @@ train_dataloader = dict(
     sampler=dict(type='PKSampler', batch_size=batch_size, images_per_class=images_per_class, num_batches=15),
     dataset=dict(**rows, split='train'),
 )
-# Without held-out classes nothing is scored in the training, and a test scores the training pictures.
-test_dataloader = dict(
+# Without held-out classes this scores the training pictures; mmdml train FOLDER then scores none.
+val_dataloader = dict(
     **loader,
     batch_size=512,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(**rows, split='val' if val_classes else 'train', test_mode=True),
 )
-val_dataloader = test_dataloader if val_classes else None
-test_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
-val_evaluator = test_evaluator if val_classes else None
+test_dataloader = val_dataloader
+val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
+test_evaluator = val_evaluator
 
 model = dict(
     type='ImageEmbedder',
@@ -68,7 +68,7 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(type='Adam', lr=lr, weight_decay=1e-5))
 param_scheduler = dict(type='CosineAnnealingLR', T_max=epochs, eta_min_ratio=0.01)
 train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=epochs)
-val_cfg = dict() if val_classes else None
+val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(checkpoint=dict(interval=epochs))
 auto_scale_lr = dict(base_batch_size=64)

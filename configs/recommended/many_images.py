@@ -60,16 +60,16 @@ train_dataloader = dict(
     sampler=dict(type='PKSampler', batch_size=batch_size, images_per_class=images_per_class),
     dataset=dict(**data, **held_out, split='train', pipeline=train_pipeline),
 )
-# Without held-out classes nothing is scored in the training, and a test scores the training pictures.
-test_dataloader = dict(
+# Without held-out classes this scores the training pictures; mmdml train FOLDER then scores none.
+val_dataloader = dict(
     **loader,
     batch_size=batch_size,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(**data, **held_out, split='val' if val_classes else 'train', test_mode=True, pipeline=test_pipeline),
 )
-val_dataloader = test_dataloader if val_classes else None
-test_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
-val_evaluator = test_evaluator if val_classes else None
+test_dataloader = val_dataloader
+val_evaluator = dict(type='RetrievalMetric', recall_at=(1, 2, 4, 8))
+test_evaluator = val_evaluator
 
 load_from = weights
 model = dict(
@@ -87,7 +87,7 @@ optim_wrapper = dict(
 )
 param_scheduler = dict(type='CosineAnnealingLR', T_max=epochs, convert_to_iter_based=True)  # down to 0 at the end
 train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=max(1, epochs // 5))
-val_cfg = dict() if val_classes else None
+val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=64)
 randomness = dict(seed=seed)

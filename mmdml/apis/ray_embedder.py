@@ -46,10 +46,10 @@ class RayEmbedder:
         for at, value in enumerate(values):
             if isinstance(value, bytearray | memoryview):
                 value = bytes(value)
-            if not isinstance(value, str | bytes | np.ndarray | Image.Image):
+            if not isinstance(value, str | os.PathLike | bytes | np.ndarray | Image.Image):
                 reasons[at] = f'it is neither a path nor a picture, but {type(value).__name__}'
                 continue
-            if isinstance(value, str) and os.path.isdir(value):
+            if isinstance(value, str | os.PathLike) and os.path.isdir(value):
                 reasons[at] = 'it is a folder'
                 continue
             try:

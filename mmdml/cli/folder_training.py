@@ -211,7 +211,9 @@ def _config(run: Path, resume: bool) -> Config:
     watch_config(cfg)
     cfg.launcher, cfg.work_dir = 'none', str(run / _TRAINING)
     # A run that was stopped before its first checkpoint, as while its pictures were embedded, begins at the start.
-    cfg.resume = resume and bool(CheckpointFolder(cfg.work_dir).numbered())
+    hook = cfg.default_hooks.checkpoint
+    template = hook.get('filename_tmpl') or ('epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth')
+    cfg.resume = resume and bool(CheckpointFolder(cfg.work_dir, template).numbered())
     if cfg.resume:
         cfg.load_from = None
     if cfg.val_classes:

@@ -21,6 +21,8 @@ def _wrap_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
     from mmdml.utils.norm_statistics import statistics_kept
 
     def contexts() -> tuple[Any, Any]:
-        return nullcontext(), statistics_kept(forward.__self__)
+        # Of a part whose forward is no method of it nothing is known.
+        part = getattr(forward, '__self__', None)
+        return nullcontext(), nullcontext() if part is None else statistics_kept(part)
 
     return lambda *inputs, **options: checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **options)

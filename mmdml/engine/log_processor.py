@@ -23,7 +23,8 @@ class FreshLogProcessor(LogProcessor):
     def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
         hub = runner.message_hub
         # Otherwise a run without epochs is logged as one of a single epoch.
-        self.by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop) if mode == 'train' else self.by_epoch
+        if mode == 'train' and isinstance(runner.train_loop, IterBasedTrainLoop):
+            self.by_epoch = False
         seen, scalars = hub.runtime_info.get(_SEEN, {}), hub.log_scalars
         # A history of full length has no count of its values any more.
         counts = {tag: len(buffer.data[0]) for tag, buffer in scalars.items()}

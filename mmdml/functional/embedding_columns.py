@@ -68,8 +68,7 @@ def checked_columns(path: str, columns: Columns) -> Columns:
             checked[name] = _keys(path, name, columns[name])
     for name in columns:
         if name.startswith(COLUMN_PREFIX):
-            values = plain_bytes(columns[name])
-            checked[name] = _keys(path, name, values) if values.dtype.kind == 'S' else columns[name]
+            checked[name] = _as_texts(columns[name])
     names = columns.get('class_names')
     if names is not None and names.ndim != 1:
         raise ValueError(f'{path}: class_names must be a vector of names, got shape {names.shape}')
@@ -77,6 +76,16 @@ def checked_columns(path: str, columns: Columns) -> Columns:
     if model_hash is not None and model_hash.ndim:
         raise ValueError(f'{path}: model_hash must be one text, got shape {model_hash.shape}')
     return checked
+
+
+def _as_texts(values: np.ndarray) -> np.ndarray:
+    """Bytes of a further column as texts if that is what they are; others, such as hashes, as they are."""
+    if values.dtype.kind != 'S' and not (values.dtype == object and all(isinstance(each, bytes) for each in values)):
+        return values
+    try:
+        return np.array([bytes(each).decode() for each in values.tolist()], dtype=np.str_)
+    except UnicodeDecodeError:
+        return values
 
 
 def role_numbers(path: str, roles: np.ndarray) -> np.ndarray:

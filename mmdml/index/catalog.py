@@ -171,8 +171,10 @@ class Catalog:
         """The connection; a new one where the file has changed under a connection that does not see it."""
         is_fixed = self._unchanged is not None and not self._connection.in_transaction
         if is_fixed and file_state(self.path) != self._unchanged:
+            # The old one goes when the new one is there: a file that is just being written can be opened later.
+            connection, unchanged = connect(self.path, write=False)
             self._connection.close()
-            self._connection, self._unchanged = connect(self.path, write=False)
+            self._connection, self._unchanged = connection, unchanged
             self._changes += 1
         return self._connection
 

@@ -76,16 +76,26 @@ def connect(path: Path, write: bool) -> tuple[sqlite3.Connection, FileState | No
     # A name may hold any byte, also those that mean something in an address.
     address = f'file:{quote(os.fsencode(path.absolute()))}?mode={"rw" if write else "ro"}'
     options = dict(uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        return _opened(address, options), None
+    except sqlite3.OperationalError:
+        # In a folder that cannot be written to, SQLite's own files beside the database cannot be made.
+        if write:
+            raise
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f'{printable(path)} is no catalog of a store: {error}') from None
+    try:
+        return _opened(f'{address}&immutable=1', options), before
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f'{printable(path)} is no catalog of a store: {error}') from None
+
+
+def _opened(address: str, options: dict[str, Any]) -> sqlite3.Connection:
+    """Open a database and read of it."""
     database = sqlite3.connect(address, **options)
     try:
         database.execute('SELECT count(*) FROM sqlite_master').fetchone()
-    except sqlite3.OperationalError:
-        # In a folder that cannot be written to, SQLite's own files beside the database cannot be made.
+    except sqlite3.Error:
         database.close()
-        if write:
-            raise
-        return sqlite3.connect(f'{address}&immutable=1', **options), before
-    except sqlite3.DatabaseError as error:
-        database.close()
-        raise ValueError(f'{printable(path)} is no catalog of a store: {error}') from None
-    return database, None
+        raise
+    return database

@@ -387,6 +387,7 @@ def test_a_run_that_stops_early_keeps_its_last_checkpoint(pictures, tmp_path):
     assert (tmp_path / 'last_checkpoint').read_text() == f'epoch_{runner.epoch}.pth'
     saved = torch.load(tmp_path / f'epoch_{runner.epoch}.pth', weights_only=False)
     assert (saved['meta']['epoch'], saved['meta']['iter']) == (runner.epoch, runner.iter)
+    assert saved['mmdml']['hook.ResumedEvaluationHook'] == {'due': False}
 
 
 def test_epochs_in_a_run_without_them_are_refused_or_named(pictures, tmp_path):

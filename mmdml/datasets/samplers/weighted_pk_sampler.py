@@ -116,7 +116,7 @@ class WeightedPKSampler(PKSampler):
             left = len(chosen) - place
             equal, more = divmod(missing, left)
             # What equal parts leave over goes to each with the same probability.
-            part = min(len(members), equal + int(rng.random() * left < more))
+            part = min(len(members), equal + int(more > 0 and rng.random() * left < more))
             taken.append(members[np.argsort(-keys[members])[:part]])
             missing -= part
         return rng.permutation(np.concatenate(taken))

@@ -60,7 +60,7 @@ class RandomAffine(BaseTransform):
         self.shear = shear
         self.fill = fill
         # OpenCV takes one number for the first channel only.
-        self._border = (fill,) * 4 if isinstance(fill, int) else tuple(fill)
+        self._border = (fill,) * 4 if isinstance(fill, int | float) else tuple(fill)
         self.interpolation = interpolation
         low = [-degrees, -shear, self.scale[0], -translate, -translate]
         high = [degrees, shear, self.scale[1], translate, translate]

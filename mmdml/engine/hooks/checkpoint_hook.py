@@ -31,7 +31,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     names, are ever removed: a path that comes back in a checkpoint is not trusted.
 
     A checkpoint is saved before the evaluation of its epoch, which is repeated when a run resumes from it
-    (:class:`~mmdml.engine.hooks.ResumedEvaluationHook`). A best checkpoint holds the weights without the optimizer's
+    (:class:`~mmdml.engine.hooks.ResumedEvaluationHook`); only that of a run that an evaluation has ended comes after it.
+    A best checkpoint holds the weights without the optimizer's
     state: it is for testing and fine-tuning, not for resuming.
 
     Args:
@@ -100,14 +101,14 @@ class CheckpointHook(MMEngineCheckpointHook):
     def _check_place(self, runner) -> None:
         """Refuse checkpoints that a run could not go on from, or that it would not write before its end."""
         if isinstance(runner.train_loop, IterBasedTrainLoop):
-            if self.by_epoch:
+            if self.by_epoch and self.interval > 0:
                 raise ValueError(
                     'CheckpointHook counts epochs, which an IterBasedTrainLoop has not: it would write nothing before '
                     'the end. Set default_hooks.checkpoint.by_epoch=False and its interval in updates'
                 )
             return
         length = len(runner.train_dataloader)
-        if not self.by_epoch and self.interval > 0 and self.interval % length:
+        if not self.by_epoch and 0 < self.interval < runner.max_iters and self.interval % length:
             raise ValueError(
                 f'a run by epochs goes on from whole epochs only, of {length} updates, but CheckpointHook has '
                 f'interval={self.interval} updates: set by_epoch=True, a multiple, or an IterBasedTrainLoop'

@@ -39,7 +39,9 @@ class ResumedEvaluationHook(Hook):
 
     def run_state(self) -> dict[str, Any]:
         """Whether an evaluation follows this checkpoint."""
-        return {'due': self._loop is not None and _evaluates_after_step(self._loop)}
+        loop = self._loop
+        # A run that stopped early has been evaluated where it stopped.
+        return {'due': loop is not None and not loop.stop_training and _evaluates_after_step(loop)}
 
     def load_run_state(self, state: dict[str, Any]) -> None:
         """Remember it until training starts."""

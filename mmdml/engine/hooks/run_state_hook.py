@@ -78,8 +78,8 @@ class RunStateHook(Hook):
         check_parts(checkpoint, set(parts))
         saved = checkpoint['mmdml']
         check_facts(saved['run'], facts_of_run(runner))
-        self._behind = follow_new_end(_schedules_of(checkpoint), runner.param_schedulers)
         changed = check_settings(saved['settings'], settings_of_run(runner.cfg))
+        self._behind = follow_new_end(_schedules_of(checkpoint), runner.param_schedulers)
         if changed:
             print_log(changed, 'current', logging.WARNING)
         for name, part in parts.items():

@@ -47,8 +47,8 @@ class CrossBatchMemory(BaseModule):
         self.size = size
         self.start = start
         self._queues: dict[int, _Queue] = {}
-        # Of how many learners the queues are; 1 for the whole embedding.
-        self._learners = 1
+        # Of how many learners the queues are, 1 for the whole embedding; None where early checkpoints do not say.
+        self._learners: int | None = 1
         self._ages: Tensor | None = None
 
     @torch.no_grad()
@@ -65,9 +65,10 @@ class CrossBatchMemory(BaseModule):
         if progress.iter < self.first_step(progress):
             return None
         key, learners = (-1, 1) if step.learner is None else (step.learner.index, step.learner.of)
-        if learners != self._learners:
+        if self._learners not in (None, learners):
             # Rows of another stage are of other learners, or of long ago.
-            self._queues, self._learners = {}, learners
+            self._queues = {}
+        self._learners = learners
         queue, width = self._queues.get(key), anchors.embeddings.shape[1]
         if queue is None or queue.columns['embeddings'].shape[1] != width:
             queue = self._queues[key] = _Queue.empty(self.size, width, anchors.embeddings.device)
@@ -89,7 +90,8 @@ class CrossBatchMemory(BaseModule):
 
     def run_state(self) -> dict[str, Any]:
         """Queues by learner and the number of learners, plain tensors and numbers."""
-        return {'learners': self._learners} | {str(key): queue.state() for key, queue in self._queues.items()}
+        learners = {} if self._learners is None else {'learners': self._learners}
+        return learners | {str(key): queue.state() for key, queue in self._queues.items()}
 
     def load_run_state(self, state: dict[str, Any]) -> None:
         """Continue with saved queues.
@@ -97,7 +99,7 @@ class CrossBatchMemory(BaseModule):
         Raises:
             ValueError: if they have another size.
         """
-        self._queues, self._learners = {}, state['learners']
+        self._queues, self._learners = {}, state.get('learners')
         for key, saved in state.items():
             if key == 'learners':
                 continue

@@ -195,6 +195,9 @@ def test_state_is_plain_data_and_continues_as_if_uninterrupted():
         assert again.diagnostics() == whole.diagnostics()
     with pytest.raises(ValueError, match='has size=4, but the checkpoint has queues of 6 rows'):
         CrossBatchMemory(size=4).load_run_state(whole.run_state())
+    # Early checkpoints do not say of how many learners the queues are.
+    again.load_run_state({key: value for key, value in whole.run_state().items() if key != 'learners'})
+    assert len(again(batch(7), step_at(7))) == 6
 
 
 def test_a_resumed_run_is_bit_equal(pictures, tmp_path):
