@@ -31,9 +31,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     names, are ever removed: a path that comes back in a checkpoint is not trusted.
 
     A checkpoint is saved before the evaluation of its epoch, which is repeated when a run resumes from it
-    (:class:`~mmdml.engine.hooks.ResumedEvaluationHook`); only that of a run that an evaluation has ended comes after it.
-    A best checkpoint holds the weights without the optimizer's
-    state: it is for testing and fine-tuning, not for resuming.
+    (:class:`~mmdml.engine.hooks.ResumedEvaluationHook`); that of a run which an evaluation has ended comes after it. A
+    best checkpoint holds the weights alone: it is for testing and fine-tuning, not for resuming.
 
     Args:
         interval: epochs, or iterations without ``by_epoch``, between two checkpoints.
