@@ -263,9 +263,13 @@ def test_the_store_loads_no_torch():
 
 def test_a_reader_that_cannot_write_beside_the_database_sees_what_is_committed_later(filled):
     code = f"""
-import os, writer
+import os, tempfile, writer
 from mmdml.index import LocalStore
 query = writer.vectors_of([25])
+# All modules are imported while the packages can be read.
+with tempfile.TemporaryDirectory() as place, LocalStore.open(place, writer.DIMENSIONS, 'model', write=True) as store:
+    store.add(query, [writer.item_of(25)])
+    store.search(query, k=1), list(store.rows())
 if os.getuid() == 0:  # whom no folder refuses
     os.setuid(65534)
 with LocalStore.open({str(filled)!r}) as store:
