@@ -15,8 +15,8 @@ from .window_attention import count_pictures_by_whole_numbers
 
 __all__ = [
     'after_import',
-    'compute_parts_again',
     'check_distributions',
+    'compute_parts_again',
     'count_pictures_by_whole_numbers',
     'define_missing_operators',
     'drop_debug_prints',

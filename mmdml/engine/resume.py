@@ -165,7 +165,7 @@ def follow_new_end(states: list[dict[str, Any]], schedulers: Any) -> list[int]:
         ValueError: a schedule is stretched over the run, so that it would have gone another way from its beginning.
     """
     behind, stretched = [], []
-    for number, (state, scheduler) in enumerate(zip(states, named_schedulers(schedulers).values(), strict=True)):
+    for number, (state, scheduler) in enumerate(zip(states, all_schedulers(schedulers), strict=True)):
         now = scheduler.state_dict()
         lengths = [name for name in _LENGTHS if state.get(name) != now.get(name)]
         stretched += [f'{type(scheduler).__name__}.{name}: {state.get(name)} then, {now[name]} now' for name in lengths]
@@ -184,14 +184,10 @@ def follow_new_end(states: list[dict[str, Any]], schedulers: Any) -> list[int]:
     return behind
 
 
-def named_schedulers(schedulers: Any) -> dict[str, Any]:
-    """Return the schedules of a run, of one optimizer or of several by name, by their places in the config."""
-    parts = schedulers.items() if isinstance(schedulers, dict) else [('', schedulers or [])]
-    return {
-        '.'.join(filter(None, ('param_scheduler', name, str(number)))): each
-        for name, part in parts
-        for number, each in enumerate(part)
-    }
+def all_schedulers(schedulers: Any) -> list[Any]:
+    """Return the schedules of a run in one list, those of one optimizer or of several by name."""
+    parts = schedulers.values() if isinstance(schedulers, dict) else [schedulers or []]
+    return [each for part in parts for each in part]
 
 
 def _optimizers(wrapper: OptimWrapper | OptimWrapperDict) -> str:

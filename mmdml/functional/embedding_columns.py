@@ -83,7 +83,7 @@ def _as_texts(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind != 'S' and not (values.dtype == object and all(isinstance(each, bytes) for each in values)):
         return values
     try:
-        return np.array([bytes(each).decode() for each in values.tolist()], dtype=np.str_)
+        return np.array([each.decode() for each in values.tolist()], dtype=np.str_)
     except UnicodeDecodeError:
         return values
 

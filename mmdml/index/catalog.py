@@ -51,6 +51,7 @@ class Catalog:
     @property
     def change(self) -> tuple[int, int]:
         """A value that differs after any change of the rows, by this process or another."""
+        # First: a new connection counts as a change.
         version = self._database.execute('PRAGMA data_version').fetchone()[0]
         return self._changes, version
 

@@ -126,12 +126,11 @@ class MilvusStore(VectorStore):
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
         params = dict(_INDEXES[self._facts['structure']][2])
-        if 'ef' in params:
+        if params:
             params['ef'] = max(params['ef'], k)  # of fewer candidates there are not k best
         options = dict(metric_type='IP', params=params)
         with errors_of(self.address):
-            fitting = self.count(where) if 'ef' in params else None
-            if fitting is not None and where and fitting <= _FEW:
+            if params and where and self.count(where) <= _FEW:
                 return self._exact(queries, k, condition)
             for start in range(0, len(queries), _QUERIES):
                 part = queries[start : start + _QUERIES].tolist()
@@ -142,8 +141,8 @@ class MilvusStore(VectorStore):
                     hits = sorted(((hit['distance'], hit['id']) for hit in hits), key=lambda hit: (-hit[0], hit[1]))
                     scores[query, : len(hits)] = [score for score, _ in hits]
                     ids[query, : len(hits)] = [id for _, id in hits]
-            short = (ids >= 0).sum(1) < min(k, fitting or 0)
-            if short.any():
+            short = ids[:, -1] < 0
+            if params and short.any():
                 scores[short], ids[short] = self._exact(queries[short], k, condition)
         return Neighbors(scores, ids)
 

@@ -107,9 +107,9 @@ def open_images(
         # Pixels that the dataset holds in memory need no file, nor do the bytes of a part of one.
         if 'img' in info:
             return path, ''
-        return path, _problem_of(info['img_bytes'], max_pixels) if 'img_bytes' in info else image_problem(
-            path, max_pixels
-        )
+        if 'img_bytes' in info:
+            return path, _problem_of(info['img_bytes'], max_pixels)
+        return path, image_problem(path, max_pixels)
 
     broken = []
     # OpenCV decodes outside Python's lock, so threads are enough.

@@ -39,7 +39,9 @@ class EMAHook(_EMAHook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        # With update_buffers=True what is no real number, such as how many learners there are, would stay as it began.
+        if not self.ema_model.update_buffers:
+            return  # then all buffers are copied
+        # What is no real number, such as how many learners there are, would stay as it began.
         for copied, buffer in zip(self.ema_model.module.buffers(), self.src_model.buffers(), strict=True):
             if not buffer.is_floating_point():
                 copied.copy_(buffer)

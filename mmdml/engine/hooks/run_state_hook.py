@@ -13,12 +13,12 @@ from torch import Tensor
 from mmdml.dist import get_world_size
 from mmdml.engine.model_of import model_of
 from mmdml.engine.resume import (
+    all_schedulers,
     check_facts,
     check_parts,
     check_settings,
     facts_of_run,
     follow_new_end,
-    named_schedulers,
     settings_of_run,
 )
 from mmdml.registry import HOOKS
@@ -95,9 +95,8 @@ class RunStateHook(Hook):
             parameters[name].grad = gradient
 
     def before_train(self, runner) -> None:
-        schedulers = list(named_schedulers(runner.param_schedulers).values())
         for number in self._behind:
-            schedulers[number].step()
+            all_schedulers(runner.param_schedulers)[number].step()
         self._behind = []
 
     @staticmethod
