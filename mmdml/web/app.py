@@ -21,7 +21,7 @@ from mmdml.web.decoder import Decoder
 from mmdml.web.galleries import Gallery
 from mmdml.web.marks import Marks
 from mmdml.web.pages import Pages
-from mmdml.web.security import Security
+from mmdml.web.security import Security, check_token
 from mmdml.web.service import Service
 from mmdml.web.uploads import DEFAULT_LIMITS, UploadLimits
 
@@ -45,8 +45,10 @@ def create_app(
         decoder: decodes pictures. Default: one with its own bounds.
 
     Raises:
-        ValueError: no gallery, or two of one name; a file that holds something else than marks.
+        ValueError: no gallery, or two of one name; a file that holds something else than marks; a token that is empty
+            or no ASCII.
     """
+    check_token(token)
     service = Service(galleries, decoder or Decoder(), Marks(marks))
     templates = Jinja2Templates(_HERE / 'templates')
     templates.env.trim_blocks = templates.env.lstrip_blocks = True

@@ -33,6 +33,16 @@ LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 _COOKIE = 'mmdml_token'
 
 
+def check_token(token: str | None) -> None:
+    """Check what requests must bring, before the server starts: it builds :class:`Security` at the first request.
+
+    Raises:
+        ValueError: the token is empty, as of a variable that is not set, or cannot stand in a header.
+    """
+    if token is not None and not re.fullmatch('[!-~]+', token):
+        raise ValueError('a token must have one or more letters, digits or signs of ASCII, and no blanks')
+
+
 class Security:
     """Wrap an application with headers, the token, and the refusal of other pages' requests.
 
@@ -43,14 +53,9 @@ class Security:
         app: what answers.
         token: that a request must bring, as a cookie, as ``Authorization: Bearer TOKEN`` or, at first, as
             ``?token=TOKEN``; None for none.
-
-    Raises:
-        ValueError: the token is empty, as of a variable that is not set, or cannot stand in a header.
     """
 
     def __init__(self, app: ASGIApp, token: str | None = None) -> None:
-        if token is not None and not re.fullmatch('[!-~]+', token):
-            raise ValueError('a token must have one or more letters, digits or signs of ASCII, and no blanks')
         self.app, self.token = app, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,8 +8,7 @@ from serving import serving
 
 from mmdml.index import LocalStore
 from mmdml.web import Gallery, create_app
-from mmdml.web.security import Security
-from mmdml.web.server import page_address
+from mmdml.web.server import page_address, serve
 
 
 @pytest.fixture(scope='module')
@@ -65,9 +64,12 @@ def test_only_what_brings_the_token_is_answered(embed, store_folder, tmp_path):
 
 
 @pytest.mark.parametrize('token', ['', ' ', 'a b', '密码', 'a\n'])
-def test_a_token_that_is_empty_or_no_ascii_is_refused(token):
-    with pytest.raises(ValueError, match='a token must have one or more letters'):
-        Security(None, token)
+def test_a_token_that_is_empty_or_no_ascii_is_refused_before_the_server_starts(embed, store_folder, tmp_path, token):
+    with (
+        LocalStore.open(store_folder) as store,
+        pytest.raises(ValueError, match='a token must have one or more letters'),
+    ):
+        serve([Gallery('toys', store, embed)], port=0, token=token, marks=tmp_path / 'marks.db')
 
 
 @pytest.mark.parametrize('token', ['Zq+8/w==', 'p&ss', 'a#b', '50%41;"'])
