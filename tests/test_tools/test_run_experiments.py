@@ -32,7 +32,7 @@ spec.loader.exec_module(driver)
 
 # Two epochs of five iterations. Seed 13 fails; `wait_for` makes the first attempt stop after epoch 1 and hang there.
 TRAIN = """
-import json, os, shutil, sys, time
+import json, os, shutil, signal, sys, time
 from pathlib import Path
 
 arguments = sys.argv[1:]
@@ -56,6 +56,8 @@ with open(logs / 'scalars.json', 'a') as log:
             os._exit(137)
         print(json.dumps({'retrieval/Recall@1': score, 'time': 0.1, 'step': epoch}), file=log)
         if 'hang' in options and first_epoch == 1:
+            # Like a training that ends its workers first.
+            signal.signal(signal.SIGTERM, lambda *_: (time.sleep(float(options['hang'])), os._exit(143)))
             (work_dir / 'pid').write_text(str(os.getpid()))
             time.sleep(60)
 """
@@ -278,6 +280,33 @@ def test_a_failed_run_is_reported_and_the_others_go_on(project, capsys):
     )
 
 
+def test_rows_that_cannot_be_written_are_named_and_the_next_call_writes_them(project, capsys):
+    write_plan(project)
+    path = project / 'train.py'
+    path.write_text(TRAIN + "\nPath('results.csv').write_text('<<<<<<< HEAD')\n")
+    assert run_driver() == 1
+    printed = capsys.readouterr().out.splitlines()[-2:]
+    assert all(f'FAILED    first config.py seed={seed}: results.csv, line 1' in printed[seed] for seed in (0, 1))
+    path.write_text(TRAIN)
+    Path('results.csv').unlink()
+    assert run_driver() == 0
+    assert [row['retrieval/Recall@1'] for row in read_rows('results.csv')] == ['20.0', '21.0']
+
+
+def test_a_csv_that_cannot_be_written_is_named_before_anything_is_run(project, capsys):
+    write_plan(project)
+    assert run_driver('--csv', '/proc/results.csv') == 2
+    assert capsys.readouterr().err.startswith('error: the output /proc/results.csv cannot be written')
+    assert not Path('runs').exists()
+
+
+def test_folders_that_cannot_be_made_fail_by_name(project, capsys):
+    write_plan(project)
+    Path('runs').write_text('')
+    assert run_driver() == 1
+    assert 'FAILED    first config.py seed=1: [Errno 20] Not a directory' in capsys.readouterr().out
+
+
 def test_dry_run_starts_nothing(project, capsys):
     write_plan(project, estimate_minutes=30)
     assert run_driver('--dry-run', '--jobs', '2') == 0
@@ -286,7 +315,7 @@ def test_dry_run_starts_nothing(project, capsys):
 
 
 def test_interrupted_driver_stops_its_children_and_goes_on_from_the_checkpoint(project):
-    write_plan(project, seeds=[4], options={'hang': 1})
+    write_plan(project, seeds=[4], options={'hang': 0})
     process = subprocess.Popen(
         [sys.executable, SCRIPT, 'plan.yml', '--train-script', 'train.py'],
         env={**os.environ, 'PYTHONPATH': str(SCRIPT.parents[2])},
@@ -297,7 +326,7 @@ def test_interrupted_driver_stops_its_children_and_goes_on_from_the_checkpoint(p
         time.sleep(0.05)
     # Another driver does not touch a run that is being trained.
     assert driver.run_all(load_plan('plan.yml').runs, Path('runs'), Path('results.csv'), 1, Path('train.py')) == [
-        'first config.py seed=4 hang=1: another process is training it'
+        'first config.py seed=4 hang=0: another process is training it'
     ]
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
@@ -309,6 +338,46 @@ def test_interrupted_driver_stops_its_children_and_goes_on_from_the_checkpoint(p
     assert (float(row['retrieval/Recall@1']), row['updates']) == (24.0, '10')
     first, second = sorted(project.glob('runs/*/attempt_*.log'))
     assert '--resume' not in first.read_text() and '--resume' in second.read_text()
+
+
+@pytest.mark.parametrize('fork', [False, True])
+def test_a_second_interruption_leaves_no_training_behind(project, fork):
+    write_plan(project, seeds=[4, 5], options={'hang': 1})
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, 'plan.yml', '--train-script', 'train.py', '--jobs', '2', *['--fork'] * fork],
+        env={**os.environ, 'PYTHONPATH': str(SCRIPT.parents[2])},
+    )
+    deadline = time.time() + 60
+    while len(pids := list(project.glob('runs/*/pid'))) < 2:
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    assert process.wait(30) == 130
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
+
+
+def test_an_interruption_while_a_run_is_started_ends_it(project, monkeypatch):
+    write_plan(project, seeds=[4], options={'hang': 0})
+    started = []
+
+    class Started(driver.Job):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            started.append(self.process)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(driver, 'Job', Started)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert run_driver() == 130
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert len(started) == 1 and started[0].poll() is not None
 
 
 def test_a_changed_config_is_reported_and_never_resumes_old_checkpoints(project, capsys):
@@ -371,6 +440,22 @@ def test_concurrent_appends_lose_no_row_and_add_columns_for_new_metrics(tmp_path
             str(number) if each == number % 3 else '' for each in range(3)
         ]
     assert [path.name] == os.listdir(tmp_path)
+
+
+def test_writers_by_a_link_and_by_the_file_lose_no_row(tmp_path):
+    for folder in ('here', 'there'):
+        (tmp_path / folder).mkdir()
+    (tmp_path / 'there/results.csv').symlink_to(tmp_path / 'here/results.csv')
+    context = multiprocessing.get_context('fork')
+    writers = [
+        context.Process(target=_append_many, args=(tmp_path / folder / 'results.csv', start))
+        for folder, start in (('here', 0), ('there', 10))
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(int(row['seed']) for row in read_rows(tmp_path / 'here/results.csv')) == list(range(20))
 
 
 def test_a_run_is_recorded_once(tmp_path):
@@ -587,7 +672,7 @@ def test_forked_runs_leave_the_rows_and_logs_of_started_ones(project, capfd):
 
 
 def test_an_interrupted_driver_stops_its_forks(project):
-    write_plan(project, seeds=[4], options={'hang': 1})
+    write_plan(project, seeds=[4], options={'hang': 0})
     process = subprocess.Popen(
         [sys.executable, SCRIPT, 'plan.yml', '--train-script', 'train.py', '--fork'],
         env={**os.environ, 'PYTHONPATH': str(SCRIPT.parents[2])},

@@ -155,8 +155,8 @@ def append_row(path: str | Path, row: dict[str, Any], replace: bool = False) -> 
     Returns:
         False, and nothing is written, if the CSV already holds this run.
     """
-    path = Path(path)
-    with locked_folder(path.parent):
+    # Writers that name the file by a link wait for the same lock.
+    with locked_folder(Path(os.path.realpath(path)).parent):
         rows = read_rows(path, may_be_empty=True)
         if replace:
             rows = [old for old in rows if old['run'] != row['run'] or old['config_hash'] == row['config_hash']]

@@ -14,15 +14,15 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from forked_process import import_everything
 from results import append_row, estimate_seconds, read_rows
 from training_job import Job
 
 from experiments import Run, config_hash, load_plan, merged_config
+from mmdml.utils.files import prepare_output
 from mmdml.utils.machine import describe_machine
 
 TRAIN_SCRIPT = Path(os.path.relpath(Path(__file__).resolve().parents[1] / 'train.py'))
@@ -81,11 +81,26 @@ def run_all(
     replace: bool = False,
     fork: bool = False,
     threads: int | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> list[str]:
     """Train every given run, ``jobs`` at a time, and add a row for each that succeeds.
 
+    Args:
+        runs: what to train.
+        work_root: folder that holds their folders.
+        csv: of finished runs.
+        jobs: how many at a time.
+        train_script: script that takes the arguments of ``tools/train.py``.
+        replace: put rows in the place of those of other versions of their configs.
+        fork: train in copies of this process.
+        threads: of torch.
+        interrupted: asked between two steps; True ends the runs that were started.
+
     Returns:
         One message for each run that failed; the others are not affected by it.
+
+    Raises:
+        KeyboardInterrupt: if interrupted.
     """
     waiting, running, failures, finished = list(runs), [], [], 0
 
@@ -95,29 +110,31 @@ def run_all(
 
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
+            if interrupted():
+                raise KeyboardInterrupt
+            while waiting and len(running) < jobs and not interrupted():
                 run = waiting.pop(0)
                 try:
                     running.append(Job(run, work_root, train_script, jobs, fork, threads))
                 except BlockingIOError:
                     fail(run, 'another process is training it')
                     continue
-                except ValueError as error:  # the config was changed while others ran
+                except (ValueError, OSError) as error:  # the config was changed while others ran, or the disk is full
                     fail(run, str(error))
                     continue
                 print(f'started   {run}\n          log: {running[-1].log}', flush=True)
             for job in [job for job in running if job.process.poll() is not None]:
                 running.remove(job)
-                last_words = job.log.read_text(errors='replace').rstrip().rpartition('\n')[2][:200]
-                job.close()
                 try:
+                    last_words = job.log.read_text(errors='replace').rstrip().rpartition('\n')[2][:200]
+                    job.close()
                     if job.process.returncode:
                         raise ValueError(f'exit code {job.process.returncode}: {last_words} (log: {job.log})')
                     row = job.row()
-                except Exception as error:  # whatever a folder holds: the other runs go on
+                    append_row(csv, row, replace)
+                except Exception as error:  # whatever a folder or the CSV holds: the other runs go on
                     fail(job.run, str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}')
                 else:
-                    append_row(csv, row, replace)
                     finished += 1
                     scores = ', '.join(f'{key} {value:.2f}' for key, value in row.items() if '/' in key)
                     print(f'finished  {job.run} in {row["seconds"] / 60:.1f} min: {scores}', flush=True)
@@ -178,20 +195,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(description, flush=True)
     if missing and (note := machines_note(runs, rows, describe_machine())):
         print(note, flush=True)
-    if args.dry_run:
+    if args.dry_run or not missing:
         return 0
+    try:
+        prepare_output(str(csv))
+    except OSError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
+    # Noted only: an exception at any moment would lose a run that is just being started, and a second Ctrl-C those that
+    # are still being stopped.
+    signals: list[int] = []
     # SIGINT too: a shell starts what runs in its background with Ctrl-C ignored, and Python keeps that.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+        signal.signal(number, lambda received, _: signals.append(received))
     try:
         if args.fork:
             import_everything()
         failures = run_all(
-            missing, plan.work_root, csv, args.jobs, args.train_script, args.stale, args.fork, args.threads
+            missing,
+            plan.work_root,
+            csv,
+            args.jobs,
+            args.train_script,
+            args.stale,
+            args.fork,
+            args.threads,
+            lambda: bool(signals),
         )
     except KeyboardInterrupt:
         print('interrupted; the same command goes on from the last checkpoints')

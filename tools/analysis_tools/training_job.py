@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,10 @@ class Job:
         """End the process and its workers; give it ten seconds to do so itself."""
         for sign, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, None)):
             if self.process.poll() is None:
-                os.killpg(self.process.pid, sign)
+                try:
+                    os.killpg(self.process.pid, sign)
+                except ProcessLookupError:  # a fork that has not made its session yet
+                    os.kill(self.process.pid, sign)
                 try:
                     self.process.wait(patience)
                 except subprocess.TimeoutExpired:
@@ -124,8 +127,9 @@ class Job:
 
     def close(self) -> None:
         """End the log and release the lock."""
-        with open(self.log, 'a') as file:
-            file.write(f'exit code {self.process.returncode}\n')
+        with suppress(OSError):  # on a full disk the process has ended all the same
+            with open(self.log, 'a') as file:
+                file.write(f'exit code {self.process.returncode}\n')
         self._resources.close()
 
     def row(self) -> dict[str, Any]:
