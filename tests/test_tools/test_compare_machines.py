@@ -43,6 +43,11 @@ def test_differences_of_shared_runs():
     assert lines[2] == '| set_a, net | a score | 5 | 1 | +0.20 | 1.92 | 3.00 | +0.10 | 0.96 | 1.50 |'
 
 
+def test_a_run_is_equal_where_all_its_scores_are():
+    second = [{**SECOND[0], 'retrieval/MAP@R': '25.5'}, *SECOND[1:]]
+    assert '| a score | 5 | 0 | +0.20 | 1.92 | 3.00 | +0.20 |' in compare_machines.table(FIRST, second)
+
+
 def test_differences_of_pairs_need_both_runs():
     lines = compare_machines.table(FIRST, SECOND, [('a', 'b')]).splitlines()
     # Seeds 0 and 1: 2 - 0 and 1 - 1.

@@ -2,9 +2,9 @@ r"""Compare the scores of the same runs in two CSVs: how far another machine mov
 
     python tools/analysis_tools/compare_machines.py experiments/results.csv results_elsewhere.csv --pair ms iaa_ms
 
-A line for each set: how many runs both have, in one version of their config, how many are equal, and the mean, the
-standard deviation and the largest size of second minus first, in points of percent. With ``--pair`` also how far the
-differences between two ways to train moved, which is what claims are made of.
+A line for each set: how many runs both have, in one version of their config, how many of them have equal scores, and
+the mean, the standard deviation and the largest size of second minus first, in points of percent. With ``--pair`` also
+how far the differences between two ways to train moved, which is what claims are made of.
 """
 
 import argparse
@@ -15,10 +15,8 @@ from paired_scores import METRICS, set_and_name, short
 from results import Row, read_rows
 from row_checks import refuse_empty, refuse_repeated, refuse_unknown
 
-#: Columns of a table, from the differences of a set.
+#: Columns of a measure, from the differences of a set.
 COLUMNS = {
-    'runs': len,
-    'equal': lambda d: int((d == 0).sum()),
     'mean': lambda d: f'{d.mean():+.2f}',
     'deviation': lambda d: f'{d.std(ddof=1):.2f}' if len(d) > 1 else '',
     'largest': lambda d: f'{np.abs(d).max():.2f}',
@@ -88,7 +86,7 @@ def table(
     Raises:
         ValueError: if nothing can be compared, or several runs of a seed, as those of a matrix of options, could be.
     """
-    heads = [f'{name}: {column}' if column == 'mean' else column for name in METRICS for column in [*COLUMNS][2:]]
+    heads = [f'{name}: {column}' if column == 'mean' else column for name in METRICS for column in COLUMNS]
     lines = [
         '| set | of | runs | equal | ' + ' | '.join(heads) + ' |',
         '|:--|:--|--:|--:|' + '--:|' * len(heads),
@@ -105,9 +103,10 @@ def table(
         if not arranged[0]:
             raise ValueError(f'pair {" ".join(pair)}: both files have no set and seed with a run of each')
         for where in arranged[0]:
-            cells = [[str(value(each[where])) for value in COLUMNS.values()] for each in arranged]
-            what = f'{pair[1]} - {pair[0]}' if pair else 'a score'
-            row = [short(where), what, *cells[0][:2], *(cell for each in cells for cell in each[2:])]
+            found = np.stack([each[where] for each in arranged])
+            counts = [str(found.shape[1]), str((found == 0).all(0).sum())]
+            cells = [value(differences) for differences in found for value in COLUMNS.values()]
+            row = [short(where), f'{pair[1]} - {pair[0]}' if pair else 'a score', *counts, *cells]
             lines.append('| ' + ' | '.join(row) + ' |')
     return '\n'.join(lines)
 
