@@ -1,10 +1,14 @@
 """model-index.yml, metafiles, configs and losses of this project agree; and the linter sees it where they do not."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from mmengine.config import Config
+
+from mmdml.utils.dataset_configs import dataset_name, leaf_datasets
 
 ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location('lint_metafiles', ROOT / 'tools/misc/lint_metafiles.py')
@@ -37,6 +41,29 @@ def test_every_config_has_a_figure_or_a_plan():
 
 def test_every_loss_has_file_export_config_and_metafile_entry():
     assert linter.lint_losses(ROOT) == []
+
+
+def letters(text):
+    return re.sub('[^a-z]', '', text.lower())
+
+
+@pytest.mark.parametrize('file', linter.metafiles(ROOT), ids=str)
+def test_data_networks_and_optimizers_of_a_collection_are_those_of_its_configs(file):
+    content = yaml.safe_load((ROOT / file).read_text(encoding='utf-8'))
+    said = content['Collections'][0]['Metadata']
+    data, networks, optimizers = set(), set(), set()
+    for model in content['Models']:
+        config = Config.fromfile(ROOT / model['Config'])
+        data |= {dataset_name(each) for each in leaf_datasets(config.train_dataloader.dataset)}
+        backbone = config.model.backbone
+        backbone = backbone.get('backbone', backbone)
+        name = backbone.type.rpartition('.')[2]
+        networks.add({'TimmModel': 'visiontransformer'}.get(name, letters(name)))
+        optimizers.add(config.optim_wrapper.optimizer.type)
+    assert sorted(said['Training Data']) == sorted(data)
+    if networks != {'identity'}:  # features, of any
+        assert {letters(each) for each in said['Architecture']} == networks
+    assert [each for each in said['Training Techniques'] if each.startswith('Adam')] == sorted(optimizers)
 
 
 # ---- the linter itself ----
