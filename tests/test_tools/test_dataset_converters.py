@@ -813,11 +813,16 @@ def test_terminal_sees_the_end_of_a_job():
 # ---- features --------------------------------------------------------------------------------------------------------
 
 
-def test_features_of_another_model_size_or_list_are_not_taken_for_those_asked_for(pictures, tmp_path, capsys):
+def load_extractor():
     path = ROOT / 'tools/dataset_converters/extract_features.py'
     tool_spec = importlib.util.spec_from_file_location('extract_features', path)
     tool = importlib.util.module_from_spec(tool_spec)
     tool_spec.loader.exec_module(tool)
+    return tool
+
+
+def test_features_of_another_model_size_or_list_are_not_taken_for_those_asked_for(pictures, tmp_path, capsys):
+    tool = load_extractor()
     files = sorted(Path(pictures).glob('class_[01]/*.png'))
     rows = [f'{file} {file.parent.name}\n' for file in files]
     (tmp_path / 'train.txt').write_text(''.join(rows))
@@ -838,3 +843,13 @@ def test_features_of_another_model_size_or_list_are_not_taken_for_those_asked_fo
     (tmp_path / 'test.txt').write_text(''.join(rows[:5]))
     with pytest.raises(ValueError, match='test.npz is of other images or labels'):
         extract(lists=['test.txt'])
+
+
+def test_features_lie_in_their_folder_and_two_lists_do_not_share_a_file(tmp_path):
+    lists = ['train.txt', 'elsewhere/test.txt', '/somewhere/all.v2.txt']
+    found = load_extractor().target_files(lists, tmp_path)
+    assert list(found.items()) == [
+        (tmp_path / name, each) for name, each in zip(['train.npz', 'test.npz', 'all.v2.npz'], lists, strict=True)
+    ]
+    with pytest.raises(ValueError, match=r'the features of train.txt and of train.lst would be one file'):
+        load_extractor().target_files(['train.txt', 'train.lst'], tmp_path)

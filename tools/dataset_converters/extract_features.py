@@ -34,6 +34,20 @@ def facts_of(folder: str, name: str) -> RowFacts:
     )
 
 
+def target_files(lists: Sequence[str], out: Path) -> dict[Path, str]:
+    """Return the lists by the files of their features, which are called like them and lie in ``out``.
+
+    Raises:
+        ValueError: two lists would have one file.
+    """
+    targets: dict[Path, str] = {}
+    for name in lists:
+        other = targets.setdefault(out / f'{Path(name).stem}.npz', name)
+        if other != name:
+            raise ValueError(f'the features of {other} and of {name} would be one file; name two folders for them')
+    return targets
+
+
 def require_same(out: Path, facts: RowFacts, model_hash: str) -> None:
     """Check that a file holds the features of a list.
 
@@ -75,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--workers', type=int, help='threads that read images; default: one a core')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, help='KEY=VALUE of the config')
     args = parser.parse_args(arguments)
+    if args.size < 1:
+        parser.error(f'--size must be at least 1, got {args.size}')
+    targets = target_files(args.lists, args.out)
     embed = ImageEmbeddingInferencer(
         frozen_model(args.config, args.cfg_options),
         False,
@@ -82,13 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         batch_size=args.batch_size,
         workers=args.workers,
     )
-    targets = {(args.out / name).with_suffix('.npz'): facts_of(args.folder, name) for name in args.lists}
-    there = [target for target in targets if target.exists()]
+    lists = {target: facts_of(args.folder, name) for target, name in targets.items()}
+    there = [target for target in lists if target.exists()]
     for target in there:
-        require_same(target, targets[target], embed.model_hash)
+        require_same(target, lists[target], embed.model_hash)
         print(f'skipped: {target} is there')
     args.out.mkdir(parents=True, exist_ok=True)
-    for target, facts in targets.items():
+    for target, facts in lists.items():
         if target not in there:
             extract(embed, facts, target)
             print(f'written: {target}, {len(facts):,} rows of {embed.dimensions} features', flush=True)
