@@ -446,3 +446,16 @@ def test_a_label_may_have_any_sign(project):
     (project / 'docs/a.md').write_text('<!-- gain: one; K > 1; Recall@1 --><!-- /gain -->')
     assert verdict(project) == 0
     assert '-->+1.75 [-1.43, +4.93], 2/2<!-- /gain -->' in (project / 'docs/a.md').read_text()
+
+
+def test_a_coarse_label_that_is_missing_is_named_by_its_line(tmp_path):
+    (tmp_path / 'coarse.txt').write_text('apple fruit\n\nleek\n')
+    with pytest.raises(ValueError, match=r"coarse.txt, line 3 must have a label and a coarse one, got 'leek'"):
+        cluster_semantics.coarse_labels(str(tmp_path / 'coarse.txt'), np.array(['apple']))
+
+
+@pytest.mark.parametrize('tool', [cluster_semantics, division_negatives])
+def test_no_seeds_are_refused(tool, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        tool.main(['x.npz', 'coarse.txt', '--seeds', '0'])
+    assert '--seeds must be at least 1, got 0' in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -181,3 +182,20 @@ def test_a_neck_trained_on_features_joins_their_backbone_and_is_published(pictur
     for model in ('out/joined.py:out/joined.pth', published.stdout.strip()):
         found = ImageEmbeddingInferencer(model, workers=1)([str(file) for file in files])
         np.testing.assert_allclose(found.embeddings, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize('tool', ['dino_to_mmpretrain', 'torchvision_mobilenet_v2_to_mmpretrain'])
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ([1, 2], 'error: a file of weights by name is needed, got one of a list'),
+        ({'features.0.0.weight': torch.zeros(3)}, 'error: '),
+        ({'x': torch.zeros(3)}, 'error: '),
+    ],
+)
+def test_a_file_of_something_else_is_refused_in_a_line(tool, content, message, tmp_path):
+    torch.save(content, tmp_path / 'source.pth')
+    command = [sys.executable, str(TOOLS / f'{tool}.py'), str(tmp_path / 'source.pth'), str(tmp_path / 'out.pth')]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 1 and f'\n{message}' in f'\n{found.stderr}' and 'Traceback' not in found.stderr
+    assert not (tmp_path / 'out.pth').exists()

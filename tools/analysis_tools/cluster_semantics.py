@@ -25,9 +25,15 @@ def coarse_labels(path: str, labels: np.ndarray) -> np.ndarray:
     """``(N,)`` coarse labels of fine ones.
 
     Raises:
-        ValueError: a fine label has no line.
+        ValueError: a line lacks one of the two, or a fine label has no line.
     """
-    coarse = dict(line.split()[:2] for line in read_lines(path) if line.strip())
+    coarse = {}
+    for number, line in enumerate(read_lines(path), 1):
+        words = line.split()
+        if len(words) == 1:
+            raise ValueError(f'{path}, line {number} must have a label and a coarse one, got {line!r}')
+        if words:
+            coarse[words[0]] = words[1]
     missing = sorted({str(label) for label in labels} - coarse.keys())
     if missing:
         raise ValueError(f'{path} has no line for the label {missing[0]}')
@@ -60,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--seeds', type=int, default=5, help='of k-means; default: %(default)s')
     parser.add_argument('--plot', type=Path, help='file of a picture of the table')
     args = parser.parse_args(arguments)
+    if args.seeds < 1:
+        parser.error(f'--seeds must be at least 1, got {args.seeds}')
     saved = read_embeddings(args.file)
     rows = torch.nn.functional.normalize(torch.from_numpy(saved.embeddings).float())
     coarse = coarse_labels(args.coarse, saved.facts.labels)

@@ -98,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--seeds', type=int, default=3, help='of k-means and batches; default: %(default)s')
     parser.add_argument('--plot', type=Path, help='file of a picture of the means')
     args = parser.parse_args(arguments)
+    if args.seeds < 1:
+        parser.error(f'--seeds must be at least 1, got {args.seeds}')
     rows_of = [(1, 'everything'), *((k, kind) for k in args.clusters for kind in ('k-means', 'random'))]
     files = [measure(file, rows_of, args.seeds, args.batches) for file in args.files]
     found = {name: np.array([each[name] for each in files]) for name in files[0]}

@@ -14,6 +14,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 import mmdml.registry  # noqa: F401  from here on a checkpoint that would run code is refused
+from mmdml.cli.errors import run_command
 
 #: Parts of names, each with a dot on both sides.
 _RENAMES = {
@@ -34,6 +35,8 @@ def convert(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         ValueError: if these are no weights of a ViT with class token, or mmpretrain's ViT of that shape would miss one
             or does not know one.
     """
+    if not isinstance(weights, dict):
+        raise ValueError(f'a file of weights by name is needed, got one of a {type(weights).__name__}')
     if not {'cls_token', 'pos_embed', 'patch_embed.proj.weight', 'blocks.0.mlp.fc1.weight'} <= set(weights):
         raise ValueError(f"no ViT in timm's or DINO's layout; the file starts with {sorted(weights)[:5]}")
     converted = {_renamed(key): value for key, value in weights.items() if not key.startswith('head.')}
@@ -76,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

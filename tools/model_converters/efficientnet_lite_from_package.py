@@ -16,6 +16,7 @@ import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from mmdml.cli.errors import run_command
 from mmdml.models.backbones import EfficientNetLite0, EfficientNetLite2
 from mmdml.models.backbones.efficientnet_lite import EfficientNetLite
 
@@ -95,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -14,6 +14,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 import mmdml.registry  # noqa: F401  from here on a checkpoint that would run code is refused
+from mmdml.cli.errors import run_command
 
 #: Blocks by stage; torchvision numbers them through, from ``features.1``.
 _REPEATS = (1, 2, 3, 4, 3, 3, 1)
@@ -28,8 +29,10 @@ def convert(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         weights: in torchvision's layout, with or without ``classifier``.
 
     Raises:
-        ValueError: for a name that torchvision's MobileNetV2 does not have.
+        ValueError: if these are no weights by name, or one has a name that torchvision's MobileNetV2 does not have.
     """
+    if not isinstance(weights, dict):
+        raise ValueError(f'a file of weights by name is needed, got one of a {type(weights).__name__}')
     return {_renamed(key): value for key, value in weights.items() if not key.startswith('classifier.')}
 
 
@@ -77,7 +80,10 @@ def main() -> None:
     args = parser.parse_args()
     weights = CheckpointLoader.load_checkpoint(args.source, map_location='cpu')
     converted = convert(weights)
-    difference = largest_difference(weights, converted)
+    try:
+        difference = largest_difference(weights, converted)
+    except RuntimeError as error:
+        raise ValueError(f"{args.source} has not the weights of torchvision's MobileNetV2: {error}"[:500]) from error
     if difference > 1e-5:
         raise SystemExit(f"not written: the maps differ from torchvision's by {difference:.1e}")
     Path(args.target).parent.mkdir(parents=True, exist_ok=True)
@@ -86,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)
