@@ -1,6 +1,7 @@
 """Checks of a whole config before any work: keys, types and plain values at every depth, each named by its path."""
 
 import inspect
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ _KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self'
     'gpu_ids',
     'runner_type',
 }
+# Scope of the parts of this package.
+_OWN_SCOPE = 'mmdml'
 _LOADER = (own.DATASETS, own.DATA_SAMPLERS, own.TRANSFORMS)
 #: Registries in which the types below a key of the config are looked up first.
 _REGISTRIES: dict[str, tuple[Registry, ...]] = {
@@ -120,18 +123,20 @@ def check_config(cfg: Any) -> None:
         if 'type' in entry:
             _check_part(path, entry, section)
         elif path in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-            _check_names(path, entry, _LOADER_KEYS, 'a data loader')
+            _check_names(path, entry, {*_LOADER_KEYS, '_scope_'}, 'a data loader')
     check_plain_settings(values)
-    _check_paramwise(values.get('optim_wrapper') or {})
+    _check_paramwise(values.get('optim_wrapper') or {}, values.get('default_scope') or _OWN_SCOPE)
     for key, role in _NEEDED_HOOKS.items():
         if (values.get('default_hooks') or {}).get(key, '') is None:
             raise ValueError(f'default_hooks.{key}: None switches off the hook {role}; leave the entry out')
 
 
-def _check_paramwise(optim_wrapper: Mapping[str, Any]) -> None:
-    kind = (optim_wrapper.get('optimizer') or {}).get('type')
-    part = _find('optim_wrapper.optimizer', kind, 'optim_wrapper') if isinstance(kind, str) else kind
-    check_paramwise(optim_wrapper, None if part is None else _parameters(part))
+def _check_paramwise(optim_wrapper: Mapping[str, Any], scope: str) -> None:
+    optimizer = optim_wrapper.get('optimizer') or {}
+    kind = optimizer.get('type')
+    if isinstance(kind, str):
+        kind = _find('optim_wrapper.optimizer', kind, 'optim_wrapper', optimizer.get('_scope_', scope))
+    check_paramwise(optim_wrapper, None if kind is None else _parameters(kind))
 
 
 def _plain(cfg: Any) -> dict[str, Any]:
@@ -140,21 +145,25 @@ def _plain(cfg: Any) -> dict[str, Any]:
 
 def _entries(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
     """All dicts below the keys of the Runner, with their paths and the key that they are below."""
+    scopes: dict[str, str] = {}
     for section in _REGISTRIES.keys() & values.keys():
         for path, entry in walk(values[section], section):
+            # Parts are built in the scope of what they are a part of, unless they have one of their own.
+            around = scopes.get(path.rpartition('.')[0], values.get('default_scope') or _OWN_SCOPE)
+            scopes[path] = entry.get('_scope_', around) if isinstance(entry, dict) else around
             names = path.split('.')
             built = not any(name in _NOT_BUILT or name.endswith('_cfg') for name in names[1:])
             if isinstance(entry, dict) and built:
                 # Without a type the Runner chooses.
                 if path == 'train_cfg' and not entry.get('by_epoch', True):
                     entry = {'type': 'IterBasedTrainLoop', **entry}
-                default = _DEFAULT_TYPES.get(path)
-                yield path, entry if default is None else {'type': default, **entry}, section
+                default = {'type': _DEFAULT_TYPES[path]} if path in _DEFAULT_TYPES else {}
+                yield path, {**default, **entry, '_scope_': scopes[path]}, section
 
 
 def _check_part(path: str, entry: dict[str, Any], section: str) -> None:
     kind = entry['type']
-    part = _find(path, kind, section) if isinstance(kind, str) else kind
+    part = _find(path, kind, section, entry['_scope_']) if isinstance(kind, str) else kind
     accepted = _parameters(part)
     if accepted is None:
         return
@@ -175,20 +184,24 @@ def _check_names(path: str, entry: dict[str, Any], known: Iterable[str], name: s
         raise ValueError(f'{path}.{key}: {name} takes no {key!r}{near}')
 
 
-def _find(path: str, kind: str, section: str) -> Any:
+def _find(path: str, kind: str, section: str, scope: str) -> Any:
     if path == 'optim_wrapper.clip_grad':
         if kind not in _CLIPPING:
             raise ValueError(f'{path}.type: must be one of {", ".join(_CLIPPING)}, got {kind!r}')
         return _CLIPPING[kind]
     registries = _REGISTRIES[section]
     others = [each for each in vars(roots).values() if isinstance(each, Registry)]
-    for registry in [*registries, *others]:
-        part = registry.get(kind)
+    # A project's own scope comes first, as in the builders.
+    names = [kind] if '.' in kind or scope == _OWN_SCOPE else [f'{scope}.{kind}', kind]
+    for name, registry in itertools.product(names, [*registries, *others]):
+        part = registry.get(name)
         if part is not None:
             return part
     known: set[str] = set()
     for each in registries:
         known |= {*(each.known(kind.rpartition('.')[0]) if isinstance(each, own.PartRegistry) else each.module_dict)}
+        if isinstance(each, own.PartRegistry):
+            known |= {name.rpartition('.')[2] for name in each.known(scope)}
     raise ValueError(f'{path}.type: there is no {kind!r}{did_you_mean(kind, known)}')
 
 
@@ -227,6 +240,7 @@ def _places(cfg: Any, key: str) -> str:
     below = {section: values[section] for section in _REGISTRIES if section in values}
     places = [path for path, _ in walk(below) if path.rpartition('.')[2] == key and '.' in path]
     for path, entry, section in () if places else _entries(values):
-        if isinstance(entry.get('type'), str) and key in (_parameters(_find(path, entry['type'], section)) or ()):
-            places.append(f'{path}.{key}')
+        if isinstance(entry.get('type'), str):
+            part = _find(path, entry['type'], section, entry['_scope_'])
+            places += [f'{path}.{key}'] if key in (_parameters(part) or ()) else []
     return ' or '.join(sorted(places, key=len)[:3])

@@ -2,8 +2,11 @@
 
 import os
 
+import mmengine.registry as roots
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import Registry
 from tiny import REPO
 
 from mmdml.cli.launch import read_config
@@ -165,3 +168,30 @@ def test_what_is_right_passes():
         'optim_wrapper.clip_grad': dict(type='value', clip_value=1),
     }
     assert isinstance(read_config(CONFIG, options), Config)
+
+
+@pytest.fixture
+def acme():
+    """Hooks of another project, in a scope of its own."""
+
+    class AcmeHook(Hook):
+        def __init__(self, word=''):
+            self.word = word
+
+    hooks = Registry('hook', parent=roots.HOOKS, scope='acme')
+    hooks.register_module(module=AcmeHook)
+    yield
+    del roots.HOOKS.children['acme']
+
+
+def test_parts_are_found_in_the_scope_that_they_are_built_in(acme, tmp_path):
+    file = tmp_path / 'acme.py'
+    base = f"_base_ = [{CONFIG!r}]\ndefault_scope = 'acme'\n"
+    file.write_text(base + "custom_hooks = [dict(type='AcmeHook', word='a'), dict(type='mmdml.EMAHook')]\n")
+    read_config(str(file), {'model.backbone': dict(_delete_=True, type='LeNet5', _scope_='mmpretrain', num_classes=-1)})
+    with pytest.raises(ValueError, match="custom_hooks.0.words: AcmeHook .* mean 'word'"):
+        read_config(str(file), {'custom_hooks': [dict(type='AcmeHook', words='a')]})
+    with pytest.raises(ValueError, match="custom_hooks.0.type: there is no 'AcmeHok'; did you mean 'AcmeHook'"):
+        read_config(str(file), {'custom_hooks': [dict(type='AcmeHok')]})
+    file.write_text(f"_base_ = [{CONFIG!r}]\ncustom_hooks = [dict(type='acme.AcmeHook', word='a')]\n")
+    read_config(str(file), {})
