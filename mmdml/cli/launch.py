@@ -54,6 +54,12 @@ def read_config(path: str, options: dict[str, Any]) -> Config:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError) as error:
         raise ValueError(f'--cfg-options {" ".join(options)}: {error.args[0]}') from error
+    except AttributeError as error:
+        # MMEngine goes into the items of a list for their own keys only.
+        raise ValueError(
+            f'--cfg-options {" ".join(options)}: an item of a list that is no dict cannot be set alone; give the whole '
+            'list, KEY="[a,b]"'
+        ) from error
     check_config(cfg)
     return cfg
 

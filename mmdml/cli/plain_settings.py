@@ -8,6 +8,7 @@ from mmengine.runner import Runner, get_priority
 from mmengine.runner.priority import Priority
 from mmengine.utils.dl_utils import set_multi_processing
 
+from mmdml.cli.config_paths import walk
 from mmdml.utils.near_names import check_known
 from mmdml.utils.numbers import is_number
 
@@ -43,6 +44,8 @@ _DICTS = (
 )
 # Numbers of schedules, alone or in a list, that are above 0: with others a schedule divides by 0, or does nothing.
 _ABOVE_ZERO = ('step_size', 'T_max', 'milestones', 'periods', 'start_factor')
+# Names that are paths in any dataset; of digits alone, a command line reads them as numbers.
+_PATHS_OF_DATASETS = ('data_root', 'ann_file')
 _LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 _REMEDIES = {'train_cfg.val_interval': ' (--no-validate switches evaluation off)'}
 
@@ -96,9 +99,20 @@ def check_plain_settings(values: Mapping[str, Any]) -> None:
         value = _at(values, path)
         if value is not None and (not isinstance(value, int) or value < least):
             raise ValueError(f'{path}: must be a whole number >= {least}, got {value!r}{_REMEDIES.get(path, "")}')
+    for path, value in _paths(values):
+        if is_number(value):
+            raise ValueError(f'{path}: must be a path, got the number {value!r}; a name of digits is written ./{value}')
     level = values.get('log_level')
     if isinstance(level, str) and level.upper() not in _LEVELS:
         raise ValueError(f'log_level: must be one of {", ".join(_LEVELS)}, got {level!r}')
+
+
+def _paths(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield from ((key, values.get(key)) for key in ('work_dir', 'load_from'))
+    for part in ('train', 'val', 'test'):
+        for path, value in walk(values.get(f'{part}_dataloader'), f'{part}_dataloader'):
+            if path.rpartition('.')[2] in _PATHS_OF_DATASETS:
+                yield path, value
 
 
 def _check_priority(path: str, priority: Any) -> None:
