@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdml.index.checks import check_where
+from mmdml.index.checks import check_counted, check_where
 from mmdml.index.database import VERSION, connect, file_state
 from mmdml.index.vector_store import COLUMNS, Item, Row, Where
 from mmdml.utils.names import printable
@@ -84,7 +84,15 @@ class Catalog:
         self._database.executemany(
             f'INSERT INTO rows (id, place, {_ITEM}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)',
             (
-                (first + n, place + n, _bytes(item.path), _bytes(item.label), item.size, item.content_hash, checksum)
+                (
+                    first + n,
+                    place + n,
+                    _bytes(item.path),
+                    _bytes(item.label),
+                    int(item.size),
+                    item.content_hash,
+                    checksum,
+                )
                 for n, (item, checksum) in enumerate(zip(items, checksums, strict=True))
             ),
         )
@@ -97,7 +105,7 @@ class Catalog:
 
     def delete(self, ids: Sequence[int]) -> int:
         """Mark rows as deleted, and return how many were not before."""
-        given = ((int(each),) for each in set(ids))
+        given = ((each,) for each in set(ids))
         return self._database.executemany('UPDATE rows SET state = 1 WHERE id = ? AND state = 0', given).rowcount
 
     def compact(self, **facts: Any) -> None:
@@ -129,7 +137,7 @@ class Catalog:
         """Return the live rows among these ids, by id."""
         found = {}
         for start in range(0, len(ids), _IDS):
-            part = [int(each) for each in ids[start : start + _IDS]]
+            part = ids[start : start + _IDS]
             statement = f'SELECT id, {_ITEM} FROM rows WHERE state = 0 AND id IN ({_marks(part)})'
             found.update((row.id, row) for row in self._rows(self._database.execute(statement, part).fetchall()))
         return found
@@ -142,7 +150,7 @@ class Catalog:
 
     def values(self, column: str) -> dict[str, int]:
         """Return how many live rows have which label or value of their metadata."""
-        check_where({column: []}, self._names())
+        check_counted(column, self._names())
         if column == 'label':
             statement, given = 'SELECT label, count(*) FROM rows WHERE state = 0 GROUP BY label', ()
         else:

@@ -1,10 +1,19 @@
 """What every store checks before it does anything."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from mmdml.index.vector_store import COLUMNS, Item, Where
+from mmdml.utils.numbers import is_whole
+from mmdml.utils.tables import whole_number
+
+# Sizes and ids are whole numbers of 64 bits in every store.
+_MOST = 2**63 - 1
+# Names of files and folders are any bytes, which Python keeps in texts so.
+_ANY_NAME = 'surrogateescape'
+_TEXTS = dict(path=_ANY_NAME, label=_ANY_NAME, content_hash='strict')
 
 
 def check_vectors(vectors: np.ndarray, dimensions: int) -> np.ndarray:
@@ -31,7 +40,7 @@ def check_vectors(vectors: np.ndarray, dimensions: int) -> np.ndarray:
 
 
 def check_items(items: Sequence[Item], number: int) -> None:
-    """Check that there are as many items as rows, each path once, and that their metadata are texts by other names.
+    """Check that there are as many items as rows, each path once, and that each has texts and numbers where it should.
 
     Raises:
         ValueError: otherwise.
@@ -40,13 +49,44 @@ def check_items(items: Sequence[Item], number: int) -> None:
         raise ValueError(f'{number} vectors need as many items, got {len(items)}')
     seen: set[str] = set()
     for item in items:
+        for column, errors in _TEXTS.items():
+            if not _is_text(getattr(item, column), errors):
+                raise ValueError(f'{column}={getattr(item, column)!r} of {item.path!r}: must be a text')
+        if not is_whole(item.size) or not 0 <= item.size <= _MOST:
+            raise ValueError(f'size={item.size!r} of {item.path!r}: must be a whole number of bytes')
         if item.path in seen:
             raise ValueError(f'the path {item.path!r} comes twice in one call; a store holds each path once')
         seen.add(item.path)
+        if not isinstance(item.metadata, Mapping):
+            raise ValueError(f'metadata={item.metadata!r} of {item.path!r}: must be texts by name')
         for name, value in item.metadata.items():
-            if name in COLUMNS or not isinstance(value, str):
+            if name in COLUMNS or not (_is_text(name) and _is_text(value, _ANY_NAME)):
                 reason = 'rows have that column already' if name in COLUMNS else 'metadata are texts'
                 raise ValueError(f'metadata {name}={value!r} of {item.path!r}: {reason}')
+
+
+def check_ids(ids: Sequence[int]) -> list[int]:
+    """Return row ids as numbers of Python.
+
+    Raises:
+        ValueError: one is no whole number: a mask of true and false would be the rows 0 and 1.
+    """
+    given = ids.tolist() if hasattr(ids, 'tolist') else list(ids)
+    wrong = [each for each in given if not is_whole(each)]
+    if wrong:
+        raise ValueError(f'ids must be whole numbers, got {wrong[0]!r}; of a mask take ids[mask]')
+    return [int(each) for each in given]
+
+
+def check_k(k: int) -> int:
+    """Return the number of neighbors that are wanted.
+
+    Raises:
+        ValueError: it is no whole number, or below 1.
+    """
+    if not is_whole(k) or k < 1:
+        raise ValueError(f'k={k!r} must be 1 or more, a whole number')
+    return int(k)
 
 
 def check_where(where: Where | None, names: Collection[str]) -> dict[str, list[str | int]]:
@@ -57,15 +97,45 @@ def check_where(where: Where | None, names: Collection[str]) -> dict[str, list[s
         names: of the metadata in the store.
 
     Raises:
-        ValueError: there is no such column, or a size is no number.
+        ValueError: there is no such column, a value is neither text nor whole number, or a size is no number.
     """
+    if where and not isinstance(where, Mapping):
+        raise ValueError(f"where must be values by column, such as {{'label': 'beech'}}, got {where!r}")
     checked = {}
     for column, values in (where or {}).items():
         if column not in COLUMNS and column not in names:
             raise ValueError(f'where names the column {column!r}; there are {", ".join((*COLUMNS, *sorted(names)))}')
-        given = [values] if isinstance(values, str | int) else list(values)
-        try:
-            checked[column] = [int(each) if column == 'size' else str(each) for each in given]
-        except ValueError:
-            raise ValueError(f'where compares size with {given!r}; a size is a number of bytes') from None
+        is_one = isinstance(values, str | bytes) or not np.iterable(values)
+        checked[column] = [_allowed(column, each) for each in ([values] if is_one else values)]
     return checked
+
+
+def check_counted(column: str, names: Collection[str]) -> None:
+    """Check that the values of a column can be counted: labels, and metadata of a name.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    check_where({column: []}, names)
+    if column in COLUMNS and column != 'label':
+        raise ValueError(f'values of {column!r} are not counted, those of {", ".join(["label", *sorted(names)])} are')
+
+
+def _allowed(column: str, value: Any) -> str | int:
+    """Return a value that rows may have in a column: sizes as numbers, all others as texts."""
+    if column == 'size':
+        size = whole_number(value) if isinstance(value, str) else value
+        if not is_whole(size) or not 0 <= size <= _MOST:
+            raise ValueError(f'where compares size with {value!r}; a size is a number of bytes')
+        return int(size)
+    if not is_whole(value) and not _is_text(value, _TEXTS.get(column, _ANY_NAME)):
+        raise ValueError(f'where compares {column} with {value!r}, which is no text')
+    return str(value)
+
+
+def _is_text(value: Any, errors: str = 'strict') -> bool:
+    """Whether a value is a text in UTF-8; with 'surrogateescape' also a file name of other bytes, as Python has it."""
+    try:
+        return isinstance(value, str) and value.encode('utf-8', errors) is not None
+    except UnicodeEncodeError:
+        return False

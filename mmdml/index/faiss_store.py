@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmdml.index.checks import check_vectors
+from mmdml.index.checks import check_k, check_vectors
 from mmdml.index.exact_search import Gallery, merge_neighbors
 from mmdml.index.local_store import LocalStore
 from mmdml.index.structure_file import StructureFacts, read_structure, write_structure
@@ -63,9 +63,7 @@ class FaissStore(LocalStore):
 
     def search(self, vectors: np.ndarray, k: int, where: Where | None = None) -> Neighbors:
         """Return the nearest rows, see :meth:`VectorStore.search`; some may be missed, see :attr:`structure`."""
-        if k < 1:
-            raise ValueError(f'k={k} must be 1 or more')
-        queries = check_vectors(vectors, self.dimensions)
+        k, queries = check_k(k), check_vectors(vectors, self.dimensions)
         gallery, loaded = self.gallery(where), self._load()
         if loaded is None:
             return gallery.search(queries, k)

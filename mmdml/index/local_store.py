@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmdml.index.catalog import Catalog
-from mmdml.index.checks import check_items, check_vectors
+from mmdml.index.checks import check_ids, check_items, check_k, check_vectors
 from mmdml.index.exact_search import Gallery
 from mmdml.index.store_folder import (
     CATALOG,
@@ -107,7 +107,7 @@ class LocalStore(VectorStore):
     def delete(self, ids: Sequence[int]) -> int:
         self._need_writer()
         with self._access, self._change():
-            return self._catalog.delete(ids)
+            return self._catalog.delete(check_ids(ids))
 
     def compact(self) -> int:
         """Write the vectors anew without those of deleted and replaced rows, and return how many these were.
@@ -139,9 +139,7 @@ class LocalStore(VectorStore):
             return self._catalog.count(where)
 
     def search(self, vectors: np.ndarray, k: int, where: Where | None = None) -> Neighbors:
-        if k < 1:
-            raise ValueError(f'k={k} must be 1 or more')
-        queries = check_vectors(vectors, self.dimensions)
+        k, queries = check_k(k), check_vectors(vectors, self.dimensions)
         return self.gallery(where).search(queries, k)
 
     def gallery(self, where: Where | None = None) -> Gallery:
@@ -164,12 +162,13 @@ class LocalStore(VectorStore):
                 return Gallery(ids, places, self._vectors.mapped(int(places[-1]) + 1 if len(places) else 0))
 
     def get(self, ids: Sequence[int]) -> list[Row | None]:
+        ids = check_ids(ids)
         with self._access:
             found = self._catalog.get(ids)
-        return [found.get(int(each)) for each in ids]
+        return [found.get(each) for each in ids]
 
     def vectors(self, ids: Sequence[int]) -> np.ndarray:
-        gallery, ids = self.gallery(), np.asarray(ids, dtype=np.int64)
+        gallery, ids = self.gallery(), np.array(check_ids(ids), np.int64)
         at = np.searchsorted(gallery.ids, ids)
         missing = ids[np.searchsorted(gallery.ids, ids, 'right') == at]
         if len(missing):

@@ -201,7 +201,7 @@ def entity_of(vector: np.ndarray, item: Item) -> dict[str, Any]:
         vector=vector,
         path=encoded(item.path),
         label=encoded(item.label),
-        size=item.size,
+        size=int(item.size),
         content_hash=item.content_hash,
         metadata={name: encoded(value) for name, value in item.metadata.items()},
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmdml.index import milvus_client as milvus
-from mmdml.index.checks import check_items, check_vectors
+from mmdml.index.checks import check_counted, check_ids, check_items, check_k, check_vectors
 from mmdml.index.exact_search import Gallery, merge_neighbors
 from mmdml.index.milvus_client import MilvusAddress, errors_of
 from mmdml.index.store_folder import no_store, take_lock
@@ -105,8 +105,9 @@ class MilvusStore(VectorStore):
 
     def delete(self, ids: Sequence[int]) -> int:
         self._need_writer()
+        ids = check_ids(ids)
         with errors_of(self.address):
-            there = {int(id) for id, row in zip(ids, self.get(ids), strict=True) if row is not None}
+            there = {id for id, row in zip(ids, self.get(ids), strict=True) if row is not None}
             self._remove(sorted(there))
             return len(there)
 
@@ -120,8 +121,9 @@ class MilvusStore(VectorStore):
 
         Exact with the index ``flat``, and where ``where`` leaves few rows or the index finds too few.
         """
-        if not 1 <= k <= _MOST:
-            raise ValueError(f'k={k} must be 1 or more, and at most {_MOST:,} in Milvus')
+        k = check_k(k)
+        if k > _MOST:
+            raise ValueError(f'k={k} must be at most {_MOST:,} in Milvus')
         queries, condition = check_vectors(vectors, self.dimensions), self._filter(where)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
@@ -164,17 +166,19 @@ class MilvusStore(VectorStore):
         return found
 
     def get(self, ids: Sequence[int]) -> list[Row | None]:
+        ids = check_ids(ids)
         with errors_of(self.address):
             found = {entity['id']: milvus.row_of(entity) for entity in self._entities(ids, _FIELDS)}
-        return [found.get(int(id)) for id in ids]
+        return [found.get(id) for id in ids]
 
     def vectors(self, ids: Sequence[int]) -> np.ndarray:
+        ids = check_ids(ids)
         with errors_of(self.address):
             found = {entity['id']: entity['vector'] for entity in self._entities(ids, ['vector'])}
-        missing = {int(id) for id in ids} - found.keys()
+        missing = set(ids) - found.keys()
         if missing:
             raise ValueError(f'the store has no row {min(missing)}')
-        return np.array([found[int(id)] for id in ids], np.float32).reshape(-1, self.dimensions)
+        return np.array([found[id] for id in ids], np.float32).reshape(-1, self.dimensions)
 
     def rows(self, where: Where | None = None) -> Iterator[Row]:
         with errors_of(self.address):
@@ -188,7 +192,8 @@ class MilvusStore(VectorStore):
                 pages.close()
 
     def values(self, column: str) -> dict[str, int]:
-        self._filter({column: []})  # refuses a column that there is not
+        self._filter({column: []})  # reads the names anew, and refuses a column that there is not
+        check_counted(column, self._facts['names'])
         items = (row.item for row in self.rows())
         found = Counter(item.label if column == 'label' else item.metadata.get(column) for item in items)
         return {value: count for value, count in found.items() if value is not None}
@@ -239,7 +244,7 @@ class MilvusStore(VectorStore):
 
     def _entities(self, ids: Sequence[int], fields: list[str]) -> Iterator[dict[str, Any]]:
         for start in range(0, len(ids), _IDS):
-            part = [int(id) for id in ids[start : start + _IDS]]
+            part = ids[start : start + _IDS]
             yield from self._client.query(self._rows, filter=f'id in {part}', output_fields=['id', *fields])
 
     def _ids_of_paths(self, paths: Sequence[str]) -> list[int]:

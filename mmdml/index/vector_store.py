@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from mmdml.utils.names import printable
+from mmdml.utils.numbers import check_counts
 
 if TYPE_CHECKING:
     from mmdml.index.structure_file import StructureFacts
@@ -72,11 +73,13 @@ class Wanted(NamedTuple):
         """Return the facts of a store that is to be made.
 
         Raises:
-            ValueError: one is not given.
+            ValueError: one is not given, or ``dimensions`` is no whole number above 0.
         """
         if not self.dimensions or not self.model_hash:
             raise ValueError('a new store needs dimensions and model_hash')
-        return self._asdict()
+        check_counts(dimensions=self.dimensions)
+        # Of Python: what numpy calls a number, SQLite keeps as bytes.
+        return dict(self._asdict(), dimensions=int(self.dimensions))
 
     def check(self, where: Path | str, facts: Mapping[str, Any]) -> None:
         """Check that the facts of the store at ``where`` are those that are wanted.
@@ -159,14 +162,14 @@ class VectorStore(ABC):
 
         Raises:
             ValueError: rows of another width, not finite or not of length 1; as many items as rows are needed, each
-                path once.
+                path once, and of texts and a number as :class:`Item` has them.
             PermissionError: the store was opened to read.
             OSError: the disk is full; the store is as before.
         """
 
     @abstractmethod
     def delete(self, ids: Sequence[int]) -> int:
-        """Delete rows, and return how many of the ids were there."""
+        """Delete rows, and return how many of the ids, whole numbers, were there."""
 
     @abstractmethod
     def count(self, where: Where | None = None) -> int:
@@ -182,7 +185,7 @@ class VectorStore(ABC):
             where: e.g. ``dict(label='beech')``, ``dict(label=['beech', 'oak'])`` or ``dict(camera='c1')``.
 
         Raises:
-            ValueError: queries as :meth:`add` refuses them, ``k`` below 1, or a column that no row has.
+            ValueError: queries as :meth:`add` refuses them, ``k`` below 1, or a column that no row can have so.
         """
 
     @abstractmethod
@@ -210,7 +213,7 @@ class VectorStore(ABC):
         """Return how many rows have which value of ``label`` or of a name of their metadata, by value.
 
         Raises:
-            ValueError: no row has such a column.
+            ValueError: no row has such a column, or it is another of :data:`COLUMNS`.
         """
 
     def compact(self) -> int:

@@ -235,3 +235,66 @@ def test_without_a_store_there_is_nothing_to_read_and_making_one_needs_its_facts
         opened(write=False)
     with pytest.raises(ValueError, match='needs dimensions and model_hash'):
         opened(None, None)
+    for wrong in (8.0, -8):
+        with pytest.raises(ValueError, match='dimensions must be an integer of at least 1'):
+            opened(wrong)
+
+
+def test_numbers_of_numpy_are_numbers(opened):
+    opened(np.int64(8)).close()
+    store, vectors = opened(), unit(3, 8)
+    ids = store.add(vectors, [Item(f'{size}.jpg', size=size) for size in np.arange(3)])
+    assert store.dimensions == 8 and [row.item.size for row in store.rows()] == [0, 1, 2]
+    assert [store.count({'size': size}) for size in (np.int64(2), [np.int64(1)], 2, '2')] == [1, 1, 1, 1]
+    np.testing.assert_array_equal(store.search(vectors, k=np.int64(1)).ids[:, 0], ids)
+
+
+def test_a_mask_deletes_no_rows_and_other_ids_that_are_no_numbers_are_refused(opened):
+    store = opened()
+    ids = store.add(unit(3, 8), items(3))
+    for wrong in (np.array([True, False, True]), [True], [1.5], ['1'], [None]):
+        for use in (store.delete, store.get, store.vectors):
+            with pytest.raises(ValueError, match='ids must be whole numbers, got'):
+                use(wrong)
+    assert store.count() == 3 and store.delete(np.array([])) == 0 and store.get(ids[:0]) == []
+
+
+WRONG_ITEMS = [
+    (Item('new.jpg', 3), 'label=3'),
+    (Item('new.jpg', None), 'label=None'),
+    (Item(b'new.jpg'), "path=b'new.jpg'"),
+    (Item('new\ud800.jpg'), 'path='),
+    (Item('new.jpg', size='7'), "size='7'"),
+    (Item('new.jpg', size=7.5), 'size=7.5'),
+    (Item('new.jpg', size=2**63), 'size=9223372036854775808'),
+    (Item('new.jpg', content_hash=7), 'content_hash=7'),
+    (Item('new.jpg', content_hash='\udcff'), 'content_hash='),
+    (Item('new.jpg', metadata=None), 'metadata=None'),
+    (Item('new.jpg', metadata={7: 'a'}), 'metadata 7='),
+    (Item('new.jpg', metadata={'\udcff': 'a'}), 'metadata '),
+]
+
+
+def test_items_and_conditions_of_another_kind_are_named_and_change_nothing(opened):
+    store, vectors = opened(), unit(2, 8)
+    store.add(vectors[:1], [Item('0.jpg', 'None', 2, metadata={'camera': 'c1'})])
+    for item, message in WRONG_ITEMS:
+        with pytest.raises(ValueError, match=message):
+            store.add(vectors[1:], [item])
+    for where in (
+        *({'label': wrong} for wrong in (None, b'a', 1.5, ['a', None], '\ud800')),
+        *({'size': wrong} for wrong in (2.5, [2.5], '1_0', None, 2**63, -1)),
+        'label',
+        ['label'],
+    ):
+        for use in (store.count, lambda where: store.search(vectors, 1, where), lambda where: list(store.rows(where))):
+            with pytest.raises(ValueError, match='where '):
+                use(where)
+    for wrong in (2.5, '2', None, True):
+        with pytest.raises(ValueError, match='k=.* must be 1 or more'):
+            store.search(vectors, wrong)
+    for column in ('path', 'size', 'content_hash'):
+        with pytest.raises(ValueError, match=f"values of '{column}' are not counted, those of label, camera are"):
+            store.values(column)
+    store.add(vectors[1:], items(1, 1))
+    assert store.count() == 2
