@@ -46,6 +46,20 @@ def test_rates_and_thresholds_equal_scikit_learn(distance, dtype, seed):
         assert found[f'threshold@FPR={rate:g}'] == thresholds[last]
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('distance', ['cosine', 'dot', 'euclidean'])
+def test_scaling_all_embeddings_scales_the_thresholds_alone(distance, dtype):
+    x, labels = data(0, dtype)
+    expected = verification_scores(x, labels, distance=distance, fpr=(0.1,))
+    opis = threshold_consistency(x, labels, distance=distance)
+    for exponent in (-84, -60, -38, 38, 60, 84):
+        scale = 2.0**exponent
+        found = verification_scores(x * scale, labels, distance=distance, fpr=(0.1,))
+        unit = dict(cosine=1, dot=scale * scale, euclidean=scale)[distance]
+        assert found == {name: value * unit if 'threshold' in name else value for name, value in expected.items()}
+        assert threshold_consistency(x * scale, labels, distance=distance) == opis
+
+
 def test_every_pair_is_compared_once_whatever_the_block():
     x, labels = data(0, torch.float32, 23)
     for block_size in (1, 7, 23, 100):

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmdml.functional.distances import check_in_ball
 from mmdml.functional.exact_products import exact_products
 from mmdml.functional.inputs import check_finite, encode, to_matrix
-from mmdml.functional.space import unit_rows
+from mmdml.functional.space import power_of_two, unit_rows
 from mmdml.utils.near_names import did_you_mean
 from mmdml.utils.numbers import is_whole
 
@@ -41,6 +41,20 @@ SIMILARITIES: dict[str, Callable[[Tensor], tuple[Tensor, Callable[[Tensor, Tenso
 }
 
 
+# Rows of larger magnitudes, or none so large, have squares near the ends of fp32.
+_SAFE = 2.0**40
+
+
+def _in_range(rows: Tensor, distance: str) -> tuple[Tensor, float]:
+    """Return rows whose scores neither over- nor underflow, and what to multiply these by: powers of two are exact."""
+    largest = torch.maximum(rows.amax(), -rows.amin())
+    if distance not in ('dot', 'euclidean') or 1 / _SAFE < largest < _SAFE:
+        return rows, 1.0
+    scale = power_of_two(largest)
+    unit = 1 / scale.item()
+    return rows * scale, unit * unit if distance == 'dot' else unit
+
+
 class PairScores:
     """Scores of all pairs of images, some at a time.
 
@@ -51,6 +65,9 @@ class PairScores:
         distance: 'cosine', 'dot', 'euclidean' or 'hyperbolic'.
         block_size: rows compared with all others at a time.
         device: where to compute. Default: where ``embeddings`` are.
+
+    Attributes:
+        unit: power of two that scores are to be multiplied by, 1 unless they would over- or underflow without it.
 
     Raises:
         ValueError, TypeError: as :func:`verification_scores`.
@@ -79,6 +96,7 @@ class PairScores:
         if self.ids is not None and len(self.ids.unique()) == len(rows):
             self.ids = None
         self.num_classes = int(self.codes.max()) + 1
+        rows, self.unit = _in_range(rows, distance)
         self.rows, self.compare = SIMILARITIES[distance](rows)
         self.block_size = block_size
         self.bits = 64 if rows.dtype == torch.float64 else 32

@@ -62,11 +62,12 @@ def verification_scores(
     wrong = [rate for rate in fpr if not is_number(rate) or not 0 < rate <= 1]
     if wrong:
         raise ValueError(f'fpr must hold rates in (0, 1], got {wrong}')
-    roc = Roc(PairScores(embeddings, labels, ids, distance, block_size, device))
+    pairs = PairScores(embeddings, labels, ids, distance, block_size, device)
+    roc = Roc(pairs)
     roc.prepare(fpr)
     eer, threshold = roc.equal_error()
-    scores = {'EER': eer, 'threshold@EER': threshold}
+    scores = {'EER': eer, 'threshold@EER': pairs.unit * threshold}
     for rate in fpr:
         point = roc.at_fpr(rate)
-        scores |= {f'TPR@FPR={rate:g}': point.tpr, f'threshold@FPR={rate:g}': point.threshold}
+        scores |= {f'TPR@FPR={rate:g}': point.tpr, f'threshold@FPR={rate:g}': pairs.unit * point.threshold}
     return scores
