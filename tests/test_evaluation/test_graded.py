@@ -34,6 +34,20 @@ def test_gains_of_equal_labels_alone_are_the_measure_of_ranks(distance):
         assert graded_ndcg(X, LABELS, same, k=k, distance=distance) == pytest.approx(expected, abs=1e-12)
 
 
+def test_near_rows_and_rows_of_any_length_are_ranked_as_in_fp64():
+    def same(query, gallery):
+        return (query[:, None] == gallery[None]).astype(float)
+
+    # All cosines are 1 to six digits.
+    near = (X + 2000 * torch.tensor([1, -2, 3, 1])).float()
+    for rows, distance in (
+        (near, 'cosine'),
+        *((X.float() * 2.0**power, distance) for power in (-84, 84) for distance in ('dot', 'euclidean')),
+    ):
+        expected = retrieval_scores(rows, LABELS, metrics=['NDCG'], distance=distance)['NDCG']
+        assert graded_ndcg(rows, LABELS, same, distance=distance) == pytest.approx(expected, abs=1e-12)
+
+
 def test_a_hierarchy_gains_the_share_of_common_levels_from_the_root_down():
     gains = hierarchy_gains(
         {'crow': ('bird', 'corvid', 1), 'jay': ('bird', 'corvid', 2), 'bat': ('mammal', 'corvid', 1)}

@@ -81,7 +81,7 @@ def graded_ndcg(
 
     Of equal scores the lower gain comes first, so that ties never flatter. For gains of 1 within a class and 0 else,
     the measure 'NDCG@K' of :func:`~mmdml.evaluation.functional.retrieval_scores` is the same and far cheaper: here
-    every row is sorted.
+    every row is sorted, by products in fp64.
 
     Args:
         query: ``(Q, D)`` embeddings.
@@ -126,6 +126,9 @@ def graded_ndcg(
 
     values = []
     with exact_products(query.device):
+        if query.device.type != 'mps':
+            # Near rows, and very large or small ones, have no digits left in fp32.
+            query, gallery = query.double(), gallery.double()
         query, compare = SIMILARITIES[distance](query)
         gallery = query if own_gallery else SIMILARITIES[distance](gallery)[0]
         for start in range(0, len(query), block_size):
