@@ -97,8 +97,11 @@ class RetrievalScoring:
         if self.protocol is by_roles:
             searches = 'queries search the gallery' if facts.roles.any() else 'every image searches all others'
         else:
-            searches = type(self.protocol).__name__
+            inner = [each for each in getattr(self.protocol, 'protocols', ()) if each is not by_roles]
+            searches = ' of '.join(dict.fromkeys(type(each).__name__ for each in (self.protocol, *inner)))
         parts = [f'{self.options.distance}, {searches}']
+        if facts.groups is not None:
+            parts.append('gallery rows of the label and group of a query do not count')
         if self.options.ties != 'pessimistic' or self.options.no_positive != 'skip':
             parts.append(f'ties {self.options.ties}, no positive: {self.options.no_positive}')
         for name, given in (self.preparation.settings | dict(reranking=self.options.reranking)).items():

@@ -201,7 +201,7 @@ def test_parts_of_a_file_are_scored_each_by_itself(tmp_path, capsys):
     scores = RetrievalScoring(
         dict(type='PerPart', protocol=dict(type='SingleGalleryShot', repeats=2)), recall_at=[1], metrics=['Recall@K']
     )(X, RowFacts.of(LABELS, parts=parts))
-    assert header.split() == ['Recall@1'] and search == 'cosine, PerPart'
+    assert header.split() == ['Recall@1'] and search == 'cosine, PerPart of SingleGalleryShot'
     for line, part in ((small, 'small'), (large, 'large')):
         mean, std = (100 * scores[f'{part}/Recall@1{end}'] for end in ('', '_std'))
         assert line.split() == [part, f'{mean:.2f}', '±', f'{std:.2f}']
@@ -507,6 +507,17 @@ def test_recall_at_counts_beside_other_metrics(score, plain):
 def test_the_table_states_what_was_done(plain, capsys, arguments, words):
     tool.main([str(plain), *arguments])
     assert words in capsys.readouterr().out.splitlines()[1]
+
+
+def test_the_table_states_what_a_file_with_groups_and_parts_does_to_the_search(tmp_path, capsys):
+    parts = np.where(np.arange(ROWS) % 2, 'small', 'large')
+    np.savez(tmp_path / 'x.npz', embeddings=X, labels=LABELS, groups=np.arange(ROWS) % 5, parts=parts)
+    for arguments, words in (
+        ([], 'cosine, PerPart; gallery rows of the label and group of a query do not count'),
+        (['--protocol', 'SingleGalleryShot', '--no-positive', 'miss'], 'cosine, PerPart of SingleGalleryShot; gallery'),
+    ):
+        tool.main([str(tmp_path / 'x.npz'), *arguments])
+        assert capsys.readouterr().out.splitlines()[1].startswith(words)
 
 
 def test_errors_are_one_line_unless_the_traceback_is_asked_for(fails, tmp_path):
