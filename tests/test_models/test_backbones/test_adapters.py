@@ -181,6 +181,24 @@ def test_a_backbone_without_a_sequence_is_refused():
         PromptedBackbone(dict(type='Conv4', channels=4))
 
 
+@pytest.mark.parametrize('inner', ['lora', 'deep prompts'])
+def test_adapters_of_a_backbone_that_has_some_are_refused(inner):
+    adapted = {**ADAPTERS[inner], 'backbone': MMPRETRAIN}
+    with pytest.raises(ValueError, match=f'LoRABackbone would freeze the adapters of {adapted["type"]}: use one'):
+        MODELS.build({**ADAPTERS['lora'], 'backbone': adapted})
+
+
+@pytest.mark.parametrize('adapter', ADAPTERS)
+def test_an_adapted_model_is_traced_for_batches_of_any_size(adapter):
+    model = trained('mmpretrain', adapter)
+    model(PICTURES)  # the first pass of LoRA looks at what is called
+    with torch.no_grad():
+        program = torch.export.export(
+            model, (PICTURES[:2],), dynamic_shapes=dict(inputs={0: torch.export.Dim.DYNAMIC}), strict=False
+        )
+        torch.testing.assert_close(program.module()(PICTURES[:3]), model(PICTURES[:3]))
+
+
 def test_a_layer_that_is_never_called_is_named():
     model = MODELS.build(dict(type='LoRABackbone', backbone=TIMM))
     attention = model.network.timm_model.blocks[0].attn

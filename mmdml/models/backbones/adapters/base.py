@@ -23,12 +23,15 @@ class AdaptedBackbone(BaseModule):
         init_cfg: MMEngine's initialization config.
 
     Raises:
-        ValueError: while loading, if the added weights belong to other frozen ones.
+        ValueError: if the backbone has adapters already, which would be frozen; while loading, if the added weights
+            belong to other frozen ones.
     """
 
     def __init__(self, backbone: dict[str, Any], init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg)
         self.network = MODELS.build(backbone)
+        if any(isinstance(part, AdaptedBackbone) for part in self.network.modules()):
+            raise ValueError(f'{type(self).__name__} would freeze the adapters of {backbone["type"]}: use one of both')
         self.network.requires_grad_(False)
         self._frozen = tuple(sorted(self.network.state_dict()))
         # A file of the bare backbone, loaded into the network alone or what it wraps, lacks the added weights.

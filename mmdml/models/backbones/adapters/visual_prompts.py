@@ -69,7 +69,8 @@ class PromptedBackbone(AdaptedBackbone):
         if tokens.ndim != 3:
             raise ValueError(f'prompts join tokens (B, L, C), but the blocks take shape {tuple(tokens.shape)}')
         kept = tokens if at == 0 else tokens[:, : -self.num_prompts]
-        prompts = self.prompts[at].to(tokens).expand(len(tokens), -1, -1)
+        # Not len(tokens), which would fix the size of the batch in a program that torch.export traces.
+        prompts = self.prompts[at].to(tokens).expand(tokens.shape[0], -1, -1)
         return torch.cat([kept, prompts], dim=1), *rest
 
     def _cut_off(self, block: nn.Module, args: tuple[Tensor, ...], tokens: Tensor) -> Tensor:
