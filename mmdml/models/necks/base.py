@@ -111,6 +111,9 @@ class EmbeddingNeck(BaseModule, metaclass=ABCMeta):
             raise ValueError(
                 f'the backbone gives {features.shape[1]} features, but neck.in_channels is {self.in_channels}'
             )
+        if not torch.is_autocast_enabled(features.device.type):
+            # Some poolings give fp32 at least, also in a model that was brought to half precision as a whole.
+            features = features.to(next(self.parameters(), features).dtype)
         return self.embed(self.dropout(features), learner)
 
     @abstractmethod

@@ -118,6 +118,9 @@ class GeneralizedMeanPooling(GlobalPooling):
         self.eps = eps
 
     def pool(self, maps: Tensor) -> Tensor:
-        # x^3 overflows fp16 at 40: pool in fp32.
         with torch.autocast(maps.device.type, enabled=False):
-            return maps.float().clamp_min(self.eps).pow(self.p).mean(dim=(2, 3)).pow(1 / self.p)
+            maps = maps.to(torch.promote_types(maps.dtype, torch.float32)).clamp_min(self.eps)
+            # Of shares of the largest value: 20^30 overflows fp32, and 0.01^30 is 0 there. Its factor cancels.
+            largest = maps.detach().amax(dim=(2, 3), keepdim=True)
+            mean = (maps / largest).pow(self.p).mean(dim=(2, 3)).pow(1 / self.p)
+            return mean * largest[:, :, 0, 0]

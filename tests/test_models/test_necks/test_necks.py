@@ -27,6 +27,40 @@ def test_generalized_mean_goes_from_average_to_maximum():
     torch.testing.assert_close(build(200.0)(MAPS), MAPS.amax(dim=(2, 3)), rtol=0.03, atol=0)
 
 
+@pytest.mark.parametrize('p', [0.5, 3.0, 30.0, 100.0])
+@pytest.mark.parametrize('size', [1e-3, 1.0, 50.0])
+def test_generalized_mean_and_its_gradient_equal_those_of_double_precision_for_any_exponent(p, size):
+    maps = (size * MAPS).requires_grad_()
+    pooling = MODELS.build(dict(type='GeneralizedMeanPooling', p=p))
+    found = pooling(maps)
+    exact, exponent = maps.detach().double().requires_grad_(), torch.tensor(p, dtype=torch.float64, requires_grad=True)
+    wanted = exact.clamp_min(1e-6).pow(exponent).mean(dim=(2, 3)).pow(1 / exponent)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=0)
+    found.sum().backward()
+    wanted.sum().backward()
+    torch.testing.assert_close(maps.grad.double(), exact.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(pooling.p.grad.double(), exponent.grad, rtol=1e-3, atol=1e-5 * size)
+    assert pooling.double()(exact.detach()).dtype == torch.float64
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize('pooling', ['GeneralizedMeanPooling', 'UnitPooling'])
+def test_a_model_of_another_precision_embeds_by_poolings_of_fp32_at_least(pooling, dtype):
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type='ImageEmbedder',
+            backbone=dict(type='Conv4', channels=8),
+            pooling=dict(type=pooling),
+            neck=dict(type='LinearEmbedding', in_channels=8, embed_dim=6),
+        )
+    ).eval()
+    images = torch.rand(3, 1, 32, 32)
+    wanted, found = model(images), model.to(dtype)(images.to(dtype))
+    assert found.dtype == torch.promote_types(dtype, torch.float32)
+    assert ((found * wanted).sum(1) > 0.999).all()
+
+
 def test_generalized_mean_learns_its_exponent_only_if_told_to():
     learned = MODELS.build(dict(type='GeneralizedMeanPooling'))
     learned(MAPS).sum().backward()
