@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from mmdml.models.losses.widths import at_width
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
 from mmdml.structures import PairRules, Progress
@@ -88,7 +89,7 @@ class S2SD(Distillation):
             MODELS.build(
                 dict(
                     type='EmbeddingHead',
-                    loss={**loss, 'embed_dim': dim} if 'embed_dim' in loss else loss,
+                    loss=at_width(loss, lambda width, dim=dim: dim),
                     miner=miner,
                     diagnostics_interval=0,
                 )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdml.models.losses import ProxyLoss
+from mmdml.models.losses.widths import check_slices
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
@@ -56,7 +57,8 @@ class DivideAndConquerHead(EmbeddingHead):
         kwargs: see :class:`EmbeddingHead`.
 
     Raises:
-        ValueError: if slices should share one class-based loss; see also :class:`EmbeddingHead`.
+        ValueError: if slices should share one class-based loss, or have one of another package or inside another loss;
+            see also :class:`EmbeddingHead`.
 
     Config::
 
@@ -79,6 +81,8 @@ class DivideAndConquerHead(EmbeddingHead):
         if neck.num_learners == 1 or not any(True for _ in self.loss_fn.parameters()):
             return
         sliced = neck.partition is not None and isinstance(self.loss_fn, ProxyLoss)
+        if not sliced:
+            check_slices(self._loss_cfg, neck)
         if self.shared_loss:
             if sliced:
                 raise ValueError('slices cannot share one class-based loss, whose proxies are as wide as a slice')

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmdml.models.losses import PairLoss
+from mmdml.models.losses.widths import check_slices
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
 from mmdml.structures import PairRules, Rows, StepContext
@@ -62,13 +63,15 @@ class LossTerm(BaseModule):
     def __init__(self, loss: dict[str, Any]) -> None:
         super().__init__()
         self.loss = MODELS.build(loss)
+        self._loss_cfg = loss
         self.rules = PairRules()
         if not isinstance(self.loss, PairLoss):
             raise TypeError(f'LossTerm takes a loss over pairs, got {type(self.loss).__name__}')
 
     def bind(self, neck: EmbeddingNeck) -> None:
-        """Refuse a neck without unit vectors."""
+        """Refuse a neck without unit vectors, or of slices where the loss is made for the whole embedding."""
         neck.require_sphere(type(self).__name__)
+        check_slices(self._loss_cfg, neck)
 
     def set_pair_rules(self, rules: PairRules) -> None:
         """Use the rules of the head."""

@@ -8,6 +8,7 @@ from mmdml.structures import Mined, PairBatch, Rows
 
 from .base import Loss, PairLoss
 from .checks import check_cosine_space
+from .widths import at_width
 
 
 @MODELS.register_module()
@@ -52,7 +53,9 @@ class MatryoshkaLoss(PairLoss):
         if len(weights) != len(shares) or min(weights) < 0:
             raise ValueError(f'weights must be >= 0, one for each of the {len(shares)} shares, got {weights}')
         loss = loss or dict(type='MultiSimilarityLoss')
-        self.losses = nn.ModuleList(MODELS.build(_at_share(loss, share)) for share in shares)
+        self.losses = nn.ModuleList(
+            MODELS.build(at_width(loss, lambda width, share=share: _columns(width, share))) for share in shares
+        )
         if not isinstance(self.losses[0], Loss):
             raise TypeError(f'MatryoshkaLoss takes a loss, got {type(self.losses[0]).__name__}')
         self.soft_targets = self.losses[0].soft_targets
@@ -75,11 +78,6 @@ class MatryoshkaLoss(PairLoss):
 
 def _columns(width: int, share: float) -> int:
     return max(1, round(width * share))
-
-
-def _at_share(loss: dict, share: float) -> dict:
-    """Return the config of a loss for prefixes."""
-    return {**loss, **{key: _columns(loss[key], share) for key in ('embed_dim', 'embedding_size') if key in loss}}
 
 
 def _prefix(pairs: PairBatch, columns: int) -> PairBatch:

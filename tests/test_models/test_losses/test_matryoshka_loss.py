@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from mmdml.models import EmbeddingHead
+from mmdml.models import DivideAndConquerHead, EmbeddingHead
 from mmdml.models.losses import ContrastiveLoss, MatryoshkaLoss
-from mmdml.models.necks import LinearEmbedding
+from mmdml.models.necks import DivideAndConquerEmbedding, LinearEmbedding
 from mmdml.registry import MODELS, TASK_UTILS
 from mmdml.structures import PairBatch, Rows
 
@@ -103,6 +103,40 @@ def test_a_class_based_loss_has_proxies_for_each_width_and_a_loss_of_another_pac
     torch.testing.assert_close(found, whole(pairs) + 3 * prefix(short))
     found.backward()
     assert all(parameter.grad is not None for parameter in loss.parameters())
+
+
+CLASS_BASED = dict(type='NormSoftmaxLoss', num_classes=3, embed_dim=8)
+OF_PML = dict(type='pml.NormalizedSoftmaxLoss', num_classes=3, embedding_size=8)
+NESTED = dict(type='MatryoshkaLoss', loss=CLASS_BASED, shares=(1, 0.5))
+
+
+def test_prefixes_of_prefixes_have_proxies_of_their_width():
+    loss = MatryoshkaLoss(NESTED, shares=(1, 0.5))
+    assert [inner.embed_dim for part in loss.losses for inner in part.losses] == [8, 4, 4, 2]
+
+
+@pytest.mark.parametrize('loss', [OF_PML, NESTED], ids=lambda loss: loss['type'])
+def test_the_spaces_of_s2sd_give_their_width_to_any_class_based_loss(loss):
+    s2sd = dict(type='S2SD', in_channels=8, dims=(10, 12), loss=loss)
+    head, neck = EmbeddingHead(dict(type='ContrastiveLoss'), distillations=dict(s2sd=s2sd)), LinearEmbedding(8, 8)
+    head.bind(neck)
+    features = torch.randn(6, 8)
+    head.loss(neck(features), LABELS, None, neck, features=features)['loss_s2sd_spaces'].backward()
+    assert all(each.grad is not None for each in head.distillations['s2sd'].parameters())
+
+
+@pytest.mark.parametrize('loss', [OF_PML, NESTED], ids=lambda loss: loss['type'])
+def test_slices_refuse_proxies_that_cannot_be_cut_when_the_model_is_built(loss):
+    slices = DivideAndConquerEmbedding(8, 8, num_learners=2)
+    with pytest.raises(ValueError, match=f'{loss["type"]} has proxies as wide as the whole embedding, which cannot'):
+        DivideAndConquerHead(loss).bind(slices)
+    if loss is NESTED:
+        term = dict(type='LossTerm', loss=loss, weight=1.0)
+        with pytest.raises(ValueError, match='MatryoshkaLoss has proxies as wide as the whole embedding'):
+            DivideAndConquerHead(dict(type='MarginLoss'), regularizers=dict(term=term)).bind(slices)
+    DivideAndConquerHead(loss).bind(DivideAndConquerEmbedding(8, 8, num_learners=1))
+    DivideAndConquerHead(loss).bind(DivideAndConquerEmbedding(8, 8, num_learners=2, division='masks'))
+    DivideAndConquerHead(dict(type='MatryoshkaLoss', loss=dict(type='MarginLoss'))).bind(slices)
 
 
 def test_sharded_proxies_inside_other_parts_need_gathered_rows_too():
