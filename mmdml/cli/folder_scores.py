@@ -65,5 +65,14 @@ def folder_scores(
         classes=len(data.classes),
         unreadable=[f'{printable(each.name)}: {each.reason}' for each in found.unreadable],
         trained_on=len({*trained_on} & {*data.classes}),
-        scores=as_percent(RetrievalScoring(recall_at=[1, 2, 4, 8])(found.embeddings, facts)),
+        scores=as_percent(
+            RetrievalScoring(recall_at=[1, 2, 4, 8], distance=_distance_of(found.embeddings))(found.embeddings, facts)
+        ),
     )
+
+
+def _distance_of(embeddings: np.ndarray) -> str:
+    """Return the distance that embeddings are made for: points inside the unit ball have a space of their own."""
+    lengths = np.linalg.norm(embeddings, axis=1)
+    # All others are of length 1; a zero row stays zero.
+    return 'hyperbolic' if ((lengths > 0) & (lengths < 1 - 1e-3)).any() else 'cosine'
