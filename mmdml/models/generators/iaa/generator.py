@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmdml.models.generators.base import Generator
 from mmdml.registry import MODELS
-from mmdml.structures import ActiveLearner, Progress, Rows, StepContext
+from mmdml.structures import ActiveLearner, PairRules, Progress, Rows, StepContext
 from mmdml.utils.numbers import is_number, is_whole
 from mmdml.utils.seeding import Stream, torch_generator
 
@@ -67,7 +67,8 @@ class IAAGenerator(Generator):
         own_copies: 'exclude', or 'positive': a copy is a positive of its own source.
 
     Raises:
-        ValueError: for values out of range.
+        ValueError: for values out of range; when the model is built, for ``own_copies='positive'`` in a head that
+            leaves pairs of one image out.
 
     Config::
 
@@ -127,6 +128,14 @@ class IAAGenerator(Generator):
             momentum,
             images_per_class,
         )
+
+    def set_pair_rules(self, rules: PairRules) -> None:
+        """Refuse own copies as positives where pairs of one image are left out."""
+        if rules.exclude_same_image and self.own_copies == 'positive':
+            raise ValueError(
+                "own_copies='positive' would do nothing beside head.exclude_same_image=True, as a copy has the image "
+                'of its source: leave one of them out'
+            )
 
     def active(self, progress: Progress) -> bool:
         """Whether copies are made at this iteration."""

@@ -289,6 +289,17 @@ def test_own_copies_become_positives_by_option():
         assert pairs.positive_mask.sum(1).tolist() == [positives, positives]
 
 
+def test_own_copies_as_positives_are_refused_where_pairs_of_one_image_are_left_out():
+    from mmdml.models import EmbeddingHead
+    from mmdml.models.necks import LinearEmbedding
+
+    sources = dict(iaa=dict(type='IAAGenerator', own_copies='positive'))
+    loss, neck = dict(type='ContrastiveLoss'), LinearEmbedding(4, 4)
+    with pytest.raises(ValueError, match="own_copies='positive' would do nothing beside head.exclude_same_image=True"):
+        EmbeddingHead(loss, sources=sources, exclude_same_image=True).bind(neck)
+    EmbeddingHead(loss, sources=sources).bind(neck)
+
+
 def test_diagnostics_tell_the_trace_ratio_and_the_spread_of_alpha():
     generator = estimated(training_set(images=8))
     state, log = generator.estimator.run_state(), generator.diagnostics()
