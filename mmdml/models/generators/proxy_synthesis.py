@@ -25,7 +25,7 @@ class ProxySynthesis(Generator):
     among the rows of other classes; in the authors' code it is the next row of the batch.
 
     Args:
-        ratio: mu in (0, 1], synthetic rows for each real one; 1 in the authors' commands.
+        ratio: mu in (0, 1], synthetic rows for each real one, at least one a step; 1 in the authors' commands.
         alpha: > 0, of the Beta distribution; 0.4 in the authors' commands.
 
     Raises:
@@ -56,7 +56,8 @@ class ProxySynthesis(Generator):
         number = len(anchors)
         if not number:
             return None
-        first = torch.from_numpy(random.permutation(number)[: round(self.ratio * number)]).to(device, non_blocking=True)
+        chosen = random.permutation(number)[: max(round(self.ratio * number), 1)]
+        first = torch.from_numpy(chosen).to(device, non_blocking=True)
         keys = torch.from_numpy(random.random((len(first), number))).to(device, non_blocking=True)
         # Keys are at least 0: a row whose best key is below has no partner.
         best, second = keys.masked_fill(anchors.labels[first][:, None] == anchors.labels, -1).max(1)

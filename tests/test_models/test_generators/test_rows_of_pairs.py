@@ -126,6 +126,7 @@ def test_proxy_synthesis_of_norm_softmax_equals_a_loop():
 
     made = generator(Rows.of_batch(raw, LABELS), STEP)
     assert len(made) == 3
+    assert len(MODELS.build(dict(type='ProxySynthesis', ratio=0.05))(Rows.of_batch(raw, LABELS), STEP)) == 1
     unit, share = normalize(raw), made.shares.double()
     i, j = made.views.t()
     rows = torch.cat([unit, normalize(share[:, None] * unit[i] + (1 - share[:, None]) * unit[j])])
