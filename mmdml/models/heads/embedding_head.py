@@ -49,8 +49,8 @@ class EmbeddingHead(BaseModule):
             with ``None``.
 
     Raises:
-        ValueError: for a missing or negative weight, a regularizer with the name of a source, proxies of another
-            width than the embedding, or a space that does not fit the neck.
+        ValueError: for a missing or negative weight, a source with 'loss' in its name, a regularizer with the name of a
+            source, proxies of another width than the embedding, or a space that does not fit the neck.
 
     Config::
 
@@ -78,6 +78,12 @@ class EmbeddingHead(BaseModule):
         self.loss_fn = MODELS.build(loss)
         self.miner = TASK_UTILS.build(miner) if miner else None
         self.sources = _build_by_name(sources)
+        for name in self.sources:
+            if 'loss' in name:
+                raise ValueError(
+                    f'a source cannot be called {name!r}: its figures would be added to the loss, as MMEngine adds all '
+                    "whose name has 'loss' in it"
+                )
         self.distillations = _build_by_name(distillations)
         self.space = TASK_UTILS.build(space) if space else None
         self.targets = TASK_UTILS.build(targets) if targets else None

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModel, BaseModule
 from toy_openings import ToyBallNeck, ToyPoincareBall
 
 from mmdml.models import EmbeddingHead
@@ -129,6 +129,13 @@ def test_sources_without_progress_are_told_which_hook_is_missing():
     head = EmbeddingHead(LOSSES['ms'], sources=dict(iaa=dict(type='IAAGenerator')))
     with pytest.raises(RuntimeError, match=r"\['iaa'\] depend on the position of the run(.|\n)*StepContextHook"):
         head.loss(at_angles(0, 60, 90, 10), LABELS, None, NECK)
+
+
+def test_a_source_whose_figures_would_be_added_to_the_loss_is_refused():
+    logged = dict(loss=torch.tensor(1.0), closs_candidates=torch.tensor(14.0))
+    assert BaseModel.parse_losses(None, logged)[0] == 15  # MMEngine's rule
+    with pytest.raises(ValueError, match="a source cannot be called 'closs': its figures would be added to the loss"):
+        EmbeddingHead(LOSSES['ms'], sources=dict(closs=dict(type='EmbeddingExpansion')))
 
 
 def test_a_miner_is_asked_and_its_pairs_reach_the_loss():
