@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from .rows import unit_length
 
 
 class ActiveLearner(NamedTuple):
@@ -106,13 +107,13 @@ class Partition:
     def unit_slices(self, z: Tensor) -> list[Tensor]:
         """``e_k = z[:, S_k] / ||z[:, S_k]||``: raw ``(..., D)`` -> K unit tensors, in fp32 or better.
 
-        A zero slice stays zero.
+        A zero slice stays zero, and gets no gradient.
 
         Raises:
             ValueError: if the last dimension is not D.
         """
         z = z if z.dtype.itemsize >= 4 else z.float()
-        return [F.normalize(part, dim=-1) for part in self.split(z)]
+        return [unit_length(part) for part in self.split(z)]
 
     def unit(self, z: Tensor) -> Tensor:
         """Return the merged embedding ``concat(e_1 .. e_K) / sqrt(K)``: raw ``(..., D)`` -> unit ``(..., D)``.

@@ -8,6 +8,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def unit_length(rows: Tensor) -> Tensor:
+    """``(..., D)`` -> rows of length 1, as ``F.normalize`` has them; a row of zeros stays zero, and gets no gradient.
+
+    The zeros have no direction, but ``F.normalize`` passes 1e12 times the gradient on: one picture without features
+    would be the whole step.
+    """
+    return rows / divisor_of(rows.norm(dim=-1, keepdim=True))
+
+
+def divisor_of(length: Tensor) -> Tensor:
+    """Lengths to divide by: at least 1e-12, and infinite where there is none."""
+    return length.clamp_min(1e-12).masked_fill(length == 0, float('inf'))
+
+
 class Rows:
     """Embeddings with a label and two identities for every row.
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from mmdml.models.losses.widths import at_width
 from mmdml.models.necks import EmbeddingNeck
 from mmdml.registry import MODELS
 from mmdml.structures import PairRules, Progress
 from mmdml.structures.checks import check_numbers, check_positive
+from mmdml.structures.rows import unit_length
 from mmdml.utils.numbers import check_counts, is_whole
 
 from .base import Distillation, EmbeddedBatch, similarity_divergence
@@ -128,13 +128,13 @@ class S2SD(Distillation):
             raw = space(batch.features)
             head.gather = batch.gather
             losses.append(head.loss(raw, rows.labels, rows.indices, neck, step)['loss'])
-            wide = normalize(batch.gathered(raw), dim=1)
+            wide = unit_length(batch.gathered(raw))
             divergences.append(similarity_divergence(own, wide, self.temperature))
         terms = {
             'spaces': torch.stack(losses).mean(),
             'similarity': 2 * self.weight * torch.stack(divergences).mean(),
         }
         if self.feature_weight and batch.step is not None and batch.step.progress.iter >= self.feature_start:
-            features = normalize(batch.gathered(batch.features.detach()), dim=1)
+            features = unit_length(batch.gathered(batch.features.detach()))
             terms['features'] = 2 * self.feature_weight * similarity_divergence(own, features, self.temperature)
         return terms

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmdml.structures import Rows, StepContext
+from mmdml.structures.rows import divisor_of
 
 
 def directions(anchors: Rows, step: StepContext) -> tuple[Tensor, Tensor]:
@@ -16,7 +17,7 @@ def directions(anchors: Rows, step: StepContext) -> tuple[Tensor, Tensor]:
     """
     raw = anchors.embeddings if anchors.embeddings.dtype.itemsize >= 4 else anchors.embeddings.float()
     length = (raw * scale_of(raw, step)).norm(dim=1, keepdim=True)
-    return raw / length.clamp_min(1e-12), length
+    return raw / divisor_of(length), length
 
 
 def scale_of(raw: Tensor, step: StepContext) -> Tensor:

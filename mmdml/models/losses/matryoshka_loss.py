@@ -1,10 +1,10 @@
 """Matryoshka representation learning: a loss on prefixes of the embedding."""
 
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch, Rows
+from mmdml.structures.rows import unit_length
 
 from .base import Loss, PairLoss
 from .checks import check_cosine_space
@@ -90,4 +90,4 @@ def _prefix(pairs: PairBatch, columns: int) -> PairBatch:
 
 
 def _unit_prefix(rows: Rows, columns: int) -> Rows:
-    return rows.by_parts(lambda part: normalize(part[:, :columns], dim=1))
+    return rows.by_parts(lambda part: unit_length(part[:, :columns]))

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmdml.structures import ActiveLearner
 from mmdml.structures.checks import check_numbers
 from mmdml.structures.partition import Partition
+from mmdml.structures.rows import unit_length
 from mmdml.utils.numbers import check_counts
 
 
@@ -123,9 +123,9 @@ class EmbeddingNeck(BaseModule, metaclass=ABCMeta):
     def unit(self, raw: Tensor, learner: int | None = None) -> Tensor:
         """Raw ``(R, D)`` -> unit rows ``(R, D)``, of the learner's own width if it has a slice; fp32 or better.
 
-        A zero row stays zero.
+        A zero row stays zero, and gets no gradient.
         """
-        return F.normalize(at_least_fp32(raw), dim=1)
+        return unit_length(at_least_fp32(raw))
 
     def active(self, learner: int) -> ActiveLearner:
         """Describe a learner to sources of candidates."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmdml.structures.partition import Partition
+from mmdml.structures.rows import unit_length
 
 
 class SliceLearners(nn.Module):
@@ -38,7 +39,7 @@ class SliceLearners(nn.Module):
         groups = self.partition.merged(active)
         if learner is None:
             return groups.unit(raw)
-        return F.normalize(raw[:, groups.slices[learner]], dim=1)
+        return unit_length(raw[:, groups.slices[learner]])
 
     def widths(self) -> list[int]:
         """``|S_k|`` of every slice."""
@@ -89,8 +90,8 @@ class MaskLearners(nn.Module):
     def unit(self, raw: Tensor, learner: int | None, active: int) -> Tensor:
         """``normalize(z * relu(m_k))``, or the plain unit embedding for None; ``(R, D)``."""
         if learner is None or active == 1:
-            return F.normalize(raw, dim=1)
-        return F.normalize(raw * self.masks[learner].relu(), dim=1)
+            return unit_length(raw)
+        return unit_length(raw * self.masks[learner].relu())
 
     def widths(self) -> list[int]:
         """Every learner has all D columns."""

@@ -4,9 +4,9 @@ from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor
-from torch.nn import functional as F
 
 from mmdml.registry import MODELS
+from mmdml.structures.rows import unit_length
 
 from .map_pooling import Features
 
@@ -32,4 +32,4 @@ class UnitPooling(BaseModule):
     def forward(self, features: Features) -> Tensor:
         """Features of the backbone -> ``(B, C)`` unit rows, fp32 or better."""
         pooled = self.pooling(features)
-        return F.normalize(pooled if pooled.dtype.itemsize >= 4 else pooled.float(), dim=1)
+        return unit_length(pooled if pooled.dtype.itemsize >= 4 else pooled.float())

@@ -4,6 +4,7 @@ import torch
 from mmdml.models import Conv4
 from mmdml.models.necks import EmbeddingNeck, LinearEmbedding
 from mmdml.registry import MODELS
+from mmdml.structures.rows import unit_length
 
 MAPS = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 
@@ -99,6 +100,40 @@ def test_unit_rows_have_norm_one_and_a_zero_row_gives_no_nan():
     torch.testing.assert_close(unit.norm(dim=1), torch.tensor([1.0, 0.0, 1.0]))
     unit.sum().backward()
     assert torch.isfinite(raw.grad).all()
+
+
+@pytest.mark.parametrize(
+    'neck',
+    [
+        dict(type='LinearEmbedding', in_channels=4, embed_dim=4),
+        dict(type='DivideAndConquerEmbedding', in_channels=4, embed_dim=4, num_learners=2),
+        dict(type='DivideAndConquerEmbedding', in_channels=4, embed_dim=4, num_learners=2, division='masks'),
+        dict(type='HyperbolicEmbedding', in_channels=4, embed_dim=4),
+    ],
+    ids=lambda neck: neck['type'] + neck.get('division', ''),
+)
+def test_a_row_of_zeros_gets_no_gradient_beside_which_all_others_would_be_nothing(neck):
+    neck = MODELS.build(neck)
+    if neck.has_learners:
+        neck.divide(2)
+    for learner in (None, 0, 1) if neck.has_learners else (None,):
+        raw = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+        raw[1] = 0
+        raw.requires_grad_()
+        neck.unit(raw, learner).sum().backward()
+        assert 0 < raw.grad[::2].abs().max() < 100
+        assert raw.grad[1].abs().max() < 100
+
+
+def test_unit_rows_have_value_and_gradient_of_normalize_bit_by_bit():
+    raw = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
+    raw[0] *= 1e-20
+    ours, theirs = raw.clone().requires_grad_(), raw.clone().requires_grad_()
+    unit, expected = unit_length(ours), torch.nn.functional.normalize(theirs, dim=1)
+    assert torch.equal(unit, expected)
+    unit.pow(3).sum().backward()
+    expected.pow(3).sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)
 
 
 def test_unit_rows_are_fp32_for_half_input():
