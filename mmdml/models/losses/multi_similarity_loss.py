@@ -92,4 +92,8 @@ def _log1p_sum_exp(logits: Tensor, weight: Tensor) -> Tensor:
     # 0 where no weight is (exponentials of -inf are slow), and NaN stays. The shift cancels in the gradient, too.
     logits = logits * (weight != 0)
     shift = logits.detach().amax(1).clamp_min(0)
-    return shift + torch.log1p(torch.expm1(-shift) + ((logits - shift[:, None]).exp() * weight).sum(1))
+    total = ((logits - shift[:, None]).exp() * weight).sum(1)
+    less_one = torch.expm1(-shift) + total
+    # Beside the -1 small weights would be lost, down to ln 0.
+    small = less_one < -0.999
+    return shift + torch.where(small, (torch.exp(-shift) + total).log(), torch.log1p(less_one.masked_fill(small, 0)))

@@ -424,3 +424,26 @@ def test_losses_build_from_a_config(name):
     loss = MODELS.build(dict(type=name))
     assert isinstance(loss, PairLoss) and type(loss).__name__ == name
     assert float(loss(random_batch(0)).detach()) > 0
+
+
+@pytest.mark.parametrize('weight', [1e-3, 1e-4, 1e-6, 1e-8, 1e-12, 1e-30])
+def test_small_weights_of_near_pairs_are_not_lost_in_the_multi_similarity_loss(weight):
+    raw = torch.tensor([[1.0, 0.0], [1.0, 0.01], [0.999, 0.02], [0.0, 1.0]], dtype=torch.float64)
+    labels, mined = torch.tensor([0, 1, 0, 2]), torch.full((4, 4), weight, dtype=torch.float64)
+
+    def loss(rows, alpha=20.0, beta=40.0, base=0.5):
+        pairs = PairBatch.from_embeddings(normalize(rows), labels)
+        return MultiSimilarityLoss(alpha, beta, base)(pairs, mined)
+
+    s = normalize(raw) @ normalize(raw).t()
+    expected = 0
+    for i in range(4):
+        for sign, sharpness in ((-1, 20.0), (1, 40.0)):
+            others = [j for j in range(4) if j != i and (labels[i] == labels[j]) == (sign < 0)]
+            terms = sum(weight * math.exp(sign * sharpness * (s[i, j].item() - 0.5)) for j in others)
+            expected += math.log1p(terms) / sharpness / 4
+    for dtype in (torch.float32, torch.float64):
+        rows = raw.to(dtype).requires_grad_()
+        value = loss(rows)
+        value.backward()
+        assert value.item() == pytest.approx(expected, rel=1e-3, abs=1e-7) and rows.grad.isfinite().all()
