@@ -62,6 +62,12 @@ class MatryoshkaLoss(PairLoss):
         self.shares = shares
         self.weights = weights
 
+    @property
+    def unsigned_parameters(self) -> tuple[str, ...]:
+        """Parameters of which only the absolute value counts: those of the loss inside, at every width."""
+        names = getattr(self.losses[0], 'unsigned_parameters', ())
+        return tuple(f'losses.{place}.{name}' for place in range(len(self.losses)) for name in names)
+
     def check_targets(self, pairs: PairBatch) -> None:
         """Refuse what the loss inside refuses."""
         self.losses[0].check_targets(pairs)

@@ -13,6 +13,18 @@ from mmdml.structures import PairBatch, Rows
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
 
 
+def test_learners_that_are_joined_have_the_mean_of_what_counts_of_the_loss_inside():
+    neck = MODELS.build(dict(type='DivideAndConquerEmbedding', in_channels=4, embed_dim=8, num_learners=2))
+    loss = dict(type='MatryoshkaLoss', loss=dict(type='NPairsLoss'), shares=(1, 0.5))
+    head = MODELS.build(dict(type='DivideAndConquerHead', loss=loss))
+    head.bind(neck)
+    for learner, scale in enumerate((3.0, -5.0)):
+        for parameter in head.loss_of(learner).parameters():
+            parameter.data.fill_(scale)
+    head.join(2)
+    assert [parameter.item() for parameter in head.loss_fn.parameters()] == [4, 4]
+
+
 def raw_rows(width=8):
     raw = torch.randn(6, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return raw.requires_grad_()
