@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmdml.registry import MODELS, PartRegistry
 from mmdml.structures import Mined, PairBatch, Pairs, Space, Triplets
+from mmdml.utils.near_names import did_you_mean
 
 from .base import Loss
 from .checks import check_class_range
@@ -38,6 +39,8 @@ REFUSED_LOSSES = {
 
 #: Modules of what losses and miners take as arguments.
 _HELPERS = ('distances', 'reducers', 'regularizers')
+#: Arguments that must be tensors; configs have lists.
+_TENSORS = ('weights',)
 
 
 class PMLRegistry(PartRegistry):
@@ -73,10 +76,7 @@ class PMLRegistry(PartRegistry):
 
     def names(self) -> list[str]:
         """Names of the parts that fit, and of the helpers in their arguments."""
-        helpers = (
-            name for each in _HELPERS for name, part in vars(import_pml(each, each)).items() if isinstance(part, type)
-        )
-        return sorted({*self.adapter.names, *helpers})
+        return sorted({*self.adapter.names, *helper_names()})
 
 
 def import_pml(module: str, name: str) -> ModuleType:
@@ -93,14 +93,42 @@ def import_pml(module: str, name: str) -> ModuleType:
 
 def build_pml(module: str, name: str, arguments: dict[str, Any]) -> nn.Module:
     """Build a part; arguments such as ``distance=dict(type='pml.LpDistance')`` are built, too."""
+    return getattr(import_pml(module, name), name)(**_built(arguments))
+
+
+def _built(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Build what arguments of a part describe by ``type``, and the members of those that hold several parts."""
     built = {}
     for key, value in arguments.items():
         if isinstance(value, dict) and 'type' in value:
             rest = {inner: value[inner] for inner in value if inner != 'type'}
-            inner_name = value['type'].rpartition('.')[2]
-            value = build_pml(_module_of_helper(inner_name) or key, inner_name, rest)
-        built[key] = value
-    return getattr(import_pml(module, name), name)(**built)
+            name = value['type'].rpartition('.')[2]
+            built[key] = build_pml(_helper_named(name, key), name, rest)
+        elif isinstance(value, dict):
+            built[key] = _built(value)
+        else:
+            is_list = key in _TENSORS and isinstance(value, list | tuple)
+            built[key] = torch.tensor(value, dtype=torch.float32) if is_list else value
+    return built
+
+
+def _helper_named(name: str, key: str) -> str:
+    """Return the module of a distance, reducer or regularizer that an argument names.
+
+    Raises:
+        ValueError: if the package has none of that name, with near ones.
+    """
+    module = _module_of_helper(name)
+    if module is None:
+        near = did_you_mean(name, helper_names())
+        raise ValueError(f'{key}: pytorch-metric-learning has no distance, reducer or regularizer {name!r}{near}')
+    return module
+
+
+def helper_names() -> list[str]:
+    """Names of all distances, reducers and regularizers."""
+    modules = (import_pml(each, each) for each in _HELPERS)
+    return [name for module in modules for name, part in vars(module).items() if isinstance(part, type)]
 
 
 def _module_of_helper(name: str) -> str | None:
@@ -122,8 +150,9 @@ class PMLLoss(Loss):
             ``distance=dict(type='pml.CosineSimilarity')``.
 
     Raises:
-        ValueError: in the forward pass, for another space than cosine, weights of mined tuples, or, in a loss without
-            references, for anything mined, targets, a width other than ``embedding_size`` or a label out of range.
+        ValueError: for an unknown distance, reducer or regularizer; in the forward pass, for another space than cosine,
+            a label beyond ``num_classes``, weights of mined tuples, or, in a loss without references, for anything
+            mined, targets, or a width other than ``embedding_size``.
 
     Config::
 
@@ -146,6 +175,8 @@ class PMLLoss(Loss):
         """Scalar loss."""
         if type(pairs.space) is not Space:
             raise ValueError(f'pml.{self.pml_name} has a distance of its own, not {type(pairs.space).__name__}')
+        if self.num_classes is not None:
+            check_class_range(pairs.candidates.labels, self.num_classes, f'pml.{self.pml_name}')
         anchors, rows = pairs.anchors.embeddings.to(pairs.dtype), pairs.candidates.embeddings.to(pairs.dtype)
         with torch.autocast(rows.device.type, enabled=False):
             # A sum over no pair has no graph in the package.
@@ -165,8 +196,6 @@ class PMLLoss(Loss):
             raise ValueError(f'{name} uses class labels and cannot use targets; remove the targets of the head')
         if self.embedding_size not in (None, rows.shape[1]):
             raise ValueError(f'{name} has embedding_size={self.embedding_size}, but rows have {rows.shape[1]} columns')
-        if self.num_classes is not None:
-            check_class_range(labels, self.num_classes, name)
         if not len(labels):
             return 0.0
         order = labels.argsort(stable=True)

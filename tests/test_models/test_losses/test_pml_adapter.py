@@ -6,6 +6,7 @@ import pytest
 import torch
 from pytorch_metric_learning import losses as pml_losses
 from pytorch_metric_learning import miners as pml_miners
+from pytorch_metric_learning.reducers import ClassWeightedReducer, MeanReducer, MultipleReducers, SumReducer
 from torch.nn.functional import normalize
 
 from mmdml.models import EmbeddingHead
@@ -284,3 +285,29 @@ def test_miners_of_the_package_refuse_targets_that_differ_from_the_labels(name):
     assert len(mined.anchor) and all(map(torch.equal, [mined.anchor, mined.positive], [plain.anchor, plain.positive]))
     with pytest.raises(ValueError, match=f'pml.{name} uses class labels and cannot use targets that differ'):
         miner(PairBatch(rows, rows, targets=1 - same))
+
+
+@pytest.mark.parametrize(
+    'key, name, near', [('distance', 'CosinSimilarity', 'CosineSimilarity'), ('reducer', 'MenReducer', 'MeanReducer')]
+)
+def test_an_unknown_helper_is_named_with_near_ones_and_not_called_a_missing_package(key, name, near):
+    with pytest.raises(ValueError, match=f"{key}: pytorch-metric-learning has no .*'{name}'.*{near}"):
+        built('TripletMarginLoss', **{key: dict(type=f'pml.{name}')})
+
+
+def test_reducers_of_several_reducers_and_of_class_weights_are_built_from_a_config():
+    raw, weights = raw_rows(), [1.0, 2.0, 0.0, 0.5]
+    reducers = dict(pos_loss=dict(type='pml.MeanReducer'), neg_loss=dict(type='SumReducer'))
+    ours = built('ContrastiveLoss', reducer=dict(type='pml.MultipleReducers', reducers=reducers))(batch(raw))
+    theirs = pml_losses.ContrastiveLoss(reducer=MultipleReducers(dict(pos_loss=MeanReducer(), neg_loss=SumReducer())))
+    torch.testing.assert_close(ours, theirs(normalize(raw), LABELS))
+    ours = built('ContrastiveLoss', reducer=dict(type='pml.ClassWeightedReducer', weights=weights))(batch(raw))
+    theirs = pml_losses.ContrastiveLoss(reducer=ClassWeightedReducer(weights=torch.tensor(weights)))
+    torch.testing.assert_close(ours, theirs(normalize(raw), LABELS))
+
+
+def test_a_label_without_boundary_is_refused_and_takes_no_other_one():
+    loss = built('MarginLoss', num_classes=4, learn_beta=True)
+    for labels in (LABELS - 1, LABELS + 1):
+        with pytest.raises(ValueError, match=r'pml.MarginLoss has num_classes=4, so labels must lie in 0..3, got'):
+            loss(PairBatch.from_embeddings(normalize(raw_rows()), labels))
