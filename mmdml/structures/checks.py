@@ -49,3 +49,28 @@ def require(ok: Tensor, text: str, culprit: Callable[[], object] | None = None) 
         torch._assert_async(ok, text)
     elif not ok:
         raise ValueError(text if culprit is None else f'{text}, got {culprit()}')
+
+
+def check_targets(targets: Tensor, shape: tuple[int, int]) -> None:
+    """Refuse targets of another shape, or outside [0, 1].
+
+    Raises:
+        ValueError: with both shapes, or the value (on an accelerator: see :func:`require`).
+    """
+    if targets.shape != shape:
+        raise ValueError(f'targets must be (A, X) = {shape}, got {tuple(targets.shape)}')
+    inside = (targets >= 0) & (targets <= 1)
+    require(inside.all(), 'targets must lie in [0, 1]', lambda: targets[~inside][0].item())
+
+
+def check_unit(rows: Tensor) -> None:
+    """Refuse rows ``(B, D)`` that nobody normalized; what is not finite is for a loss to show.
+
+    Raises:
+        ValueError: with a length (on an accelerator: see :func:`require`).
+    """
+    length = rows.detach().float().norm(dim=-1)
+    # Half precision is off by less.
+    other = ((length - 1).abs() > 0.02) & (length > 0)
+    text = 'PairBatch takes rows of length 1, which torch.nn.functional.normalize(embeddings, dim=1) returns'
+    require(~other.any(), text, lambda: f'a row of length {length[other][0].item():.3g}')

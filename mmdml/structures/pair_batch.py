@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import require
+from .checks import check_targets, check_unit
 from .mined import Mined, Triplets
-from .rows import Rows
+from .rows import Rows, targets_of_mixtures
 
 
 class Space:
@@ -82,23 +82,23 @@ class PairBatch:
         self.has_own_targets = targets is not None
         self.targets = targets
         if targets is None and candidates.shares is not None:
-            self.targets = _targets_of_mixtures(anchors, candidates)
+            self.targets = targets_of_mixtures(anchors, candidates)
         elif targets is not None:
-            if targets.shape != (len(anchors), len(candidates)):
-                expected = (len(anchors), len(candidates))
-                raise ValueError(f'targets must be (A, X) = {expected}, got {tuple(targets.shape)}')
-            inside = (targets >= 0) & (targets <= 1)
-            require(inside.all(), 'targets must lie in [0, 1]', lambda: targets[~inside][0].item())
+            check_targets(targets, (len(anchors), len(candidates)))
 
     @classmethod
     def from_embeddings(cls, unit: Tensor, labels: Tensor, ids: Tensor | None = None) -> 'PairBatch':
         """Make every row an anchor and a candidate.
 
         Args:
-            unit: ``(B, D)`` unit vectors.
+            unit: ``(B, D)`` unit vectors, or rows of zeros.
             labels: ``(B,)`` class ids.
             ids: ``(B,)`` or ``(B, V)`` view ids; rows that share one form no pair. Default: ``arange(B)``.
+
+        Raises:
+            ValueError: if a row has another length.
         """
+        check_unit(unit)
         rows = Rows.of_batch(unit, labels) if ids is None else Rows(unit, labels, ids)
         return cls(rows, rows)
 
@@ -188,12 +188,6 @@ class PairBatch:
         twin.targets = None if self.targets is None else self.targets.detach()
         twin.similarity = similarity.detach()
         return twin
-
-
-def _targets_of_mixtures(anchors: Rows, candidates: Rows) -> Tensor:
-    """Return how much each candidate belongs to the class of each anchor, ``(A, X)``."""
-    first, second = (anchors.labels[:, None] == labels for labels in (candidates.labels, candidates.second_labels))
-    return first * candidates.shares + second * (1 - candidates.shares)
 
 
 def _share_an_id(left: Tensor, right: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Rows:
 
     Args:
         embeddings: ``(R, D)``, or parts ``(n, D)`` of one type that lie one below the other.
-        labels: ``(R,)`` int64 class ids.
+        labels: ``(R,)`` class ids, integers of any type; kept as int64.
         views: ``(R, V)`` int64 ids of the forward-passed rows that a row was made from, or ``(R,)`` for ``V = 1``.
             ``V`` is 1 for real rows and for copies of one row, 2 for rows made from two parents; -1 fills unused
             places.
@@ -46,8 +46,9 @@ class Rows:
             other, and need not join them.
 
     Raises:
-        ValueError: if the columns differ in length, the parts in width, or one of ``second_labels`` and ``shares`` is
-            missing.
+        TypeError: if labels are no tensor of integers.
+        ValueError: if labels are no vector, the columns differ in length, the parts in width, or one of
+            ``second_labels`` and ``shares`` is missing.
     """
 
     def __init__(
@@ -68,9 +69,9 @@ class Rows:
                 raise ValueError(f'parts of rows must have one width, got {self.width} and {part.shape[1]} columns')
         if len(self.parts) == 1:
             self.embeddings = self.parts[0]
-        self.labels = labels
+        self.labels = _class_ids(labels)
         self.views = views[:, None] if views.ndim == 1 else views
-        self.indices = torch.full_like(labels, -1, dtype=torch.int64) if indices is None else indices
+        self.indices = torch.full_like(self.labels, -1) if indices is None else indices
         if (second_labels is None) != (shares is None):
             raise ValueError('second_labels and shares describe a mixed row together: give both or neither')
         self.second_labels = second_labels
@@ -124,7 +125,7 @@ class Rows:
     @classmethod
     def of_batch(cls, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None) -> 'Rows':
         """Rows of one forward pass: every row is a view of its own."""
-        return cls(embeddings, labels, torch.arange(len(labels), device=labels.device), indices)
+        return cls(embeddings, labels, torch.arange(len(embeddings), device=embeddings.device), indices)
 
     @classmethod
     def cat(cls, parts: Sequence['Rows']) -> 'Rows':
@@ -146,6 +147,23 @@ class Rows:
             *_mixtures(parts),
             num_parents=_numbers_of_parents(parts, width),
         )
+
+
+def targets_of_mixtures(anchors: Rows, candidates: Rows) -> Tensor:
+    """Return how much each candidate belongs to the class of each anchor, ``(A, X)``."""
+    first, second = (anchors.labels[:, None] == labels for labels in (candidates.labels, candidates.second_labels))
+    return first * candidates.shares + second * (1 - candidates.shares)
+
+
+def _class_ids(labels: Tensor) -> Tensor:
+    """Labels as int64; another shape would spread over the pairs without an error."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f'labels must be a tensor (R,) of integers, got {type(labels).__name__}')
+    if labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f'labels must be integers, got {labels.dtype}')
+    if labels.ndim != 1:
+        raise ValueError(f'labels must be a vector (R,), got shape {tuple(labels.shape)}')
+    return labels.long()
 
 
 def _mixtures(parts: Sequence[Rows]) -> tuple[Tensor | None, Tensor | None]:

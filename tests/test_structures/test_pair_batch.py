@@ -39,14 +39,16 @@ def test_unknown_ids_never_match():
     anchors = unit(2)
     none = torch.full((2,), -1)
     pairs = PairBatch(
-        Rows(anchors, torch.zeros(2), none, none), Rows(anchors, torch.zeros(2), none, none), exclude_same_image=True
+        Rows(anchors, torch.arange(2) * 0, none, none),
+        Rows(anchors, torch.arange(2) * 0, none, none),
+        exclude_same_image=True,
     )
     assert pairs.positive_mask.all()
 
 
 def test_old_rows_of_the_same_image_are_excluded_only_by_option():
-    anchors = Rows(unit(2), torch.zeros(2), torch.arange(2), torch.tensor([5, 6]))
-    candidates = Rows(unit(2), torch.zeros(2), torch.full((2,), -1), torch.tensor([6, 7]))
+    anchors = Rows(unit(2), torch.arange(2) * 0, torch.arange(2), torch.tensor([5, 6]))
+    candidates = Rows(unit(2), torch.arange(2) * 0, torch.full((2,), -1), torch.tensor([6, 7]))
     assert PairBatch(anchors, candidates).positive_mask.all()
     excluding = PairBatch(anchors, candidates, exclude_same_image=True)
     assert excluding.positive_mask.tolist() == [[True, True], [False, True]]
@@ -78,7 +80,7 @@ def test_mined_triplets_count_for_both_their_pairs():
 
 @pytest.mark.parametrize('wrong', ['labels', 'views', 'indices'])
 def test_columns_of_a_wrong_length_are_named(wrong):
-    columns = dict(labels=torch.zeros(3), views=torch.arange(3), indices=torch.arange(3)) | {wrong: torch.zeros(2)}
+    columns = dict.fromkeys(('labels', 'views', 'indices'), torch.arange(3)) | {wrong: torch.arange(2)}
     with pytest.raises(ValueError, match=f'{wrong} has 2 entries for 3 embeddings'):
         Rows(unit(3), **columns)
 
@@ -136,6 +138,39 @@ def test_no_triplets_weigh_nothing():
     nothing = Triplets.none()
     assert all(index.shape == (0,) and index.dtype == torch.int64 for index in nothing)
     assert not any(weight.any() for weight in pairs.weights(nothing))
+
+
+@pytest.mark.parametrize('dtype', [torch.int32, torch.int16, torch.uint8, torch.bool], ids=str)
+def test_labels_of_any_integer_type_are_kept_as_int64(dtype):
+    rows = Rows.of_batch(unit(3), torch.tensor([0, 1, 1]).to(dtype))
+    assert rows.labels.dtype == torch.int64 and rows.labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    'labels, error, words',
+    [
+        (torch.arange(3)[:, None], ValueError, r'a vector \(R,\), got shape \(3, 1\)'),
+        (torch.eye(3, dtype=torch.int64), ValueError, r'a vector \(R,\), got shape \(3, 3\)'),
+        (torch.rand(3), TypeError, 'labels must be integers, got torch.float32'),
+        ([0, 1, 1], TypeError, 'a tensor .* got list'),
+        (torch.arange(3).numpy(), TypeError, 'a tensor .* got ndarray'),
+    ],
+    ids=['column', 'one-hot', 'fractions', 'list', 'numpy'],
+)
+def test_labels_that_are_no_vector_of_integers_are_refused(labels, error, words):
+    with pytest.raises(error, match=words):
+        PairBatch.from_embeddings(unit(3), labels)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_embeddings_that_nobody_normalized_are_refused(dtype):
+    raw = 3 * unit(3)
+    raw[0] = 0
+    labels = torch.tensor([0, 0, 1])
+    with pytest.raises(ValueError, match=r'takes rows of length 1, which .*normalize.* got a row of length 3$'):
+        PairBatch.from_embeddings(raw.to(dtype), labels)
+    PairBatch.from_embeddings(normalize(raw, dim=1).to(dtype), labels)
+    PairBatch.from_embeddings(normalize(raw.to(dtype), dim=1), labels)
 
 
 def test_detached_pairs_have_no_graph_and_leave_the_graph_of_the_others_alone():

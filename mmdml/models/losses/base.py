@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mmdml.structures import Mined, PairBatch
-from mmdml.structures.checks import require
 from mmdml.utils.representation import constructor_arguments
+
+from .checks import check_arguments, check_hard_targets
 
 
 class Loss(nn.Module, metaclass=ABCMeta):
@@ -20,14 +21,17 @@ class Loss(nn.Module, metaclass=ABCMeta):
     #: Pairs may have targets between 0 and 1. A loss that uses nothing but ``pairs.weights(mined)`` can say True.
     soft_targets: ClassVar[bool] = False
 
-    def __call__(self, pairs: PairBatch, *args: Any, **kwargs: Any) -> Tensor:
-        """Refuse soft targets where the loss cannot use them, then run :meth:`forward`.
+    def __call__(self, pairs: PairBatch, mined: Mined | None = None, **kwargs: Any) -> Tensor:
+        """Refuse what the loss cannot use, then run :meth:`forward`.
 
         Raises:
+            TypeError: if ``pairs`` is no ``PairBatch``, or ``mined`` nothing that a miner returns.
             ValueError: naming the loss.
         """
+        if mined is not None or not isinstance(pairs, PairBatch):
+            check_arguments(pairs, mined, type(self).__name__)
         self.check_targets(pairs)
-        return super().__call__(pairs, *args, **kwargs)
+        return super().__call__(pairs, mined, **kwargs)
 
     def check_targets(self, pairs: PairBatch) -> None:
         """Refuse targets that the loss cannot use.
@@ -36,9 +40,7 @@ class Loss(nn.Module, metaclass=ABCMeta):
             ValueError: naming the loss.
         """
         if pairs.targets is not None and not self.soft_targets:
-            hard = (pairs.targets == 0) | (pairs.targets == 1)
-            text = f'{type(self).__name__} cannot use soft targets: each must be 0 or 1'
-            require(hard.all(), text, lambda: pairs.targets[~hard][0].item())
+            check_hard_targets(pairs.targets, type(self).__name__)
 
     @abstractmethod
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:

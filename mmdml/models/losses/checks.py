@@ -1,9 +1,41 @@
 """What losses refuse, before it ends in an error elsewhere."""
 
+from typing import Any
+
 from torch import Tensor
 
-from mmdml.structures import PairBatch, Space
+from mmdml.structures import Mined, PairBatch, Space
 from mmdml.structures.checks import require
+
+
+def check_arguments(pairs: Any, mined: Any, owner: str) -> None:
+    """Refuse plain embeddings, and plain tuples, in which a triplet would read as a pair with a weight.
+
+    Raises:
+        TypeError: if ``pairs`` is no ``PairBatch``, with what makes one, or ``mined`` neither None nor ``Mined``.
+        ValueError: if ``mined`` is a matrix of another shape than that of the pairs.
+    """
+    if not isinstance(pairs, PairBatch):
+        raise TypeError(
+            f'{owner} takes a PairBatch, got {type(pairs).__name__}: PairBatch.from_embeddings(unit, labels) of '
+            'mmdml.structures makes one'
+        )
+    if not isinstance(mined, Mined | None):
+        raise TypeError(f'mined must be Pairs, Triplets or a tensor (A, X), got {type(mined).__name__}')
+    shape = len(pairs.anchors), len(pairs.candidates)
+    if isinstance(mined, Tensor) and mined.shape != shape:
+        raise ValueError(f'a dense mined matrix must be (A, X) = {shape}, got {tuple(mined.shape)}')
+
+
+def check_hard_targets(targets: Tensor, owner: str) -> None:
+    """Refuse targets between 0 and 1.
+
+    Raises:
+        ValueError: naming the owner (on an accelerator: see :func:`~mmdml.structures.checks.require`).
+    """
+    hard = (targets == 0) | (targets == 1)
+    text = f'{owner} cannot use soft targets: each must be 0 or 1'
+    require(hard.all(), text, lambda: targets[~hard][0].item())
 
 
 def check_class_range(labels: Tensor, num_classes: int, owner: str) -> None:

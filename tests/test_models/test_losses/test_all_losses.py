@@ -98,6 +98,36 @@ def test_value_and_gradient_are_finite_in_both_precisions(loss, dtype):
 
 
 @each_loss
+@pytest.mark.parametrize('dtype', [torch.int32, torch.uint8], ids=str)
+def test_labels_of_other_integers_make_no_difference(loss, dtype):
+    unit = normalize(raw_rows(), dim=1)
+    values = [build(loss)(PairBatch.from_embeddings(unit, labels)) for labels in (LABELS, LABELS.to(dtype))]
+    assert values[0] == values[1]
+
+
+@each_loss
+def test_plain_embeddings_are_refused_with_what_makes_pairs_of_them(loss):
+    with pytest.raises(TypeError, match=f'{loss.__name__} takes a PairBatch, got Tensor: PairBatch.from_embeddings'):
+        build(loss)(normalize(raw_rows(), dim=1), LABELS)
+
+
+@pytest.mark.parametrize(
+    'mined, error, words',
+    [
+        ((torch.tensor([0]), torch.tensor([1]), torch.tensor([2])), TypeError, 'got tuple'),
+        ((torch.tensor([0]),) * 4, TypeError, 'got tuple'),
+        (torch.ones(8), ValueError, r'\(A, X\) = \(8, 8\), got \(8,\)'),
+        (torch.ones(8, 1), ValueError, r'got \(8, 1\)'),
+    ],
+    ids=['plain triplets', 'plain pairs', 'a weight a row', 'a column'],
+)
+@each_loss
+def test_what_no_miner_returns_is_refused_and_not_read_as_something_else(loss, mined, error, words):
+    with pytest.raises(error, match=words):
+        build(loss)(with_copies(raw_rows(), LABELS, copies=0), mined)
+
+
+@each_loss
 @pytest.mark.parametrize(
     'labels',
     [[0, 1, 2, 3], [2, 2, 2, 2], [1], [3, 3], []],
