@@ -6,6 +6,7 @@ from torch import Tensor
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
 from mmdml.structures.checks import check_numbers, check_positive
+from mmdml.utils.numbers import check_counts
 
 from .base import PairLoss
 from .checks import check_label_targets
@@ -91,8 +92,7 @@ class ContextualLoss(PairLoss):
             neg_margin=neg_margin,
         )
         check_positive(slope=slope)
-        if k < 2:
-            raise ValueError(f'k must be 2 or more, got {k}')
+        check_counts(2, k=k)
         if min(context, mean_weight) < 0 or context + mean_weight > 1:
             raise ValueError(f'context and mean_weight must be >= 0, of sum 1 at most, got {context} and {mean_weight}')
         self.k = k
@@ -127,6 +127,10 @@ class ContextualLoss(PairLoss):
 
     def contextual_similarity(self, similarity: Tensor) -> Tensor:
         """``(X, X)`` similarities -> ``(X, X)`` likeness of neighbors in [0, 1]."""
+        with torch.autocast(similarity.device.type, enabled=False):
+            return self._contextual_similarity(similarity)
+
+    def _contextual_similarity(self, similarity: Tensor) -> Tensor:
         near = self._neighbors(similarity, self.k)
         shares = [side @ side.t() / side.detach().sum(1, keepdim=True).clamp_min(1) for side in (near, 1 - near)]
         likeness = (shares[0] + shares[1]) / 2 * near

@@ -5,6 +5,7 @@ from torch import Tensor
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
 from mmdml.structures.checks import check_numbers
+from mmdml.utils.numbers import check_counts
 
 from .base import PairLoss
 from .checks import check_cosine_space
@@ -27,8 +28,8 @@ class FastAPLoss(PairLoss):
         num_bins: L, the number of intervals, 1 or more. 10 is that of pytorch-metric-learning.
 
     Raises:
-        ValueError: if a setting is no number; if ``num_bins`` is below 1; in the forward pass, if the pairs have
-            another space than cosine.
+        ValueError: if ``num_bins`` is no integer of at least 1; in the forward pass, if the pairs have another space
+            than cosine.
 
     Config::
 
@@ -40,8 +41,7 @@ class FastAPLoss(PairLoss):
     def __init__(self, num_bins: int = 10) -> None:
         super().__init__()
         check_numbers(num_bins=num_bins)
-        if num_bins < 1:
-            raise ValueError(f'num_bins must be 1 or more, got {num_bins}')
+        check_counts(num_bins=num_bins)
         self.num_bins = num_bins
 
     def forward(self, pairs: PairBatch, mined: Mined | None = None) -> Tensor:

@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy, leaky_relu, linear
 from mmdml.registry import MODELS
 from mmdml.structures import PairBatch
 from mmdml.structures.checks import check_numbers, check_positive
+from mmdml.utils.numbers import check_counts
 
 from .proxy_loss import ProxyLoss
 
@@ -57,6 +58,7 @@ class HISTLoss(ProxyLoss):
         super().__init__(num_classes, embed_dim)
         check_numbers(weight=weight)
         check_positive(tau=tau, alpha=alpha, hidden=hidden)
+        check_counts(hidden=hidden)
         if weight < 0:
             raise ValueError(f'weight must be 0 or more, got {weight}')
         self.tau = tau
@@ -79,15 +81,20 @@ class HISTLoss(ProxyLoss):
         distance = self._distance(rows, unit_proxies)
         loss = cross_entropy(-self.tau * distance, labels, reduction='sum') / number
         graph = self._propagation(distance, labels)
-        hidden = graph @ linear(rows, self.inner.weight, self.inner.bias)
+        # Rows may be more precise than the parameters.
+        inner, outer, (scale, shift) = (
+            [parameter.to(rows.dtype) for parameter in parameters]
+            for parameters in (self.inner.parameters(), self.outer.parameters(), (self.norm_scale, self.norm_shift))
+        )
+        hidden = graph @ linear(rows, *inner)
         centered = hidden - hidden.sum(0) / number
-        hidden = centered * (centered.square().sum(0) / number + 1e-5).rsqrt() * self.norm_scale + self.norm_shift
-        logits = graph @ self.outer(leaky_relu(hidden, 0.1))
+        hidden = centered * (centered.square().sum(0) / number + 1e-5).rsqrt() * scale + shift
+        logits = graph @ linear(leaky_relu(hidden, 0.1), *outer)
         return loss + self.weight * cross_entropy(logits, labels, reduction='sum') / number
 
     def _distance(self, rows: Tensor, means: Tensor) -> Tensor:
         """``(R, C)`` squared Mahalanobis distances, by products: no ``(R, C, D)`` tensor."""
-        precision = (-self.log_variances.clamp(0, 6)).exp()
+        precision = (-self.log_variances.to(rows.dtype).clamp(0, 6)).exp()
         products = rows.square() @ precision.t() - 2 * rows @ (means * precision).t()
         return (products + (means.square() * precision).sum(1)).relu()
 

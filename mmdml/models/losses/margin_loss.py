@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
 from mmdml.structures.checks import check_numbers
+from mmdml.utils.numbers import check_counts
 
 from .base import PairLoss
 from .checks import check_class_range
@@ -67,6 +68,7 @@ class MarginLoss(PairLoss):
             raise ValueError(f"beta_mode='class' needs num_classes, the number of training classes, got {num_classes}")
         if num_classes is not None:
             check_numbers(num_classes=num_classes)
+            check_counts(num_classes=num_classes)
         if nu < 0:
             raise ValueError(f'nu must not be negative, got {nu}')
         self.alpha = alpha

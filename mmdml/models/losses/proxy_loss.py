@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from mmdml.structures import PairBatch, Rows
 from mmdml.structures.checks import check_numbers
+from mmdml.utils.numbers import check_counts
 
 from .base import Loss
 from .checks import check_class_range, check_cosine_space, check_label_targets
@@ -63,8 +64,8 @@ class ProxyLoss(Loss):
         proxies_per_class: proxies of a class; those of class c are the rows from ``c * proxies_per_class`` on.
 
     Raises:
-        ValueError: if a size is below 1; in the forward pass, if something was mined, the pairs have another space than
-            cosine or targets other than their labels, the width is another, or a label has no proxy.
+        ValueError: if a size is no integer of at least 1; in the forward pass, if something was mined, the pairs have
+            another space than cosine or targets other than their labels, the width is another, or a label has no proxy.
     """
 
     #: Whether samples of classes between two can be scored.
@@ -77,9 +78,7 @@ class ProxyLoss(Loss):
         super().__init__()
         sizes = dict(num_classes=num_classes, embed_dim=embed_dim, proxies_per_class=proxies_per_class)
         check_numbers(**sizes)
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f'{name} must be 1 or more, got {size}')
+        check_counts(**sizes)
         self.num_classes = num_classes
         self.embed_dim = embed_dim
         self.proxies_per_class = proxies_per_class

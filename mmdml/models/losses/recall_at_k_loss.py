@@ -8,6 +8,7 @@ from torch import Tensor
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch
 from mmdml.structures.checks import check_positive
+from mmdml.utils.numbers import is_number
 
 from .base import PairLoss
 from .pair_sums import count_above, positive_pairs
@@ -45,7 +46,7 @@ class RecallAtKLoss(PairLoss):
     ) -> None:
         super().__init__()
         check_positive(rank_temperature=rank_temperature, temperature=temperature)
-        if not ks or min(ks) < 1:
+        if not isinstance(ks, Sequence) or not ks or not all(is_number(k) and k >= 1 for k in ks):
             raise ValueError(f'ks must be one or more numbers of 1 or more, got {ks}')
         self.ks = tuple(ks)
         # On the device of the model: made at every step, it would have to be copied there.

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from mmdml.models.losses.checks import check_cosine_space
@@ -50,7 +51,9 @@ class AngularMiner(Miner):
 
         def is_wide(anchor: Tensor, positive: Tensor) -> Tensor:
             between = similarity[anchor, positive][:, None]
-            to_center = 1 - similarity[anchor] - rows[positive] @ rows.t() + (1 + between) / 2
+            with torch.autocast(rows.device.type, enabled=False):
+                of_positive = rows[positive] @ rows.t()
+            to_center = 1 - similarity[anchor] - of_positive + (1 + between) / 2
             return 2 - 2 * between > bound * to_center
 
         return triplets_where(pairs, is_wide)

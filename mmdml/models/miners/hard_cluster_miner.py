@@ -36,7 +36,7 @@ class HardClusterMiner(Miner):
         classes, code = every.unique(return_inverse=True)
         own, of_anchor = code[: len(rows)], code[len(rows) :]
         number = own.new_zeros(len(classes)).index_add(0, own, torch.ones_like(own))
-        if len(classes) < 2:
+        if len(classes) < 2 or not len(rows) or not len(anchors):
             return Triplets.none(rows.device)
         sums = rows.new_zeros(len(classes), rows.shape[1]).index_add(0, own, rows)
         means = sums / number.clamp_min(1)[:, None]

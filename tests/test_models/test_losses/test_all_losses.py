@@ -58,6 +58,14 @@ def test_a_setting_that_is_no_number_is_refused_by_name(loss):
                     MODELS.build({**config_of(loss), name: value})
 
 
+@each_loss
+def test_a_count_that_is_no_whole_number_is_refused_when_the_loss_is_built(loss):
+    counts = {name: value for name, value in inspect.signature(loss).parameters.items() if value.annotation is int}
+    for name in counts:
+        with pytest.raises(ValueError, match='must be an integer of at least [12], got 2.5'):
+            MODELS.build({**config_of(loss), name: 2.5})
+
+
 def raw_rows(rows=8, dtype=torch.float32, seed=0):
     raw = torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return raw.to(dtype).requires_grad_()
@@ -98,11 +106,30 @@ def test_value_and_gradient_are_finite_in_both_precisions(loss, dtype):
 
 
 @each_loss
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize('of_loss', [torch.float16, torch.float32], ids=str)
+def test_rows_and_parameters_may_be_of_two_types(loss, dtype, of_loss):
+    raw = raw_rows(dtype=torch.float64)
+    rows = normalize(raw, dim=1).to(dtype)
+    expected = torch.float64 if dtype == torch.float64 else torch.float32
+    check(build(loss, of_loss), PairBatch.from_embeddings(rows, LABELS), raw, expected)
+
+
+@each_loss
 @pytest.mark.parametrize('dtype', [torch.int32, torch.uint8], ids=str)
 def test_labels_of_other_integers_make_no_difference(loss, dtype):
     unit = normalize(raw_rows(), dim=1)
     values = [build(loss)(PairBatch.from_embeddings(unit, labels)) for labels in (LABELS, LABELS.to(dtype))]
     assert values[0] == values[1]
+
+
+@each_loss
+def test_autocast_changes_nothing(loss):
+    unit = normalize(torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(0)), dim=1)
+    pairs, function = PairBatch.from_embeddings(unit, torch.arange(64) % CLASSES), build(loss)
+    with torch.autocast('cpu', torch.bfloat16):
+        value = function(pairs)
+    assert torch.equal(value, function(pairs))
 
 
 @each_loss
@@ -271,7 +298,7 @@ def test_what_every_class_based_loss_refuses(loss):
         with pytest.raises(ValueError, match=rf'num_classes={CLASSES}, so labels must lie in 0\.\.3, got {label}'):
             function(PairBatch(outside, outside))
     for name in ('num_classes', 'embed_dim'):
-        with pytest.raises(ValueError, match=f'{name} must be 1 or more, got 0'):
+        with pytest.raises(ValueError, match=f'{name} must be an integer of at least 1, got 0'):
             MODELS.build({**config_of(loss), name: 0})
 
 
@@ -341,7 +368,7 @@ def test_a_loss_is_short_and_independent_of_what_makes_candidates(loss):
     path = Path(mmdml.models.losses.__file__).parent / f'{snake_case(loss.__name__)}.py'
     imports = [line for line in path.read_text().splitlines() if re.match(r'(from|import) ', line)]
     allowed = (
-        r'(from|import) (torch|math|collections\.abc|mmdml\.(registry|structures|models\.losses)'
+        r'(from|import) (torch|math|collections\.abc|mmdml\.(registry|structures|models\.losses|utils\.numbers)'
         r'|\.(base|checks|pair_sums|proxy_loss|softmax_proxy_loss|n_pairs_loss|reductions))\b'
     )
     assert [line for line in imports if not re.match(allowed, line)] == []

@@ -409,7 +409,7 @@ def test_merged_learners_are_scored_with_the_proxies_of_the_slices_side_by_side(
         (dict(type='CosFaceLoss', margin=-0.1), 'margin must be 0 or more, got -0.1'),
         (dict(type='ArcFaceLoss', scale=float('nan')), 'scale must be a number, got nan'),
         (dict(type='ArcFaceLoss', margin=28.6), r'margin is an angle in radians, in \[0, pi\], got 28.6'),
-        (dict(type='ArcFaceLoss', sub_centers=0), 'proxies_per_class must be 1 or more, got 0'),
+        (dict(type='ArcFaceLoss', sub_centers=0), 'proxies_per_class must be an integer of at least 1, got 0'),
         (dict(type='SoftTripleLoss', gamma=0), 'gamma must be positive, got 0'),
         (dict(type='SoftTripleLoss', tau=-1), 'tau must be 0 or more, got -1'),
         (dict(type='ProxyAnchorLoss', alpha=0), 'alpha must be positive, got 0'),

@@ -101,7 +101,7 @@ def test_what_it_cannot_use_is_refused_by_name():
     with pytest.raises(ValueError, match='ContextualLoss uses class labels and cannot use targets that differ'):
         ContextualLoss()(PairBatch(rows, rows, targets=torch.ones(8, 8)))
     for options, message in (
-        (dict(k=1), 'k must be 2 or more, got 1'),
+        (dict(k=1), 'k must be an integer of at least 2, got 1'),
         (dict(slope=0.0), 'slope must be positive, got 0.0'),
         (dict(context=2.0), 'context and mean_weight must be >= 0, of sum 1 at most, got 2.0 and 0.1'),
         (dict(context=0.5, mean_weight=0.6), 'of sum 1 at most, got 0.5 and 0.6'),

@@ -243,3 +243,21 @@ def test_batches_without_positives_or_negatives_give_index_tensors(name, labels)
 def test_bad_options_are_named(options, fault):
     with pytest.raises(ValueError, match=fault):
         TASK_UTILS.build(options)
+
+
+@pytest.mark.parametrize('name', sorted(name for name in TASK_UTILS.module_dict if name.endswith('Miner')))
+def test_no_candidates_give_nothing_and_autocast_changes_nothing(name):
+    rows = Rows.of_batch(
+        normalize(torch.randn(40, 8, generator=torch.Generator().manual_seed(0))), torch.arange(40) // 4
+    )
+    miner = TASK_UTILS.build(dict(type=name))
+    for sides in ((rows, rows[:0]), (rows[:0], rows), (rows[:0], rows[:0])):
+        assert len(miner(PairBatch(*sides)).anchor) == 0
+
+    def mined():
+        torch.manual_seed(0)
+        return [index for index in miner(PairBatch(rows, rows)) if index is not None]
+
+    with torch.autocast('cpu', torch.bfloat16):
+        found = mined()
+    assert all(map(torch.equal, found, mined()))
