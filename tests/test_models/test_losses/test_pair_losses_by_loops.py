@@ -457,7 +457,9 @@ def test_what_holds_for_cosines_only_refuses_another_space_by_name(name):
         (dict(type='RankedListLoss', neg_temperature=-1), 'temperatures must not be negative, got -1 and 0.0'),
         (
             dict(type='RankedListLoss', neg_temperature=100),
+            r'neg_temperature gives weights up to e\^120; lower it, got',
         ),
+        (dict(type='RankedListLoss', pos_temperature=80), r'pos_temperature gives weights up to e\^96; lower it, got'),
         (dict(type='TCMLoss', pos_weight=-1), 'weights must not be negative, got -1 and 1.0'),
     ],
     ids=lambda value: value['type'] if isinstance(value, dict) else '',
@@ -465,3 +467,12 @@ def test_what_holds_for_cosines_only_refuses_another_space_by_name(name):
 def test_bad_options_are_refused(config, message):
     with pytest.raises(ValueError, match=message):
         MODELS.build(config)
+
+
+@pytest.mark.parametrize('temperature', [dict(neg_temperature=58), dict(pos_temperature=58)], ids=str)
+def test_the_largest_temperatures_of_the_ranked_list_have_finite_values_and_gradients(temperature):
+    raw = torch.tensor([[1.0, 0.0], [1.0, 1e-3], [-1.0, 0.0], [0.0, 1.0]] * 40).requires_grad_()
+    labels = torch.tensor([0, 1, 0, 2] * 40)
+    value = MODELS.build(dict(type='RankedListLoss', **temperature))(PairBatch.from_embeddings(normalize(raw), labels))
+    value.backward()
+    assert value.isfinite() and raw.grad.isfinite().all()
