@@ -180,4 +180,4 @@ def test_bad_options_name_what_would_be_right(config, words):
 
 def test_a_mixed_row_needs_both_columns():
     with pytest.raises(ValueError, match='second_labels and shares describe a mixed row together'):
-        Rows(torch.zeros(1, 2), torch.zeros(1), torch.zeros(1), shares=torch.ones(1))
+        Rows(torch.zeros(1, 2), torch.tensor([0]), torch.tensor([0]), shares=torch.ones(1))
