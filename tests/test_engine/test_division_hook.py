@@ -158,7 +158,7 @@ def test_iaa_inside_the_learners_makes_candidates(pictures, tmp_path):
             'needs ClusterPKSampler, got PKSampler',
         ),
         (dict(hook=dict(cluster_on='pixels')), "cluster_on must be one of \\['features', 'embedding', 'random'\\]"),
-        (dict(hook=dict(interval=0)), 'interval must be at least 1, got 0'),
+        (dict(hook=dict(interval=0)), 'interval must be an integer of at least 1, got 0'),
         (dict(hook=dict(warm_up=5)), 'stages must follow each other'),
         (
             dict(neck=dict(type='LinearEmbedding', in_channels=8, embed_dim=6)),
@@ -212,6 +212,26 @@ def test_the_backbone_rests_after_each_clustering_and_the_neck_goes_on(pictures,
 def test_fine_tuning_may_leave_the_backbone_alone(pictures, tmp_path):
     moved = moved_of(division_config(pictures, tmp_path, hook=dict(fine_tune_backbone=False)))
     assert moved == [(True, True)] * 5 + [(False, True)]
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(divide_until=0.5), 'stages begin at whole epochs: .* got 0, 0.5 and None'),
+        (dict(divide_until='4'), "stages begin at whole epochs: .* got 0, '4' and None"),
+        (dict(divide_until=4, fine_tune_from=4.0), 'stages begin at whole epochs: .* got 0, 4 and 4.0'),
+        (dict(divide_until=4, warm_up=0.1), 'stages begin at whole epochs: .* got 0.1, 4 and None'),
+        (dict(divide_until=4, interval=1.5), 'interval must be an integer of at least 1, got 1.5'),
+        (dict(divide_until=4, interval='2'), "interval must be an integer of at least 1, got '2'"),
+        (dict(divide_until=4, seed=0.5), r'seed must be an integer in 0\.\.2\^30-1, got 0.5'),
+        (dict(divide_until=4, freeze_backbone=0.5), 'freeze_backbone must be in .* got 0.5'),
+        (dict(divide_until=4, trials='3'), "trials must be an integer of at least 1, got '3'"),
+        (dict(divide_until=4, restarts=1.5), 'restarts must be an integer of at least 1, got 1.5'),
+    ],
+)
+def test_what_counts_epochs_or_seeds_is_an_integer(options, message):
+    with pytest.raises(ValueError, match=message):
+        HOOKS.build(dict(type='DivisionHook', **options))
 
 
 @pytest.mark.parametrize('value', [-1, 2])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmdml.functional.kmeans import cluster_means
+from mmdml.utils.numbers import check_counts
 
 from .class_clusters import bisect, kmeans_with_classes
 from .matching import match_clusters, overlap_share, released_match_clusters
@@ -68,7 +69,7 @@ class Divider:
         trials: seeds of k-means to try until every cluster has classes to learn from, at least 1.
 
     Raises:
-        ValueError: for an unknown name, or ``restarts`` or ``trials`` below 1.
+        ValueError: for an unknown name, or ``restarts`` or ``trials`` that is no integer of at least 1.
     """
 
     matching: str = 'overlap'
@@ -83,9 +84,7 @@ class Divider:
         ):
             if value not in known:
                 raise ValueError(f'{name} must be one of {list(known)}, got {value!r}')
-        for name, value in (('restarts', self.restarts), ('trials', self.trials)):
-            if value < 1:
-                raise ValueError(f'{name} must be at least 1, got {value}')
+        check_counts(restarts=self.restarts, trials=self.trials)
 
     def cluster(
         self,

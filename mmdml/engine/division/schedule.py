@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from mmdml.utils.numbers import is_whole
+
 Stage = Literal['warm_up', 'divide', 'joint', 'fine_tune']
 
 
@@ -52,7 +54,7 @@ class Stages:
         fine_tune_from: first epoch on the whole training set, None for never.
 
     Raises:
-        ValueError: unless ``0 <= warm_up <= divide_until <= fine_tune_from``.
+        ValueError: unless ``0 <= warm_up <= divide_until <= fine_tune_from``, all of them integers.
     """
 
     warm_up: int
@@ -63,6 +65,12 @@ class Stages:
         bounds = [0, self.warm_up, self.divide_until]
         if self.fine_tune_from is not None:
             bounds.append(self.fine_tune_from)
+        if not all(map(is_whole, bounds)):
+            # A fraction of the run, as other spans may be, would pass every comparison with an epoch.
+            raise ValueError(
+                'stages begin at whole epochs: warm_up, divide_until and fine_tune_from must be integers, got '
+                f'{self.warm_up!r}, {self.divide_until!r} and {self.fine_tune_from!r}'
+            )
         if bounds != sorted(bounds):
             raise ValueError(
                 'stages must follow each other, 0 <= warm_up <= divide_until <= fine_tune_from, got '

@@ -15,6 +15,7 @@ from mmdml.engine.division.requirements import check_divided_run
 from mmdml.engine.model_of import model_of, progress_of
 from mmdml.registry import HOOKS
 from mmdml.structures import Embeddings, Progress, indices_of
+from mmdml.utils.numbers import check_counts, is_whole
 from mmdml.utils.seeding import Stream, derive_seed, torch_generator
 
 _VECTORS = ('features', 'embedding', 'random')
@@ -52,7 +53,7 @@ class DivisionHook(Hook):
             release trains everything).
 
     Raises:
-        ValueError: for values out of range; before training, see
+        ValueError: for values out of range, or fractions (all spans are whole epochs); before training, see
             :func:`~mmdml.engine.division.requirements.check_divided_run`.
         RuntimeError: if a batch comes from another cluster than that of the sampler.
 
@@ -83,14 +84,13 @@ class DivisionHook(Hook):
     ) -> None:
         if cluster_on not in _VECTORS:
             raise ValueError(f'cluster_on must be one of {list(_VECTORS)}, got {cluster_on!r}')
-        if interval < 1:
-            raise ValueError(f'interval must be at least 1, got {interval}')
-        if seed is not None and not 0 <= seed < 2**30:
-            raise ValueError(f'seed must be in 0..2^30-1, got {seed}')
-        if not 0 <= freeze_backbone < interval:
+        check_counts(interval=interval)
+        if seed is not None and not (is_whole(seed) and 0 <= seed < 2**30):
+            raise ValueError(f'seed must be an integer in 0..2^30-1, got {seed!r}')
+        if not (is_whole(freeze_backbone) and 0 <= freeze_backbone < interval):
             raise ValueError(
                 f'freeze_backbone must be in 0..{interval - 1}, fewer epochs than interval={interval}, '
-                f'got {freeze_backbone}'
+                f'got {freeze_backbone!r}'
             )
         self.stages = Stages(warm_up, divide_until, fine_tune_from)
         self.interval = interval
