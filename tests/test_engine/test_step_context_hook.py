@@ -73,3 +73,13 @@ def test_a_step_without_providers_trains_the_whole_embedding():
 def test_two_hooks_that_choose_the_learner_are_refused():
     with pytest.raises(ValueError, match=r"one hook chooses the learner of a step, got \['Chooser', 'Chooser'\]"):
         runner_with(Chooser(), Chooser())
+
+
+def test_learners_without_a_hook_that_divides_the_images_are_refused():
+    neck = dict(type='DivideAndConquerEmbedding', in_channels=4, embed_dim=4, num_learners=2)
+    model = ImageEmbedder(backbone=dict(type='Conv4', channels=4), neck=neck)
+    runner = SimpleNamespace(model=model, hooks=[], iter=0, max_iters=100, seed=3, train_dataloader=Loader(range(10)))
+    with pytest.raises(ValueError, match=r"num_learners is 2, but no hook .* custom_hooks needs .*'DivisionHook'"):
+        StepContextHook().before_train(runner)
+    model.neck.divide(2)  # divided weights may be trained on as the merged embedding
+    StepContextHook().before_train(runner)

@@ -77,6 +77,10 @@ class Stages:
                 f'warm_up={self.warm_up}, divide_until={self.divide_until}, fine_tune_from={self.fine_tune_from}'
             )
 
+    def first_division(self, interval: int, hierarchical: bool) -> int:
+        """Return the epoch in which the images are divided first; a hierarchy begins with one cluster."""
+        return self.warm_up + (interval if hierarchical else 0)
+
     def at(self, epoch: int) -> Stage:
         """Return the stage of a 0-based epoch.
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mmdml.dist import on_main_process
 from mmdml.engine.division import Divider, Division, Stage, Stages, num_clusters_at
 from mmdml.engine.division.learners import grow_learners, join_learners
-from mmdml.engine.division.requirements import check_divided_run
+from mmdml.engine.division.requirements import check_divided_run, check_stages
 from mmdml.engine.model_of import model_of, progress_of
 from mmdml.registry import HOOKS
 from mmdml.structures import Embeddings, Progress, indices_of
@@ -54,7 +54,7 @@ class DivisionHook(Hook):
 
     Raises:
         ValueError: for values out of range, or fractions (all spans are whole epochs); before training, see
-            :func:`~mmdml.engine.division.requirements.check_divided_run`.
+            :mod:`mmdml.engine.division.requirements`.
         RuntimeError: if a batch comes from another cluster than that of the sampler.
 
     Config::
@@ -115,12 +115,11 @@ class DivisionHook(Hook):
     def before_train(self, runner) -> None:
         check_divided_run(runner, self.hierarchical, self.clusters is not None)
         self._runner = runner
-        if self.hierarchical:
-            num_clusters_at(0, self.num_clusters, self.interval)  # refuses what is no power of two
+        check_stages(self.stages, self.interval, self.hierarchical, self.num_clusters, runner.max_epochs)
 
     def first_step(self, progress: Progress) -> int:
         """Return the iteration of the first division."""
-        return self.stages.warm_up * progress.epoch_length
+        return self.stages.first_division(self.interval, self.hierarchical) * progress.epoch_length
 
     def stage(self, progress: Progress) -> Stage:
         """'warm_up', 'divide', 'joint' or 'fine_tune'."""

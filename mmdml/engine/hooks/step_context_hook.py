@@ -1,9 +1,11 @@
 """The position of the run and the active learner, for the head and its sources."""
 
 import logging
+from collections.abc import Sequence
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmdml.engine.model_of import model_of, progress_of
@@ -22,6 +24,23 @@ def require_batches_of_the_sampler(loader: DataLoader) -> None:
         raise ValueError(
             f'train_dataloader.batch_size is {loader.batch_size}, but its sampler orders batches of {expected}: '
             'set train_dataloader.batch_size and train_dataloader.sampler.batch_size to the same number'
+        )
+
+
+def require_division(model: nn.Module, providers: Sequence[LearnerProvider]) -> None:
+    """Check that a model of several learners has a hook that divides the images among them.
+
+    Weights that are divided already can be trained on without one, as the merged embedding.
+
+    Raises:
+        ValueError: it has none, and would train as if there were one learner.
+    """
+    neck = getattr(model, 'neck', None)
+    if not providers and getattr(neck, 'num_learners', 1) > neck.num_active == 1:
+        raise ValueError(
+            f'neck.num_learners is {neck.num_learners}, but no hook divides the images among the learners, and the '
+            "whole embedding would train alone: custom_hooks needs dict(type='DivisionHook', ...), also where a new "
+            'list replaces an inherited one; or set neck.num_learners=1'
         )
 
 
@@ -49,7 +68,7 @@ class StepContextHook(Hook):
 
     Raises:
         ValueError: before training, if loader and sampler disagree on the batch size, which would break P x K batches,
-            or several hooks choose the learner.
+            several hooks choose the learner, or none does although the neck has several.
 
     Config::
 
@@ -64,6 +83,7 @@ class StepContextHook(Hook):
         if len(self._providers) > 1:
             names = [type(hook).__name__ for hook in self._providers]
             raise ValueError(f'one hook chooses the learner of a step, got {names}')
+        require_division(model_of(runner), self._providers)
         warn_of_late_starters(runner)
         self._receivers = tuple(hook.receive_rows for hook in runner.hooks if isinstance(hook, RowReceiver))
 
