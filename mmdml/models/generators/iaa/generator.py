@@ -1,6 +1,6 @@
 """IAA: intra-class adaptive augmentation with neighbor correction (T-MM 2022, DOI 10.1109/TMM.2022.3227414)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -67,8 +67,8 @@ class IAAGenerator(Generator):
         own_copies: 'exclude', or 'positive': a copy is a positive of its own source.
 
     Raises:
-        ValueError: for values out of range; when the model is built, for ``own_copies='positive'`` in a head that
-            leaves pairs of one image out.
+        ValueError: for values out of range; for a setting that another one leaves without effect; when the head is
+            built, for ``own_copies='positive'`` beside its ``exclude_same_image``, which excludes them.
 
     Config::
 
@@ -110,6 +110,15 @@ class IAAGenerator(Generator):
             raise ValueError("noise='full' draws from the bank: set source='bank'")
         if noise == 'full' and (momentum is not None or copy_exponent != 'paper'):
             raise ValueError("noise='full' has neither momentum nor copy_exponent: both act on stored diagonals")
+        if source == 'bank' and transform is not None:
+            raise ValueError("transform is that of the sweep, and source='bank' makes none: remove one of the two")
+        # The means of classes, around which copies may lie, depend on how they are estimated.
+        estimated = center == 'sample' and (momentum is not None or images_per_class is not None)
+        if noise == 'identity' and (estimated or copy_exponent != 'paper' or isinstance(correction, Mapping)):
+            raise ValueError(
+                "noise='identity' is the same for all classes: copy_exponent and settings of the correction have no "
+                "effect on it, nor have momentum and images_per_class with center='sample'"
+            )
         self.num_copies = num_copies
         self.lam = lam
         self.lam_schedule = lam_schedule
@@ -130,11 +139,11 @@ class IAAGenerator(Generator):
         )
 
     def set_pair_rules(self, rules: PairRules) -> None:
-        """Refuse own copies as positives where pairs of one image are left out."""
-        if rules.exclude_same_image and self.own_copies == 'positive':
+        """Refuse rules of the head by which a copy cannot be a positive of its source."""
+        if self.own_copies == 'positive' and rules.exclude_same_image:
             raise ValueError(
-                "own_copies='positive' would do nothing beside head.exclude_same_image=True, as a copy has the image "
-                'of its source: leave one of them out'
+                "own_copies='positive' and head.exclude_same_image=True contradict each other: a copy has the dataset "
+                'index of its source. Remove one of the two'
             )
 
     def active(self, progress: Progress) -> bool:

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from mmdml.models import IAAGenerator
+from mmdml.models import EmbeddingHead, IAAGenerator, LinearEmbedding
 from mmdml.structures import Embeddings, Progress, Rows, StepContext
 
 START = Progress(iter=20, max_iters=1000, epoch_length=10)  # a bank has had its epoch to fill
@@ -289,17 +289,6 @@ def test_own_copies_become_positives_by_option():
         assert pairs.positive_mask.sum(1).tolist() == [positives, positives]
 
 
-def test_own_copies_as_positives_are_refused_where_pairs_of_one_image_are_left_out():
-    from mmdml.models import EmbeddingHead
-    from mmdml.models.necks import LinearEmbedding
-
-    sources = dict(iaa=dict(type='IAAGenerator', own_copies='positive'))
-    loss, neck = dict(type='ContrastiveLoss'), LinearEmbedding(4, 4)
-    with pytest.raises(ValueError, match="own_copies='positive' would do nothing beside head.exclude_same_image=True"):
-        EmbeddingHead(loss, sources=sources, exclude_same_image=True).bind(neck)
-    EmbeddingHead(loss, sources=sources).bind(neck)
-
-
 def test_diagnostics_tell_the_trace_ratio_and_the_spread_of_alpha():
     generator = estimated(training_set(images=8))
     state, log = generator.estimator.run_state(), generator.diagnostics()
@@ -326,6 +315,11 @@ def test_a_run_that_forgot_the_sweep_hook_is_told_so_at_the_onset():
         (dict(source='memory'), 'source must be one of'),
         (dict(noise='full'), "set source='bank'"),
         (dict(noise='full', source='bank', momentum=0.2), 'neither momentum nor copy_exponent'),
+        (dict(source='bank', transform='test'), "transform is that of the sweep, and source='bank' makes none"),
+        (dict(noise='identity', copy_exponent='released'), "noise='identity' is the same for all classes"),
+        (dict(noise='identity', correction=dict(beta=0.3)), "noise='identity' is the same for all classes"),
+        (dict(noise='identity', momentum=0.2), "noise='identity' is the same for all classes"),
+        (dict(noise='identity', images_per_class=3), "noise='identity' is the same for all classes"),
     ],
 )
 def test_values_out_of_range_are_named(options, message):
@@ -361,3 +355,18 @@ def test_settings_of_the_correction_are_checked_when_it_is_built(correction, mes
     assert (
         IAAGenerator(correction=dict(num_neighbors=3, sigma_mean=math.inf)).estimator.correction['num_neighbors'] == 3
     )
+
+
+def test_identity_noise_around_the_mean_takes_what_moves_the_mean():
+    IAAGenerator(noise='identity', center='mean', momentum=0.2, images_per_class=3, correction=False)
+
+
+def test_a_head_that_leaves_out_pairs_of_one_image_refuses_own_copies_as_positives():
+    def bind(**options):
+        sources = dict(iaa=dict(type='IAAGenerator', **options))
+        head = EmbeddingHead(dict(type='ContrastiveLoss'), sources=sources, exclude_same_image=True)
+        head.bind(LinearEmbedding(4, 4))
+
+    bind()
+    with pytest.raises(ValueError, match="own_copies='positive' and head.exclude_same_image=True contradict"):
+        bind(own_copies='positive')
