@@ -68,6 +68,8 @@ class IAAEstimator(BaseModule):
         self.covariances: CovarianceBank | None = None
         #: Whether embeddings were ever received.
         self.received = False
+        #: Iterations of the run, by which shares of it are counted; None before training.
+        self.run_length: int | None = None
         # No buffers: on resume RunStateHook restores them, and they are not published with the weights.
         self._statistics: dict[str, Tensor] = {}
         self._std: Tensor | None = None
@@ -90,8 +92,20 @@ class IAAEstimator(BaseModule):
         return self.schedule.estimate_due(progress)
 
     def check_schedule(self, progress: Progress) -> None:
-        """Check the schedule against the run, and log from which update on statistics and copies are there."""
+        """Check the schedule against the run, and log from which update on statistics and copies are there.
+
+        A resumed run of another length is not the one that would have been that long: a warning says so.
+        """
         self.schedule.check(progress)
+        if self.run_length not in (None, progress.max_iters):
+            print_log(
+                f'IAA: the run is to have {progress.max_iters:,} updates now and {self.run_length:,} before it was '
+                "resumed: spans that are shares of the run, and the steps of lam_schedule='released', lie elsewhere "
+                'from here on',
+                logger='current',
+                level=logging.WARNING,
+            )
+        self.run_length = progress.max_iters
         first, begin = self.schedule.first_estimate(progress), self.schedule.first_copies(progress)
         if begin < progress.max_iters:
             print_log(
@@ -196,6 +210,8 @@ class IAAEstimator(BaseModule):
     def run_state(self) -> dict[str, Any]:
         """Class statistics, and the bank rows that full-covariance noise draws from."""
         state: dict[str, Any] = dict(self._statistics, received=self.received, scales=dict(self._scales))
+        if self.run_length is not None:
+            state['run_length'] = self.run_length
         if self.covariances is not None:
             state['covariances'] = dataclasses.asdict(self.covariances)
         return state
@@ -206,6 +222,7 @@ class IAAEstimator(BaseModule):
         covariances = state.pop('covariances', None)
         self.received = state.pop('received')
         self._scales = dict(state.pop('scales'))
+        self.run_length = state.pop('run_length', None)  # checkpoints of earlier versions do not say
         self._forget()
         if state:
             self._statistics = state

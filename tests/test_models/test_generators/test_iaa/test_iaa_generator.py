@@ -370,3 +370,19 @@ def test_a_head_that_leaves_out_pairs_of_one_image_refuses_own_copies_as_positiv
     bind()
     with pytest.raises(ValueError, match="own_copies='positive' and head.exclude_same_image=True contradict"):
         bind(own_copies='positive')
+
+
+def test_a_run_resumed_to_another_length_is_told_that_its_shares_lie_elsewhere(monkeypatch):
+    texts = []
+    monkeypatch.setattr('mmdml.models.generators.iaa.estimator.print_log', lambda text, **_: texts.append(text))
+    first = estimated(training_set(), onset=0.1).estimator
+    first.check_schedule(Progress(0, 100, 10))
+    for length, told in ((100, 0), (200, 1)):
+        texts.clear()
+        again = IAAGenerator(onset=0.1).estimator
+        again.load_run_state(copy.deepcopy(first.run_state()))
+        again.check_schedule(Progress(50, length, 10))
+        assert sum('200 updates now and 100 before it was resumed' in text for text in texts) == told
+    early = {name: value for name, value in first.run_state().items() if name != 'run_length'}
+    again.load_run_state(early)  # of a version that did not keep it
+    assert again.run_length is None and again.ready
