@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer, UnreadableImage
-from mmdml.apis.gallery_update import class_folder, file_facts, pictures_in
+from mmdml.apis.gallery_update import class_folder, file_facts
+from mmdml.apis.image_inputs import scan_folder
 from mmdml.utils.files import write_atomically
 from mmdml.utils.names import printable
 from mmdml.utils.shards import SHARD_FACTS, is_whole, read_shard_facts, read_shard_table, require_shard_facts
@@ -21,12 +22,21 @@ from mmdml.utils.shards import SHARD_FACTS, is_whole, read_shard_facts, read_sha
 
 @dataclass(frozen=True)
 class ShardsWritten:
-    """What a call did: how many shards it wrote and skipped, how many pictures it embedded and could not read."""
+    """What a call did.
+
+    Attributes:
+        written: shards.
+        skipped: shards that were there.
+        pictures: that were embedded.
+        unreadable: pictures that could not be read.
+        left_out: paths of the files in the folder that are no pictures by the endings of their names.
+    """
 
     written: int
     skipped: int
     pictures: int
     unreadable: int
+    left_out: list[str] = field(default_factory=list)
 
 
 def write_shards(
@@ -64,7 +74,8 @@ def write_shards(
     if shard_size < 1 or not 0 <= rank < ranks:
         raise ValueError(f'shard_size={shard_size} must be 1 or more, and rank={rank} in 0..{ranks - 1}')
     root, out = os.path.abspath(folder), Path(out)
-    paths = [os.path.relpath(each, root) for each in pictures_in(root)]
+    scan = scan_folder(root)
+    paths = scan.images
     out.mkdir(parents=True, exist_ok=True)
     _check_facts(out / SHARD_FACTS, _facts(embed, paths, shard_size), root)
     starts = {shard: shard * shard_size for shard in range(rank, -(-len(paths) // shard_size), ranks)}
@@ -91,7 +102,7 @@ def write_shards(
             table = [line | dict(content=content[line['path']]) for line in table]
             _write(out / f'{shard:05d}', found.embeddings, table)
             pictures, unreadable = pictures + len(names), unreadable + len(found.unreadable)
-    return ShardsWritten(len(missing), len(starts) - len(missing), pictures, unreadable)
+    return ShardsWritten(len(missing), len(starts) - len(missing), pictures, unreadable, scan.others)
 
 
 def _facts(embed: ImageEmbeddingInferencer, paths: Sequence[str], shard_size: int) -> dict[str, Any]:

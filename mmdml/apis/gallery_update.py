@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer, UnreadableImage
-from mmdml.apis.image_inputs import image_inputs
+from mmdml.apis.image_inputs import scan_folder
 from mmdml.index import Item, Row, VectorStore
 from mmdml.utils.image_files import require_regular
 from mmdml.utils.names import printable
@@ -35,6 +35,7 @@ class GalleryUpdate:
         removed: that are no longer in the folder.
         unlisted: that the list of labels does not name; they have no label.
         absent: paths in the list of labels that are no picture of the folder.
+        left_out: paths of the files in the folder that are no pictures by the endings of their names.
         unreadable: without an embedding; a row of an earlier content is deleted.
     """
 
@@ -45,6 +46,7 @@ class GalleryUpdate:
     removed: int = 0
     unlisted: int = 0
     absent: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     unreadable: list[UnreadableImage] = field(default_factory=list)
 
 
@@ -120,9 +122,11 @@ def update_gallery(
         OSError: the disk is full; the store is as after the last batch.
     """
     require_same_model(store, embed)
-    root, paths = os.path.abspath(folder), pictures_in(folder)
+    root = os.path.abspath(folder)
+    scan = scan_folder(root)
+    paths = [os.path.join(root, each) for each in scan.images]
     known = {row.item.path: row for row in store.rows()}
-    update, items, relabeled = GalleryUpdate(), {}, []
+    update, items, relabeled = GalleryUpdate(left_out=scan.others), {}, []
     if isinstance(describe, PictureList):
         there = {os.path.relpath(path, root) for path in paths}
         update.absent = [name for name in describe if name not in there]
@@ -154,18 +158,6 @@ def update_gallery(
     if remove:
         update.removed = store.delete(_gone(known, root, set(paths)))
     return update
-
-
-def pictures_in(folder: str | Path) -> list[str]:
-    """Return the absolute paths of the pictures in a folder and below it.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or no picture in it.
-    """
-    root = os.path.abspath(folder)
-    if not os.path.isdir(root):
-        raise FileNotFoundError(f'there is no folder {printable(root)}')
-    return [image.name for image in image_inputs(root)]
 
 
 def _relabel(store: VectorStore, rows: list[tuple[int, Item]]) -> None:

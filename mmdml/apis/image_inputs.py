@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmdml.utils.image_files import scan_images
+from mmdml.utils.image_files import Scan, others_note, scan_images
 from mmdml.utils.names import printable
 
 #: A picture, a folder of pictures, or an iterable of both.
@@ -59,6 +59,23 @@ def image_inputs(inputs: ImageInputs) -> Iterator[ImageInput]:
         number += 1
 
 
+def scan_folder(folder: str | Path) -> Scan:
+    """Return the pictures in a folder and below it, and the files that are none by their names.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no picture in it.
+        OSError: a folder that cannot be read.
+    """
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f'there is no folder {printable(Path(folder).absolute())}')
+    # A pipe or a broken link among them is one picture that cannot be read, no reason to refuse the others.
+    found = scan_images(os.fspath(folder), regular=False)
+    if not found.images:
+        left_out = ''.join(f'. {note}' for note in others_note(os.fspath(folder), found.others))
+        raise FileNotFoundError(f'there is no picture in {printable(Path(folder).absolute())} or below it{left_out}')
+    return found
+
+
 def decoded(image: np.ndarray | Image.Image, gray: bool) -> np.ndarray:
     """Return the array that loading the picture from a file would give.
 
@@ -99,13 +116,7 @@ def _each(inputs: ImageInputs) -> Iterable[Any]:
 
 def _files(path: str) -> list[str]:
     """Paths of the pictures in a folder; of one file, its own."""
-    if not os.path.isdir(path):
-        return [path]
-    # A pipe or a broken link among them is one picture that cannot be read, no reason to refuse the others.
-    found = scan_images(path, regular=False).images
-    if not found:
-        raise FileNotFoundError(f'there is no picture in {printable(Path(path).absolute())} or below it')
-    return [os.path.join(path, each) for each in found]
+    return [os.path.join(path, each) for each in scan_folder(path).images] if os.path.isdir(path) else [path]
 
 
 def _from_pil(image: Image.Image, gray: bool) -> np.ndarray:

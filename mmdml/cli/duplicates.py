@@ -69,6 +69,7 @@ def _open(options: dict[str, Any], opened: ExitStack) -> 'list[VectorStore]':
     from mmdml.cli.stores import inferencer
     from mmdml.index import LocalStore, open_store
     from mmdml.index.store_folder import CATALOG
+    from mmdml.utils.image_files import others_note
 
     places = options['places']
     folders = [place for place in places if os.path.isdir(place) and not os.path.exists(os.path.join(place, CATALOG))]
@@ -78,7 +79,10 @@ def _open(options: dict[str, Any], opened: ExitStack) -> 'list[VectorStore]':
     for folder in folders:
         place = opened.enter_context(tempfile.TemporaryDirectory(prefix='mmdml-'))
         store = opened.enter_context(LocalStore.open(place, embed.dimensions, embed.model_hash, write=True))
-        for each in update_gallery(store, embed, folder).unreadable:
+        update = update_gallery(store, embed, folder)
+        for note in others_note(folder, update.left_out):
+            click.echo(f'warning: {note}', err=True)
+        for each in update.unreadable:
             click.echo(f'unreadable: {_shown(each.name)}: {each.reason}', err=True)
         stores[folder] = store
     return [stores[place] for place in places]

@@ -38,6 +38,7 @@ def _embed(options: dict[str, Any]) -> None:
     from mmdml.apis import ImageEmbeddingInferencer
     from mmdml.apis.embedding_shards import write_shards
     from mmdml.cli.misplaced_models import refuse_models_as_pictures
+    from mmdml.utils.image_files import others_note
 
     refuse_models_as_pictures([options['folder']])
     quiet_loading()
@@ -50,6 +51,8 @@ def _embed(options: dict[str, Any]) -> None:
         progress=rank == 0,
     )
     done = write_shards(embed_images, options['folder'], options['out'], options['shard_size'], rank, ranks)
+    for note in others_note(options['folder'], done.left_out) if rank == 0 else ():
+        click.echo(f'warning: {note}', err=True)
     skipped = f', {done.skipped} were there' if done.skipped else ''
     unreadable = (
         f'; {done.unreadable} could not be read: names and reasons are in {options["out"]}/*.jsonl'

@@ -61,15 +61,17 @@ def index(**options: Any) -> None:
 
 
 def _index(options: dict[str, Any]) -> None:
-    from mmdml.apis.gallery_update import pictures_in, update_gallery
+    from mmdml.apis.gallery_update import update_gallery
+    from mmdml.apis.image_inputs import scan_folder
     from mmdml.cli.misplaced_models import refuse_models_as_pictures, refuse_models_as_stores
     from mmdml.cli.stores import open_to_write
+    from mmdml.utils.image_files import others_note
 
     start, address = time.monotonic(), options['address']
     refuse_models_as_pictures([options['folder']])
     refuse_models_as_stores([address])
     describe = _describe(options['label_from'], options['folder'])
-    pictures_in(options['folder'])  # before a store is made, which would be bound to its model
+    scan_folder(options['folder'])  # before a store is made, which would be bound to its model
     embed, store = open_to_write(options)
     with store:
         update = update_gallery(store, embed, options['folder'], describe, options['remove'])
@@ -81,6 +83,8 @@ def _index(options: dict[str, Any]) -> None:
         facts = dict(asdict(update), freed=freed, rows=rows, structure=structure and asdict(structure))
         click.echo(json.dumps(dict(facts, store=address, seconds=round(time.monotonic() - start, 2))))
         return
+    for note in others_note(options['folder'], update.left_out):
+        click.echo(f'warning: {note}', err=True)
     _warn_of_labels(update)
     click.echo(_summary(update, freed, rows, address))
     if structure is not None:

@@ -135,6 +135,23 @@ def test_a_folder_that_is_not_there_or_empty_leaves_no_store_behind(model, folde
     assert '36 added' in mmdml('index', folder, '--store', tmp_path / 'store', *model).output
 
 
+def test_files_that_are_no_pictures_by_their_names_are_counted_with_an_example(model, folder, tmp_path):
+    for name in ('class_0/IMG_1.HEIC', 'class_1/raw.dng', 'class_1/.hidden', 'class_1/Thumbs.db'):
+        (folder / name).write_bytes(b'-')
+    note = f'warning: 2 files in {folder} are left out: by their names they are no pictures that OpenCV reads '
+    note += '(.heic 1, .dng 1), e.g. class_0/IMG_1.HEIC\n'
+    store = tmp_path / 'store'
+    assert note in mmdml('index', folder, '--store', store, *model).stderr
+    facts = json.loads(mmdml('index', folder, '--store', store, '--json', *model).stdout)
+    assert facts['left_out'] == ['class_0/IMG_1.HEIC', 'class_1/raw.dng']
+    assert note in mmdml('embed', folder, '--out', tmp_path / 'out', *model).stderr
+    assert note in mmdml('duplicates', folder, store, '--near', 1, *model).stderr
+    (tmp_path / 'raw').mkdir()
+    shutil.copy(folder / 'class_1/raw.dng', tmp_path / 'raw')
+    error = mmdml('index', tmp_path / 'raw', '--store', tmp_path / 'none', *model, status=1).stderr
+    assert 'there is no picture in' in error and '(.dng 1), e.g. raw.dng' in error
+
+
 def test_mistakes_end_in_a_line_with_the_remedy(model, folder, tmp_path):
     store = tmp_path / 'store'
     mmdml('index', folder, '--store', store, *model)
