@@ -1,5 +1,6 @@
 """The JSON API: what the page can do, for programs."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -10,6 +11,7 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from mmdml.utils.names import printable
+from mmdml.utils.near_names import did_you_mean
 from mmdml.web.galleries import Gallery, Hit
 from mmdml.web.openapi import openapi
 from mmdml.web.search_request import SearchRequest, parse_number
@@ -19,6 +21,8 @@ from mmdml.web.uploads import read_upload
 # Seconds that a request waits for a map before it is answered without.
 _MAP_SECONDS = 2.0
 _LAST_ID = (1 << 62) - 1
+# What a search is limited by, in an address or in a form.
+_FILTERS = ('k', 'label', 'crop')
 
 
 class Api:
@@ -69,6 +73,7 @@ class Api:
 
     async def map(self, request: Request) -> Response:
         """Return rows of a store as points in the plane."""
+        _check_names('address', request.query_params, ['method'])
         gallery, method = self.service.gallery(request.path_params['store']), request.query_params.get('method', 'pca')
         found = await run_in_threadpool(self.service.maps.get, gallery, method, _MAP_SECONDS)
         if found is None:
@@ -77,7 +82,9 @@ class Api:
 
     async def search(self, request: Request) -> Response:
         """Return the rows nearest to a picture."""
+        _check_names('address', request.query_params, [], ', put it into the form')
         form = await read_upload(request, request.app.state.limits)
+        _check_names('form', form.values, ['picture', *_FILTERS])
         search = SearchRequest.parse(form.values)
         id = await run_in_threadpool(self.service.add_upload, form.data, form.name)
         search = SearchRequest(id, None, search.crop, search.labels, search.k, (request.path_params['store'],))
@@ -92,6 +99,7 @@ class Api:
     async def similar(self, request: Request) -> Response:
         """Return the rows nearest to a row, without it."""
         store, id = request.path_params['store'], parse_number('id', request.path_params['id'], 0, _LAST_ID)
+        _check_names('address', request.query_params, _FILTERS)
         search = SearchRequest.parse(request.query_params)
         return await self._results(SearchRequest('', (store, id), search.crop, search.labels, search.k, (store,)))
 
@@ -100,6 +108,19 @@ class Api:
         if found.error:
             raise HTTPException(422, found.error)
         return JSONResponse(dict(store=found.gallery.name, results=[_hit(found.gallery, each) for each in found.hits]))
+
+
+def _check_names(place: str, given: Iterable[str], known: Iterable[str], remedy: str = '') -> None:
+    """Check the names of parameters: one that is misspelled would be left out, and the answer that of another question.
+
+    Raises:
+        HTTPException: there is no parameter of a name.
+    """
+    for name in given:
+        # The token is taken off addresses before; a server without one need not mind it.
+        if name not in known and name != 'token':
+            near = remedy or did_you_mean(name, known) or f'; there are {", ".join(known)}'
+            raise HTTPException(400, f'the {place} takes no {name[:50]!r}{near}')
 
 
 def _described(gallery: Gallery) -> dict[str, Any]:

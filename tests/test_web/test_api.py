@@ -44,6 +44,24 @@ def test_errors_are_json(client):
         assert (answer.status_code, list(answer.json())) == (status, ['error'])
 
 
+def test_a_parameter_that_there_is_not_is_refused_and_not_left_out(client, color_pictures):
+    file = {'picture': ('a.png', (color_pictures / 'class 6' / '0.png').read_bytes())}
+    search, similar = '/api/stores/toys/search', '/api/stores/toys/rows/8/similar'
+    for answer, message in (
+        (client.post(search, files=file, data=dict(labels='class 6')), "no 'labels'; did you mean 'label'?"),
+        (client.post(search, files=file, data=dict(top='5')), "no 'top'; there are picture, k, label, crop"),
+        (client.post(search, files=file, params=dict(k='5')), "the address takes no 'k', put it into the form"),
+        (client.get(similar, params=dict(labels='class 6')), "no 'labels'; did you mean 'label'?"),
+        (client.get('/api/stores/toys/map', params=dict(methods='pca')), "no 'methods'; did you mean 'method'?"),
+    ):
+        assert answer.status_code == 400 and message in answer.json()['error']
+
+
+def test_a_method_that_an_address_does_not_take_is_answered_with_those_that_it_takes(client):
+    for answer, allowed in ((client.delete('/api/stores'), 'GET'), (client.get('/api/stores/toys/search'), 'POST')):
+        assert answer.status_code == 405 and allowed in answer.headers['allow'].split(', ')
+
+
 def test_the_document_describes_every_address_and_its_page_shows_them(client):
     document = client.get('/api/openapi.json').json()
     assert document == openapi() and document['openapi'].startswith('3.')
