@@ -63,8 +63,10 @@ def create_app(
     async def failed(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         detail = error.detail if isinstance(error, HTTPException) else 'the server failed; its log has the reason'
+        # Such as the methods that an address allows.
+        headers = dict(getattr(error, 'headers', None) or {})
         # The rest of an upload that was cut off is not waited for.
-        headers = {'Connection': 'close'} if status in (408, 413) else {}
+        headers |= {'Connection': 'close'} if status in (408, 413) else {}
         if request.url.path.startswith('/api/'):
             return JSONResponse(dict(error=detail), status, headers)
         context = dict(detail=detail, status=status)

@@ -108,7 +108,10 @@ class Security:
 
 
 def _host(value: str) -> str:
-    return urlsplit(f'//{value}').hostname or ''
+    try:
+        return urlsplit(f'//{value}').hostname or ''
+    except ValueError:  # such as an IPv6 address without its bracket
+        return ''
 
 
 def _same_origin(headers: Headers) -> bool:
@@ -116,4 +119,7 @@ def _same_origin(headers: Headers) -> bool:
     if headers.get('sec-fetch-site', 'same-origin') not in ('same-origin', 'none'):
         return False
     origin = headers.get('origin')
-    return origin is None or urlsplit(origin).netloc == headers.get('host')
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get('host')
+    except ValueError:
+        return False

@@ -35,11 +35,18 @@ def test_every_answer_allows_nothing_from_elsewhere_and_no_inline_script(client,
 
 def test_requests_under_another_host_name_are_refused(client):
     assert client.get('/', headers={'Host': 'evil.example'}).status_code == 400
+    assert client.get('/', headers={'Host': '[::1'}).status_code == 400
     assert client.get('/', headers={'Host': 'localhost:1234'}).status_code == 200
 
 
 @pytest.mark.parametrize(
-    'headers', [{'Origin': 'http://evil.example'}, {'Origin': 'null'}, {'Sec-Fetch-Site': 'cross-site'}]
+    'headers',
+    [
+        {'Origin': 'http://evil.example'},
+        {'Origin': 'http://[::1'},
+        {'Origin': 'null'},
+        {'Sec-Fetch-Site': 'cross-site'},
+    ],
 )
 def test_forms_of_other_pages_are_refused(client, headers):
     mark = dict(row='toys:0', gallery='toys', id='1', mark='right')
