@@ -6,7 +6,7 @@ from urllib.parse import urlencode, urlsplit
 
 from starlette.datastructures import URL, Headers, MutableHeaders, QueryParams
 from starlette.requests import cookie_parser
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Everything comes from this server, scripts and styles from files.
@@ -79,12 +79,12 @@ class Security:
         """Return what answers in place of the application, None if nothing speaks against a request."""
         headers = Headers(scope=scope)
         if self.token is None and _host(headers.get('host', '')) not in LOOPBACK:
-            return PlainTextResponse('open this page by the address 127.0.0.1 or localhost\n', 400)
+            return _refused(scope, 'open this page by the address 127.0.0.1 or localhost', 400)
         if scope['method'] not in ('GET', 'HEAD') and not _same_origin(headers):
-            return PlainTextResponse('requests from other pages are refused\n', 403)
+            return _refused(scope, 'requests from other pages are refused', 403)
         if self.token is None or self._has_token(scope, headers):
             return self._without_token(scope)
-        return PlainTextResponse('open this page by the address that `mmdml serve` printed, with its token\n', 401)
+        return _refused(scope, 'open this page by the address that `mmdml serve` printed, with its token', 401)
 
     def _has_token(self, scope: Scope, headers: Headers) -> bool:
         kind, _, bearer = headers.get('authorization', '').partition(' ')
@@ -105,6 +105,13 @@ class Security:
         answer = RedirectResponse(url.path + (f'?{rest}' if rest else ''), 303)
         answer.set_cookie(_COOKIE, self.token, httponly=True, samesite='strict', secure=url.scheme == 'https')
         return answer
+
+
+def _refused(scope: Scope, reason: str, status: int) -> Response:
+    """Return a refusal, to programs in the form of all errors of the API."""
+    if scope['path'].startswith('/api/'):
+        return JSONResponse(dict(error=reason), status)
+    return PlainTextResponse(f'{reason}\n', status)
 
 
 def _host(value: str) -> str:

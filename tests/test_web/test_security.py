@@ -36,6 +36,8 @@ def test_every_answer_allows_nothing_from_elsewhere_and_no_inline_script(client,
 def test_requests_under_another_host_name_are_refused(client):
     assert client.get('/', headers={'Host': 'evil.example'}).status_code == 400
     assert client.get('/', headers={'Host': '[::1'}).status_code == 400
+    refused = client.get('/api/stores', headers={'Host': 'evil.example'})
+    assert (refused.status_code, set(refused.json())) == (400, {'error'})
     assert client.get('/', headers={'Host': 'localhost:1234'}).status_code == 200
 
 
@@ -60,7 +62,9 @@ def test_only_what_brings_the_token_is_answered(embed, store_folder, tmp_path):
     with serving(app) as server:
         for headers in ({}, {'Authorization': 'Bearer wrong'}, {'Cookie': 'mmdml_token=wrong'}):
             for address in ('/', '/api/stores', '/pictures/toys/0', '/static/page.js', '/?token=wrong'):
-                assert httpx2.get(server + address, headers=headers).status_code == 401
+                answer = httpx2.get(server + address, headers=headers)
+                assert answer.status_code == 401
+                assert not address.startswith('/api/') or set(answer.json()) == {'error'}
         assert httpx2.get(f'{server}/api/stores', headers={'Authorization': 'Bearer secret'}).status_code == 200
         with httpx2.Client(base_url=server) as client:
             answer = client.get('/?row=toys:1&token=secret')
