@@ -74,5 +74,6 @@ def folder_scores(
 def _distance_of(embeddings: np.ndarray) -> str:
     """Return the distance that embeddings are made for: points inside the unit ball have a space of their own."""
     lengths = np.linalg.norm(embeddings, axis=1)
-    # All others are of length 1; a zero row stays zero.
-    return 'hyperbolic' if ((lengths > 0) & (lengths < 1 - 1e-3)).any() else 'cosine'
+    # Unit vectors are of length 1, a zero row stays zero; rows that are longer than 1 lie in no ball.
+    inside = (lengths > 0) & (lengths < 1 - 1e-3)
+    return 'hyperbolic' if inside.any() and lengths.max() <= 1 + 1e-3 else 'cosine'

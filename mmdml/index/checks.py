@@ -1,12 +1,13 @@
 """What every store checks before it does anything."""
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mmdml.index.vector_store import COLUMNS, Item, Where
-from mmdml.utils.numbers import is_whole
+from mmdml.utils.numbers import is_number, is_whole
 from mmdml.utils.tables import whole_number
 
 # Sizes and ids are whole numbers of 64 bits in every store.
@@ -69,12 +70,15 @@ def check_ids(ids: Sequence[int]) -> list[int]:
     """Return row ids as numbers of Python.
 
     Raises:
-        ValueError: one is no whole number: a mask of true and false would be the rows 0 and 1.
+        ValueError: one is no whole number of 64 bits: a mask of true and false would be the rows 0 and 1.
     """
-    given = ids.tolist() if hasattr(ids, 'tolist') else list(ids)
-    wrong = [each for each in given if not is_whole(each)]
-    if wrong:
-        raise ValueError(f'ids must be whole numbers, got {wrong[0]!r}; of a mask take ids[mask]')
+    given = ids.tolist() if hasattr(ids, 'tolist') else [each.item() if hasattr(each, 'item') else each for each in ids]
+    for each in given:
+        if isinstance(each, bool):
+            raise ValueError('ids must be whole numbers, got a mask; of a mask take ids[mask]')
+        # Tables that lack some ids hand on the others as floats.
+        if not is_number(each) or not float(each).is_integer() or abs(each) > _MOST:
+            raise ValueError(f'ids must be whole numbers of 64 bits, got {each!r}')
     return [int(each) for each in given]
 
 
@@ -124,10 +128,11 @@ def check_counted(column: str, names: Collection[str]) -> None:
 def _allowed(column: str, value: Any) -> str | int:
     """Return a value that rows may have in a column: sizes as numbers, all others as texts."""
     if column == 'size':
-        size = whole_number(value) if isinstance(value, str) else value
+        size = whole_number(value.strip()) if isinstance(value, str) else value
         if not is_whole(size) or not 0 <= size <= _MOST:
             raise ValueError(f'where compares size with {value!r}; a size is a number of bytes')
         return int(size)
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not is_whole(value) and not _is_text(value, _TEXTS.get(column, _ANY_NAME)):
         raise ValueError(f'where compares {column} with {value!r}, which is no text')
     return str(value)

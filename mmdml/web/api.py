@@ -1,6 +1,6 @@
 """The JSON API: what the page can do, for programs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -59,6 +59,7 @@ class Api:
 
     async def stores(self, request: Request) -> Response:
         """List the stores."""
+        _check_names('address', request.query_params)
 
         def listed() -> list[dict[str, Any]]:
             return [_described(each) for each in self.service.galleries.values()]
@@ -67,6 +68,7 @@ class Api:
 
     async def labels(self, request: Request) -> Response:
         """List the labels of a store with their numbers of rows."""
+        _check_names('address', request.query_params)
         gallery = self.service.gallery(request.path_params['store'])
         labels = await run_in_threadpool(gallery.labels)
         return JSONResponse(dict(labels=[dict(label=label, count=count) for label, count in labels.counts.items()]))
@@ -82,7 +84,7 @@ class Api:
 
     async def search(self, request: Request) -> Response:
         """Return the rows nearest to a picture."""
-        _check_names('address', request.query_params, [], ', put it into the form')
+        _check_names('address', request.query_params, remedy=', put it into the form')
         form = await read_upload(request, request.app.state.limits)
         _check_names('form', form.values, ['picture', *_FILTERS])
         search = SearchRequest.parse(form.values)
@@ -92,6 +94,7 @@ class Api:
 
     async def row(self, request: Request) -> Response:
         """Return a row."""
+        _check_names('address', request.query_params)
         store, id = request.path_params['store'], parse_number('id', request.path_params['id'], 0, _LAST_ID)
         row = await run_in_threadpool(self.service.row, store, id)
         return JSONResponse(_hit(self.service.gallery(store), Hit(row)))
@@ -110,7 +113,7 @@ class Api:
         return JSONResponse(dict(store=found.gallery.name, results=[_hit(found.gallery, each) for each in found.hits]))
 
 
-def _check_names(place: str, given: Iterable[str], known: Iterable[str], remedy: str = '') -> None:
+def _check_names(place: str, given: Iterable[str], known: Sequence[str] = (), remedy: str = '') -> None:
     """Check the names of parameters: one that is misspelled would be left out, and the answer that of another question.
 
     Raises:
@@ -119,7 +122,7 @@ def _check_names(place: str, given: Iterable[str], known: Iterable[str], remedy:
     for name in given:
         # The token is taken off addresses before; a server without one need not mind it.
         if name not in known and name != 'token':
-            near = remedy or did_you_mean(name, known) or f'; there are {", ".join(known)}'
+            near = remedy or did_you_mean(name, known) or (f'; there are {", ".join(known)}' if known else '')
             raise HTTPException(400, f'the {place} takes no {name[:50]!r}{near}')
 
 

@@ -219,7 +219,7 @@ def test_fine_tuning_may_leave_the_backbone_alone(pictures, tmp_path):
     [
         (dict(divide_until=0.5), 'stages begin at whole epochs: .* got 0, 0.5 and None'),
         (dict(divide_until='4'), "stages begin at whole epochs: .* got 0, '4' and None"),
-        (dict(divide_until=4, fine_tune_from=4.0), 'stages begin at whole epochs: .* got 0, 4 and 4.0'),
+        (dict(divide_until=4, fine_tune_from=float('inf')), 'stages begin at whole epochs: .* got 0, 4 and inf'),
         (dict(divide_until=4, warm_up=0.1), 'stages begin at whole epochs: .* got 0.1, 4 and None'),
         (dict(divide_until=4, interval=1.5), 'interval must be an integer of at least 1, got 1.5'),
         (dict(divide_until=4, interval='2'), "interval must be an integer of at least 1, got '2'"),
@@ -229,9 +229,14 @@ def test_fine_tuning_may_leave_the_backbone_alone(pictures, tmp_path):
         (dict(divide_until=4, restarts=1.5), 'restarts must be an integer of at least 1, got 1.5'),
     ],
 )
-def test_what_counts_epochs_or_seeds_is_an_integer(options, message):
+def test_what_counts_epochs_or_seeds_is_a_whole_number(options, message):
     with pytest.raises(ValueError, match=message):
         HOOKS.build(dict(type='DivisionHook', **options))
+
+
+def test_stages_that_a_product_made_a_float_are_whole_epochs():
+    stages = HOOKS.build(dict(type='DivisionHook', divide_until=0.8 * 10, fine_tune_from=0.9 * 10)).stages
+    assert [stages.at(epoch) for epoch in (7, 8, 9)] == ['divide', 'joint', 'fine_tune']
 
 
 @pytest.mark.parametrize('value', [-1, 2])

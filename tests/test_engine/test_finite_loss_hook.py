@@ -85,5 +85,5 @@ def test_losses_on_an_accelerator_are_looked_at_together_and_the_first_bad_updat
 
 
 def test_an_interval_below_one_is_refused():
-    with pytest.raises(ValueError, match='interval must be at least 1, got 0'):
+    with pytest.raises(ValueError, match='interval must be an integer of at least 1, got 0'):
         HOOKS.build(dict(type='FiniteLossHook', interval=0))

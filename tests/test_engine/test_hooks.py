@@ -55,7 +55,7 @@ def test_a_backbone_frozen_for_the_whole_run_comes_out_as_it_went_in(pictures, t
 
 
 def test_a_warm_up_of_no_epochs_is_refused():
-    with pytest.raises(ValueError, match='epochs must be > 0, got 0'):
+    with pytest.raises(ValueError, match='epochs must be an integer of at least 1, got 0'):
         HOOKS.build(dict(type='FreezeBackboneHook', epochs=0))
 
 

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmpretrain.structures import DataSample
 
 from mmdml.engine.hooks import StepContextHook
+from mmdml.engine.hooks.step_context_hook import require_division
 from mmdml.models import ImageEmbedder
 
 
@@ -68,6 +69,11 @@ def test_a_step_without_providers_trains_the_whole_embedding():
     runner, hook = runner_with(Hook())
     hook.before_train_iter(runner, 4)
     assert runner.model.step.learner is None and runner.model.step.receivers == ()
+
+
+def test_a_neck_without_learners_needs_no_hook_that_divides():
+    for model in (torch.nn.Linear(1, 1), SimpleNamespace(neck=torch.nn.Linear(1, 1))):
+        require_division(model, [])
 
 
 def test_two_hooks_that_choose_the_learner_are_refused():

@@ -1,7 +1,10 @@
 """The contract of stores, on every store there is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from mmdml.index import FaissStore, Item, LocalStore, Row
 from mmdml.index.milvus_store import MilvusStore
@@ -254,9 +257,15 @@ def test_a_mask_deletes_no_rows_and_other_ids_that_are_no_numbers_are_refused(op
     ids = store.add(unit(3, 8), items(3))
     for wrong in (np.array([True, False, True]), [True], [1.5], ['1'], [None]):
         for use in (store.delete, store.get, store.vectors):
-            with pytest.raises(ValueError, match='ids must be whole numbers, got'):
+            with pytest.raises(ValueError, match='ids must be whole numbers'):
                 use(wrong)
+    with pytest.raises(ValueError, match=r'ids must be whole numbers of 64 bits, got 1\d{21}'):
+        store.get([10**21 + 10**20])
     assert store.count() == 3 and store.delete(np.array([])) == 0 and store.get(ids[:0]) == []
+    # A table that lacks some ids hands on the others as floats.
+    same = store.get(ids)
+    assert store.get(np.array(ids, np.float64)) == store.get([torch.tensor(each) for each in ids]) == same
+    assert [store.count({'path': Path(row.item.path)}) for row in same] == [1, 1, 1]
 
 
 WRONG_ITEMS = [

@@ -51,6 +51,7 @@ def test_a_parameter_that_there_is_not_is_refused_and_not_left_out(client, color
         (client.post(search, files=file, data=dict(labels='class 6')), "no 'labels'; did you mean 'label'?"),
         (client.post(search, files=file, data=dict(top='5')), "no 'top'; there are picture, k, label, crop"),
         (client.post(search, files=file, params=dict(k='5')), "the address takes no 'k', put it into the form"),
+        (client.get('/api/stores/toys/labels', params=dict(limit='5')), "the address takes no 'limit'"),
         (client.get(similar, params=dict(labels='class 6')), "no 'labels'; did you mean 'label'?"),
         (client.get('/api/stores/toys/map', params=dict(methods='pca')), "no 'methods'; did you mean 'method'?"),
     ):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mmdml.utils.numbers import is_whole
+from mmdml.utils.numbers import is_number
 
 Stage = Literal['warm_up', 'divide', 'joint', 'fine_tune']
 
@@ -54,7 +54,7 @@ class Stages:
         fine_tune_from: first epoch on the whole training set, None for never.
 
     Raises:
-        ValueError: unless ``0 <= warm_up <= divide_until <= fine_tune_from``, all of them integers.
+        ValueError: unless ``0 <= warm_up <= divide_until <= fine_tune_from``, all of them whole numbers.
     """
 
     warm_up: int
@@ -65,10 +65,10 @@ class Stages:
         bounds = [0, self.warm_up, self.divide_until]
         if self.fine_tune_from is not None:
             bounds.append(self.fine_tune_from)
-        if not all(map(is_whole, bounds)):
+        if not all(is_number(bound) and float(bound).is_integer() for bound in bounds):
             # A fraction of the run, as other spans may be, would pass every comparison with an epoch.
             raise ValueError(
-                'stages begin at whole epochs: warm_up, divide_until and fine_tune_from must be integers, got '
+                'stages begin at whole epochs: warm_up, divide_until and fine_tune_from must be whole numbers, got '
                 f'{self.warm_up!r}, {self.divide_until!r} and {self.fine_tune_from!r}'
             )
         if bounds != sorted(bounds):

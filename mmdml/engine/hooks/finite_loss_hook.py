@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmdml.engine.checkpoints import checkpoint_folder_of
 from mmdml.registry import HOOKS
+from mmdml.utils.numbers import check_counts
 
 
 @HOOKS.register_module()
@@ -22,7 +23,7 @@ class FiniteLossHook(Hook):
     without any finite loss ends the run.
 
     Args:
-        interval: steps between two looks on an accelerator, >= 1.
+        interval: steps between two looks on an accelerator, an integer of at least 1.
 
     Raises:
         RuntimeError: during training, naming the update, the loss, the learning rate and the newest whole checkpoint.
@@ -35,8 +36,7 @@ class FiniteLossHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self, interval: int = 50) -> None:
-        if interval < 1:
-            raise ValueError(f'interval must be at least 1, got {interval}')
+        check_counts(interval=interval)
         self.interval = interval
         self._losses: list[tuple[int, Tensor]] = []
         self._updates = 0

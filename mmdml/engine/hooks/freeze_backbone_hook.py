@@ -5,6 +5,7 @@ from mmengine.hooks import Hook
 from mmdml.dist import get_world_size
 from mmdml.engine.model_of import model_of, progress_of
 from mmdml.registry import HOOKS
+from mmdml.utils.numbers import check_counts
 
 
 @HOOKS.register_module()
@@ -15,10 +16,10 @@ class FreezeBackboneHook(Hook):
     (``ImageEmbedder.freeze_bn_stats`` does that).
 
     Args:
-        epochs: length of the warm-up in epochs, > 0.
+        epochs: length of the warm-up in epochs, an integer of at least 1.
 
     Raises:
-        ValueError: in distributed runs without ``find_unused_parameters=True``.
+        ValueError: for another number of epochs; in distributed runs without ``find_unused_parameters=True``.
 
     Config::
 
@@ -26,8 +27,7 @@ class FreezeBackboneHook(Hook):
     """
 
     def __init__(self, epochs: int) -> None:
-        if epochs <= 0:
-            raise ValueError(f'epochs must be > 0, got {epochs}')
+        check_counts(epochs=epochs)
         self.epochs = epochs
 
     def before_train(self, runner) -> None:

@@ -36,7 +36,7 @@ def require_division(model: nn.Module, providers: Sequence[LearnerProvider]) -> 
         ValueError: it has none, and would train as if there were one learner.
     """
     neck = getattr(model, 'neck', None)
-    if not providers and getattr(neck, 'num_learners', 1) > neck.num_active == 1:
+    if not providers and getattr(neck, 'num_learners', 1) > 1 == neck.num_active:
         raise ValueError(
             f'neck.num_learners is {neck.num_learners}, but no hook divides the images among the learners, and the '
             "whole embedding would train alone: custom_hooks needs dict(type='DivisionHook', ...), also where a new "

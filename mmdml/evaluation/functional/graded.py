@@ -128,7 +128,8 @@ def graded_ndcg(
     with exact_products(query.device):
         if query.device.type != 'mps':
             # Near rows, and very large or small ones, have no digits left in fp32.
-            query, gallery = query.double(), gallery.double()
+            query = query.double()
+            gallery = query if own_gallery else gallery.double()
         query, compare = SIMILARITIES[distance](query)
         gallery = query if own_gallery else SIMILARITIES[distance](gallery)[0]
         for start in range(0, len(query), block_size):

@@ -79,7 +79,7 @@ class EmbeddingHead(BaseModule):
         self.miner = TASK_UTILS.build(miner) if miner else None
         self.sources = _build_by_name(sources)
         for name in self.sources:
-            if 'loss' in name:
+            if 'loss' in name and diagnostics_interval:
                 raise ValueError(
                     f'a source cannot be called {name!r}: its figures would be added to the loss, as MMEngine adds all '
                     "whose name has 'loss' in it"

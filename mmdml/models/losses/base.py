@@ -21,17 +21,17 @@ class Loss(nn.Module, metaclass=ABCMeta):
     #: Pairs may have targets between 0 and 1. A loss that uses nothing but ``pairs.weights(mined)`` can say True.
     soft_targets: ClassVar[bool] = False
 
-    def __call__(self, pairs: PairBatch, mined: Mined | None = None, **kwargs: Any) -> Tensor:
+    def __call__(self, pairs: PairBatch, *args: Any, **kwargs: Any) -> Tensor:
         """Refuse what the loss cannot use, then run :meth:`forward`.
 
         Raises:
             TypeError: if ``pairs`` is no ``PairBatch``, or ``mined`` nothing that a miner returns.
             ValueError: naming the loss.
         """
-        if mined is not None or not isinstance(pairs, PairBatch):
-            check_arguments(pairs, mined, type(self).__name__)
+        if args or kwargs or not isinstance(pairs, PairBatch):
+            check_arguments(pairs, args[0] if args else kwargs.get('mined'), type(self).__name__)
         self.check_targets(pairs)
-        return super().__call__(pairs, mined, **kwargs)
+        return super().__call__(pairs, *args, **kwargs)
 
     def check_targets(self, pairs: PairBatch) -> None:
         """Refuse targets that the loss cannot use.

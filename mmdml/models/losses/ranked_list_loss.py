@@ -8,7 +8,7 @@ from mmdml.structures.checks import check_numbers, check_positive
 
 from .base import PairLoss
 
-#: Largest exponent of an exponential that fp32 holds, with room for sums and for gradients.
+#: Largest exponent of a weight: fp32 holds up to 88, and sums need room.
 _LARGEST = 70
 
 
@@ -34,7 +34,7 @@ class RankedListLoss(PairLoss):
         balance: :math:`\lambda` in [0, 1].
 
     Raises:
-        ValueError: if a setting is no number; if a value is out of range, or an exponential would overflow.
+        ValueError: if a setting is no number; if a value is out of range.
 
     Config::
 
@@ -62,10 +62,6 @@ class RankedListLoss(PairLoss):
         check_positive(**{'alpha - margin': alpha - margin})
         if neg_temperature < 0 or pos_temperature < 0:
             raise ValueError(f'temperatures must not be negative, got {neg_temperature} and {pos_temperature}')
-        hinges = dict(neg_temperature=(neg_temperature, alpha), pos_temperature=(pos_temperature, 2 - (alpha - margin)))
-        for name, (temperature, largest) in hinges.items():
-            if temperature * largest > _LARGEST:
-                raise ValueError(f'{name} gives weights up to e^{temperature * largest:g}; lower it, got {temperature}')
         if not 0 <= balance <= 1:
             raise ValueError(f'balance must lie in [0, 1], got {balance}')
         self.margin = margin
@@ -86,6 +82,11 @@ class RankedListLoss(PairLoss):
 
 def _weighed(hinge: Tensor, weight: Tensor, temperature: float) -> Tensor:
     """Mean of the hinges above 0 with weights ``exp(temperature hinge) weight``, ``(A, X)`` -> ``(A,)``."""
-    weight = weight * (hinge > 0) * (temperature * hinge).exp()
+    if hinge.shape[1] == 0:
+        return hinge.sum(1)
+    exponent = temperature * hinge * (weight > 0)
+    # Weights count by their shares: a factor of all of a row cancels.
+    excess = (exponent.detach().amax(1, keepdim=True) - _LARGEST).clamp_min(0)
+    weight = weight * (hinge > 0) * (exponent - excess).exp()
     total = weight.sum(1)
     return (weight * hinge).sum(1) / total.masked_fill(total == 0, 1.0)

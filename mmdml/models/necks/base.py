@@ -111,9 +111,10 @@ class EmbeddingNeck(BaseModule, metaclass=ABCMeta):
             raise ValueError(
                 f'the backbone gives {features.shape[1]} features, but neck.in_channels is {self.in_channels}'
             )
-        if not torch.is_autocast_enabled(features.device.type):
-            # Some poolings give fp32 at least, also in a model that was brought to half precision as a whole.
-            features = features.to(next(self.parameters(), features).dtype)
+        dtype = next(self.parameters(), features).dtype
+        # Some poolings give fp32 at least, also in a model that was brought to half precision as a whole.
+        if features.dtype != dtype and dtype.is_floating_point and not torch.is_autocast_enabled(features.device.type):
+            features = features.to(dtype)
         return self.embed(self.dropout(features), learner)
 
     @abstractmethod

@@ -136,6 +136,7 @@ def test_a_source_whose_figures_would_be_added_to_the_loss_is_refused():
     assert BaseModel.parse_losses(None, logged)[0] == 15  # MMEngine's rule
     with pytest.raises(ValueError, match="a source cannot be called 'closs': its figures would be added to the loss"):
         EmbeddingHead(LOSSES['ms'], sources=dict(closs=dict(type='EmbeddingExpansion')))
+    EmbeddingHead(LOSSES['ms'], sources=dict(closs=dict(type='EmbeddingExpansion')), diagnostics_interval=0)
 
 
 def test_a_miner_is_asked_and_its_pairs_reach_the_loss():

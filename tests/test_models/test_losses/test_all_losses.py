@@ -58,10 +58,14 @@ def test_a_setting_that_is_no_number_is_refused_by_name(loss):
                     MODELS.build({**config_of(loss), name: value})
 
 
-@each_loss
+def _counts(loss):
+    kinds = (int, int | None)
+    return [name for name, value in inspect.signature(loss).parameters.items() if value.annotation in kinds]
+
+
+@pytest.mark.parametrize('loss', [loss for loss in LOSSES if _counts(loss)], ids=lambda loss: loss.__name__)
 def test_a_count_that_is_no_whole_number_is_refused_when_the_loss_is_built(loss):
-    counts = {name: value for name, value in inspect.signature(loss).parameters.items() if value.annotation is int}
-    for name in counts:
+    for name in _counts(loss):
         with pytest.raises(ValueError, match='must be an integer of at least [12], got 2.5'):
             MODELS.build({**config_of(loss), name: 2.5})
 
@@ -369,7 +373,7 @@ def test_a_loss_is_short_and_independent_of_what_makes_candidates(loss):
     imports = [line for line in path.read_text().splitlines() if re.match(r'(from|import) ', line)]
     allowed = (
         r'(from|import) (torch|math|collections\.abc|mmdml\.(registry|structures|models\.losses|utils\.numbers)'
-        r'|\.(base|checks|pair_sums|proxy_loss|softmax_proxy_loss|n_pairs_loss|reductions))\b'
+        r'|\.(base|checks|pair_sums|proxy_loss|softmax_proxy_loss|n_pairs_loss|reductions|widths))\b'
     )
     assert [line for line in imports if not re.match(allowed, line)] == []
 
@@ -390,3 +394,15 @@ def test_a_reader_follows_the_multi_similarity_loss_through_three_files():
         sys.setprofile(None)
     assert {Path(file).stem for file in files} == {'multi_similarity_loss', 'base', 'pair_batch'}
     assert sum(len(Path(file).read_text().splitlines()) for file in files) <= 350
+
+
+def test_a_loss_of_pairs_alone_and_further_arguments_by_position_work():
+    class Plain(PairLoss):
+        def forward(self, pairs):
+            return pairs.similarity.mean()
+
+    pairs = PairBatch.from_embeddings(normalize(raw_rows(), dim=1), LABELS)
+    assert Plain()(pairs) == pairs.similarity.mean()
+    loss = MODELS.build(dict(type='NormSoftmaxLoss', num_classes=CLASSES, embed_dim=WIDTH))
+    proxies = normalize(loss.proxies, dim=1)
+    assert loss(pairs, None, proxies) == loss(pairs, unit_proxies=proxies) == loss(pairs)
