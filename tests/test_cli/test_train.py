@@ -203,7 +203,7 @@ WRONG_PARTS = {
     "custom_hooks = [dict(type='EarlyStoppingHook')]": 'custom_hooks.0: EarlyStoppingHook.__init__() missing 1 ',
     # The first one takes the visualizer of the run.
     "custom_hooks = [dict(type='mmpretrain.VisualizationHook'), dict(type='EarlyStoppingHook')]": 'custom_hooks.1: ',
-    'default_hooks = dict(finite_loss=dict(interval=0))': 'finite_loss: interval must be an integer of at least 1',
+    'default_hooks = dict(finite_loss=dict(interval=0))': 'default_hooks.finite_loss: interval must be an integer',
     'optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(neck=3)))': (
         'optim_wrapper.paramwise_cfg.custom_keys.neck: must be a dict such as dict(lr_mult=10), got 3'
     ),

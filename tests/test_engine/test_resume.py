@@ -107,7 +107,8 @@ def test_fine_tuning_from_a_checkpoint_takes_weights_but_no_state(pictures, tmp_
     cfg.merge_from_dict({'work_dir': str(tmp_path / 'second'), 'load_from': str(tmp_path / 'first' / 'epoch_2.pth')})
     cfg.model.head.sources.iaa.onset = 1.0
     runner = train(cfg)
-    assert runner.model.head.sources['iaa'].estimator.run_state() == {'received': False, 'scales': {}}
+    state = runner.model.head.sources['iaa'].estimator.run_state()
+    assert state == {'received': False, 'scales': {}, 'run_length': runner.max_iters}
 
 
 def test_resuming_under_another_config_names_what_is_missing(pictures, tmp_path):

@@ -371,13 +371,11 @@ def test_an_interruption_while_a_run_is_started_ends_it(project, monkeypatch):
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(driver, 'Job', Started)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        assert run_driver() == 130
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert run_driver() == 130
     assert len(started) == 1 and started[0].poll() is not None
+    # Whoever called the driver is interrupted as before.
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_a_changed_config_is_reported_and_never_resumes_old_checkpoints(project, capsys):

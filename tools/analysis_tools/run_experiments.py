@@ -207,8 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # are still being stopped.
     signals: list[int] = []
     # SIGINT too: a shell starts what runs in its background with Ctrl-C ignored, and Python keeps that.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: signals.append(received))
+    before = {
+        number: signal.signal(number, lambda received, _: signals.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         if args.fork:
             import_everything()
@@ -226,6 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('interrupted; the same command goes on from the last checkpoints')
         return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     for failure in failures:
         print(f'FAILED    {failure}')
     return 1 if failures else 0
