@@ -77,7 +77,7 @@ def check_ids(ids: Sequence[int]) -> list[int]:
         if isinstance(each, bool):
             raise ValueError('ids must be whole numbers, got a mask; of a mask take ids[mask]')
         # Tables that lack some ids hand on the others as floats.
-        if not is_number(each) or not float(each).is_integer() or abs(each) > _MOST:
+        if not is_number(each) or abs(each) > _MOST or not float(each).is_integer():
             raise ValueError(f'ids must be whole numbers of 64 bits, got {each!r}')
     return [int(each) for each in given]
 

@@ -259,8 +259,9 @@ def test_a_mask_deletes_no_rows_and_other_ids_that_are_no_numbers_are_refused(op
         for use in (store.delete, store.get, store.vectors):
             with pytest.raises(ValueError, match='ids must be whole numbers'):
                 use(wrong)
-    with pytest.raises(ValueError, match=r'ids must be whole numbers of 64 bits, got 1\d{21}'):
-        store.get([10**21 + 10**20])
+    for beyond in (10**21, 10**400):
+        with pytest.raises(ValueError, match='ids must be whole numbers of 64 bits, got 10'):
+            store.get([beyond])
     assert store.count() == 3 and store.delete(np.array([])) == 0 and store.get(ids[:0]) == []
     # A table that lacks some ids hands on the others as floats.
     same = store.get(ids)
