@@ -85,6 +85,27 @@ def test_separable_and_inseparable_classes():
     assert scores['TPR@FPR=1'] == 1
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_equal_rows_of_several_classes_have_one_score_whatever_the_block(dtype):
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 3, (60,), generator=generator)
+    few = torch.randn(6, 64, generator=generator, dtype=dtype)[torch.randint(0, 6, (60,), generator=generator)]
+    # More than a tenth of the pairs of two classes are equal rows: no threshold lets fewer pass.
+    found = [verification_scores(few, labels, fpr=[0.1], block_size=size) for size in (1, 2, 7, 1024)]
+    assert found[0]['TPR@FPR=0.1'] == 0 and found[0]['threshold@FPR=0.1'] == float('inf')
+    assert all(scores == found[0] for scores in found)
+    # Fractions of small whole numbers under a root: many pairs have one cosine.
+    lattice = torch.randint(-2, 3, (60, 4), generator=generator).to(dtype)
+    squares = (lattice @ lattice.T).square() / (lattice.square().sum(1)[:, None] * lattice.square().sum(1)).clamp_min(1)
+    cosines = ((lattice @ lattice.T).sign() * squares.sqrt()).double().round(decimals=5)
+    first, second = np.triu_indices(60, 1)
+    fpr, tpr, _ = roc_curve((labels[first] == labels[second]).numpy(), cosines[first, second].numpy())
+    found = [verification_scores(lattice, labels, fpr=[0.1, 0.3], block_size=size) for size in (1, 7, 1024)]
+    assert all(scores == found[0] for scores in found)
+    for rate in (0.1, 0.3):
+        assert found[0][f'TPR@FPR={rate:g}'] == pytest.approx(tpr[fpr <= rate].max(), abs=1e-12)
+
+
 def test_memory_does_not_grow_with_the_number_of_pairs(monkeypatch):
     x, labels = data(0, torch.float32, 200)
     largest = 0

@@ -81,7 +81,7 @@ def graded_ndcg(
 
     Of equal scores the lower gain comes first, so that ties never flatter. For gains of 1 within a class and 0 else,
     the measure 'NDCG@K' of :func:`~mmdml.evaluation.functional.retrieval_scores` is the same and far cheaper: here
-    every row is sorted, by products in fp64.
+    every row is sorted, by products in fp64, where cosines that differ by less than 1.4e-14, their rounding, tie.
 
     Args:
         query: ``(Q, D)`` embeddings.

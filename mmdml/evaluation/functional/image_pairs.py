@@ -15,6 +15,16 @@ from mmdml.utils.numbers import is_whole
 
 from .arguments import Keys
 
+# Cosines are whole multiples of this, far above the rounding of products in fp64: equal ones tie.
+_COSINE_GRID = 2.0**-46
+# Products of fp32 rows are taken in fp64 and rounded once: equal rows tie, whatever the block or the place in it.
+_BY_PRODUCTS = ('cosine', 'dot')
+
+
+def _cosines(query: Tensor, gallery: Tensor) -> Tensor:
+    """Cosines of unit rows: ``(B, D)``, ``(G, D)`` -> ``(B, G)``."""
+    return (query @ gallery.t()).div_(_COSINE_GRID).round_().mul_(_COSINE_GRID)
+
 
 def hyperbolic_similarity(query: Tensor, gallery: Tensor) -> Tensor:
     """Minus the hyperbolic distances (curvature -1) of points in the unit ball: ``(B, D)``, ``(G, D)``."""
@@ -31,7 +41,7 @@ def _to_rim(rows: Tensor) -> Tensor:
 
 #: distance -> embeddings ready for comparison, and what compares ``(B, D)`` with ``(G, D)``; larger is nearer.
 SIMILARITIES: dict[str, Callable[[Tensor], tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]]] = {
-    'cosine': lambda rows: (unit_rows(rows), lambda query, gallery: query @ gallery.t()),
+    'cosine': lambda rows: (unit_rows(rows), _cosines),
     'dot': lambda rows: (rows, lambda query, gallery: query @ gallery.t()),
     'euclidean': lambda rows: (
         rows,
@@ -68,6 +78,8 @@ class PairScores:
 
     Attributes:
         unit: power of two that scores are to be multiplied by, 1 unless they would over- or underflow without it.
+        dtype: of the scores, that of the embeddings.
+        bits: of a score.
 
     Raises:
         ValueError, TypeError: as :func:`verification_scores`.
@@ -96,10 +108,13 @@ class PairScores:
         if self.ids is not None and len(self.ids.unique()) == len(rows):
             self.ids = None
         self.num_classes = int(self.codes.max()) + 1
+        self.dtype = rows.dtype
+        self.bits = 64 if rows.dtype == torch.float64 else 32
         rows, self.unit = _in_range(rows, distance)
+        if distance in _BY_PRODUCTS and rows.device.type != 'mps':
+            rows = rows.double()
         self.rows, self.compare = SIMILARITIES[distance](rows)
         self.block_size = block_size
-        self.bits = 64 if rows.dtype == torch.float64 else 32
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores ``(P,)``, and whether each pair is of one class; every pair once."""
@@ -115,7 +130,7 @@ class PairScores:
         for start in range(0, len(self.rows), self.block_size):
             part, others = slice(start, start + self.block_size), slice(start, None)
             with exact_products(self.rows.device):
-                scores = self.compare(self.rows[part], self.rows[others])
+                scores = self.compare(self.rows[part], self.rows[others]).to(self.dtype)
             first, second = self.codes[part, None].expand_as(scores), self.codes[None, others].expand_as(scores)
             found = [scores, first == second, *((first, second) if with_classes else ())]
             differ = None if self.ids is None else self.ids[part, None] != self.ids[None, others]

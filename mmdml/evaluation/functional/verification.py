@@ -37,9 +37,10 @@ def verification_scores(
     'threshold@FPR=x' the least score of the pairs accepted there; scores are cosines, dot products, or negative
     Euclidean distances. As in scikit-learn's ``roc_curve``, pairs of one score are accepted together.
 
-    Figures are exact for the scores as computed in the precision of the embeddings. Nothing is sorted: each pass over
-    all pairs counts them by 16 more bits of the score, two passes for fp32 and four for fp64, so that memory does not
-    grow with the number of pairs.
+    Figures are exact for the scores in the precision of the embeddings. Products of fp32 rows are taken in fp64 and
+    rounded once, and cosines of fp64 rows to 1.4e-14, so that equal pairs have one score. Nothing is sorted: each pass
+    over all pairs counts them by 16 more bits of the score, two passes for fp32 and four for fp64, so that memory does
+    not grow with the number of pairs.
 
     Args:
         embeddings: ``(N, D)``.
