@@ -61,6 +61,47 @@ def test_ties_do_not_flatter():
     assert graded_ndcg(torch.ones(1, 2), [0], GAINS, torch.ones(2, 2), [1, 0], k=1) == 0
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_cosines_that_are_equal_but_for_rounding_tie(dtype):
+    def same(query, gallery):
+        return (query[:, None] == gallery[None]).astype(float)
+
+    random = np.random.default_rng(0)
+    for rows in (random.integers(0, 2, (40, 12)), random.integers(-1, 2, (40, 5)), random.integers(-2, 3, (40, 3))):
+        rows, labels = torch.from_numpy(rows).to(dtype), random.integers(0, 3, 40)
+        expected = retrieval_scores(rows, labels, metrics=['NDCG'])['NDCG']
+        assert graded_ndcg(rows, labels, same) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    'settings, words',
+    [
+        (dict(k=2.5), 'k must be an integer of at least 1, got 2.5'),
+        (dict(k='3'), "k must be an integer of at least 1, got '3'"),
+        (dict(k=True), 'k must be an integer of at least 1, got True'),
+        (dict(block_size=0), 'block_size must be an integer of at least 1, got 0'),
+        (dict(block_size=-1), 'block_size must be an integer of at least 1, got -1'),
+    ],
+)
+def test_settings_that_are_no_counts_are_named(settings, words):
+    with pytest.raises(ValueError, match=words):
+        graded_ndcg(X, LABELS, GAINS, **settings)
+
+
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (lambda gains: gains[:, :1], r'must be \(30, 30\), got \(30, 1\)'),
+        (lambda gains: gains[0], r'must be \(30, 30\), got \(30,\)'),
+        (lambda gains: np.where(gains == 1, np.nan, gains), 'at least 0 and finite, got nan'),
+        (lambda gains: np.where(gains == 1, np.inf, gains), 'at least 0 and finite, got inf'),
+    ],
+)
+def test_gains_that_do_not_fit_are_refused_and_leave_no_query_out(change, words):
+    with pytest.raises(ValueError, match=words):
+        graded_ndcg(X, LABELS, lambda query, gallery: change(GAINS(query, gallery)))
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match='the hierarchy lacks the label 8'):
         graded_ndcg(X, LABELS + 2, GAINS)

@@ -10,6 +10,7 @@ from torch import Tensor
 from mmdml.functional.exact_products import exact_products
 from mmdml.functional.inputs import encode, to_keys, to_sides
 from mmdml.utils.near_names import did_you_mean
+from mmdml.utils.numbers import check_counts
 
 from .arguments import Keys, check_sides
 from .image_pairs import SIMILARITIES
@@ -101,11 +102,11 @@ def graded_ndcg(
         A score in [0, 1]; queries for which nothing has a gain are left out.
 
     Raises:
-        ValueError: if shapes do not fit, embeddings are not finite, a gain is negative, or nothing has a gain.
+        ValueError: if shapes do not fit, embeddings are not finite, a gain is negative or not finite, ``k`` or
+            ``block_size`` is no integer of at least 1, or nothing has a gain.
         TypeError: if labels or ids are neither integers nor strings.
     """
-    if k is not None and k < 1:
-        raise ValueError(f'k must be at least 1, got {k}')
+    check_counts(block_size=block_size, **({} if k is None else dict(k=k)))
     if distance not in SIMILARITIES:
         near = did_you_mean(distance, SIMILARITIES)
         raise ValueError(f'unknown distance {distance!r}; known are {list(SIMILARITIES)}{near}')
@@ -134,9 +135,7 @@ def graded_ndcg(
         gallery = query if own_gallery else SIMILARITIES[distance](gallery)[0]
         for start in range(0, len(query), block_size):
             part = slice(start, start + block_size)
-            gain = torch.as_tensor(np.asarray(gains(labels[part], others), dtype=np.float64)).to(query.device)
-            if (gain < 0).any():
-                raise ValueError(f'gains must be at least 0, got {float(gain.min())}')
+            gain = _checked(gains(labels[part], others), (len(labels[part]), len(others))).to(query.device)
             scores = compare(query[part], gallery)
             if ids is not None:
                 itself = ids[0][part, None] == ids[1][None]
@@ -150,6 +149,21 @@ def graded_ndcg(
     if not len(found):
         raise ValueError(f'for none of the {len(query)} queries has a gallery row a gain: nothing can be scored')
     return float(found.mean())
+
+
+def _checked(gains: Any, shape: tuple[int, int]) -> Tensor:
+    """Gains as a matrix of fp64.
+
+    Raises:
+        ValueError: for another shape, which would spread over the pairs, or a gain that is negative or not finite.
+    """
+    gains = np.array(gains, dtype=np.float64)
+    if gains.shape != shape:
+        raise ValueError(f'gains of {shape[0]} queries and {shape[1]} gallery rows must be {shape}, got {gains.shape}')
+    wrong = gains[~(np.isfinite(gains) & (gains >= 0))]
+    if len(wrong):
+        raise ValueError(f'gains must be at least 0 and finite, got {wrong[0]}')
+    return torch.from_numpy(gains)
 
 
 def _dcg(gains: Tensor, k: int | None) -> Tensor:
