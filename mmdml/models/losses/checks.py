@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from mmdml.structures import Mined, PairBatch, Space
+from mmdml.structures import Mined, PairBatch, Pairs, Space, Triplets
 from mmdml.structures.checks import require
 
 
@@ -12,8 +13,10 @@ def check_arguments(pairs: Any, mined: Any, owner: str) -> None:
     """Refuse plain embeddings, and plain tuples, in which a triplet would read as a pair with a weight.
 
     Raises:
-        TypeError: if ``pairs`` is no ``PairBatch``, with what makes one, or ``mined`` neither None nor ``Mined``.
-        ValueError: if ``mined`` is a matrix of another shape than that of the pairs.
+        TypeError: if ``pairs`` is no ``PairBatch``, with what makes one, or ``mined`` neither None nor ``Mined``, or
+            its columns no tensors of integers.
+        ValueError: if ``mined`` is a matrix of another shape than that of the pairs, or its columns are no vectors of
+            one length.
     """
     if not isinstance(pairs, PairBatch):
         raise TypeError(
@@ -25,6 +28,22 @@ def check_arguments(pairs: Any, mined: Any, owner: str) -> None:
     shape = len(pairs.anchors), len(pairs.candidates)
     if isinstance(mined, Tensor) and mined.shape != shape:
         raise ValueError(f'a dense mined matrix must be (A, X) = {shape}, got {tuple(mined.shape)}')
+    if isinstance(mined, Pairs | Triplets):
+        _check_columns(mined)
+
+
+def _check_columns(mined: Pairs | Triplets) -> None:
+    """Refuse columns that indexing would read as something else: one entry spreads over all, a mask counts rows."""
+    kind = type(mined).__name__
+    columns = {name: column for name, column in mined._asdict().items() if name != 'weight' or column is not None}
+    for name, column in columns.items():
+        if not isinstance(column, Tensor):
+            raise TypeError(f'{kind}.{name} must be a tensor, got {type(column).__name__}')
+        if name != 'weight' and (column.is_floating_point() or column.dtype == torch.bool):
+            raise TypeError(f'{kind}.{name} must be integers, numbers of rows, got {column.dtype}')
+    shapes = {name: tuple(column.shape) for name, column in columns.items()}
+    if len(mined.anchor.shape) != 1 or len(set(shapes.values())) > 1:
+        raise ValueError(f'columns of {kind} must be vectors of one length, got {shapes}')
 
 
 def check_hard_targets(targets: Tensor, owner: str) -> None:

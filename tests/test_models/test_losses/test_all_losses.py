@@ -19,10 +19,11 @@ from mmdml.models import DivideAndConquerHead, EmbeddingHead
 from mmdml.models.losses import Loss, PairLoss, ProxyLoss
 from mmdml.models.necks import DivideAndConquerEmbedding, LinearEmbedding
 from mmdml.registry import MODELS
-from mmdml.structures import Embeddings, PairBatch, Progress, Rows, StepContext, Triplets
+from mmdml.structures import Embeddings, PairBatch, Pairs, Progress, Rows, StepContext, Triplets
 
 WIDTH, CLASSES = 12, 4
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+ROW = torch.tensor([0])
 LOSSES = sorted(
     (
         part
@@ -149,8 +150,27 @@ def test_plain_embeddings_are_refused_with_what_makes_pairs_of_them(loss):
         ((torch.tensor([0]),) * 4, TypeError, 'got tuple'),
         (torch.ones(8), ValueError, r'\(A, X\) = \(8, 8\), got \(8,\)'),
         (torch.ones(8, 1), ValueError, r'got \(8, 1\)'),
+        (Pairs(ROW.repeat(2), ROW), ValueError, r"one length, got {'anchor': \(2,\), 'candidate': \(1,\)}"),
+        (Pairs(ROW.repeat(2), ROW.repeat(2), torch.ones(1)), ValueError, r"'weight': \(1,\)"),
+        (Triplets(ROW, ROW, ROW.repeat(2)), ValueError, r"'negative': \(2,\)"),
+        (Pairs(ROW[None], ROW[None]), ValueError, r"one length, got {'anchor': \(1, 1\)"),
+        (Triplets([0], [1], [2]), TypeError, r'Triplets.anchor must be a tensor, got list'),
+        (Pairs(ROW, ROW > 0), TypeError, r'Pairs.candidate must be integers, numbers of rows, got torch.bool'),
+        (Pairs(ROW.float(), ROW), TypeError, r'Pairs.anchor must be integers, numbers of rows, got torch.float32'),
     ],
-    ids=['plain triplets', 'plain pairs', 'a weight a row', 'a column'],
+    ids=[
+        'plain triplets',
+        'plain pairs',
+        'a weight a row',
+        'a column',
+        'one candidate for all',
+        'one weight for all',
+        'two lengths',
+        'matrices',
+        'lists',
+        'a mask',
+        'floats',
+    ],
 )
 @each_loss
 def test_what_no_miner_returns_is_refused_and_not_read_as_something_else(loss, mined, error, words):
