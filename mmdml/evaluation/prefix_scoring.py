@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmdml.structures.partition import Partition
 from mmdml.structures.row_facts import RowFacts
+from mmdml.utils.numbers import is_number, is_whole
 
 from .scoring import RetrievalScoring, Scores
 
@@ -27,14 +28,17 @@ class PrefixScoring(RetrievalScoring):
         settings: those of :class:`RetrievalScoring`.
 
     Raises:
-        ValueError: for a width or number below 1, another distance than the cosine, ``values_out``, or a whitening that
-            does not fit a prefix; when scoring, if the embedding is narrower than a prefix or the slices.
+        ValueError: for a width or number that is no integer or below 1, another distance than the cosine,
+            ``values_out``, or a whitening that does not fit a prefix; when scoring, if the embedding is narrower than a
+            prefix or the slices.
     """
 
     def __init__(self, *args: Any, widths: Sequence[int] | int = (), slices: int = 0, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.widths = (widths,) if isinstance(widths, int) else tuple(widths)
+        self.widths = (widths,) if is_number(widths) else tuple(widths)
         self.slices = slices
+        if not all(is_whole(number) for number in (*self.widths, slices)):
+            raise ValueError(f'widths and slices must be integers, got {widths!r} and {slices!r}')
         if any(width < 1 for width in self.widths) or slices < 0:
             raise ValueError(f'widths must be at least 1 and slices 0 or more, got {widths} and {slices}')
         if self.widths or slices:

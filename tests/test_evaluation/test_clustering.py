@@ -203,6 +203,7 @@ def test_number_of_clusters_can_differ_from_that_of_classes():
     [
         (dict(metrics=['NMII']), ValueError, r"unknown metrics \['NMII'\]"),
         (dict(metrics=[]), ValueError, 'unknown metrics'),
+        (dict(metrics='NMI'), ValueError, "metrics must be a sequence of names, got the single string 'NMI'"),
         (dict(repeats=0), ValueError, 'repeats must be an integer and at least 1, got 0'),
         (dict(num_clusters=61), ValueError, r'num_clusters must be 1..60.*got 61'),
         (dict(labels=[0, 1]), ValueError, r'labels must have shape \(60,\)'),

@@ -42,6 +42,10 @@ def test_the_metric_scores_them_from_one_pass():
     'options, fault',
     [
         (dict(widths=(0,)), 'widths must be at least 1'),
+        (dict(widths=[64.5]), r'widths and slices must be integers, got \[64.5\] and 0'),
+        (dict(widths=64.0), 'widths and slices must be integers, got 64.0 and 0'),
+        (dict(widths='64'), "widths and slices must be integers, got '64' and 0"),
+        (dict(slices=2.5), r'widths and slices must be integers, got \(\) and 2.5'),
         (dict(widths=(8,)), 'widths needs 8 columns, but the embedding has 7'),
         (dict(slices=8), 'slices needs 8 columns, but the embedding has 7'),
         (dict(widths=(2,), distance='euclidean'), "compared by cosine, got distance='euclidean'"),

@@ -151,6 +151,11 @@ def test_bad_input_is_named(options, words):
         verification_scores(x, **{'labels': labels, **options})
 
 
+def test_a_single_rate_is_a_list_of_one():
+    x, labels = data(0, torch.float32)
+    assert verification_scores(x, labels, fpr=0.1) == verification_scores(x, labels, fpr=[0.1])
+
+
 def test_threshold_consistency_equals_plain_loops():
     x, labels = torch.randint(-3, 4, (40, 4), generator=torch.Generator().manual_seed(0)).double(), np.arange(40) % 7
     found = threshold_consistency(x, labels, fpr_range=(0.05, 0.4), points=21, distance='dot', block_size=9)

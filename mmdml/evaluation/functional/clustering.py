@@ -59,6 +59,8 @@ def clustering_scores(
     # Here, because the pure scores above do not need faiss.
     from mmdml.functional.kmeans import kmeans
 
+    if isinstance(metrics, str):
+        raise ValueError(f'metrics must be a sequence of names, got the single string {metrics!r}')
     unknown = [name for name in metrics if name not in CLUSTERING_METRICS]
     if unknown or not metrics:
         near = did_you_mean(unknown[0], CLUSTERING_METRICS) if unknown else ''

@@ -18,7 +18,7 @@ def verification_scores(
     embeddings: Tensor | np.ndarray,
     labels: Keys,
     *,
-    fpr: Sequence[float] = (1e-3, 1e-2),
+    fpr: Sequence[float] | float = (1e-3, 1e-2),
     ids: Keys | None = None,
     distance: str = 'cosine',
     block_size: int = 1024,
@@ -45,7 +45,7 @@ def verification_scores(
     Args:
         embeddings: ``(N, D)``.
         labels: ``(N,)`` int64 values or strings.
-        fpr: rates in (0, 1] at which TPR and threshold are given.
+        fpr: rates in (0, 1], or one, at which TPR and threshold are given.
         ids: ``(N,)`` ints or strings; rows of one id are one image, and form no pair. Default: all differ.
         distance: 'cosine', 'dot', 'euclidean' or 'hyperbolic'.
         block_size: rows compared with all others at a time; changes memory, not results.
@@ -60,6 +60,7 @@ def verification_scores(
             rate is out of range, or a name is unknown.
         TypeError: if labels or ids are neither integers nor strings.
     """
+    fpr = (fpr,) if is_number(fpr) else fpr
     wrong = [rate for rate in fpr if not is_number(rate) or not 0 < rate <= 1]
     if wrong:
         raise ValueError(f'fpr must hold rates in (0, 1], got {wrong}')

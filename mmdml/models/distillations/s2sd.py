@@ -13,7 +13,7 @@ from mmdml.registry import MODELS
 from mmdml.structures import PairRules, Progress
 from mmdml.structures.checks import check_numbers, check_positive
 from mmdml.structures.rows import unit_length
-from mmdml.utils.numbers import check_counts, is_whole
+from mmdml.utils.numbers import are_numbers, check_counts, is_whole
 
 from .base import Distillation, EmbeddedBatch, similarity_divergence
 
@@ -65,8 +65,8 @@ class S2SD(Distillation):
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
-        if not dims or not all(is_whole(dim) and dim >= 1 for dim in dims):
-            raise ValueError(f'dims must be widths of at least 1, got {dims}')
+        if not are_numbers(dims, 1) or not all(is_whole(dim) and dim >= 1 for dim in dims):
+            raise ValueError(f'dims must be widths of at least 1, one or more, got {dims!r}')
         check_counts(in_channels=in_channels)
         check_numbers(weight=weight, feature_weight=feature_weight, feature_start=feature_start)
         if weight < 0 or feature_weight < 0 or feature_start < 0:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from mmdml.registry import MODELS
 from mmdml.structures import Mined, PairBatch, Rows
 from mmdml.structures.rows import unit_length
+from mmdml.utils.numbers import are_numbers
 
 from .base import Loss, PairLoss
 from .checks import check_cosine_space
@@ -47,10 +48,10 @@ class MatryoshkaLoss(PairLoss):
         weights: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
-        if not shares or not all(0 < share <= 1 for share in shares):
+        if not are_numbers(shares, 1) or not all(0 < share <= 1 for share in shares):
             raise ValueError(f'shares must be in (0, 1], and at least one, got {shares}')
         weights = (1.0,) * len(shares) if weights is None else weights
-        if len(weights) != len(shares) or min(weights) < 0:
+        if not are_numbers(weights) or len(weights) != len(shares) or min(weights) < 0:
             raise ValueError(f'weights must be >= 0, one for each of the {len(shares)} shares, got {weights}')
         loss = loss or dict(type='MultiSimilarityLoss')
         self.losses = nn.ModuleList(

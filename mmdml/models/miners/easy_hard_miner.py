@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmdml.registry import TASK_UTILS
 from mmdml.structures import PairBatch, Pairs, Triplets
+from mmdml.utils.numbers import are_numbers
 
 from .base import Miner
 
@@ -62,8 +63,8 @@ class EasyHardMiner(Miner):
                 'candidate of the other side'
             )
         for name, span in (('positive_range', positive_range), ('negative_range', negative_range)):
-            if span is not None and (len(span) != 2 or not 0 <= span[0] <= span[1]):
-                raise ValueError(f'{name} must be two distances, 0 <= smallest <= largest, got {span}')
+            if span is not None and (not are_numbers(span) or len(span) != 2 or not 0 <= span[0] <= span[1]):
+                raise ValueError(f'{name} must be two distances, 0 <= smallest <= largest, got {span!r}')
         self.positives = positives
         self.negatives = negatives
         self.positive_range = positive_range

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmdml.registry import TASK_UTILS
 from mmdml.structures.label_relations import common_levels, hierarchy_codes
+from mmdml.utils.numbers import are_numbers
 
 from .base import ColumnTargets, column_of
 
@@ -42,13 +43,15 @@ class HierarchyTargets(ColumnTargets):
         if not levels:
             raise ValueError('HierarchyTargets needs at least one column in levels')
         depth = len(levels) + 1
-        values = [number / depth for number in range(depth + 1)] if values is None else list(values)
-        if len(values) != depth + 1 or values != sorted(values) or values[0] < 0 or values[-1] > 1:
+        values = [number / depth for number in range(depth + 1)] if values is None else values
+        rise = are_numbers(values) and len(values) == depth + 1 and list(values) == sorted(values)
+        if not rise or values[0] < 0 or values[-1] > 1:
             raise ValueError(
-                f'values must be {depth + 1} rising numbers in [0, 1], for 0 to {depth} levels in common, got {values}'
+                f'values must be {depth + 1} rising numbers in [0, 1], for 0 to {depth} levels in common, got '
+                f'{values!r}'
             )
         self.levels = levels
-        self.values = values
+        self.values = list(values)
 
     def read_columns(self, labels: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
         """Keep the branches of the hierarchy that each image is in."""

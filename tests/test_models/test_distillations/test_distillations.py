@@ -95,6 +95,7 @@ def test_bad_options_are_named():
     neck, raw = LinearEmbedding(7, 4), torch.randn(6, 4)
     for options, fault in (
         (dict(dims=()), 'dims must be widths of at least 1'),
+        (dict(dims=512), 'dims must be widths of at least 1, one or more, got 512'),
         (dict(weight=-1), 'weight, feature_weight and feature_start must be 0 or more, got -1'),
         (dict(temperature=0), 'temperature must be positive, got 0'),
     ):

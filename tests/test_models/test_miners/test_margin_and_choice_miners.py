@@ -233,6 +233,8 @@ def test_batches_without_positives_or_negatives_give_index_tensors(name, labels)
         (dict(type='EasyHardMiner', positives='near'), "positives must be one of .*, got 'near'"),
         (dict(type='EasyHardMiner', positives='semi-hard', negatives='all'), "'semi-hard' compares with the one"),
         (dict(type='EasyHardMiner', negative_range=(1, 0.5)), 'negative_range must be two distances'),
+        (dict(type='EasyHardMiner', positive_range=0.5), 'positive_range must be two distances.*, got 0.5'),
+        (dict(type='EasyHardMiner', positive_range=['0.1', 1]), 'positive_range must be two distances'),
         (dict(type='PairMarginMiner', pos_margin=-1), 'margins are distances of 0 or more'),
         (dict(type='HardFractionMiner', fraction=0), r'fraction must be in \(0, 1\], got 0'),
         (dict(type='TripletMarginMiner', kind='semihard'), "kind must be one of .*, got 'semihard'"),

@@ -126,6 +126,9 @@ def test_bad_input_is_named():
         LabelSetTargets()(batch, batch)
     with pytest.raises(ValueError, match=r"needs the column 'coars' .* \['coarse'\]; did you mean 'coarse'"):
         HierarchyTargets(['coars']).read_columns(LABELS, dict(coarse=COARSE))
+    for values in (0.5, [0, float('nan'), 1], [0, '0.5', 1]):
+        with pytest.raises(ValueError, match='values must be 3 rising numbers'):
+            HierarchyTargets(['coarse'], values)
     with pytest.raises(ValueError, match='values must be 3 rising numbers'):
         HierarchyTargets(['coarse'], values=[0, 1])
     with pytest.raises(ValueError, match='at least one column in levels'):
