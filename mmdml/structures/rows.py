@@ -124,7 +124,14 @@ class Rows:
 
     @classmethod
     def of_batch(cls, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None) -> 'Rows':
-        """Rows of one forward pass: every row is a view of its own."""
+        """Rows of one forward pass: every row is a view of its own.
+
+        Two such batches number their views alike, so that row i of one would form no pair with row i of the other. In a
+        :class:`~mmdml.structures.PairBatch` of a batch and other images, give those views of -1::
+
+            references = Rows(unit, labels, views=torch.full_like(labels, -1))
+            pairs = PairBatch(Rows.of_batch(queries, query_labels), references)
+        """
         return cls(embeddings, labels, torch.arange(len(embeddings), device=embeddings.device), indices)
 
     @classmethod

@@ -91,6 +91,14 @@ def test_anchors_and_candidates_of_two_widths_are_named():
         PairBatch(rows, rows.with_embeddings(unit(3, dim=5)))
 
 
+def test_references_without_views_form_all_pairs():
+    labels = torch.tensor([0, 1, 2])
+    references = Rows(unit(3), labels, views=torch.full_like(labels, -1))
+    pairs = PairBatch(Rows.of_batch(unit(3), labels), references)
+    assert pairs.positive_mask.equal(torch.eye(3, dtype=torch.bool))
+    assert pairs.negative_mask.equal(~torch.eye(3, dtype=torch.bool))
+
+
 def test_rows_of_a_batch_are_views_of_their_own_without_data_set_index():
     rows = Rows.of_batch(unit(3), torch.tensor([1, 1, 2]))
     assert rows.views.flatten().tolist() == [0, 1, 2] and rows.indices.tolist() == [-1, -1, -1]
