@@ -132,6 +132,11 @@ class FeatureFile(RetrievalDataset):
         subset._forget()
         return subset
 
+    def as_part(self, *args: Any, **kwargs: Any) -> 'FeatureFile':
+        part = super().as_part(*args, **kwargs)
+        part._forget()  # labels are other numbers there
+        return part
+
     def _forget(self) -> None:
         """Drop what was derived from the rows."""
         self._rows = self._sample_facts = None
