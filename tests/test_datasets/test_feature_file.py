@@ -126,6 +126,16 @@ def test_a_run_on_features_resumes_bit_equal(npz, tmp_path, name):
     assert len(scores) == 2 and 0 <= scores[-1]['retrieval/Recall@1'] <= 100
 
 
+@pytest.mark.parametrize('tested', [True, False], ids=['tested', 'trained only'])
+def test_features_are_clustered_without_a_pipeline_of_the_test_data(npz, tmp_path, tested):
+    cfg = run_config(npz, tmp_path, 'dc-k4_margin_linear', **DIVIDED, **{'train_cfg.max_epochs': 1})
+    for part in ('val', 'test'):
+        del cfg[f'{part}_dataloader'].dataset['pipeline']
+        if not tested:
+            cfg.merge_from_dict({f'{part}_{name}': None for name in ('dataloader', 'cfg', 'evaluator')})
+    assert train(cfg).train_dataloader.sampler.num_clusters == 2
+
+
 @pytest.mark.parametrize(
     ('ids', 'options'),
     [
