@@ -74,6 +74,7 @@ _LOADER_KEYS = {*inspect.signature(DataLoader.__init__).parameters, 'num_batch_p
 _NEEDED_HOOKS = {
     'step_context': 'which gives the head the progress of the run',
     'run_state': 'that keeps and checks what a run needs to be resumed',
+    'sampler_seed': 'without which every epoch has the batches of the first one',
 }
 # Entries of ``default_hooks`` that MMEngine has of itself, and the one that the tools add.
 _OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint', 'console')

@@ -17,6 +17,7 @@ from mmdml.datasets.image_list import number_classes
 from mmdml.datasets.samples import Samples
 from mmdml.functional.embedding_files import read_embeddings
 from mmdml.registry import DATASETS
+from mmdml.utils.numbers import is_number
 from mmdml.utils.seeding import Stream, numpy_generator
 
 # Names that a data info has for other things, and the ids that tell which rows are one image.
@@ -115,6 +116,8 @@ class FeatureFile(RetrievalDataset):
             number = max(1, round(number * len(classes)))
         if not number:
             return np.arange(len(labels)), classes, labels
+        if not is_number(number):
+            raise ValueError(f'test_classes must be a share (a float) or a number (an int) of classes, got {number!r}')
         if not 0 < number < len(classes):
             raise ValueError(f'test_classes={self.test_classes} must leave classes on both sides of {len(classes)}')
         first = len(classes) - number
@@ -131,6 +134,11 @@ class FeatureFile(RetrievalDataset):
         subset = super().get_subset(indices)
         subset._forget()
         return subset
+
+    def as_part(self, *args: Any, **kwargs: Any) -> 'FeatureFile':
+        part = super().as_part(*args, **kwargs)
+        part._forget()  # labels are other numbers there
+        return part
 
     def _forget(self) -> None:
         """Drop what was derived from the rows."""

@@ -9,6 +9,7 @@ from mmengine.fileio import exists
 
 from mmdml.structures.row_facts import check_one_label_per_image, image_ids
 from mmdml.utils.names import printable
+from mmdml.utils.numbers import is_number, is_whole
 from mmdml.utils.seeding import Stream, numpy_generator
 
 SPLITS = ('train', 'val', 'test')
@@ -115,7 +116,8 @@ def cut_classes(
         names.
 
     Raises:
-        ValueError: no class would be left on one side, or the images have no labels to hold out.
+        ValueError: no class would be left on one side, the images have no labels to hold out, or ``val_classes`` is no
+            number.
     """
     labels = np.asarray(samples.labels, dtype=np.int64)
     if len(samples.classes) == 0:
@@ -140,12 +142,12 @@ def draw_images(labels: np.ndarray, most: int | None, seed: int) -> np.ndarray:
         seed: of the draw.
 
     Raises:
-        ValueError: ``most`` is below 1.
+        ValueError: ``most`` is no integer, or below 1.
     """
     if most is None:
         return np.arange(len(labels))
-    if most < 1:
-        raise ValueError(f'max_per_class must be at least 1, or None for all images, got {most}')
+    if not is_whole(most) or most < 1:
+        raise ValueError(f'max_per_class must be an integer of at least 1, or None for all images, got {most!r}')
     order = numpy_generator(Stream.IMAGES_OF_CLASS, seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind='stable')]
     _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
@@ -157,6 +159,8 @@ def _choose_classes(num_classes: int, split: str, val_classes: int | float, val_
     everything = np.arange(num_classes)
     if split == 'test' or not val_classes:
         return everything
+    if not is_number(val_classes):
+        raise ValueError(f'val_classes must be a share (a float) or a number (an int) of classes, got {val_classes!r}')
     held_out = val_classes
     if isinstance(held_out, float) and held_out > 0:
         held_out = max(1, round(held_out * num_classes))

@@ -54,6 +54,7 @@ CONFIG = os.path.join(REPO, 'configs/iaa/iaa_ms_conv4_omniglot.py')
         ('default_hooks.chekpoint', None, "default_hooks.chekpoint: there is no such hook; did you mean 'checkpoint'"),
         ('default_hooks.run_state', None, 'default_hooks.run_state: None switches off the hook'),
         ('default_hooks.step_context', None, 'default_hooks.step_context: None switches off the hook'),
+        ('default_hooks.sampler_seed', None, 'default_hooks.sampler_seed: None .* every epoch has the batches of the'),
         ('param_scheduler.milestones.0', 7, 'milestones.0: an item of a list that is no dict .* give the whole list'),
         ('work_dir', 1, 'work_dir: must be a path, got the number 1; a name of digits is written ./1'),
         ('train_dataloader.dataset.data_root', 2024, 'train_dataloader.dataset.data_root: must be a path, .* 2024'),

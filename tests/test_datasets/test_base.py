@@ -1,6 +1,7 @@
 import logging
 import os
 import random
+import re
 
 import cv2
 import numpy as np
@@ -114,8 +115,10 @@ def test_few_images_of_each_class_are_drawn_and_fewer_are_a_part_of_more(listing
     assert one != [other.get_data_info(row)['img_path'] for row in range(10)]
     held_out = build(listing, split='val', val_classes=2, max_per_class=2)
     assert held_out.metainfo['classes'] == ['c8', 'c9'] and held_out.labels.tolist() == [0, 0, 1, 1]
-    with pytest.raises(ValueError, match='max_per_class must be at least 1, or None for all images, got 0'):
-        build(listing, max_per_class=0)
+    # Of 2.5 images each class would have 3.
+    for most in (0, 2.5, True, '2'):
+        with pytest.raises(ValueError, match=f'max_per_class must be an integer of at least 1, .* got {most!r}'):
+            build(listing, max_per_class=most)
 
 
 def test_test_split_ignores_val_classes(listing):
@@ -125,6 +128,12 @@ def test_test_split_ignores_val_classes(listing):
 @pytest.mark.parametrize('val_classes', [10, -1, -0.1, 1.0, 1.5])
 def test_val_classes_must_leave_classes_on_both_sides(listing, val_classes):
     with pytest.raises(ValueError, match=f'val_classes={val_classes} .*at least one class'):
+        build(listing, val_classes=val_classes)
+
+
+@pytest.mark.parametrize('val_classes', ['two', '2', True, [2]])
+def test_val_classes_that_are_no_number_are_named(listing, val_classes):
+    with pytest.raises(ValueError, match=re.escape(f'a number (an int) of classes, got {val_classes!r}')):
         build(listing, val_classes=val_classes)
 
 

@@ -32,6 +32,18 @@ def test_subsets_and_concatenations_keep_their_rows(npz):
         batch_of(whole, [36])
 
 
+def test_mixup_keeps_to_the_class_in_a_concatenation_of_files_that_were_read_before(npz):
+    first = FeatureFile(npz).get_subset(range(6))
+    second = FeatureFile(npz, seed=0, pipeline=[dict(type='FeatureMixup', weight=1.0)]).get_subset(range(6, 36))
+    batch_of(second, [0])
+    joined = RetrievalConcatDataset([second, first, second], 'disjoint')
+    for row in range(36, 66):
+        mixed, own = joined[row]['inputs'].numpy(), second.features_at(np.array([row - 36]))[0].numpy()
+        others = second.features_at(np.flatnonzero(second.labels == second.labels[row - 36])).numpy()
+        parts = np.linalg.norm(mixed - own) + np.linalg.norm(mixed - others, axis=1)
+        assert np.isclose(parts, np.linalg.norm(own - others, axis=1), rtol=1e-4).any()
+
+
 def test_noise_and_mixup_depend_on_seed_epoch_row_and_repeat_alone(npz):
     options = dict(seed=5, pipeline=[dict(type='FeatureMixup', weight=0.5), dict(type='FeatureNoise', std=0.1)])
     dataset = FeatureFile(npz, **options)
@@ -112,6 +124,16 @@ def test_a_run_on_features_resumes_bit_equal(npz, tmp_path, name):
     log = next((tmp_path / 'whole').glob('*/vis_data/scalars.json')).read_text().splitlines()
     scores = [json.loads(line) for line in log if 'Recall@1' in line]
     assert len(scores) == 2 and 0 <= scores[-1]['retrieval/Recall@1'] <= 100
+
+
+@pytest.mark.parametrize('tested', [True, False], ids=['tested', 'trained only'])
+def test_features_are_clustered_without_a_pipeline_of_the_test_data(npz, tmp_path, tested):
+    cfg = run_config(npz, tmp_path, 'dc-k4_margin_linear', **DIVIDED, **{'train_cfg.max_epochs': 1})
+    for part in ('val', 'test'):
+        del cfg[f'{part}_dataloader'].dataset['pipeline']
+        if not tested:
+            cfg.merge_from_dict({f'{part}_{name}': None for name in ('dataloader', 'cfg', 'evaluator')})
+    assert train(cfg).train_dataloader.sampler.num_clusters == 2
 
 
 @pytest.mark.parametrize(

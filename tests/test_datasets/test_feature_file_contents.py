@@ -198,6 +198,9 @@ def test_one_file_is_cut_into_training_validation_and_test_classes(npz):
     assert np.array_equal(batch_of(parts['test'], range(6, 12))['inputs'], features()[LABELS == 20])
     with pytest.raises(ValueError, match='test_classes=6 must leave classes on both sides of 6'):
         FeatureFile(npz, test_classes=6)
+    for number in ('two', True):
+        with pytest.raises(ValueError, match=f'test_classes must be a share .* got {number!r}'):
+            FeatureFile(npz, test_classes=number)
 
 
 def blank_sources(tmp_path):

@@ -1,5 +1,8 @@
 import torch
+from mmengine.evaluator import BaseMetric
 from tiny import tiny_config, train, weights
+
+from mmdml.registry import METRICS
 
 PLAIN = 'multi_similarity/ms_conv4_omniglot.py'
 
@@ -39,3 +42,23 @@ def test_a_run_that_does_not_learn_is_reported_once(pictures, tmp_path):
     train(cfg)
     log = logged(tmp_path)
     assert log.count('the run has collapsed or does not learn: Recall@1 0.00 is no better than chance') == 1
+
+
+@METRICS.register_module()
+class OwnFigures(BaseMetric):
+    """A metric without a prefix, some of whose figures are no numbers."""
+
+    def process(self, data_batch, data_samples):
+        self.results += [1.0] * len(data_samples)
+
+    def compute_metrics(self, results):
+        return dict(figure=torch.tensor(3.5), curve=[1.0, 2.0], table=torch.eye(2), note='good')
+
+
+def test_figures_of_a_metric_of_ones_own_are_shown_whatever_they_are(pictures, tmp_path):
+    run(pictures, tmp_path, val_evaluator=[dict(type='RetrievalMetric'), dict(type='OwnFigures')])
+    shown = 'figure 3.50, curve (see the log), table (see the log), note (see the log)'
+    log = logged(tmp_path)
+    lines = [line for line in log.splitlines() if 'evaluation after epoch 1 of 1: ' in line or 'Done: ' in line]
+    assert len(lines) == 2 and all('Recall@1 ' in line and shown in line for line in lines)
+    assert '[1.0, 2.0]' in log

@@ -154,6 +154,13 @@ def score_model(loop: Any, model: torch.nn.Module) -> dict[str, float]:
     return metrics
 
 
-def scores_as_text(metrics: dict[str, float]) -> str:
-    """``{'retrieval/Recall@1': 71.3}`` as ``'Recall@1 71.30'``."""
-    return ', '.join(f'{key.removeprefix("retrieval/")} {value:.2f}' for key, value in metrics.items() if '/' in key)
+def scores_as_text(metrics: dict[str, Any]) -> str:
+    """``{'retrieval/Recall@1': 71.3}`` as ``'Recall@1 71.30'``; what is no number, such as a list, is in the log."""
+    return ', '.join(f'{key.removeprefix("retrieval/")} {_number_as_text(value)}' for key, value in metrics.items())
+
+
+def _number_as_text(value: Any) -> str:
+    try:
+        return f'{float(value):.2f}'
+    except (TypeError, ValueError, RuntimeError):
+        return '(see the log)'

@@ -1,10 +1,12 @@
 """The log of a run, and its last line."""
 
 import time
+from typing import Any
 
 from mmengine.hooks import Hook
 
 from mmdml.engine.evaluated_data import describe_evaluated
+from mmdml.engine.hooks.console_hook import scores_as_text
 from mmdml.engine.run_log import join_run_log, leave_run_log
 from mmdml.registry import HOOKS
 from mmdml.utils.console import show
@@ -27,7 +29,7 @@ class SummaryHook(Hook):
     def __init__(self) -> None:
         self._start = 0.0
         self._first_iter = 0
-        self._last_scores: dict[str, float] | None = None
+        self._last_scores: dict[str, Any] | None = None
 
     def before_run(self, runner) -> None:
         join_run_log()
@@ -47,7 +49,7 @@ class SummaryHook(Hook):
         parts = [f'{runner.iter - self._first_iter} updates in {minutes} min {seconds:02d} s']
         if self._last_scores:
             scored = describe_evaluated(runner.val_dataloader.dataset, runner.train_dataloader.dataset)
-            parts.append(f'{_scores(self._last_scores)} ({scored}, last evaluation)')
+            parts.append(f'{scores_as_text(self._last_scores)} ({scored}, last evaluation)')
         for key in ('last_ckpt', 'best_ckpt'):
             path = runner.message_hub.get_info(key) if key in runner.message_hub.runtime_info else None
             if path:
@@ -57,8 +59,4 @@ class SummaryHook(Hook):
     def after_test_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         if metrics:
             dataset = runner.test_dataloader.dataset
-            show(f'Done: {_scores(metrics)} ({len(dataset)} images, {describe_evaluated(dataset)})')
-
-
-def _scores(metrics: dict[str, float]) -> str:
-    return ', '.join(f'{key.removeprefix("retrieval/")} {value:.2f}' for key, value in metrics.items() if '/' in key)
+            show(f'Done: {scores_as_text(metrics)} ({len(dataset)} images, {describe_evaluated(dataset)})')

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from torch.utils.data import Dataset
 
 from mmdml.dist import gather_detached, get_world_size
 from mmdml.engine.bank import EmbeddingBank
@@ -113,7 +114,8 @@ class SweepHook(Hook):
 
     def _sweep(self, runner, transform: str, progress: Progress, with_features: bool) -> Embeddings:
         loader = runner.train_dataloader
-        dataset = loader.dataset.with_pipeline(None if transform == 'train' else _test_pipeline(runner.cfg))
+        pipeline = None if transform == 'train' else _test_pipeline(runner.cfg, loader.dataset)
+        dataset = loader.dataset.with_pipeline(pipeline)
         # A stream of its own: an epoch of the training loader must not repeat these crops.
         dataset.set_seed(derive_seed(Stream.SWEEP, progress.seed, progress.iter))
         embeddings = sweep(
@@ -140,9 +142,12 @@ def _test_loader_cfg(cfg) -> dict[str, Any]:
     return cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
 
 
-def _test_pipeline(cfg) -> list[dict[str, Any]]:
+def _test_pipeline(cfg, trained: Dataset) -> list[dict[str, Any]]:
     # All parts of a concatenation are read alike.
     pipeline = next(leaf_datasets(_test_loader_cfg(cfg).get('dataset', {}))).get('pipeline')
+    parts = getattr(trained, 'datasets', [trained])
+    if pipeline is None and not any(getattr(part, 'has_images', True) for part in parts):
+        return []  # saved features need no transform
     if pipeline is None:
         raise ValueError(
             'a sweep with the test transform takes the pipeline of test_dataloader.dataset or val_dataloader.dataset, '
