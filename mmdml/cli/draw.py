@@ -96,7 +96,8 @@ def _draw_embeddings(options: dict[str, Any]) -> list[str]:
 
     saved = read_embeddings(options['file'], options['labels'])
     root = options['pictures'] or pictures_folder(options['file'])
-    if options['pictures'] is not None and saved.facts.paths is not None and all(map(os.path.isabs, saved.facts.paths)):
+    from_no_folder = saved.facts.paths is not None and all(map(os.path.isabs, saved.facts.paths))
+    if options['pictures'] is not None and from_no_folder:
         raise ValueError(
             f'--pictures {options["pictures"]}: the paths in {options["file"]} are whole ones, such as '
             f'{printable(str(saved.facts.paths[0]))}, and start from no folder; leave it out'
@@ -124,8 +125,6 @@ def _draw_embeddings(options: dict[str, Any]) -> list[str]:
     )
     if were_read == {False}:
         example = printable(os.path.abspath(os.path.join(root, str(saved.facts.paths[0]))))
-        click.echo(
-            f'no picture could be read, such as {example}; name the folder that paths start from: --pictures FOLDER',
-            err=True,
-        )
+        remedy = '' if from_no_folder else '; name the folder that paths start from: --pictures FOLDER'
+        click.echo(f'no picture could be read, such as {example}{remedy}', err=True)
     return written

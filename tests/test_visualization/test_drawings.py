@@ -178,6 +178,8 @@ def test_the_command_draws_a_file_of_embeddings(tmp_path, monkeypatch):
     )
     done = CliRunner().invoke(main, ['draw', 'whole.npz', '--out', 'out', '--pictures', 'pictures'])
     assert done.exit_code == 1 and 'the paths in whole.npz are whole ones, such as /0.png' in done.stderr
+    done = CliRunner().invoke(main, ['draw', 'whole.npz', '--out', 'out', '--kind', 'retrieval'])
+    assert done.stderr == 'no picture could be read, such as /0.png\n'
     (tmp_path / 'recipe.py').touch()
     for option in ('--rows', '-k', '--clusters'):
         done = CliRunner().invoke(main, ['draw', '.', '--out', 'out', option, '3'])
