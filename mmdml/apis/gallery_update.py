@@ -12,6 +12,7 @@ import numpy as np
 from mmdml.apis.embedding_inferencer import ImageEmbeddingInferencer, UnreadableImage
 from mmdml.apis.image_inputs import scan_folder
 from mmdml.index import Item, Row, VectorStore
+from mmdml.index.vector_store import COLUMNS
 from mmdml.utils.image_files import require_regular
 from mmdml.utils.names import printable
 from mmdml.utils.progress import ProgressLine
@@ -76,7 +77,8 @@ def listed(path: str | Path, folder: str | Path) -> PictureList:
 
     Raises:
         FileNotFoundError: there is no such list.
-        ValueError: a line that cannot be read, a file with two labels, or a list of which nothing is in the folder.
+        ValueError: a line that cannot be read, a file with two labels, a list of which nothing is in the folder, or a
+            column of a name that rows of a store have for something else.
     """
     from mmdml.datasets import ImageList
 
@@ -88,6 +90,12 @@ def listed(path: str | Path, folder: str | Path) -> PictureList:
         raise ValueError(
             f'none of the {len(names)} pictures in {printable(path)} is there{example}; write paths relative to '
             f'{printable(root)}'
+        )
+    taken = [name for name in found.columns if name in COLUMNS]
+    if taken:
+        raise ValueError(
+            f'{printable(path)} has a column {taken[0]!r}, which rows of a store have for something else; call it '
+            'otherwise'
         )
     columns = [[(name, str(value)) for value in values] for name, values in found.columns.items()]
     metadata = [dict(row) for row in zip(*columns, strict=True)] if columns else [{}] * len(names)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mmdml.cli.options import debug_option, quiet_loading
+from mmdml.cli.options import debug_option, quiet_loading, refuse_given
 
 _EXAMPLE = """\b
 Example:
@@ -29,8 +29,10 @@ Example:
     type=click.Choice(['original', 'transformed', 'pipeline-grid']),
     help='Images as they are, as the model gets them, or every stage between.',
 )
-@click.option('--epoch', default=0, show_default=True, help='Epoch of the augmentation.')
-@click.option('--seed', default=0, show_default=True, help='Seed of the choice and of the augmentation.')
+@click.option('--epoch', default=0, show_default=True, type=click.IntRange(0), help='Epoch of the augmentation.')
+@click.option(
+    '--seed', default=0, show_default=True, type=click.IntRange(0), help='Seed of the choice and of the augmentation.'
+)
 @debug_option
 def browse(**options: Any) -> None:
     """Draw random pictures of random classes as the loaders of a config, or those of a folder of classes.
@@ -48,6 +50,8 @@ def _browse(options: dict[str, Any]) -> None:
     sizes = dict(number=options['number'], per_class=options['images_per_class'], mode=options['mode'])
     sizes |= dict(epoch=options['epoch'], seed=options['seed'])
     draw = browse_folder if os.path.isdir(options['data']) else browse_config
+    if draw is browse_folder:
+        refuse_given(('phase',), 'chooses a loader of a config, and a folder has none')
     more = {} if draw is browse_folder else dict(phase=options['phase'])
     for path in draw(options['data'], options['out'], **more, **sizes):
         click.echo(path)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmdml.cli.options import debug_option, quiet_loading
+from mmdml.cli.options import debug_option, quiet_loading, refuse_given
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,8 @@ Example:
   mmdml draw runs/photos-1 --out pictures
   mmdml draw configs/iaa/iaa_ms_conv4_omniglot.py epoch_15.pth --out pictures
 """
+# Options that say nothing of a run.
+_OF_EMBEDDINGS = ('labels', 'pictures', 'rows', 'k', 'projection', 'clusters')
 
 
 @click.command(epilog=_EXAMPLE)
@@ -48,7 +50,7 @@ Example:
     help='Way to the plane.',
 )
 @click.option('--clusters', default=8, show_default=True, type=click.IntRange(1), help='Clusters of k-means.')
-@click.option('--seed', default=0, show_default=True, help='Seed of the choice.')
+@click.option('--seed', default=0, show_default=True, type=click.IntRange(0), help='Seed of the choice.')
 @debug_option
 def draw(**options: Any) -> None:
     """Draw pictures of the embeddings in a file, as 'mmdml test FOLDER --out FILE.npz' writes it, or of a run.
@@ -76,6 +78,7 @@ def _draw(options: dict[str, Any]) -> None:
     if checkpoint is not None or is_run:
         from mmdml.cli.run_drawings import checkpoint_of_run, draw_run
 
+        refuse_given(_OF_EMBEDDINGS, 'is for a file of embeddings: of a run its training set is drawn')
         found = checkpoint_of_run(file) if is_run else (file, checkpoint)
         written = draw_run(*found, options['out'], options['kinds'], options['seed'])
     else:
@@ -93,6 +96,12 @@ def _draw_embeddings(options: dict[str, Any]) -> list[str]:
 
     saved = read_embeddings(options['file'], options['labels'])
     root = options['pictures'] or pictures_folder(options['file'])
+    from_no_folder = saved.facts.paths is not None and all(map(os.path.isabs, saved.facts.paths))
+    if options['pictures'] is not None and from_no_folder:
+        raise ValueError(
+            f'--pictures {options["pictures"]}: the paths in {options["file"]} are whole ones, such as '
+            f'{printable(str(saved.facts.paths[0]))}, and start from no folder; leave it out'
+        )
     were_read = set()
 
     def picture(row: int) -> 'np.ndarray | None':
@@ -116,8 +125,6 @@ def _draw_embeddings(options: dict[str, Any]) -> list[str]:
     )
     if were_read == {False}:
         example = printable(os.path.abspath(os.path.join(root, str(saved.facts.paths[0]))))
-        click.echo(
-            f'no picture could be read, such as {example}; name the folder that paths start from: --pictures FOLDER',
-            err=True,
-        )
+        remedy = '' if from_no_folder else '; name the folder that paths start from: --pictures FOLDER'
+        click.echo(f'no picture could be read, such as {example}{remedy}', err=True)
     return written

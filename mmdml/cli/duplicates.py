@@ -72,6 +72,10 @@ def _open(options: dict[str, Any], opened: ExitStack) -> 'list[VectorStore]':
     from mmdml.utils.image_files import others_note
 
     places = options['places']
+    if len({*map(os.path.realpath, places)}) < len(places):
+        raise ValueError(
+            f'{_shown(places[0])} and {_shown(places[1])} are one place: name it once for what it has twice'
+        )
     folders = [place for place in places if os.path.isdir(place) and not os.path.exists(os.path.join(place, CATALOG))]
     stores = {place: opened.enter_context(open_store(place)) for place in places if place not in folders}
     named = [store.model for store in stores.values() if store.model]

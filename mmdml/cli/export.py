@@ -17,7 +17,12 @@ Example:
 @click.command(epilog=_EXAMPLE)
 @click.argument('model')
 @click.option('--out', required=True, help='File to write: .onnx, .pt2 (torch.export) or .xml (OpenVINO).')
-@click.option('--image-size', type=int, metavar='SIDE', help='Side of pictures that no step of the pipeline resizes.')
+@click.option(
+    '--image-size',
+    type=click.IntRange(1),
+    metavar='SIDE',
+    help='Side of pictures that no step of the pipeline resizes.',
+)
 @click.option('--json', 'as_json', is_flag=True, help='Print the report as JSON.')
 @debug_option
 def export(**options: Any) -> None:

@@ -29,7 +29,7 @@ from mmdml.cli.own_data import (
 )
 from mmdml.cli.recipe_file import RECIPE, RECIPES, same_but_values, with_values
 from mmdml.cli.recipe_parts import require_recipe
-from mmdml.cli.run_folders import new_run, newest_run
+from mmdml.cli.run_folders import base_of_runs, new_run, newest_run
 from mmdml.cli.trained_model import next_steps, write_model
 from mmdml.engine.checkpoints import CheckpointFolder
 from mmdml.engine.runner import build_runner
@@ -78,7 +78,7 @@ def train_folder(options: dict[str, Any]) -> Path:
     refuse_models_as_pictures([options['data']])
     data = read_own_data(options['data'])
     require_trainable(data, options['data'])
-    base = options['out'] or os.path.join('runs', data.name)
+    base = base_of_runs(os.path.join('runs', data.name) if options['out'] is None else options['out'])
     run = _stopped_run(base, data, options) if options['resume'] else _started_run(base, data, options)
     cfg = _config(run, options['resume'])
     if is_frozen(cfg):

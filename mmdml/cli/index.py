@@ -65,6 +65,7 @@ def _index(options: dict[str, Any]) -> None:
     from mmdml.apis.image_inputs import scan_folder
     from mmdml.cli.misplaced_models import refuse_models_as_pictures, refuse_models_as_stores
     from mmdml.cli.stores import open_to_write
+    from mmdml.index.faiss_store import FEWEST, FaissStore
     from mmdml.utils.image_files import others_note
 
     start, address = time.monotonic(), options['address']
@@ -87,6 +88,12 @@ def _index(options: dict[str, Any]) -> None:
         click.echo(f'warning: {note}', err=True)
     _warn_of_labels(update)
     click.echo(_summary(update, freed, rows, address))
+    if options['structure'] not in ('auto', 'flat') and isinstance(store, FaissStore) and structure is None:
+        click.echo(
+            f'--structure {options["structure"]}: made of {FEWEST} pictures or more; searches compare all of '
+            f'these {rows}, and the next mmdml index with the option makes it once there are enough',
+            err=True,
+        )
     if structure is not None:
         click.echo(
             f'searches use {structure.kind}, made in {structure.seconds:.0f} s: recall@10 {structure.recall:.3f} '

@@ -3,10 +3,12 @@
 import logging
 import math
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mmdml.compat import after_import
 
@@ -37,6 +39,22 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f'{value} is no finite number', param, ctx)
         return number
+
+
+def refuse_given(names: Sequence[str], reason: str) -> None:
+    """Refuse options that would be left without effect.
+
+    Args:
+        names: of parameters of the command that runs.
+        reason: why, to follow the first of them that was given.
+
+    Raises:
+        click.UsageError: one was given.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f'{parameter.opts[0]} {reason}.')
 
 
 def quiet_loading() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mmdml.cli.options import FiniteRange, debug_option, quiet_loading
+from mmdml.cli.options import FiniteRange, debug_option, quiet_loading, refuse_given
 
 _EXAMPLE = """\b
 Example:
@@ -53,6 +53,7 @@ def prepare(**options: Any) -> None:
     if options['significant_bits'] is not None and options['resize'] is None:
         raise click.UsageError('--significant-bits belongs to --resize.')
     if options['resize'] is not None:
+        refuse_given(('list_recipes', 'skip_checks', 'max_gigabytes'), 'is for official files, not for --resize')
         if len(paths) != 1:
             raise click.UsageError('--resize takes a folder of pictures and the folder to make.')
         from mmdml.cli.errors import run_command

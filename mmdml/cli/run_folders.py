@@ -7,6 +7,19 @@ from pathlib import Path
 from mmdml.utils.names import printable
 
 
+def base_of_runs(out: str) -> str:
+    """Return what the names of runs begin with, of a path as it was given.
+
+    Raises:
+        ValueError: its last part is no name: a run would be called ``-1``.
+    """
+    # A slash at the end, as completion in a shell leaves it, says no more than that it is a folder.
+    base = os.path.normpath(out)
+    if os.path.basename(base) in ('', '.', '..'):
+        raise ValueError(f"--out {printable(out)!r} has no name for runs: '--out models/birds' writes models/birds-1")
+    return base
+
+
 def new_run(base: str) -> Path:
     """Make the folder of the next run: ``base-1``, ``base-2``, ...
 

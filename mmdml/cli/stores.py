@@ -50,6 +50,8 @@ def inferencer(model: str, options: dict[str, Any]) -> ImageEmbeddingInferencer:
 def chosen(conditions: Sequence[str]) -> dict[str, list[str]]:
     """Return ``where`` of conditions such as ``label=beech``; several of one column allow several values.
 
+    Stores keep absolute paths; one from here, as ``mmdml search`` shows it, means the same picture.
+
     Raises:
         ValueError: one is no such condition.
     """
@@ -59,6 +61,8 @@ def chosen(conditions: Sequence[str]) -> dict[str, list[str]]:
         if not equals or not column:
             raise ValueError(f'--where {condition!r} must be like label=beech')
         where.setdefault(column, []).append(os.fsdecode(os.fsencode(value)))
+    if 'path' in where:
+        where['path'] += [os.path.abspath(path) for path in where['path']]
     return where
 
 

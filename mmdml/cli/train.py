@@ -25,7 +25,7 @@ Example:
 )
 @click.option('--epochs', type=click.IntRange(1), help='Passes over the pictures. Default: of the recipe.')
 @click.option('--lr', type=FiniteRange(0, min_open=True), help='Learning rate. Default: of the recipe.')
-@click.option('--seed', type=click.IntRange(0), help='Of everything that is drawn. Default: 0.')
+@click.option('--seed', type=click.IntRange(0), help='Of all that is drawn but the held-out classes. Default: 0.')
 @click.option(
     '--hold-out',
     type=FiniteRange(0, 1, max_open=True),
@@ -33,7 +33,10 @@ Example:
 )
 @click.option('--recipe', help='A config of configs/recommended, or a path. Default: frozen_backbone.')
 @click.option('--workers', type=click.IntRange(0), help='Processes that read pictures. Default: by the machine.')
-@click.option('--out', help='Folder of the runs. Default: runs/NAME_OF_FOLDER.')
+@click.option(
+    '--out',
+    help='What the folders of runs begin with: models/birds makes models/birds-1. Default: runs/NAME_OF_FOLDER.',
+)
 @click.option('--resume', is_flag=True, help='Go on with the newest run, which was stopped.')
 @debug_option
 def train(**options: Any) -> None:

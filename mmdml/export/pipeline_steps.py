@@ -23,8 +23,8 @@ def preparation_of(transforms: Sequence[Callable], size: tuple[int, int] | None 
             another size are refused then.
 
     Raises:
-        ValueError: a transform that no step stands for; pictures come out in several sizes and ``size`` is None; an
-            output of a step differs from the pipeline's.
+        ValueError: a transform that no step stands for; pictures come out in several sizes and ``size`` is None, or in
+            one that is another than ``size``; an output of a step differs from the pipeline's.
     """
     load, *others = transforms
     _check_loading(load)
@@ -37,9 +37,20 @@ def preparation_of(transforms: Sequence[Callable], size: tuple[int, int] | None 
                 f'{", ".join(sorted(_STEPS))}'
             )
         steps += _STEPS[name](transform)
-    images = test_images(load.color_type == 'grayscale', [(size[1], size[0])] if size else _SIZES)
+    gray = load.color_type == 'grayscale'
+    images = test_images(gray, _SIZES)
     wanted = [_run(others, image) for image in images]
     shapes = {each.shape[1:] for each in wanted}
+    if size is not None:
+        if len(shapes) == 1 and shapes != {tuple(size)}:
+            ((height, width),) = shapes
+            raise ValueError(
+                f'the test pipeline brings every picture to {height} x {width} pixels, whatever its size: leave '
+                f'--image-size {size[0]} out, or change the pipeline'
+            )
+        images = test_images(gray, [(size[1], size[0])])
+        wanted = [_run(others, image) for image in images]
+        shapes = {each.shape[1:] for each in wanted}
     if len(shapes) > 1:
         raise ValueError(
             'the test pipeline does not bring pictures to one size; name the size of yours with --image-size, e.g. '

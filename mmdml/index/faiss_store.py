@@ -19,8 +19,8 @@ from mmdml.utils.names import printable
 
 #: Name of the structure's file in the folder of the store.
 STRUCTURE = 'structure.faiss'
-# Rows below which a structure makes no sense: training would fail, and a pass over all takes no time.
-_FEWEST = 256
+#: Rows below which a structure makes no sense: training would fail, and a pass over all takes no time.
+FEWEST = 256
 # Share of the rows that fit below which all of them are compared.
 _SELECTIVE = 0.05
 # Share of the rows that a structure may lack or have too many before it is made anew.
@@ -107,7 +107,7 @@ class FaissStore(LocalStore):
         self._need_writer()
         start, gallery = time.monotonic(), self.gallery()
         kind = structure_for(len(gallery.ids)) if structure == AUTO else structure
-        if kind == FLAT or len(gallery.ids) < _FEWEST:
+        if kind == FLAT or len(gallery.ids) < FEWEST:
             self._path.unlink(missing_ok=True)
             return None
         made = STRUCTURES[kind].build(gallery.matrix, gallery.places, progress)
@@ -129,7 +129,7 @@ class FaissStore(LocalStore):
         gallery, loaded = self.gallery(), self._load()
         if structure == AUTO:
             structure = loaded.facts.kind if loaded is not None else structure_for(len(gallery.ids))
-        if structure == FLAT or len(gallery.ids) < _FEWEST:
+        if structure == FLAT or len(gallery.ids) < FEWEST:
             due = self._path.exists()
         elif loaded is None or loaded.facts.kind != structure:
             due = True

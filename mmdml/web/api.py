@@ -1,9 +1,10 @@
 """The JSON API: what the page can do, for programs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import ImmutableMultiDict
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -51,10 +52,12 @@ class Api:
 
     async def page(self, request: Request) -> Response:
         """Return the page that describes the API."""
+        _check_names('address', request.query_params)
         return self.templates.TemplateResponse(request, 'api.html', dict(document=openapi()))
 
     async def document(self, request: Request) -> Response:
         """Return the OpenAPI document."""
+        _check_names('address', request.query_params)
         return JSONResponse(openapi())
 
     async def stores(self, request: Request) -> Response:
@@ -113,17 +116,21 @@ class Api:
         return JSONResponse(dict(store=found.gallery.name, results=[_hit(found.gallery, each) for each in found.hits]))
 
 
-def _check_names(place: str, given: Iterable[str], known: Sequence[str] = (), remedy: str = '') -> None:
+def _check_names(place: str, given: ImmutableMultiDict, known: Sequence[str] = (), remedy: str = '') -> None:
     """Check the names of parameters: one that is misspelled would be left out, and the answer that of another question.
 
+    So it would be with one that comes twice; labels may.
+
     Raises:
-        HTTPException: there is no parameter of a name.
+        HTTPException: there is no parameter of a name, or it is given twice.
     """
     for name in given:
         # The token is taken off addresses before; a server without one need not mind it.
         if name not in known and name != 'token':
             near = remedy or did_you_mean(name, known) or (f'; there are {", ".join(known)}' if known else '')
             raise HTTPException(400, f'the {place} takes no {name[:50]!r}{near}')
+        if name != 'label' and len(given.getlist(name)) > 1:
+            raise HTTPException(400, f'the {place} takes {name!r} once')
 
 
 def _described(gallery: Gallery) -> dict[str, Any]:

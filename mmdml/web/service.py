@@ -133,9 +133,10 @@ class Service:
 
     def _search_one(self, gallery: Gallery, request: SearchRequest) -> Found:
         own = request.row is not None and request.row[0] == gallery.name
-        without = request.row[1] if own and request.crop is None else None
+        without = request.row[1] if own else None
         try:
-            vector = gallery.store.vectors([without]) if without is not None else self._vector(gallery, request)
+            whole = own and request.crop is None
+            vector = gallery.store.vectors([without]) if whole else self._vector(gallery, request)
             return Found(gallery, gallery.nearest(vector, request.k, request.labels, without))
         except ValueError as error:  # the model does not take the picture, or the store was damaged
             return Found(gallery, [], f'No results: {error}')
@@ -166,10 +167,16 @@ class Service:
 
     def picture(self, gallery: str, id: int, side: int) -> bytes | None:
         """Return the picture of a row as a new JPEG, None where its file is gone, changed or unreadable."""
-        key = gallery, id, side
+        row = self.row(gallery, id)
+        try:
+            state = os.stat(row.item.path)
+        except (OSError, ValueError):
+            return None
+        # What was made of a file stands for it as long as it is the same.
+        key = gallery, id, side, state.st_ino, state.st_size, state.st_mtime_ns
         found = self._pictures.get(key)
         if found is None:
-            data = read_picture_file(self.row(gallery, id))
+            data = read_picture_file(row)
             if data is None:
                 return None
             try:

@@ -49,7 +49,7 @@ async def read_upload(request: Request, limits: UploadLimits) -> UploadedForm:
     Raises:
         HTTPException: it is too large, too slow, no form, or has no picture.
     """
-    form = await read_form(request, limits)
+    form = await read_form(request, limits, files=1)
     try:
         picture = form.get('picture')
         if isinstance(picture, UploadFile) and picture.filename and not picture.size:
@@ -61,8 +61,8 @@ async def read_upload(request: Request, limits: UploadLimits) -> UploadedForm:
         await form.close()
 
 
-async def read_form(request: Request, limits: UploadLimits) -> FormData:
-    """Return a form within bounds.
+async def read_form(request: Request, limits: UploadLimits, files: int = 0) -> FormData:
+    """Return a form within bounds; without files, all that it holds are texts.
 
     Raises:
         HTTPException: it is too large, too slow or no form.
@@ -84,7 +84,7 @@ async def read_form(request: Request, limits: UploadLimits) -> FormData:
     try:
         with anyio.fail_after(limits.seconds):
             return await Request(request.scope, receive).form(
-                max_files=1, max_fields=limits.fields, max_part_size=64 << 10
+                max_files=files, max_fields=limits.fields, max_part_size=64 << 10
             )
     except TimeoutError:
         raise HTTPException(408, f'the upload took longer than {limits.seconds:g} s') from None

@@ -159,3 +159,14 @@ def test_prepare_lists_recipes_and_names_the_nearest(tmp_path):
     assert '--list' in run('prepare', 'CUB200', code=2).stderr
     done = run('prepare', 'CUB200', tmp_path / 'nothing.tgz', tmp_path / 'out', code=1)
     assert done.stderr.startswith('error: ') and not (tmp_path / 'out').exists()
+
+
+def test_options_without_effect_are_refused(pictures, tmp_path):
+    for flags in (['--skip-checks'], ['--list'], ['--max-gigabytes', 3]):
+        error = run('prepare', '--resize', 16, *flags, pictures, tmp_path / 'small', code=2).stderr
+        assert f'{flags[0]} is for official files, not for --resize.' in error
+        assert not (tmp_path / 'small').exists()
+    error = run('browse', pictures, '--out', tmp_path / 'sheets', '--phase', 'train', code=1).stderr
+    assert error == 'error: --phase chooses a loader of a config, and a folder has none.\n'
+    error = run('browse', pictures, '--out', tmp_path / 'sheets', '--epoch', -1, code=2).stderr
+    assert "Invalid value for '--epoch'" in error and not (tmp_path / 'sheets').exists()

@@ -22,3 +22,8 @@ def test_a_model_is_exported_and_mistakes_end_in_a_line(pictures, tmp_path):
     report = json.loads(mmdml(*arguments, '--image-size', 28, '--json').stdout)
     assert report['lowest_cosine'] > 0.9999 and report['dimensions'] == 6
     assert ExportedEmbedder(tmp_path / 'model.onnx').preparation.as_dict() == report['input']
+
+
+def test_a_size_is_1_or_more(tmp_path):
+    error = mmdml('export', 'default', '--out', tmp_path / 'model.onnx', '--image-size', 0, status=2).stderr
+    assert "Invalid value for '--image-size'" in error

@@ -65,7 +65,7 @@ def test_a_folder_is_indexed_searched_changed_and_indexed_again(model, folder, t
     assert len(found['queries'][0]['matches']) == 11
 
 
-def test_labels_and_metadata_come_from_a_table_and_follow_it(model, folder, tmp_path):
+def test_labels_and_metadata_come_from_a_table_and_follow_it(model, folder, tmp_path, monkeypatch):
     table, store = tmp_path / 'table.csv', tmp_path / 'store'
     table.write_text('path,label,camera\nclass_1/0.png,wren,007\nclass_2/0.png,owl,008\n')
     arguments = ('index', folder, '--store', store, '--label-from', table, *model)
@@ -77,6 +77,11 @@ def test_labels_and_metadata_come_from_a_table_and_follow_it(model, folder, tmp_
     query = ('search', folder / 'class_1/0.png', '--store', store, *model)
     found = json.loads(mmdml(*query, '--where', 'camera=008', '--json').stdout)['queries'][0]['matches']
     assert [(match['label'], match['metadata']) for match in found] == [('tawny owl', {'camera': '008'})]
+    # The path that a search shows, from here, names the picture as the absolute one of the store does.
+    monkeypatch.chdir(tmp_path)
+    for path in ('photos/class_2/0.png', f'{folder}/class_2/0.png'):
+        found = json.loads(mmdml(*query, '--where', f'path={path}', '--json').stdout)['queries'][0]['matches']
+        assert [match['path'] for match in found] == [f'{folder}/class_2/0.png']
     with LocalStore.open(store) as opened:
         assert opened.values('label') == {'': 34, 'wren': 1, 'tawny owl': 1}
     assert mmdml(*query, '--where', 'camera=9').stdout == 'no picture of the store fits\n'
@@ -112,6 +117,27 @@ def test_duplicates_are_listed_in_groups_and_leaks_between_a_folder_and_a_store_
     assert [(pair['first']['path'], pair['second']['path'], pair['same']) for pair in found] == [
         (f'{tmp_path}/test/query.png', f'{folder}/class_3/1.png', True)
     ]
+    for same in (store, f'{store}/'):
+        error = mmdml('duplicates', store, same, status=1).stderr
+        assert error.endswith('are one place: name it once for what it has twice\n')
+
+
+def test_a_table_with_a_column_of_the_store_is_refused_before_a_store_is_made(model, folder, tmp_path):
+    table = tmp_path / 'table.csv'
+    for column in ('size', 'content_hash'):
+        table.write_text(f'path,label,{column}\nclass_1/0.png,wren,7\n')
+        error = mmdml('index', folder, '--store', tmp_path / 'store', '--label-from', table, *model, status=1).stderr
+        assert error.startswith(
+            f"error: {table} has a column '{column}', which rows of a store have for something else"
+        )
+        assert not (tmp_path / 'store').exists()
+
+
+def test_a_structure_that_needs_more_pictures_is_said_to(model, folder, tmp_path):
+    arguments = ('index', folder, '--store', tmp_path / 'store', *model)
+    assert mmdml(*arguments, '--structure', 'flat').stderr == ''
+    note = mmdml(*arguments, '--structure', 'hnsw').stderr
+    assert note.startswith('--structure hnsw: made of 256 pictures or more; searches compare all of these 36')
 
 
 def test_an_address_that_ends_in_db_is_a_milvus_store(model, folder, tmp_path):

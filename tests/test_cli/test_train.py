@@ -27,7 +27,7 @@ from mmdml.cli.own_data import (
     read_own_data,
 )
 from mmdml.cli.recipe_file import same_but_values, with_values
-from mmdml.cli.run_folders import new_run, newest_run
+from mmdml.cli.run_folders import base_of_runs, new_run, newest_run
 from mmdml.registry import DATASETS
 
 RECIPE = Path(REPO, 'configs/recommended/many_images.py')
@@ -333,6 +333,14 @@ def test_runs_are_numbered_and_none_is_used_twice(tmp_path):
     (tmp_path / 'runs/photos-12').mkdir()
     (tmp_path / 'runs/photos-x').mkdir()
     assert newest_run(base).name == 'photos-12' and new_run(base).name == 'photos-13'
+
+
+def test_runs_have_the_name_of_a_folder_that_ends_with_a_slash(tmp_path):
+    # They were called -1, which no command takes as the value of an option or an argument.
+    assert new_run(base_of_runs(f'{tmp_path}/models/birds/')) == tmp_path / 'models/birds-1'
+    for nameless in ('', '.', './', 'models/..', '/'):
+        with pytest.raises(ValueError, match='has no name for runs'):
+            base_of_runs(nameless)
 
 
 def test_a_value_is_set_in_every_recipe_that_assigns_it(tmp_path):

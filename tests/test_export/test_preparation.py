@@ -11,6 +11,7 @@ from mmdml.registry import TRANSFORMS
 LOAD = dict(type='LoadImageFromFile')
 PACK = dict(type='mmpretrain.PackInputs')
 CROP = dict(type='CenterCrop', crop_size=48)
+SQUARE = dict(type='mmpretrain.Resize', scale=(48, 48))
 
 
 def built(*transforms):
@@ -67,6 +68,10 @@ def test_a_pipeline_without_resizing_takes_one_size_and_refuses_others():
     assert preparation(np.zeros((28, 28), np.uint8)).shape == (28, 28, 1)
     with pytest.raises(ValueError, match='it is 30 x 28 x 1; the exported model takes 28 x 28 x 1'):
         preparation(np.zeros((30, 28), np.uint8))
+    # A pipeline with a size of its own would leave the other one without effect.
+    assert preparation_of(built(LOAD, SQUARE, PACK), (48, 48)).shape == (48, 48, 3)
+    with pytest.raises(ValueError, match='to 48 x 48 pixels, whatever its size: leave --image-size 64 out'):
+        preparation_of(built(LOAD, SQUARE, PACK), (64, 64))
 
 
 def test_loading_in_another_way_is_refused():

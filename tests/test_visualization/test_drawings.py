@@ -172,6 +172,18 @@ def test_the_command_draws_a_file_of_embeddings(tmp_path, monkeypatch):
     assert done.exit_code == 0 and done.stdout.split() == ['out/similarities.png', 'out/retrieval.png']
     done = CliRunner().invoke(main, [*arguments, '--kind', 'heat'])
     assert done.exit_code == 1 and done.stderr.startswith("error: there is no picture 'heat'")
+    # Options that would be left without effect: paths that start from no folder, and a run, which is no file.
+    write_embeddings(
+        'whole.npz', torch.from_numpy(ROWS), RowFacts.of(LABELS, paths=[f'/{n}.png' for n in range(len(ROWS))])
+    )
+    done = CliRunner().invoke(main, ['draw', 'whole.npz', '--out', 'out', '--pictures', 'pictures'])
+    assert done.exit_code == 1 and 'the paths in whole.npz are whole ones, such as /0.png' in done.stderr
+    done = CliRunner().invoke(main, ['draw', 'whole.npz', '--out', 'out', '--kind', 'retrieval'])
+    assert done.stderr == 'no picture could be read, such as /0.png\n'
+    (tmp_path / 'recipe.py').touch()
+    for option in ('--rows', '-k', '--clusters'):
+        done = CliRunner().invoke(main, ['draw', '.', '--out', 'out', option, '3'])
+        assert done.exit_code == 1 and done.stderr.startswith(f'error: {option} is for a file of embeddings')
 
 
 @pytest.mark.parametrize('rows', [np.eye(4).astype('>f4'), np.eye(4) * 1e200, np.eye(4, dtype=np.longdouble)])

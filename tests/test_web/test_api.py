@@ -24,6 +24,8 @@ def test_stores_labels_rows_and_searches(client, color_pictures):
     assert [(each['label'], each['count']) for each in labels][1:] == [(f'class {n}', 4) for n in range(5, 10)]
     near = client.get('/api/stores/toys/rows/8/similar', params=dict(k=3, label='class 6')).json()['results']
     assert {each['id'] for each in near} == {9, 10, 11} and near[0]['score'] >= near[-1]['score'] > 0
+    region = client.get('/api/stores/toys/rows/8/similar', params=dict(k=30, crop='0,0,1,1')).json()['results']
+    assert {each['id'] for each in region} == {*range(24)} - {8}  # without it, also by a region of its picture
     file = (color_pictures / 'class 6' / '0.png').read_bytes()
     form = dict(k='2', crop='0,0,1,1')
     found = client.post('/api/stores/toys/search', data=form, files={'picture': ('a.png', file)}).json()
@@ -54,6 +56,9 @@ def test_a_parameter_that_there_is_not_is_refused_and_not_left_out(client, color
         (client.get('/api/stores/toys/labels', params=dict(limit='5')), "the address takes no 'limit'"),
         (client.get(similar, params=dict(labels='class 6')), "no 'labels'; did you mean 'label'?"),
         (client.get('/api/stores/toys/map', params=dict(methods='pca')), "no 'methods'; did you mean 'method'?"),
+        (client.get('/api/openapi.json', params=dict(v='3')), "the address takes no 'v'"),
+        (client.get(similar, params=[('k', '2'), ('k', '3')]), "the address takes 'k' once"),
+        (client.post(search, files=file, data=dict(crop=['0,0,1,1', '0,0,1,.5'])), "the form takes 'crop' once"),
     ):
         assert answer.status_code == 400 and message in answer.json()['error']
 

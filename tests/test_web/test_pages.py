@@ -129,3 +129,8 @@ def test_marks_are_shown_changed_taken_away_and_exported_as_pairs(client, upload
         assert archive.namelist() == ['pairs.csv', second['query']]
         assert archive.read(second['query']).startswith(b'\xff\xd8')
     assert client.post('/marks', data=dict(row='toys:0', gallery='toys', id=5, mark='maybe')).status_code == 400
+    for name in ('row', 'k', 'crop', 'label'):
+        texts = {
+            key: value for key, value in dict(row='toys:0', gallery='toys', id='5', mark='right').items() if key != name
+        }
+        assert client.post('/marks', data=texts, files={name: b'a file'}).status_code == 400

@@ -39,6 +39,9 @@ def test_pictures_that_are_gone_changed_or_no_files_have_a_placeholder(embed, co
     with serving(create_app(galleries, tmp_path / 'marks.db')) as server:
         kinds = [httpx2.get(f'{server}/pictures/one/{id}').headers['content-type'] for id in range(5)]
         assert kinds == ['image/svg+xml'] * 4 + ['image/jpeg']
+        # Also one that was shown before it was gone.
+        os.unlink(paths[4])
+        assert httpx2.get(f'{server}/pictures/one/4').headers['content-type'] == 'image/svg+xml'
         # Their own embeddings are there; another store's model needs the picture.
         own, elsewhere = (httpx2.get(f'{server}/?row=one:0&store={name}') for name in ('one', 'two'))
         assert 'is gone or was changed' not in own.text and own.text.count('class="card"') == 12
