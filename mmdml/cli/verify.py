@@ -19,7 +19,13 @@ Example:
 @click.option('--data-root', help="Folder of the dataset. Default: the config's, or that of the dataset.")
 @click.option('--split', help='Check this split only, e.g. train, test, query, small.')
 @click.option('--workers', default=4, show_default=True, type=click.IntRange(1), help='Images to open at a time.')
-@click.option('--max-pixels', default=MAX_PIXELS, show_default=True, help='An image of more pixels is broken.')
+@click.option(
+    '--max-pixels',
+    default=MAX_PIXELS,
+    show_default=True,
+    type=click.IntRange(1),
+    help='An image of more pixels is broken.',
+)
 @click.option('--no-images', is_flag=True, help='Count only, open no image.')
 @click.option('--json', 'as_json', is_flag=True, help='Print JSON, with all broken images.')
 @debug_option

@@ -129,6 +129,7 @@ def test_verify_says_what_is_off_and_leaves_with_it(pictures, tmp_path):
     assert '1 do not' in run('verify', config, code=1).stdout
     nothing = run('verify', 'CUB200', '--data-root', tmp_path, code=1).stdout.splitlines()
     assert len(nothing) == 1 and nothing[0].startswith('CUB200 looks for images.txt')
+    assert 'Invalid value' in run('verify', config, '--max-pixels', -1, code=2).output
     done = run('verify', 'CUB20', code=1)
     assert done.stderr.startswith('error: CUB20: ') and 'CUB200' in done.stderr
 
