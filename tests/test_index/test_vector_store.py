@@ -55,7 +55,7 @@ def items(number, start=0):
 @pytest.fixture(params=STORES)
 def opened(request, tmp_path, monkeypatch):
     """Opens the store of a test, to write unless told otherwise."""
-    monkeypatch.setattr('mmdml.index.faiss_store._FEWEST', 2)
+    monkeypatch.setattr('mmdml.index.faiss_store.FEWEST', 2)
     if request.param == 'milvus-lite':
         pytest.importorskip('milvus_lite', reason='milvus-lite has no package for this platform')
     kind, address = STORES[request.param]
