@@ -43,7 +43,7 @@ def serve(
 
     Raises:
         ValueError: a token that is empty, or has other signs than those of ASCII.
-        OSError: the port is taken.
+        OSError: the port is taken, or there is no such host.
     """
     if token is None and host not in LOOPBACK:
         token = secrets.token_urlsafe(24)
@@ -88,13 +88,13 @@ def _listen(host: str, port: int | None) -> socket.socket:
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    wanted = _PORT if port is None else port
     try:
-        listening.bind((host, _PORT if port is None else port))
+        listening.bind((host, wanted))
     except OSError as error:
         listening.close()
         if port is None and error.errno == errno.EADDRINUSE:
             return _listen(host, 0)
-        raise OSError(
-            f'{host}:{port} cannot be listened at: {error.strerror}; choose another port, 0 for any'
-        ) from None
+        other = 'port, 0 for any' if error.errno in (errno.EADDRINUSE, errno.EACCES) else 'host'
+        raise OSError(f'{host}:{wanted} cannot be listened at: {error.strerror}; choose another {other}') from None
     return listening

@@ -83,6 +83,15 @@ def test_a_token_that_is_empty_or_no_ascii_is_refused_before_the_server_starts(e
         serve([Gallery('toys', store, embed)], port=0, token=token, marks=tmp_path / 'marks.db')
 
 
+def test_where_nothing_can_be_listened_at_the_error_names_what_to_change(embed, store_folder, tmp_path):
+    with LocalStore.open(store_folder) as store, socket.create_server(('127.0.0.1', 0)) as other:
+        served, marks = [Gallery('toys', store, embed)], tmp_path / 'marks.db'
+        with pytest.raises(OSError, match=r'^192\.0\.2\.1:8000 cannot be listened at: .*; choose another host$'):
+            serve(served, host='192.0.2.1', marks=marks)
+        with pytest.raises(OSError, match='choose another port, 0 for any$'):
+            serve(served, port=other.getsockname()[1], marks=marks)
+
+
 @pytest.mark.parametrize('token', ['Zq+8/w==', 'p&ss', 'a#b', '50%41;"'])
 def test_the_address_with_a_token_of_any_signs_opens_the_page(embed, store_folder, tmp_path, token):
     app = create_app([Gallery('toys', LocalStore.open(store_folder), embed)], tmp_path / 'marks.db', token=token)
